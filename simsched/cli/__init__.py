@@ -1,0 +1,71 @@
+"""The command line: one file per command, loaded only when it is called; no logic here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from simsched import __version__
+from simsched.errors import InputError
+
+# command -> its line in `simsched --help`; `simsched.cli.NAME` holds the click command `NAME` ("_" for "-").
+COMMANDS = {
+    "run": "Simulate policies over rates and seeds; compare and draw them.",
+    "compare": "Compare the policies of a results directory, or two directories.",
+    "plot": "Draw figures from a results directory.",
+    "report": "Write one self-contained HTML page from a results directory.",
+    "reproduce": "Reproduce the paper's tables and figures, published beside simulated.",
+    "trace": "Generate, convert, describe and fetch traces.",
+    "calibrate": "Fit a cost profile from kernel tables, step logs or summaries.",
+    "train": "Train a length ranker on prompts with real output lengths.",
+    "evaluate": "Judge a ranker: Kendall's tau, baselines, ceiling, time per prompt.",
+    "predict": "Write a ranker's scores into a trace.",
+    "list": "List policies, workloads, profiles, presets and predictors.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name; imports one only when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"simsched.cli.{cmd_name}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="simsched")
+def cli() -> None:
+    """Find out which request scheduler an LLM server should run.
+
+    \b
+    simsched run                                         the paper's comparison, in seconds
+    simsched run --policy fcfs,ranking --request-rate 4,8,16 --num-runs 5 -o out/
+    simsched compare out/                                ratios with confidence intervals
+    """
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Entry point: bad input is one line on stderr and exit code 2, never a traceback."""
+    try:
+        return cli.main(args=args, standalone_mode=True)
+    except InputError as error:
+        click.echo(f"simsched: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # the reader (head, less) has gone; keep the interpreter from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,103 @@
+"""The policy contract: an ordering of requests, with optional memory.
+
+A policy owns no queue, clock or KV blocks, and has no per-step loop. The same object, unchanged, runs in
+the simulator and inside vLLM's own scheduler. Lower priorities are served first; the scheduler breaks ties
+by arrival time, then by arrival number.
+
+A policy is a dataclass, so its parameters are typed fields with bounds:
+
+    @register("ranking")
+    @dataclass
+    class Ranking(Policy):
+        reads = "score"
+
+        def priority(self, request, now):
+            return request.score
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+
+from simsched.request import RequestView
+
+Priority = float | tuple[float, ...]
+Reads = Literal["score", "predicted_class", "predicted_length"]
+
+
+class Change(NamedTuple):
+    """When `priority()` of a request may next differ, counted from now; the earliest of what is given.
+
+    The scheduler asks again after every `on_*` call, and each time the request starts or stops running, so
+    `after_steps_idle` need only look at the current idle spell.
+    """
+
+    after_service: float | None = None
+    """Seconds of attained service (steps in which it ran); it fires once the service is *greater*."""
+    after_steps_run: int | None = None
+    """Steps in which it ran (for a decode: tokens)."""
+    after_steps_idle: int | None = None
+    """Consecutive steps in which it was unfinished and not run."""
+    after_time: float | None = None
+    """Seconds on the clock."""
+    while_running: Literal["none", "improves", "any"] = "none"
+    """Drift between those points while it runs; "improves" never lets a waiting request overtake it."""
+
+
+NEVER = Change()
+EVERY_STEP = Change(after_steps_run=1, after_steps_idle=1, while_running="any")
+
+
+class Policy(ABC):
+    """Orders requests. Subclasses are dataclasses (`pydantic.dataclasses.dataclass`)."""
+
+    preemptive: bool = True
+    """May a waiting request displace a running one?"""
+
+    name: ClassVar[str] = ""
+    reads: ClassVar[Reads | None] = None
+    """The predicted column it reads; None if it reads none."""
+    predictor: ClassVar[Literal["oracle", "trace"]] = "trace"
+    """Where that column comes from when nothing else is said: the oracle, or the trace (else emulated)."""
+
+    def on_arrival(self, request: RequestView, now: float) -> None:
+        """The request has been added to the waiting queue."""
+
+    @abstractmethod
+    def priority(self, request: RequestView, now: float) -> Priority:
+        """Its place in the order; lower first. Pure: it changes nothing."""
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        """When `priority()` may next differ. Pure. The default is right for any policy, and slow."""
+        return EVERY_STEP
+
+    def on_change(self, request: RequestView, now: float) -> None:
+        """The announced change has come: move state (a level, a promotion)."""
+
+    def on_preempt(self, request: RequestView, now: float) -> None:
+        """It lost its place in the batch and its KV blocks."""
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        """It is done; forget it."""
+
+
+P = TypeVar("P", bound=type[Policy])
+_registry: dict[str, type[Policy]] = {}
+
+
+def register(name: str) -> Callable[[P], P]:
+    """Class decorator: make the policy available as `--policy NAME`."""
+
+    def add(cls: P) -> P:
+        cls.name = name
+        _registry[name] = cls
+        return cls
+
+    return add
+
+
+def registered() -> dict[str, Any]:
+    """The built-in policies by name."""
+    return dict(_registry)

@@ -1,0 +1,36 @@
+"""What one run leaves behind, simulated or real: the record every metric is computed from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simsched.histogram import WeightedHistogram
+from simsched.workload.trace import FloatArray, IntArray, Trace
+
+
+@dataclass
+class RunRecord:
+    """Columns in the trace's order (n requests). Times in seconds on the run's clock; NaN = never happened."""
+
+    trace: Trace
+    arrival_time: FloatArray
+    """As it happened (differs from the trace's in a closed loop)."""
+    first_scheduled_time: FloatArray
+    first_token_time: FloatArray
+    finish_time: FloatArray
+    num_preemptions: IntArray
+    max_itl: FloatArray
+    """The longest gap between two tokens; NaN with fewer than two tokens."""
+    itl: WeightedHistogram
+    """Every gap between two tokens of a request, in seconds."""
+    end_time: float = 0.0
+    """When the run stopped."""
+    num_steps: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+    """Engine-specific counts (swaps, steps skipped, ...)."""
+
+    @property
+    def finished(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return np.isfinite(self.finish_time)

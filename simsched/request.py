@@ -1,0 +1,61 @@
+"""What a policy may see of a request.
+
+`RequestView` is the whole of it, on one clock, in the simulator and inside vLLM alike. The true output
+length is absent on purpose: only oracle predictors read it (see `simsched.predictors`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class RequestView(Protocol):
+    """A request as its scheduler's policy sees it. Times are seconds on the run's clock.
+
+    The counters are computed when asked, from engine-wide clocks minus an offset, so holding a view costs
+    nothing per step.
+    """
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def arrival_time(self) -> float: ...
+    @property
+    def num_prompt_tokens(self) -> int: ...
+    @property
+    def score(self) -> float | None:
+        """Predicted rank; lower = expected shorter."""
+
+    @property
+    def predicted_class(self) -> int | None:
+        """Predicted length class; 0 = shortest."""
+
+    @property
+    def predicted_length(self) -> float | None:
+        """Predicted number of output tokens."""
+
+    @property
+    def priority(self) -> int:
+        """The client's own priority; lower is served first."""
+
+    @property
+    def tenant(self) -> str | None: ...
+    @property
+    def num_output_tokens(self) -> int:
+        """Tokens generated so far (never the final number)."""
+
+    @property
+    def num_computed_tokens(self) -> int: ...
+    @property
+    def num_preemptions(self) -> int: ...
+    @property
+    def attained_service(self) -> float:
+        """Seconds of steps in which it ran."""
+
+    @property
+    def steps_run(self) -> int:
+        """Steps in which it ran, since its arrival."""
+
+    @property
+    def steps_idle(self) -> int:
+        """Consecutive steps, up to now, in which it was unfinished and not run; 0 right after it ran."""

@@ -1,0 +1,54 @@
+"""A workload as columns, one entry a request, in order of arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Requests as columns of equal length n, sorted by `arrival_time` (stable)."""
+
+    arrival_time: FloatArray
+    """Seconds, from the start of the run; never decreasing."""
+    num_prompt_tokens: IntArray
+    num_output_tokens: IntArray
+    """True output lengths, at least 1. Policies never see them."""
+    request_id: Sequence[str] | None = None
+    """None: the index as a string (`request_ids()`)."""
+    score: FloatArray | None = None
+    predicted_class: IntArray | None = None
+    predicted_length: FloatArray | None = None
+    priority: IntArray | None = None
+    tenant: Sequence[str] | None = None
+    hash_ids: Sequence[tuple[int, ...]] | None = None
+    """Identity of each full prefix chunk (`hash_block_size` tokens) of the prompt: equal ids, equal prefix."""
+    hash_block_size: int | None = None
+    prompt: Sequence[str] | None = None
+    name: str = "trace"
+    closed_loop_users: int | None = None
+    """Set: arrivals are made by this many users, each sending its next request when the last one is done."""
+    think_time: float = 0.0
+    """Seconds between a finished answer and the same user's next request (closed loop)."""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.arrival_time)
+
+    def request_ids(self) -> list[str]:
+        """The ids, made from the index where the trace has none."""
+        if self.request_id is not None:
+            return list(self.request_id)
+        return [str(i) for i in range(len(self))]
+
+    def with_columns(self, **columns: Any) -> Trace:
+        """A copy with these columns replaced."""
+        return replace(self, **columns)

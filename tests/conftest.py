@@ -1,0 +1,19 @@
+"""Shared fixtures. `shared_data` is the only path outside the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The optional folder of real traces, tables and prompts; tests that need it skip without it."""
+    folder = Path(os.environ.get("SIMSCHED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (set SIMSCHED_DATA)")
+    return folder
