@@ -96,4 +96,5 @@ class WeightedHistogram:
 
 def _bin(values: NDArray[np.float64]) -> NDArray[np.int64]:
     scaled = np.log(np.maximum(values, SMALLEST) / SMALLEST) * BINS_PER_E
-    return np.clip(scaled, 0, NUM_BINS - 1).astype(np.int64)
+    bins: NDArray[np.int64] = np.clip(scaled, 0, NUM_BINS - 1).astype(np.int64)
+    return bins

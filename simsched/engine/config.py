@@ -70,7 +70,7 @@ def engine_config(preset: str = "vllm-v1", **options: Any) -> EngineConfig:
     """The preset's configuration with these options set (None = not set).
 
     Raises:
-        InputError: unknown preset, an option that the preset's engine does not have, or a value out of bounds.
+        InputError: unknown preset, an option its engine does not have, or a value out of bounds.
     """
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: unknown; expected one of {', '.join(PRESETS)}")
@@ -80,7 +80,7 @@ def engine_config(preset: str = "vllm-v1", **options: Any) -> EngineConfig:
         if name in FOREIGN[preset] and not off:
             raise InputError(f"--{name.replace('_', '-')}: preset {preset} has no such option")
     try:
-        return EngineConfig(preset=preset, **{**PRESETS[preset], **given})
+        return EngineConfig(**{"preset": preset, **PRESETS[preset], **given})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "engine"
