@@ -12,7 +12,7 @@ from simsched.workload.trace import FloatArray, IntArray, Trace
 
 @dataclass
 class RunRecord:
-    """Columns in the trace's order (n requests). Times in seconds on the run's clock; NaN = never happened."""
+    """Columns in the order of the trace (n requests). Seconds on the run's clock; NaN = never."""
 
     trace: Trace
     arrival_time: FloatArray

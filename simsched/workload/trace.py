@@ -30,7 +30,7 @@ class Trace:
     priority: IntArray | None = None
     tenant: Sequence[str] | None = None
     hash_ids: Sequence[tuple[int, ...]] | None = None
-    """Identity of each full prefix chunk (`hash_block_size` tokens) of the prompt: equal ids, equal prefix."""
+    """Identity of each prefix chunk (`hash_block_size` tokens) of the prompt: equal ids, equal prefix."""
     hash_block_size: int | None = None
     prompt: Sequence[str] | None = None
     name: str = "trace"
