@@ -1,0 +1,147 @@
+"""The two cost models: linear, and a table over the tokens of a step.
+
+    linear   max(floor, t0 + a·P + b·N)       + c·K + d·Q + host
+    table    max(floor, interp(P + N; knots)) + c·K + d·Q + host,   with host = h·(N + S) + ...
+
+The table exists because matrix products cost whole tiles: a step of 65 tokens costs 9 % more than one of 64,
+one of 129 a quarter more than one of 128. Both are affine in K, so k decode steps have a closed-form sum.
+
+An eager-mode engine launches kernels from Python, and a small step costs what the launches cost. That floor
+is applied before K and Q are added: with a maximum over everything the time would not be affine in K. The
+error is at most the attention time of a step that is under the floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field, fields, replace
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from simsched.cost_model.base import StepFeatures
+
+Seconds = Annotated[float, Field(ge=0)]
+
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class _Model:
+    """What both forms share. All coefficients in seconds, finite and not negative."""
+
+    c: Seconds
+    """Per token of decode context (K)."""
+    d: Seconds
+    """Per token pair of prefill attention (Q)."""
+    h: Seconds = 0.0
+    """Host time per sequence in the batch (N + S)."""
+    floor: Seconds = 0.0
+    """Least time of a step before attention and host terms (eager mode)."""
+    per_waiting: Seconds = 0.0
+    """Host time per unfinished request outside the batch (the fork sorts them all in each step)."""
+    per_swapped_token: Seconds = 0.0
+    """Per KV token moved between GPU and host memory."""
+
+    # N -> decode base; filled on demand
+    _bases: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @model_validator(mode="after")
+    def _takes_time(self) -> Self:
+        if self.step_time(StepFeatures(N=1, K=1)) <= 0:
+            raise ValueError("a decode step must take more than 0 s")
+        return self
+
+    def _tokens(self, P: int, N: int) -> float:
+        """Seconds for the part of a step that depends on its tokens alone."""
+        raise NotImplementedError
+
+    def step_time(self, features: StepFeatures) -> float:
+        """Seconds for one step with these features."""
+        P, N, S, K, Q, waiting, swapped, _ = features
+        time = max(self.floor, self._tokens(P, N)) + self.h * (N + S)
+        if waiting:
+            time += self.per_waiting * waiting
+        if swapped:
+            time += self.per_swapped_token * swapped
+        # K last, so that a pure decode step equals its decode_line to the last bit
+        return time + self.d * Q + self.c * K
+
+    def decode_line(self, N: int, num_waiting: int) -> tuple[float, float]:
+        """`(base, slope)`: a step of N decodes and nothing else takes `base + slope * K` seconds."""
+        base = self._bases.get(N)
+        if base is None:
+            base = self._bases[N] = max(self.floor, self._tokens(0, N)) + self.h * N
+        if num_waiting:
+            base += self.per_waiting * num_waiting
+        return base, self.c
+
+    def scaled(self, factor: float) -> Self:
+        """The same model with every time multiplied by `factor`."""
+        times: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, float):
+                times[each.name] = value * factor
+            elif each.name == "g":
+                times[each.name] = tuple(seconds * factor for seconds in value)
+        return replace(self, **times)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of a cost file, in seconds, without optional terms that are zero."""
+        values = {each.name: (getattr(self, each.name), each.default) for each in fields(self) if each.init}
+        form = values.pop("form")[0]
+        terms = {name: value for name, (value, default) in values.items() if value or default != 0.0}
+        return {"form": form, "unit": "s", **terms}
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class LinearCost(_Model):
+    """`t0 + a·P + b·N + c·K + d·Q`, in seconds."""
+
+    form: Literal["linear"] = "linear"
+    t0: Seconds
+    """Of every step."""
+    a: Seconds
+    """Per prefill token."""
+    b: Seconds
+    """Per decode."""
+
+    def _tokens(self, P: int, N: int) -> float:
+        return self.t0 + self.a * P + self.b * N
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class TableCost(_Model):
+    """Linear interpolation over P + N between knots; beyond the last knot its last slope goes on."""
+
+    form: Literal["table"] = "table"
+    knots: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=2)
+    """Tokens of a step (P + N), increasing."""
+    g: tuple[Seconds, ...] = Field(min_length=2)
+    """Seconds at each knot."""
+
+    _dense: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @model_validator(mode="after")
+    def _increasing(self) -> Self:
+        if len(self.g) != len(self.knots):
+            raise ValueError(f"{len(self.knots)} knots but {len(self.g)} times")
+        if any(after <= before for before, after in pairwise(self.knots)):
+            raise ValueError("knots must increase")
+        if self.g[-1] < self.g[-2]:
+            raise ValueError("the last two times must not decrease (they are extrapolated)")
+        return self
+
+    def _tokens(self, P: int, N: int) -> float:
+        tokens = P + N
+        dense = self._dense
+        if not dense:
+            # every whole number of tokens, once: an index is quicker than a search
+            dense.extend(np.interp(np.arange(self.knots[-1] + 1), self.knots, self.g).tolist())
+        if tokens < len(dense):
+            return dense[tokens]
+        (x0, x1), (y0, y1) = self.knots[-2:], self.g[-2:]
+        return y1 + (tokens - x1) * (y1 - y0) / (x1 - x0)

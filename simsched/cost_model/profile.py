@@ -1,0 +1,227 @@
+"""Cost profiles: what one model costs on one machine, with where that was learnt and how sure it is.
+
+A profile is a JSON file in `profiles/` (`a100-80gb/llama-3-8b` is `a100-80gb--llama-3-8b.json`) or the
+user's own; a bare cost file (`{"form": "linear", "unit": "s", "t0": …}`) works wherever a profile does, but
+knows nothing of memory, so KV blocks must then be given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from simsched.cost_model.models import LinearCost, TableCost
+from simsched.errors import InputError
+
+Cost = LinearCost | TableCost
+FORMS: dict[str, type[LinearCost] | type[TableCost]] = {"linear": LinearCost, "table": TableCost}
+UNITS = {"s": 1.0, "ms": 1e-3}
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class Hardware(_Strict):
+    """The machine of one engine."""
+
+    gpu: str
+    num_gpus: int = Field(1, ge=1)
+    """Tensor-parallel GPUs: weights and KV cache are split evenly between them."""
+    memory_bytes: Positive | None = None
+    """Of one GPU, as the driver reports it; None: unknown (give the KV blocks)."""
+
+
+class ModelFacts(_Strict):
+    """What the engine's memory arithmetic needs to know of the model."""
+
+    name: str
+    max_model_len: int = Field(ge=2)
+    """Prompt plus output, in tokens."""
+    weight_bytes: Positive | None = None
+    """All parameters, over all GPUs."""
+    kv_bytes_per_token: Positive | None = None
+    """Keys and values of one token in every layer, over all GPUs."""
+
+
+class FitError(_Strict):
+    """Absolute relative error of predicted step times on held-out steps (0.016 = 1.6 %)."""
+
+    mean: float = Field(ge=0)
+    median: float = Field(ge=0)
+    p95: float = Field(ge=0)
+    num_train: int = Field(ge=0)
+    num_test: int = Field(ge=0)
+
+
+class Provenance(_Strict):
+    """Which figures were measured, which derived from them, which assumed; and from where."""
+
+    measured: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    command: str = ""
+    """What makes this file again."""
+
+
+class ProfileFile(_Strict):
+    """The schema of a profile file."""
+
+    version: Literal[1] = 1
+    name: str
+    hardware: Hardware
+    model: ModelFacts
+    reserve_bytes: int = Field(0, ge=0)
+    """Of one GPU: peak activations, CUDA graphs, communication buffers; not for KV blocks."""
+    cost: dict[str, Any]
+    """A cost file's content."""
+    predictor_time: float = Field(0.0, ge=0)
+    """Seconds that a length predictor takes for one request."""
+    fit: FitError | None = None
+    valid_range: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Least and largest value of each feature that the fit has seen."""
+    warnings: tuple[str, ...] = ()
+    """Terms that the data did not identify."""
+    provenance: Provenance = Provenance()
+
+
+class Profile:
+    """A cost model, and what its file says of memory, model and origin."""
+
+    def __init__(self, name: str, content: bytes, cost: Cost, file: ProfileFile | None = None) -> None:
+        self.name = name
+        self.cost = cost
+        self.file = file
+        """None for a bare cost file."""
+        self._content = content
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the file, in hexadecimal."""
+        return hashlib.sha256(self._content).hexdigest()
+
+    @property
+    def max_model_len(self) -> int | None:
+        """Prompt plus output, in tokens; None for a bare cost file."""
+        return self.file.model.max_model_len if self.file else None
+
+    @property
+    def predictor_time(self) -> float:
+        """Seconds of predictor per request; 0 for a bare cost file."""
+        return self.file.predictor_time if self.file else 0.0
+
+    def num_gpu_blocks(self, block_size: int, gpu_memory_utilization: float = 0.9) -> int | None:
+        """KV blocks that fit beside the weights and the reserve; None if the file does not say.
+
+        Raises:
+            InputError: nothing is left for KV blocks.
+        """
+        if self.file is None:
+            return None
+        hardware, model = self.file.hardware, self.file.model
+        if hardware.memory_bytes is None or model.weight_bytes is None or model.kv_bytes_per_token is None:
+            return None
+        free = (
+            hardware.memory_bytes * gpu_memory_utilization
+            - model.weight_bytes / hardware.num_gpus
+            - self.file.reserve_bytes
+        )
+        blocks = int(free * hardware.num_gpus // (model.kv_bytes_per_token * block_size))
+        if blocks < 2:
+            raise InputError(
+                f"profile {self.name}: no room for KV blocks: {free / 1e9:.1f} GB are left of "
+                f"{gpu_memory_utilization:g} x {hardware.memory_bytes / 1e9:.1f} GB"
+            )
+        return blocks
+
+    def describe(self) -> str:
+        """A line for people: machine, model, capacity and fit error."""
+        if self.file is None:
+            return f"{self.name}: bare {self.cost.form} cost file"
+        hardware, model, fit = self.file.hardware, self.file.model, self.file.fit
+        parts = [f"{self.name}: {model.name} on {hardware.num_gpus} x {hardware.gpu}, {self.cost.form} cost"]
+        blocks = self.num_gpu_blocks(16)
+        if blocks:
+            parts.append(f"{blocks * 16:,} KV tokens")
+        if fit:
+            parts.append(f"mean fit error {fit.mean:.1%}")
+        return ", ".join(parts)
+
+
+def profile_names() -> list[str]:
+    """Names of the embedded profiles, sorted."""
+    folder = resources.files("simsched.cost_model") / "profiles"
+    names = [each.name.removesuffix(".json") for each in folder.iterdir() if each.name.endswith(".json")]
+    return sorted(name.replace("--", "/", 1) for name in names)
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """The embedded profile of this name, or the profile or bare cost file at this path.
+
+    Raises:
+        InputError: unknown name, unreadable file, or content that is not a profile.
+    """
+    text = str(name_or_path)
+    names = profile_names()
+    if text in names:
+        file = resources.files("simsched.cost_model") / "profiles" / f"{text.replace('/', '--')}.json"
+        return parse_profile(file.read_bytes(), text)
+    try:
+        content = Path(text).read_bytes()
+    except FileNotFoundError:
+        raise InputError(
+            f"cost profile {text}: no such profile or file; the profiles are {', '.join(names)}"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cost profile {text}: cannot read it: {error.strerror}") from None
+    return parse_profile(content, text)
+
+
+def parse_profile(content: bytes, origin: str) -> Profile:
+    """A profile or bare cost file from its bytes; `origin` names it in errors.
+
+    Raises:
+        InputError: not JSON, an unknown or missing field, or a value out of bounds.
+    """
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cost profile {origin}: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"cost profile {origin}: expected an object, found {type(data).__name__}")
+    if "cost" not in data:
+        return Profile(Path(origin).stem, content, _cost(data, origin))
+    file: ProfileFile = _validate(ProfileFile, data, origin)
+    return Profile(file.name, content, _cost(file.cost, f"{origin}: cost"), file)
+
+
+def _cost(data: dict[str, Any], origin: str) -> Cost:
+    form, unit = data.get("form"), data.get("unit")
+    if not isinstance(form, str) or form not in FORMS:
+        raise InputError(f"cost profile {origin}: form {form!r}: expected one of {', '.join(FORMS)}")
+    if not isinstance(unit, str) or unit not in UNITS:
+        raise InputError(f"cost profile {origin}: unit {unit!r}: expected one of {', '.join(UNITS)}")
+    terms = {name: value for name, value in data.items() if name != "unit"}
+    cost: Cost = _validate(FORMS[form], terms, origin)
+    return cost if unit == "s" else cost.scaled(UNITS[unit])
+
+
+def _validate(schema: type[Any], data: dict[str, Any], origin: str) -> Any:
+    try:
+        # through JSON, so that arrays are taken for tuples and nothing else is converted
+        return TypeAdapter(schema).validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        value = "" if isinstance(first["input"], dict) else f" {first['input']!r}"
+        what = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"cost profile {origin}: {where}{value}: {what}") from None
