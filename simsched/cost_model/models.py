@@ -49,10 +49,14 @@ class _Model:
     _bases: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @model_validator(mode="after")
-    def _takes_time(self) -> Self:
+    def _valid(self) -> Self:
+        self._check()
         if self.step_time(StepFeatures(N=1, K=1)) <= 0:
             raise ValueError("a decode step must take more than 0 s")
         return self
+
+    def _check(self) -> None:
+        """Raise ValueError where coefficients do not fit together."""
 
     def _tokens(self, P: int, N: int) -> float:
         """Seconds for the part of a step that depends on its tokens alone."""
@@ -125,15 +129,13 @@ class TableCost(_Model):
 
     _dense: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    @model_validator(mode="after")
-    def _increasing(self) -> Self:
+    def _check(self) -> None:
         if len(self.g) != len(self.knots):
             raise ValueError(f"{len(self.knots)} knots but {len(self.g)} times")
         if any(after <= before for before, after in pairwise(self.knots)):
             raise ValueError("knots must increase")
         if self.g[-1] < self.g[-2]:
             raise ValueError("the last two times must not decrease (they are extrapolated)")
-        return self
 
     def _tokens(self, P: int, N: int) -> float:
         tokens = P + N

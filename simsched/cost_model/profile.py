@@ -222,6 +222,7 @@ def _validate(schema: type[Any], data: dict[str, Any], origin: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        value = "" if isinstance(first["input"], dict) else f" {first['input']!r}"
+        if isinstance(first["input"], str | float | int | list | None):
+            where += f" {first['input']!r}"
         what = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"cost profile {origin}: {where}{value}: {what}") from None
+        raise InputError(f"cost profile {origin}: {where + ': ' if where else ''}{what}") from None
