@@ -1,0 +1,53 @@
+"""What a metric is called in words, its unit, and which end of it is the good one."""
+
+from __future__ import annotations
+
+import re
+
+_STATISTIC = {"mean": "Mean", "median": "Median", "std": "Std. of"}
+_QUANTITY = {
+    "ttft": "time to first token",
+    "tpot": "time per output token",
+    "itl": "inter-token latency",
+    "e2el": "end-to-end latency",
+    "latency_per_token": "latency per token",
+    "max_waiting_time": "longest wait for a token",
+}
+_WHOLE = {
+    "request_throughput": "Request throughput (req/s)",
+    "output_throughput": "Output throughput (tokens/s)",
+    "total_token_throughput": "Total throughput (tokens/s)",
+    "request_goodput": "Goodput (req/s)",
+    "mean_slowdown": "Mean slowdown (times alone)",
+    "num_preemptions": "Preemptions",
+    "unfinished": "Unfinished requests",
+    "request_rate": "Request rate (req/s)",
+    "kendall_tau": "Kendall's tau of the predictor",
+    "tau": "Kendall's tau of the predictor",
+}
+
+
+def split_metric(name: str) -> tuple[str, str]:
+    """`"p99_ttft_ms"` -> `("P99", "time to first token")`; `("", name)` for what has no statistic."""
+    statistic, _, rest = name.partition("_")
+    quantity = _QUANTITY.get(rest.removesuffix("_ms"))
+    if quantity and statistic in _STATISTIC:
+        return _STATISTIC[statistic], quantity
+    if quantity and re.fullmatch(r"p\d+(\.\d+)?", statistic):
+        return statistic.upper(), quantity
+    return "", name
+
+
+def metric_label(name: str, *, unit: bool = True) -> str:
+    """A metric's name in words: `"p99_ttft_ms"` -> `"P99 time to first token (ms)"`."""
+    if name in _WHOLE:
+        return _WHOLE[name] if unit else _WHOLE[name].partition(" (")[0]
+    statistic, quantity = split_metric(name)
+    if not statistic:
+        return name.replace("_", " ")
+    return f"{statistic} {quantity}" + (" (ms)" if unit and name.endswith("_ms") else "")
+
+
+def higher_is_better(name: str) -> bool:
+    """True for throughputs and goodput, False for every time and count."""
+    return name.endswith(("_throughput", "_goodput"))

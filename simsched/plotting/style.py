@@ -1,0 +1,160 @@
+"""One look for every figure: a policy keeps its colour and marker wherever it is drawn.
+
+Colours are those of Okabe and Ito (2008), told apart by readers with any common colour blindness; markers
+and line styles say the same thing a second time.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe-Ito; its yellow is too pale for lines on white.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+
+_STYLES: dict[str, tuple[str, str]] = {
+    "fcfs": (BLACK, "o"),
+    "mlfq": (ORANGE, "s"),
+    "po": (PURPLE, "^"),
+    "classification": (SKY, "D"),
+    "ranking": (VERMILION, "*"),
+    "srtf": (GREEN, "v"),
+    "sjf": (BLUE, "P"),
+    "ljf": (GREY, "X"),
+    "fastserve": (ORANGE, "p"),
+    "priority": (GREY, "h"),
+}
+_COLORS = (BLUE, GREEN, PURPLE, SKY, ORANGE, VERMILION, GREY)
+_MARKERS = ("<", ">", "d", "H", "8", "p", "h", "X", "P")
+_DASHES: tuple[Any, ...] = ((0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+
+WIDTH = 8.0  # inches; at DPI this is the 800 pixels of a README
+DPI = 100
+
+_RC: dict[Any, Any] = {
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
+    "font.size": 10.5,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6,
+    "legend.frameon": False,
+    "svg.hashsalt": "simsched",  # element ids that do not change from run to run
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}
+
+
+def base_name(policy: str) -> str:
+    """The policy's name without its parameters: `"mlfq(threshold=2)"` -> `"mlfq"`."""
+    return policy.partition("(")[0].rsplit(":", 1)[-1].strip().lower()
+
+
+def _pick(options: tuple[Any, ...], name: str) -> Any:
+    return options[zlib.crc32(name.encode()) % len(options)]
+
+
+def policy_color(policy: str) -> str:
+    """The policy's colour; variants (other parameters) share it, unknown names get a stable one."""
+    name = base_name(policy)
+    return _STYLES[name][0] if name in _STYLES else str(_pick(_COLORS, name))
+
+
+def policy_marker(policy: str) -> str:
+    """The policy's marker; a variant and an unknown name get a stable one of their own."""
+    name = base_name(policy)
+    if name in _STYLES and "(" not in policy:
+        return _STYLES[name][1]
+    return str(_pick(_MARKERS, policy))
+
+
+def policy_line(policy: str) -> dict[str, Any]:
+    """Keyword arguments for `Axes.plot`: colour, marker, and dashes where it is a variant."""
+    line: dict[str, Any] = {"color": policy_color(policy), "marker": policy_marker(policy)}
+    if policy_marker(policy) == "*":
+        line["markersize"] = 9  # a star looks smaller than its size says
+    if "(" in policy:
+        line["linestyle"] = _pick(_DASHES, policy)
+    return line
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the house style, without a display, leaving matplotlib's own settings as they were."""
+    import matplotlib
+    from matplotlib import rc_context
+
+    if matplotlib.get_backend().lower() != "agg":
+        matplotlib.use("agg")
+    with rc_context(_RC):
+        yield
+
+
+def image_bytes(figure: Figure, kind: str) -> bytes:
+    """The figure as a `png`, `svg` or `pdf` file: the same bytes whenever it is drawn."""
+    from matplotlib import rc_context
+
+    undated: dict[str, dict[str, Any]] = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    buffer = io.BytesIO()
+    with rc_context(_RC):
+        figure.savefig(buffer, format=kind, metadata=undated[kind])
+    return buffer.getvalue()
+
+
+def direct_labels(ax: Axes, ends: list[tuple[float, float, str, str]], *, gap: float = 0.055) -> None:
+    """Write each line's name at its right end, moved apart so that no two overlap.
+
+    Args:
+        ax: axes whose limits and scales are final.
+        ends: (x, y, text, colour) of each line's last point, in data coordinates.
+        gap: least distance between labels, as a share of the axes' height.
+    """
+    if not ends:
+        return
+    to_axes = ax.transAxes.inverted()
+    placed: list[tuple[float, str, str]] = []
+    for x, y, text, color in ends:
+        _, height = to_axes.transform(ax.transData.transform((x, y)))
+        placed.append((float(height), text, color))
+    placed.sort()
+    heights = _spread([label[0] for label in placed], gap)
+    for (_, text, color), height in zip(placed, heights, strict=True):
+        ax.annotate(
+            text, (1.015, height), xycoords="axes fraction", color=color, va="center", ha="left",
+            annotation_clip=False, fontsize=9.5,
+        )  # fmt: skip
+
+
+def _spread(wanted: list[float], gap: float) -> list[float]:
+    """Ascending positions at least `gap` apart, each cluster centred on where its members want to be."""
+    clusters: list[tuple[float, int]] = []  # (lowest position, members)
+    for position in wanted:
+        clusters.append((position, 1))
+        while len(clusters) > 1 and clusters[-1][0] - clusters[-2][0] < gap * clusters[-2][1]:
+            (low, few), (high, more) = clusters[-2:]
+            # the mean of (wanted - rank * gap) over both is the lowest position that serves all best
+            start = (low * few + (high - gap * few) * more) / (few + more)
+            clusters[-2:] = [(start, few + more)]
+    return [low + gap * rank for low, members in clusters for rank in range(members)]
