@@ -1,0 +1,111 @@
+"""A predictor resampled from a real joint sample of (length, class, rank score).
+
+A request whose length lies at quantile q of its trace gets the prediction of a sample row whose length lies
+near quantile q of the sample, so the real errors, wherever they sit, come along with their tau.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from simsched.errors import InputError
+from simsched.policies.base import Reads
+from simsched.streams import stream
+from simsched.workload.trace import FloatArray, IntArray
+
+_LENGTH = ("output_length", "output_tokens")
+# column -> is a higher value a longer request?
+_COLUMNS: dict[Reads, dict[str, bool]] = {
+    "score": {"score": True, "rank_score": False},
+    "predicted_class": {"predicted_class": True, "class_label": True},
+    "predicted_length": {"predicted_length": True},
+}
+_REACH = 0.01  # rows this far from the quantile (as a share of the sample) may stand in for it
+
+
+@dataclass(frozen=True)
+class JointSample:
+    """Lengths and predictions of m real requests, by rising length."""
+
+    path: Path
+    lengths: FloatArray
+    predictions: dict[Reads, FloatArray]
+    """Higher = longer, whatever the file's own sign."""
+
+    def resample(self, column: Reads, lengths: IntArray, seed: int) -> FloatArray:
+        """A prediction for each length, shape (n,).
+
+        Raises:
+            InputError: the sample has no such column.
+        """
+        if column not in self.predictions:
+            names = " or ".join(_COLUMNS[column])
+            raise InputError(
+                f"--predictor empirical: {self.path} has no column {names}, which the policy reads"
+            )
+        n, m = len(lengths), len(self.lengths)
+        quantile = np.empty(n)
+        quantile[np.lexsort((stream(seed, "ties").random(n), lengths))] = (np.arange(n) + 0.5) / n
+        drift = stream(seed, "predictor").uniform(-_REACH, _REACH, n)
+        row = np.clip(((quantile + drift) * m).astype(np.int64), 0, m - 1)
+        return self.predictions[column][row]
+
+
+def read_sample(path: Path, higher: str | None = None) -> JointSample:
+    """Read a CSV with a header.
+
+    Columns: `output_length` (or `output_tokens`); and any of `score` (higher = longer, as in our traces),
+    `rank_score` (higher = shorter, as the paper's code logs it), `predicted_class` (or `class_label`; 0 =
+    shortest), `predicted_length`.
+
+    Args:
+        path: the file.
+        higher: "longer" or "shorter", to overrule what a higher score means.
+
+    Raises:
+        InputError: names the file, line and value.
+    """
+    if higher not in (None, "longer", "shorter"):
+        raise InputError(f"--predictor empirical: higher={higher}: expected longer or shorter")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    except OSError as error:
+        raise InputError(f"--predictor empirical: cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError(f"--predictor empirical: {path} is not a CSV text file") from None
+    if len(rows) < 2:
+        raise InputError(f"--predictor empirical: {path}: expected a header and at least one row")
+    header = [name.strip() for name in rows[0]]
+    length_column = next((name for name in _LENGTH if name in header), None)
+    if length_column is None:
+        raise InputError(f"--predictor empirical: {path}:1: expected a column {' or '.join(_LENGTH)}")
+
+    def column(name: str, lowest: float = -math.inf) -> FloatArray:
+        at = header.index(name)
+        values = []
+        for line, row in enumerate(rows[1:], start=2):
+            try:
+                value = float(row[at])
+            except (ValueError, IndexError):
+                value = math.nan
+            if not (math.isfinite(value) and value >= lowest):
+                shown = row[at] if at < len(row) else "nothing"
+                raise InputError(f"--predictor empirical: {path}:{line}: {name} {shown!r}: expected a number")
+            values.append(value)
+        return np.array(values)
+
+    lengths = column(length_column, lowest=1)
+    order = np.argsort(lengths, kind="stable")
+    predictions: dict[Reads, FloatArray] = {}
+    for reads, names in _COLUMNS.items():
+        for name, rises in names.items():
+            if name in header and reads not in predictions:
+                up = rises if higher is None or reads != "score" else higher == "longer"
+                predictions[reads] = (column(name) if up else -column(name))[order]
+    return JointSample(path, lengths[order], predictions)

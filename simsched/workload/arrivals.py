@@ -1,0 +1,81 @@
+"""When requests arrive: unit-rate arrival times, stretched to the rate asked for.
+
+The same seed gives the same pattern at every rate, so runs at two rates differ in the rate alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from simsched.errors import InputError
+from simsched.specs import check_parameters, number, parse_spec
+from simsched.streams import stream
+from simsched.workload.trace import FloatArray
+
+PROCESSES: dict[str, tuple[str, ...]] = {
+    "poisson": (),
+    "gamma": ("cv",),
+    "uniform": (),
+    "burst": (),
+    "closed": ("users", "think_time"),
+}
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """An arrival process, from a spec such as `poisson`, `gamma(cv=2)` or `closed(users=32,think_time=1)`."""
+
+    process: str = "poisson"
+    cv: float = 1.0
+    """Coefficient of variation of the gaps (gamma)."""
+    users: int | None = None
+    """Closed loop: this many users, each waiting for its answer before it asks again."""
+    think_time: float = 0.0
+    """Closed loop: seconds between an answer and the same user's next request."""
+
+    @staticmethod
+    def parse(spec: str) -> Arrivals:
+        """Raises InputError for an unknown process, parameter or value."""
+        name, given = parse_spec(spec, "--arrivals")
+        if name not in PROCESSES:
+            raise InputError(f"--arrivals {name}: unknown; expected one of {', '.join(PROCESSES)}")
+        check_parameters("--arrivals", name, given, PROCESSES[name])
+        if name == "gamma":
+            cv = number("--arrivals", name, "cv", given.get("cv", 1.0), 0.01, 100.0)
+            return Arrivals(name, cv=cv)
+        if name == "closed":
+            users = number("--arrivals", name, "users", given.get("users"), 1, 1e9)
+            if users != int(users):
+                raise InputError(f"--arrivals closed: users={users}: expected a whole number")
+            think = number("--arrivals", name, "think_time", given.get("think_time", 0.0), 0.0, 1e9)
+            return Arrivals(name, users=int(users), think_time=think)
+        return Arrivals(name)
+
+    @property
+    def rated(self) -> bool:
+        """Does a request rate mean anything to it?"""
+        return self.process not in ("burst", "closed")
+
+    def times(self, num_requests: int, request_rate: float | None, seed: int) -> FloatArray:
+        """Arrival times in seconds, never decreasing, shape (num_requests,).
+
+        `request_rate` is in requests/s; infinite means all at once. A burst and a closed loop take none: all
+        requests are there at t = 0 (in the loop, the engine holds each back until its user is free).
+        """
+        if not self.rated:
+            return np.zeros(num_requests)
+        if request_rate is None or math.isnan(request_rate) or request_rate <= 0:
+            raise InputError(f"--request-rate {request_rate}: expected a number above 0 (inf = all at once)")
+        return self._unit(num_requests, seed) / request_rate
+
+    def _unit(self, n: int, seed: int) -> FloatArray:
+        if self.process == "uniform":
+            return np.arange(n, dtype=np.float64)
+        generator = stream(seed, "arrivals")
+        if self.process == "gamma" and self.cv != 1.0:
+            shape = self.cv**-2
+            return np.cumsum(generator.gamma(shape, 1 / shape, n))
+        return np.cumsum(generator.standard_exponential(n))

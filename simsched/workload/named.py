@@ -1,0 +1,205 @@
+"""Named workloads: lengths as quantile tables from published figures, and the predictors published on them.
+
+Every table's source is in its `source`. Prompt and output lengths are drawn independently (in the two real
+traces below their rank correlation is 0.07).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simsched.errors import InputError
+from simsched.specs import Value, check_parameters, number, parse_spec
+from simsched.streams import stream
+from simsched.workload.arrivals import Arrivals
+from simsched.workload.lengths import QuantileTable, exponential, lognormal
+from simsched.workload.trace import Trace
+
+# the serving script of the paper drops prompts under 4 and over 1,024 tokens and outputs under 4
+MIN_TOKENS, MAX_PROMPT, MAX_TOTAL = 4, 1024, 8192
+MAX_OUTPUT = MAX_TOTAL - MAX_PROMPT
+DEFAULT_TAU: Mapping[str, float] = {"score": 0.52, "predicted_class": 0.52, "predicted_length": 0.51}
+
+# Llama-3-8B on ShareGPT, 960 requests of the reproduction anshsarkar/vllm-ltr-sched at 16 req/s
+_SHAREGPT_OUTPUT = QuantileTable.of(
+    {0: 4, 1: 14, 5: 47, 10: 129, 20: 213, 25: 240, 30: 267, 40: 316, 50: 366, 60: 432, 70: 519, 75: 564}
+    | {80: 599, 90: 724, 95: 878, 99: 1202, 99.9: 2330, 100: 6328}
+)
+# Vicuna-13B on LMSYS-Chat-1M (James-QiuHaoran/LLM-serving-with-proxy-models @ 4b866866), cut at 511: its
+# quantiles up to 90 %, continued above by the ratios of the ShareGPT table to its own 90 %
+_VICUNA_LMSYS_OUTPUT = QuantileTable.of(
+    {0: 2, 1: 2, 5: 9, 10: 13, 20: 31, 25: 41, 30: 57, 40: 95, 50: 140, 60: 201, 70: 263, 75: 294, 80: 325}
+    | {90: 397, 95: 397 * 878 / 724, 99: 397 * 1202 / 724, 99.9: 397 * 2330 / 724, 100: 397 * 6328 / 724}
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A distribution of requests; `generate` makes a trace of it."""
+
+    name: str
+    prompt: QuantileTable
+    output: QuantileTable
+    source: str
+    predictor_tau: Mapping[str, float] = field(default_factory=lambda: DEFAULT_TAU)
+    """Kendall's tau of the predictor published for this workload, by the column it fills."""
+
+    @property
+    def kendall_tau(self) -> float:
+        """The published ranker's tau."""
+        return self.predictor_tau["score"]
+
+    def generate(
+        self,
+        num_requests: int,
+        request_rate: float | None = None,
+        *,
+        arrivals: str = "poisson",
+        seed: int = 0,
+    ) -> Trace:
+        """A trace of this workload.
+
+        Args:
+            num_requests: at least 1.
+            request_rate: requests/s; not used by the arrivals `burst` and `closed(users=...)`.
+            arrivals: the process, such as `gamma(cv=2)`.
+            seed: the same seed gives the same lengths and the same unit-rate arrivals at every rate, and a
+                longer trace of the same seed begins with the shorter one.
+
+        Raises:
+            InputError: a number or process out of its bounds.
+        """
+        if num_requests < 1:
+            raise InputError(f"--num-requests {num_requests}: expected at least 1")
+        process = Arrivals.parse(arrivals)
+        return Trace(
+            arrival_time=process.times(num_requests, request_rate, seed),
+            num_prompt_tokens=self.prompt.sample(stream(seed, "prompts"), num_requests),
+            num_output_tokens=self.output.sample(stream(seed, "outputs"), num_requests),
+            name=self.name,
+            closed_loop_users=process.users,
+            think_time=process.think_time,
+            meta={"predictor_tau": dict(self.predictor_tau)},
+        )
+
+
+def _sharegpt() -> Workload:
+    return Workload(
+        "sharegpt",
+        lognormal(240, 1.4, MIN_TOKENS, MAX_PROMPT),
+        _SHAREGPT_OUTPUT.scaled_to(412, MIN_TOKENS, MAX_OUTPUT),
+        "ShareGPT on Llama-3-8B: means 240 in and 412 out (arXiv 2408.15792); outputs have the shape of a real "
+        "sample of 960 (anshsarkar/vllm-ltr-sched, mean 419), prompts are lognormal (sigma 1.4, assumed)",
+        {"score": 0.52, "predicted_class": 0.52, "predicted_length": 0.51},
+    )
+
+
+def _lmsys(shape: Value = "vicuna", sigma: Value = 1.0) -> Workload:
+    mean = 293
+    width = number("--workload", "lmsys", "sigma", sigma, 0.1, 1.4)
+    outputs: dict[str, Callable[[], QuantileTable]] = {
+        "vicuna": lambda: _VICUNA_LMSYS_OUTPUT.scaled_to(mean, MIN_TOKENS, MAX_OUTPUT),
+        "lognormal": lambda: lognormal(mean, width, MIN_TOKENS, MAX_OUTPUT),
+        "exponential": lambda: exponential(mean, MIN_TOKENS, MAX_OUTPUT),
+        "sharegpt": lambda: _SHAREGPT_OUTPUT.scaled_to(mean, MIN_TOKENS, MAX_OUTPUT),
+    }
+    if shape not in outputs:
+        raise InputError(f"--workload lmsys: shape={shape}: expected one of {', '.join(outputs)}")
+    return Workload(
+        "lmsys",
+        lognormal(85, 1.4, MIN_TOKENS, MAX_PROMPT),
+        outputs[str(shape)](),
+        "LMSYS-Chat-1M on Llama-3-8B: means 85 in and 293 out (arXiv 2408.15792); no sample of its outputs is "
+        "public, so their shape is an assumption: by default Vicuna-13B's on the same prompts, else "
+        "shape=lognormal (sigma=), exponential or sharegpt; prompts are lognormal (sigma 1.4, assumed)",
+        {"score": 0.64, "predicted_class": 0.64, "predicted_length": 0.67},
+    )
+
+
+def _azure_conv() -> Workload:
+    return Workload(
+        "azure-conv",
+        QuantileTable.of(
+            {0: 2, 1: 29, 5: 181, 10: 207, 20: 387, 25: 396, 30: 403, 40: 703, 50: 1020, 60: 1071, 70: 1130}
+            | {75: 1189, 80: 1315, 90: 2735, 95: 4083, 99: 4142, 99.9: 6179, 100: 7200}
+        ),
+        QuantileTable.of(
+            {0: 7, 1: 16, 5: 41, 10: 54, 20: 77, 25: 85, 30: 91, 40: 103, 50: 129, 60: 177, 70: 384, 75: 395}
+            | {80: 400, 90: 424, 95: 451, 99: 601, 99.9: 954, 100: 992}
+        ),
+        "quantiles of Azure/AzurePublicDataset @ b469a113, AzureLLMInferenceTrace_conv.csv (CC-BY-4.0), 19,366 "
+        "requests; longest prompt and output cut so that any pair fits in 8,192 tokens",
+    )
+
+
+def _azure_code() -> Workload:
+    return Workload(
+        "azure-code",
+        lognormal(2048, 0.79, 3, 6200),
+        lognormal(28, 1.24, 1, 1900),
+        "Azure coding trace of November 2023: medians 1,500 in and 13 out (Splitwise, ISCA 2024) and means 2,048 "
+        "and 28; lognormals through both, cut so that any pair fits in 8,192 tokens",
+    )
+
+
+def _mooncake_conversation() -> Workload:
+    return Workload(
+        "mooncake-conversation",
+        QuantileTable.of(
+            {0: 891, 1: 894, 5: 901, 10: 964, 20: 1662, 25: 2307, 30: 3263, 40: 4993, 50: 6909, 60: 9570}
+            | {70: 13196, 75: 15367, 80: 17869, 90: 27367, 95: 39551, 99: 85400, 99.9: 121301, 100: 126195}
+        ),
+        QuantileTable.of(
+            {0: 1, 1: 3, 5: 10, 10: 24, 20: 100, 25: 157, 30: 213, 40: 291, 50: 350, 60: 399, 70: 447}
+            | {75: 472, 80: 504, 90: 597, 95: 698, 99: 1119, 99.9: 2000, 100: 2000}
+        ),
+        "quantiles of kvcache-ai/Mooncake @ 3b5a5941, conversation_trace.jsonl (Apache-2.0), 12,031 requests; "
+        "the trace's shared prefixes are not generated; needs a context of 131,072 tokens",
+    )
+
+
+WORKLOADS: dict[str, tuple[Callable[..., Workload], tuple[str, ...]]] = {
+    "sharegpt": (_sharegpt, ()),
+    "lmsys": (_lmsys, ("shape", "sigma")),
+    "azure-conv": (_azure_conv, ()),
+    "azure-code": (_azure_code, ()),
+    "mooncake-conversation": (_mooncake_conversation, ()),
+}
+
+
+def named_workload(spec: str) -> Workload:
+    """The workload of this name, such as `sharegpt` or `lmsys(shape=lognormal)`.
+
+    Raises:
+        InputError: unknown name or parameter.
+    """
+    name, given = parse_spec(spec, "--workload")
+    if name not in WORKLOADS:
+        raise InputError(f"--workload {name}: unknown; expected one of {', '.join(WORKLOADS)}")
+    make, parameters = WORKLOADS[name]
+    check_parameters("--workload", name, given, parameters)
+    return make(**given)
+
+
+def rescale(trace: Trace, request_rate: float) -> Trace:
+    """The trace with its arrivals stretched to this mean rate (requests/s; inf = all at once).
+
+    The rate of n requests whose first and last arrive D seconds apart is (n - 1) / D, and the first keeps
+    its place at 0.
+
+    Raises:
+        InputError: a rate that is not above 0, or a trace whose requests arrive all at once.
+    """
+    if not request_rate > 0:
+        raise InputError(f"--request-rate {request_rate}: expected a number above 0 (inf = all at once)")
+    gaps = trace.arrival_time - trace.arrival_time[0]
+    if np.isinf(request_rate) or len(trace) == 1:
+        return trace.with_columns(arrival_time=np.zeros(len(trace)))
+    if gaps[-1] <= 0:
+        raise InputError(
+            f"--request-rate {request_rate:g}: {trace.name} arrives all at once; nothing to stretch"
+        )
+    return trace.with_columns(arrival_time=gaps * ((len(trace) - 1) / gaps[-1] / request_rate))
