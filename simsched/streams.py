@@ -1,4 +1,4 @@
-"""Independent random streams from one seed: one per purpose, so runs that differ in one thing share the rest."""
+"""Independent random streams of one seed, one per purpose: runs that differ in one thing share the rest."""
 
 from __future__ import annotations
 

@@ -45,9 +45,7 @@ class JointSample:
         """
         if column not in self.predictions:
             names = " or ".join(_COLUMNS[column])
-            raise InputError(
-                f"--predictor empirical: {self.path} has no column {names}, which the policy reads"
-            )
+            raise InputError(f"--predictor empirical: {self.path}: expected a column {names}")
         n, m = len(lengths), len(self.lengths)
         quantile = np.empty(n)
         quantile[np.lexsort((stream(seed, "ties").random(n), lengths))] = (np.arange(n) + 0.5) / n

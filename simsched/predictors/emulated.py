@@ -105,7 +105,8 @@ class Emulated:
         ordered = np.sort(lengths).astype(np.float64)
         z = self._rho * _GRID[:, None] + spread * nodes[None, :]
         mean = np.interp(ndtr(z), (np.arange(len(ordered)) + 0.5) / len(ordered), ordered).mean(axis=1)
-        return np.interp(scores, _GRID, mean)
+        given_s: FloatArray = np.interp(scores, _GRID, mean)
+        return given_s
 
     @staticmethod
     def _as_lengths(scores: FloatArray, lengths: IntArray) -> FloatArray:
@@ -129,4 +130,4 @@ def _random_order(lengths: IntArray, seed: int) -> IntArray:
 def _nearest(scores: FloatArray) -> IntArray:
     step = _GRID[1] - _GRID[0]
     index = np.rint((scores - _GRID[0]) / step).astype(np.int64)
-    return np.clip(index, 0, len(_GRID) - 1)
+    return np.minimum(np.maximum(index, 0), len(_GRID) - 1)

@@ -30,8 +30,8 @@ def apply_predictor(
 
     Args:
         spec: `trace`, `oracle`, `emulated(tau=0.52)`, `empirical(file=...)` or the path of a trained model.
-            None: what the policy asks for (the oracle for sjf, srtf and ljf); else the trace's own column; else
-            emulated with the workload's published tau.
+            None: what the policy asks for (the oracle for sjf, srtf and ljf); else the trace's own column;
+            else emulated with the workload's published tau.
         policy: its `reads` names the column; a policy that reads none leaves the trace as it is.
         trace: n requests.
         seed: of the predictor's noise; the same for all policies, so they share it.

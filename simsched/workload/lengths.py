@@ -13,10 +13,8 @@ import numpy as np
 from simsched.workload.trace import FloatArray, IntArray
 
 # where a parametric shape is tabulated: dense in both tails
-_KNOTS = (0.0, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1) + tuple(
-    i / 40 for i in range(5, 36)
-)
-PROBABILITIES = _KNOTS + tuple(1 - p for p in reversed(_KNOTS[:11]))
+_TAIL = (0.0, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
+PROBABILITIES = (*_TAIL, *(i / 40 for i in range(5, 36)), *(1 - p for p in reversed(_TAIL)))
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,12 @@ class QuantileTable:
 
     @cached_property
     def _log_values(self) -> FloatArray:
-        return np.log(np.asarray(self.values))
+        return np.log(np.array(self.values, dtype=np.float64))
 
     def quantile(self, u: FloatArray) -> FloatArray:
         """Values (not rounded) at probabilities u in [0, 1]."""
-        return np.exp(np.interp(u, self.probabilities, self._log_values))
+        values: FloatArray = np.exp(np.interp(u, self.probabilities, self._log_values))
+        return values
 
     def sample(self, generator: np.random.Generator, n: int) -> IntArray:
         """n whole token counts, at least 1; one uniform draw each."""

@@ -91,8 +91,8 @@ def _sharegpt() -> Workload:
         "sharegpt",
         lognormal(240, 1.4, MIN_TOKENS, MAX_PROMPT),
         _SHAREGPT_OUTPUT.scaled_to(412, MIN_TOKENS, MAX_OUTPUT),
-        "ShareGPT on Llama-3-8B: means 240 in and 412 out (arXiv 2408.15792); outputs have the shape of a real "
-        "sample of 960 (anshsarkar/vllm-ltr-sched, mean 419), prompts are lognormal (sigma 1.4, assumed)",
+        "ShareGPT on Llama-3-8B: means 240 in and 412 out (arXiv 2408.15792); outputs have the shape of a "
+        "real sample of 960 (anshsarkar/vllm-ltr-sched, mean 419); prompts are lognormal, sigma 1.4 assumed",
         {"score": 0.52, "predicted_class": 0.52, "predicted_length": 0.51},
     )
 
@@ -112,8 +112,8 @@ def _lmsys(shape: Value = "vicuna", sigma: Value = 1.0) -> Workload:
         "lmsys",
         lognormal(85, 1.4, MIN_TOKENS, MAX_PROMPT),
         outputs[str(shape)](),
-        "LMSYS-Chat-1M on Llama-3-8B: means 85 in and 293 out (arXiv 2408.15792); no sample of its outputs is "
-        "public, so their shape is an assumption: by default Vicuna-13B's on the same prompts, else "
+        "LMSYS-Chat-1M on Llama-3-8B: means 85 in and 293 out (arXiv 2408.15792); no sample of its outputs "
+        "is public, so their shape is an assumption: by default Vicuna-13B's on the same prompts, else "
         "shape=lognormal (sigma=), exponential or sharegpt; prompts are lognormal (sigma 1.4, assumed)",
         {"score": 0.64, "predicted_class": 0.64, "predicted_length": 0.67},
     )
@@ -130,8 +130,8 @@ def _azure_conv() -> Workload:
             {0: 7, 1: 16, 5: 41, 10: 54, 20: 77, 25: 85, 30: 91, 40: 103, 50: 129, 60: 177, 70: 384, 75: 395}
             | {80: 400, 90: 424, 95: 451, 99: 601, 99.9: 954, 100: 992}
         ),
-        "quantiles of Azure/AzurePublicDataset @ b469a113, AzureLLMInferenceTrace_conv.csv (CC-BY-4.0), 19,366 "
-        "requests; longest prompt and output cut so that any pair fits in 8,192 tokens",
+        "quantiles of Azure/AzurePublicDataset @ b469a113, AzureLLMInferenceTrace_conv.csv (CC-BY-4.0), "
+        "19,366 requests; longest prompt and output cut so that any pair fits in 8,192 tokens",
     )
 
 
@@ -140,8 +140,8 @@ def _azure_code() -> Workload:
         "azure-code",
         lognormal(2048, 0.79, 3, 6200),
         lognormal(28, 1.24, 1, 1900),
-        "Azure coding trace of November 2023: medians 1,500 in and 13 out (Splitwise, ISCA 2024) and means 2,048 "
-        "and 28; lognormals through both, cut so that any pair fits in 8,192 tokens",
+        "Azure coding trace of November 2023: medians 1,500 in and 13 out (Splitwise, ISCA 2024) and means "
+        "2,048 and 28; lognormals through both, cut so that any pair fits in 8,192 tokens",
     )
 
 
@@ -156,8 +156,8 @@ def _mooncake_conversation() -> Workload:
             {0: 1, 1: 3, 5: 10, 10: 24, 20: 100, 25: 157, 30: 213, 40: 291, 50: 350, 60: 399, 70: 447}
             | {75: 472, 80: 504, 90: 597, 95: 698, 99: 1119, 99.9: 2000, 100: 2000}
         ),
-        "quantiles of kvcache-ai/Mooncake @ 3b5a5941, conversation_trace.jsonl (Apache-2.0), 12,031 requests; "
-        "the trace's shared prefixes are not generated; needs a context of 131,072 tokens",
+        "quantiles of kvcache-ai/Mooncake @ 3b5a5941, conversation_trace.jsonl (Apache-2.0), 12,031 "
+        "requests; the trace's shared prefixes are not generated; needs a context of 131,072 tokens",
     )
 
 
@@ -199,7 +199,5 @@ def rescale(trace: Trace, request_rate: float) -> Trace:
     if np.isinf(request_rate) or len(trace) == 1:
         return trace.with_columns(arrival_time=np.zeros(len(trace)))
     if gaps[-1] <= 0:
-        raise InputError(
-            f"--request-rate {request_rate:g}: {trace.name} arrives all at once; nothing to stretch"
-        )
+        raise InputError(f"--request-rate {request_rate:g}: {trace.name} arrives all at once")
     return trace.with_columns(arrival_time=gaps * ((len(trace) - 1) / gaps[-1] / request_rate))

@@ -1,0 +1,241 @@
+"""From raw rows to a checked `Trace`: every format's reader ends here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from simsched.errors import InputError
+from simsched.workload.trace import FloatArray, IntArray, Trace
+
+_EXACT = 2.0**53  # whole numbers above this are not exact as floats
+
+
+class _Number(NamedTuple):
+    """What a numeric column may hold."""
+
+    expected: str
+    low: float
+    whole: bool
+
+
+_REQUIRED = {
+    "timestamp": _Number("seconds, at least 0", 0, False),
+    "input_length": _Number("a whole number of tokens, at least 1", 1, True),
+    "output_length": _Number("a whole number of tokens, at least 1", 1, True),
+}
+_OPTIONAL = {
+    "score": _Number("a finite number", -np.inf, False),
+    "predicted_class": _Number("a whole number, at least 0", 0, True),
+    "predicted_length": _Number("a number of tokens, at least 0", 0, False),
+    "priority": _Number("a whole number", -np.inf, True),
+}
+_TEXT = ("request_id", "tenant", "prompt")
+COLUMNS = (*_REQUIRED, *_OPTIONAL, *_TEXT, "hash_ids")
+
+
+@dataclass
+class Rows:
+    """Raw columns of equal length, with the place of each row in its file."""
+
+    path: Path
+    columns: dict[str, list[Any]]
+    """By our column names; None = not given."""
+    lines: Sequence[int]
+    """Line (or row) numbers, from 1."""
+    unit: str = "line"
+    dropped: Counter[str] | None = None
+    """Rows that were unreadable and skipped, by reason."""
+
+    def where(self, row: int) -> str:
+        """`file:line`, or `file, row n` where the format has no lines."""
+        number = self.lines[row]
+        return f"{self.path}:{number}" if self.unit == "line" else f"{self.path}, {self.unit} {number}"
+
+
+def build_trace(
+    rows: Rows, *, skip_invalid: bool, sort: bool = False, hash_block_size: int | None = None
+) -> tuple[Trace, dict[str, int]]:
+    """Check every column and make the trace.
+
+    Args:
+        rows: raw columns.
+        skip_invalid: drop and count rows that can't be used, instead of refusing the file.
+        sort: put rows in order of arrival; otherwise a row out of order is refused (or sorted and counted,
+            with `skip_invalid`).
+        hash_block_size: tokens that one hash id stands for.
+
+    Returns:
+        The trace, and how many rows were dropped (or sorted), by reason.
+
+    Raises:
+        InputError: the first row that can't be used, with its place and value; or nothing left.
+    """
+    counts = Counter(rows.dropped or ())
+    columns = {name: values for name, values in rows.columns.items() if _given(name, values)}
+    good = np.ones(len(rows.lines), dtype=bool)
+    numbers: dict[str, FloatArray] = {}
+
+    def refuse(bad: np.ndarray[Any, np.dtype[np.bool_]], name: str, expected: str) -> None:
+        bad &= good
+        if not bad.any():
+            return
+        if not skip_invalid:
+            row = int(np.argmax(bad))
+            values = columns.get(name)
+            value = "missing" if values is None or values[row] is None else _shown(values[row])
+            raise InputError(f"{rows.where(row)}: {name} {value}: expected {expected}")
+        counts[f"invalid {name}"] += int(bad.sum())
+        good[bad] = False
+
+    for name, kind in (_REQUIRED | _OPTIONAL).items():
+        if name in columns or name in _REQUIRED:
+            numbers[name], bad = _numbers(columns.get(name, [None] * len(good)), kind)
+            refuse(bad, name, kind.expected)
+    for name, check, expected in (
+        ("request_id", _is_id, "a text or whole number"),
+        ("tenant", _is_id, "a text or whole number"),
+        ("prompt", _is_text, "a text"),
+        ("hash_ids", _is_ids, "a list of whole numbers"),
+    ):
+        if name in columns:
+            refuse(np.array([not check(value) for value in columns[name]], dtype=bool), name, expected)
+    if "request_id" in columns:
+        refuse(_repeated(columns["request_id"], good), "request_id", "a request_id not used before")
+    time = numbers["timestamp"]
+    late = _late(time, good)
+    if late.any() and not sort:
+        if not skip_invalid:
+            row = int(np.argmax(late))
+            raise InputError(
+                f"{rows.where(row)}: timestamp {time[row]:g} is before the row above it; expected rows in "
+                "order of arrival"
+            )
+        counts["out of order (sorted)"] += int(late.sum())
+    order = np.flatnonzero(good)
+    if late.any():
+        order = order[np.argsort(time[order], kind="stable")]
+    if not len(order):
+        left = f"; all {sum(counts.values())} rows were dropped" if counts else ""
+        raise InputError(f"{rows.path}: expected at least one request, found none{left}")
+    trace = _assemble(rows.path, columns, numbers, order, hash_block_size)
+    return trace, dict(counts)
+
+
+def _assemble(
+    path: Path,
+    columns: Mapping[str, list[Any]],
+    numbers: Mapping[str, FloatArray],
+    order: IntArray,
+    hash_block_size: int | None,
+) -> Trace:
+    def whole(name: str) -> IntArray | None:
+        return numbers[name][order].astype(np.int64) if name in numbers else None
+
+    def real(name: str) -> FloatArray | None:
+        return numbers[name][order] if name in numbers else None
+
+    def picked(name: str, make: Callable[[Any], Any]) -> list[Any] | None:
+        return [make(columns[name][i]) for i in order.tolist()] if name in columns else None
+
+    hash_ids = picked("hash_ids", tuple)
+    prompt_tokens = numbers["input_length"][order].astype(np.int64)
+    if hash_ids is not None and hash_block_size is None:
+        hash_block_size = guess_hash_block_size(hash_ids, prompt_tokens, path)
+    return Trace(
+        arrival_time=numbers["timestamp"][order],
+        num_prompt_tokens=prompt_tokens,
+        num_output_tokens=numbers["output_length"][order].astype(np.int64),
+        request_id=picked("request_id", str),
+        score=real("score"),
+        predicted_class=whole("predicted_class"),
+        predicted_length=real("predicted_length"),
+        priority=whole("priority"),
+        tenant=picked("tenant", str),
+        hash_ids=hash_ids,
+        hash_block_size=hash_block_size,
+        prompt=picked("prompt", str),
+        name=path.name.split(".")[0],
+    )
+
+
+def guess_hash_block_size(
+    hash_ids: Sequence[tuple[int, ...]], prompt_tokens: IntArray, path: Path
+) -> int | None:
+    """Tokens that one hash id stands for: 512, as in Mooncake's traces, unless only another size fits.
+
+    Raises:
+        InputError: more ids than any size from 16 to 512 allows.
+    """
+    ids = np.array([len(chunk) for chunk in hash_ids], dtype=np.int64)
+    sizes = (512, 256, 128, 64, 32, 16)
+    full = [size for size in sizes if _covers(ids, prompt_tokens, size)]
+    some = [size for size in sizes if bool(np.all(ids <= -(-prompt_tokens // size)))]
+    if not full and not some:
+        raise InputError(f"{path}: hash_ids: expected at most one id for each 16 tokens of the prompt")
+    return (full or some)[0]
+
+
+def _covers(ids: IntArray, prompt_tokens: IntArray, size: int) -> bool:
+    """Does each prompt have an id for every block, the last partial one counted or not?"""
+    return bool(np.all((ids >= prompt_tokens // size) & (ids <= -(-prompt_tokens // size))))
+
+
+def _given(name: str, values: list[Any]) -> bool:
+    return name in COLUMNS and any(value is not None for value in values)
+
+
+def _numbers(values: list[Any], kind: _Number) -> tuple[FloatArray, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """The column as floats, and which of its values are not what they should be."""
+    if not set(map(type, values)) <= {int, float}:
+        values = [value if type(value) in (int, float) else np.nan for value in values]
+    try:
+        array = np.array(values, dtype=np.float64)
+    except OverflowError:
+        array = np.array([value if abs(value) < _EXACT else np.nan for value in values])
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.isfinite(array) & (array >= kind.low))
+        if kind.whole:
+            bad |= (array != np.floor(array)) | (np.abs(array) > _EXACT)
+    return array, bad
+
+
+def _late(time: FloatArray, good: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which good rows arrive before one above them."""
+    latest = np.maximum.accumulate(np.where(good, time, -np.inf))
+    late: np.ndarray[Any, np.dtype[np.bool_]] = good & (np.where(good, time, np.inf) < latest)
+    return late
+
+
+def _repeated(
+    values: list[Any], good: np.ndarray[Any, np.dtype[np.bool_]]
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    repeated = np.zeros(len(values), dtype=bool)
+    seen: set[str] = set()
+    for row, value in enumerate(values):
+        if good[row]:
+            repeated[row] = str(value) in seen
+            seen.add(str(value))
+    return repeated
+
+
+def _is_id(value: Any) -> bool:
+    return (type(value) is str and value != "") or type(value) is int
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_ids(value: Any) -> bool:
+    return type(value) is list and set(map(type, value)) <= {int}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

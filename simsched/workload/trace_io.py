@@ -1,0 +1,144 @@
+"""Our trace format: JSON Lines, one request a line.
+
+`{"timestamp": 0.0, "input_length": 12, "output_length": 40}`, with seconds and tokens, and optionally
+`request_id`, `score` (lower = expected shorter), `predicted_class` (0 = shortest), `predicted_length`
+(tokens), `priority` (lower first), `tenant`, `hash_ids` (equal ids, equal prefix; `hash_block_size` tokens
+each) and `prompt`. An optional column is given in all lines or in none.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from simsched.errors import InputError
+from simsched.workload.rows import COLUMNS, Rows, build_trace
+from simsched.workload.trace import Trace
+
+
+def read_trace(path: Path, *, skip_invalid: bool = False) -> tuple[Trace, dict[str, int]]:
+    """Read our JSON Lines; see `simsched.workload.rows.build_trace` for what is refused or counted."""
+    return trace_of_lines(path, read_text(path), skip_invalid=skip_invalid)
+
+
+def trace_of_lines(path: Path, text: str, *, skip_invalid: bool) -> tuple[Trace, dict[str, int]]:
+    """The trace of a file's text."""
+    objects, lines, dropped = parse_lines(path, text, skip_invalid=skip_invalid)
+    keys = {key for row in objects for key in row}
+    columns = {name: [row.get(name) for row in objects] for name in COLUMNS if name in keys}
+    size = objects[0].get("hash_block_size") if objects else None
+    if size is not None and (type(size) is not int or size < 1):
+        raise InputError(f"{path}:{lines[0]}: hash_block_size {size!r}: expected a whole number of tokens")
+    rows = Rows(path, columns, lines, dropped=dropped)
+    return build_trace(rows, skip_invalid=skip_invalid, hash_block_size=size)
+
+
+def parse_lines(
+    path: Path, text: str, *, skip_invalid: bool
+) -> tuple[list[dict[str, Any]], list[int], Counter[str]]:
+    """The objects of a JSON Lines text, their line numbers, and the lines dropped, by reason."""
+    objects: list[dict[str, Any]] = []
+    lines: list[int] = []
+    dropped: Counter[str] = Counter()
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line or line.isspace():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if type(value) is not dict:
+            if not skip_invalid:
+                raise InputError(f"{path}:{number}: {_excerpt(line)}: expected one JSON object a line")
+            dropped["not a JSON object"] += 1
+            continue
+        objects.append(value)
+        lines.append(number)
+    return objects, lines, dropped
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, gzipped or not.
+
+    Raises:
+        InputError: missing, unreadable, truncated or binary.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror}") from None
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            raise InputError(f"{path}: a damaged or truncated gzip file") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected text, found a binary byte at {error.start}") from None
+    if "\x00" in text:
+        raise InputError(f"{path}: expected text, found a binary byte at {text.index(chr(0))}")
+    return text
+
+
+def write_trace(trace: Trace, path: Path | str) -> None:
+    """Write our JSON Lines, whole or not at all. A closed loop's users are not part of the format.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    columns: dict[str, list[Any]] = {}
+    if trace.request_id is not None:
+        columns["request_id"] = list(trace.request_id)
+    columns["timestamp"] = trace.arrival_time.tolist()
+    columns["input_length"] = trace.num_prompt_tokens.tolist()
+    columns["output_length"] = trace.num_output_tokens.tolist()
+    for name in ("score", "predicted_class", "predicted_length", "priority"):
+        if (values := getattr(trace, name)) is not None:
+            columns[name] = values.tolist()
+    for name in ("tenant", "prompt"):
+        if (texts := getattr(trace, name)) is not None:
+            columns[name] = list(texts)
+    if trace.hash_ids is not None:
+        columns["hash_ids"] = [list(ids) for ids in trace.hash_ids]
+        columns["hash_block_size"] = [trace.hash_block_size] * len(trace)
+    names = list(columns)
+    with atomic_file(Path(path)) as file:
+        for row in zip(*columns.values(), strict=True):
+            file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False).encode() + b"\n")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name only when it is complete.
+
+    Raises:
+        InputError: its folder does not exist or can't be written to.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write it: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot write it: {error.strerror}") from None
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _excerpt(line: str) -> str:
+    return repr(line if len(line) <= 40 else line[:37] + "...")
