@@ -76,7 +76,7 @@ def engine_config(preset: str = "vllm-v1", **options: Any) -> EngineConfig:
         raise InputError(f"--preset {preset}: unknown; expected one of {', '.join(PRESETS)}")
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
-        off = name == "enable_prefix_caching" and given[name] is False
+        off = given[name] == 0 and name != "scheduler_reserve_full_isl"
         if name in FOREIGN[preset] and not off:
             raise InputError(f"--{name.replace('_', '-')}: preset {preset} has no such option")
     try:

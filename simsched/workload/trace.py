@@ -52,3 +52,22 @@ class Trace:
     def with_columns(self, **columns: Any) -> Trace:
         """A copy with these columns replaced."""
         return replace(self, **columns)
+
+    def take(self, rows: IntArray) -> Trace:
+        """The requests at these indices (rising), which keep their ids."""
+        columns: dict[str, Any] = {}
+        for name in ("arrival_time", "num_prompt_tokens", "num_output_tokens", *_OPTIONAL):
+            values = getattr(self, name)
+            if isinstance(values, np.ndarray):
+                columns[name] = values[rows]
+            elif values is not None:
+                columns[name] = [values[i] for i in rows.tolist()]
+        if self.request_id is None and len(rows) and rows[-1] != len(rows) - 1:
+            columns["request_id"] = [str(i) for i in rows.tolist()]
+        return replace(self, **columns)
+
+
+_OPTIONAL = (
+    *("request_id", "score", "predicted_class", "predicted_length"),
+    *("priority", "tenant", "hash_ids", "prompt"),
+)
