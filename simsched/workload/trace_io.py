@@ -26,7 +26,7 @@ from simsched.workload.trace import Trace
 
 def read_trace(path: Path, *, skip_invalid: bool = False) -> tuple[Trace, dict[str, int]]:
     """Read our JSON Lines; see `simsched.workload.rows.build_trace` for what is refused or counted."""
-    return trace_of_lines(path, read_text(path), skip_invalid=skip_invalid)
+    return trace_of_lines(path, text_of(path, read_bytes(path)), skip_invalid=skip_invalid)
 
 
 def trace_of_lines(path: Path, text: str, *, skip_invalid: bool) -> tuple[Trace, dict[str, int]]:
@@ -65,11 +65,11 @@ def parse_lines(
     return objects, lines, dropped
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, gzipped or not.
+def read_bytes(path: Path) -> bytes:
+    """A file's content, unzipped if it is gzipped.
 
     Raises:
-        InputError: missing, unreadable, truncated or binary.
+        InputError: missing, unreadable or truncated.
     """
     try:
         data = path.read_bytes()
@@ -77,9 +77,18 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot read it: {error.strerror}") from None
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
+            return gzip.decompress(data)
         except (OSError, EOFError, zlib.error):
             raise InputError(f"{path}: a damaged or truncated gzip file") from None
+    return data
+
+
+def text_of(path: Path, data: bytes) -> str:
+    """A file's content as text.
+
+    Raises:
+        InputError: it is binary.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
