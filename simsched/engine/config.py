@@ -36,6 +36,8 @@ class EngineConfig(BaseModel):
     """Share of the blocks kept free at admission."""
     async_scheduling: bool = False
     """Schedule step k+1 before step k's tokens are known."""
+    decodes_first: bool = False
+    """Running decodes come before running prefills, whatever their priority (not under vLLM's own orders)."""
     random_ties: bool = False
     """vllm-0.4.1-ltr: break the classifier's ties by random ids, as over HTTP; else by arrival."""
     num_swap_blocks: int | None = Field(None, ge=0)
@@ -62,6 +64,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
         "long_prefill_token_threshold",
         "scheduler_reserve_full_isl",
         "async_scheduling",
+        "decodes_first",
     ),
 }
 

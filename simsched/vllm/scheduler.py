@@ -1,0 +1,246 @@
+"""vLLM's scheduler under one of our policies: `PolicyScheduler`, and `AsyncPolicyScheduler`.
+
+vLLM's own `schedule()` runs unchanged. Before it, waiting and running are sorted by the policy and, if the
+policy is preemptive, running requests make way for better waiting ones. `fcfs` and `priority` without
+preemption are vLLM's built-in orders and are left to it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import Request
+
+from simsched.policies.spec import make_policy
+from simsched.vllm.book import PriorityBook
+from simsched.vllm.clock import EngineClock
+from simsched.vllm.preemption import Room, plan_preemptions
+from simsched.vllm.queue import PolicyQueue
+from simsched.vllm.request_state import is_draining, is_ending, outstanding
+from simsched.vllm.settings import read_settings, refuse_unsupported
+from simsched.vllm.step_log import Chunk, StepLog, features
+from simsched.vllm.version import check_version, installed_version
+from simsched.vllm.view import HINT, StepClock, VllmView
+
+logger = init_logger("vllm.simsched")
+BUILTIN = {"fcfs": SchedulingPolicy.FCFS, "priority": SchedulingPolicy.PRIORITY}
+
+
+@dataclass(slots=True)
+class Step:
+    """A batch under way. Times in seconds of the engine's clock."""
+
+    output: Any
+    views: list[VllmView]
+    start: float
+    scheduled: float
+    record: dict[str, Any]
+    end: float = 0.0
+
+
+class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
+    """For vLLM without asynchronous scheduling (on a CPU, or with `--no-async-scheduling`)."""
+
+    asynchronous = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        check_version(installed_version())
+        super().__init__(*args, **kwargs)
+        refuse_unsupported(self.vllm_config, self.asynchronous)
+        settings = read_settings(self.vllm_config.additional_config)
+        policy = make_policy(settings.policy)
+        self.clock = EngineClock()
+        self.step_clock = StepClock()
+        self.book = PriorityBook(policy, self.step_clock)
+        self.views: dict[str, VllmView] = {}
+        self._arrivals = 0
+        self._warned = False
+        self._decodes_first = settings.decodes_first
+        self._held: list[Request] = []
+        self._preempted: list[str] = []
+        self._in_flight: deque[Step] = deque()
+        self._unwritten: Step | None = None
+        self._last_update = float("-inf")
+        self._log = StepLog(settings.step_log) if settings.step_log else None
+        self.builtin_order = policy.name in BUILTIN and not policy.preemptive
+        if self.builtin_order:
+            self.policy = BUILTIN[policy.name]
+            self.waiting = create_request_queue(self.policy)
+            self.kv_holding_waiting = create_request_queue(self.policy)
+        else:
+            # vLLM's rule "the victim is the last of `running`" then means the worst one
+            self.policy = SchedulingPolicy.FCFS
+            self.waiting = PolicyQueue(self._key)
+        logger.info("simsched: policy %s, preemptive: %s", settings.policy, policy.preemptive)
+
+    # -- requests come and go ------------------------------------------------------------------------------
+
+    def add_request(self, request: Request) -> None:
+        if request.request_id not in self.requests:
+            arrival = self.clock.from_wall(request.arrival_time)
+            view = VllmView(request, arrival, self._arrivals, self.step_clock)
+            self._arrivals += 1
+            request.priority = view.priority
+            self.views[request.request_id] = view
+            if not self.book.add(view, self.clock.now()) and not self._warned:
+                self._warned = True
+                hint, policy = HINT + str(self.book.policy.reads), self.book.policy.name
+                text = "simsched: request %s came without %s, which policy %s reads: served last"
+                logger.warning(text, view.request_id, hint, policy)
+        super().add_request(request)
+
+    def finish_requests(self, *args: Any, **kwargs: Any) -> Any:
+        aborted = super().finish_requests(*args, **kwargs)
+        self._forget_finished(self.clock.now())
+        return aborted
+
+    def _forget_finished(self, now: float) -> None:
+        if len(self.views) != len(self.requests):
+            for request_id in [each for each in self.views if each not in self.requests]:
+                self.book.finished(self.views.pop(request_id), now)
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super()._preempt_request(request, *args, **kwargs)
+        view = self.views[request.request_id]
+        self._preempted.append(view.request_id)
+        self.book.preempted(view, self.clock.now())
+
+    # -- a step --------------------------------------------------------------------------------------------
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        now = self.clock.now()
+        self._write_last(now)
+        if not self.builtin_order:
+            self._order(now)
+        output = super().schedule(*args, **kwargs)
+        if self._held:
+            if output.preempted_req_ids is not None:  # vLLM 0.24 reports only those of its own schedule()
+                output.preempted_req_ids.update(request.request_id for request in self._held)
+            self.waiting.prepend_requests(self._held)
+            self._held.clear()
+        if output.num_scheduled_tokens:
+            self._begin(output, now)
+        return output
+
+    def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
+        now = self.clock.now()
+        step = None
+        if self._in_flight and self._in_flight[0].output is scheduler_output:
+            step = self._in_flight.popleft()
+            # asynchronous: this step could not start before the last one was over
+            step.start = max(step.start, self._last_update)
+            step.scheduled = max(step.scheduled, self._last_update)
+            self._last_update = now
+            step.end = now
+            self.book.step_done(step.views, now - step.start)
+        result = super().update_from_output(scheduler_output, model_runner_output)
+        self._forget_finished(now)
+        if step is not None and self._log is not None:
+            self._unwritten = step
+            if self.asynchronous:
+                self._write_last(now)
+            elif not self.views:
+                self._write_last(self.clock.now())
+        return result
+
+    def shutdown(self) -> None:
+        if self._log is not None:
+            self._write_last(self._last_update)
+            self._log.close()
+        super().shutdown()
+
+    def _key(self, request: Request) -> Any:
+        return self.views[request.request_id].key
+
+    def _order(self, now: float) -> None:
+        """Sort waiting and running by the policy, and let waiting requests displace worse running ones."""
+        self.book.refresh(now)
+        if self.book.waiting_changed:
+            self.waiting.resort()
+            self.book.waiting_changed = False
+        self.running.sort(key=self._key)
+        if self.book.policy.preemptive and self.waiting and self.running:
+            self._displace(now)
+        if self._decodes_first:
+            self.running.sort(key=lambda request: outstanding(request) > 1)
+
+    def _displace(self, now: float) -> None:
+        slots = self.max_num_running_reqs - len(self.running)
+        worst = self._key(self.running[-1])[0]
+        if slots < 1 and not self._key(self.waiting.peek_request())[0] < worst:
+            return  # the usual case under load, told without looking at every running request
+        limit = self.max_num_scheduled_tokens
+        block_size = self.block_size
+        room = Room(
+            slots,
+            self.kv_cache_manager.block_pool.get_num_free_blocks()
+            - sum(request.num_computed_tokens % block_size == 0 for request in self.running),
+            limit - sum(min(outstanding(request), limit) for request in self.running),
+        )
+        victims = plan_preemptions(
+            ((self._key(each)[0], each) for each in self.waiting if not is_draining(each)),
+            [(self._key(each)[0], each) for each in self.running if not is_ending(each)],
+            room,
+            block_size,
+        )
+        for victim in victims:
+            self.running.remove(victim)
+            self._preempt_request(victim, now)
+            # out of sight of vLLM's schedule(), which would admit it again in the step that preempted it
+            self.waiting.remove_request(victim)
+            self._held.append(victim)
+
+    # -- bookkeeping and step log --------------------------------------------------------------------------
+
+    def _begin(self, output: Any, now: float) -> None:
+        """A batch has been formed: tell the book who started and who stopped, and note it for the log."""
+        scheduled = output.num_scheduled_tokens
+        views = [self.views[request_id] for request_id in scheduled]
+        for view in views:
+            if not view.running:
+                self.book.started(view, now)
+        if len(views) < len(self.running):
+            for request in self.running:
+                view = self.views[request.request_id]
+                if view.running and request.request_id not in scheduled:
+                    self.book.skipped(view, now)
+        record = {} if self._log is None else self._record(scheduled)
+        self._in_flight.append(Step(output, views, now, self.clock.now(), record))
+
+    def _record(self, scheduled: dict[str, int]) -> dict[str, Any]:
+        chunks = [self._chunk(self.requests[each], tokens) for each, tokens in scheduled.items()]
+        pool = self.kv_cache_manager.block_pool
+        preempted, self._preempted = self._preempted, []
+        return {
+            "scheduled": {chunk.log_id: chunk.tokens for chunk in chunks},
+            "preempted": preempted,
+            "num_running": len(self.running),
+            "num_waiting": len(self.waiting),
+            "kv_blocks_used": pool.num_gpu_blocks - 1 - pool.get_num_free_blocks(),
+            **features(chunks),
+        }
+
+    def _chunk(self, request: Request, tokens: int) -> Chunk:
+        # vLLM has already counted this step's tokens as computed, and its output token as on its way
+        outputs = request.num_output_tokens + request.num_output_placeholders - self.asynchronous
+        is_decode = tokens == 1 and not request.is_prefill_chunk and outputs > 0
+        log_id = self.views[request.request_id].request_id
+        return Chunk(log_id, tokens, request.num_computed_tokens - tokens, is_decode)
+
+    def _write_last(self, now: float) -> None:
+        """Write the step that is over; scheduling and output, up to its successor's start, are its time."""
+        step, self._unwritten = self._unwritten, None
+        if step is not None and self._log is not None:
+            self._log.write(step.start, now, {**step.record, "exec_time": step.end - step.scheduled})
+
+
+class AsyncPolicyScheduler(PolicyScheduler, AsyncScheduler):
+    """For asynchronous scheduling, vLLM's default on a GPU."""
+
+    asynchronous = True

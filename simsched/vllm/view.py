@@ -1,0 +1,126 @@
+"""`RequestView` over a vLLM request, and the hints that come with it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+from simsched.policies.base import Priority
+
+HINT = "simsched_"
+"""Prefix of our keys in `SamplingParams.extra_args` (over HTTP: `vllm_xargs`)."""
+
+HINTS = ("request_id", "score", "predicted_class", "predicted_length", "priority", "tenant")
+
+
+class EngineRequest(Protocol):
+    """What we read of vLLM's `Request`. `max_tokens` is missing on purpose: policies never see it."""
+
+    request_id: str
+    num_prompt_tokens: int
+    num_output_tokens: int
+    num_computed_tokens: int
+    num_preemptions: int
+    priority: int
+    sampling_params: Any
+
+
+def read_hints(request: EngineRequest) -> dict[str, Any]:
+    """Our hints of a request, without the prefix; unknown and non-scalar ones are ignored."""
+    arguments = getattr(request.sampling_params, "extra_args", None) or {}
+    return {
+        name: value for name in HINTS if isinstance(value := arguments.get(HINT + name), str | int | float)
+    }
+
+
+class VllmView:
+    """One request of the engine as its policy sees it; counters as in `simsched.request.RequestView`."""
+
+    __slots__ = (
+        "arrival_time",
+        "attained_service",
+        "change_version",
+        "due_service",
+        "due_steps_idle",
+        "due_steps_run",
+        "engine_request",
+        "key",
+        "last_step",
+        "num_prompt_tokens",
+        "number",
+        "predicted_class",
+        "predicted_length",
+        "priority",
+        "request_id",
+        "running",
+        "score",
+        "step_clock",
+        "steps_run",
+        "tenant",
+        "while_running",
+    )
+
+    def __init__(
+        self, request: EngineRequest, arrival_time: float, number: int, step_clock: StepClock
+    ) -> None:
+        hints = read_hints(request)
+        self.engine_request = request
+        self.step_clock = step_clock
+        self.number = number
+        self.request_id = str(hints.get("request_id", request.request_id))
+        self.arrival_time = arrival_time
+        self.num_prompt_tokens = request.num_prompt_tokens
+        self.score = _number(hints.get("score"))
+        length_class = _number(hints.get("predicted_class"))
+        self.predicted_class = None if length_class is None else int(length_class)
+        self.predicted_length = _number(hints.get("predicted_length"))
+        client = _number(hints.get("priority"))
+        self.priority = request.priority if client is None else int(client)
+        self.tenant = None if hints.get("tenant") is None else str(hints["tenant"])
+        self.steps_run = 0
+        self.attained_service = 0.0
+        self.last_step = step_clock.steps
+        self.running = False
+        # kept by the PriorityBook
+        self.key: tuple[Priority, float, int] = (0.0, arrival_time, number)
+        self.change_version = 0
+        self.due_steps_run = math.inf
+        self.due_service = math.inf
+        self.due_steps_idle = 0
+        self.while_running = "none"
+
+    @property
+    def num_output_tokens(self) -> int:
+        return self.engine_request.num_output_tokens
+
+    @property
+    def num_computed_tokens(self) -> int:
+        return self.engine_request.num_computed_tokens
+
+    @property
+    def num_preemptions(self) -> int:
+        return self.engine_request.num_preemptions
+
+    @property
+    def steps_idle(self) -> int:
+        return self.step_clock.steps - self.last_step
+
+
+class StepClock:
+    """How many steps the engine has done; shared by all views, so that idling costs nothing."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+
+def _number(value: Any) -> float | None:
+    """The hint as a number; None if it is missing or not one."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return None if math.isnan(number) else number

@@ -1,0 +1,54 @@
+"""The command line of the fidelity jobs: one file per command, loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from simsched.errors import InputError
+
+COMMANDS = {
+    "lockstep": "Compare the simulator with vLLM's real scheduler, step by step, without a model.",
+    "replay": "Play a trace at its time stamps into real vLLM and record what happens.",
+    "compare": "Compare a replay with a simulation: times, decisions, order of the policies.",
+    "all": "The whole chain: calibrate on one trace, predict others, compare.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name; imports one only when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"validate.cli.{cmd_name}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """How far is the simulator from real vLLM?
+
+    \b
+    python -m validate lockstep                  every policy on vLLM's own scheduler, no model needed
+    python -m validate all --device cpu          calibrate, predict and compare on a small CPU engine
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: bad input is one line on stderr and exit code 2, never a traceback."""
+    try:
+        cli.main(args=args, standalone_mode=True)
+    except InputError as error:
+        click.echo(f"validate: {error}", err=True)
+        sys.exit(2)

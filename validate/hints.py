@@ -1,0 +1,22 @@
+"""What a request tells the policy scheduler: its columns of the trace, never its true output length."""
+
+from __future__ import annotations
+
+from simsched.vllm.view import HINT
+from simsched.workload.trace import Trace
+
+
+def request_hints(trace: Trace, index: int) -> dict[str, str | int | float]:
+    """The `extra_args` (over HTTP: `vllm_xargs`) of request `index`."""
+    hints: dict[str, str | int | float] = {}
+    if trace.score is not None:
+        hints["score"] = float(trace.score[index])
+    if trace.predicted_class is not None:
+        hints["predicted_class"] = int(trace.predicted_class[index])
+    if trace.predicted_length is not None:
+        hints["predicted_length"] = float(trace.predicted_length[index])
+    if trace.priority is not None:
+        hints["priority"] = int(trace.priority[index])
+    if trace.tenant is not None:
+        hints["tenant"] = trace.tenant[index]
+    return {HINT + name: value for name, value in hints.items()}

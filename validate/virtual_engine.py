@@ -1,0 +1,254 @@
+"""vLLM's real scheduler and KV-cache manager, with no model behind them, on a virtual clock."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.engine.config import EngineConfig
+from simsched.vllm.step_log import Chunk, features
+from simsched.vllm.version import check_version, installed_version
+from simsched.workload.trace import Trace
+from validate.hints import request_hints
+from validate.models import write_model
+from validate.prompts import prompt_tokens
+
+VOCABULARY = 1 << 30
+"""No model reads these tokens; in so large a space two prompts are alike only on purpose."""
+
+
+class VirtualClock:
+    """The clock of `PolicyScheduler` in lock-step: arrivals and steps are on it already."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def from_wall(self, wall_time: float) -> float:
+        return wall_time
+
+
+def prepare_vllm() -> str:
+    """Quiet, offline, and on the CPU platform even where a CUDA wheel finds no GPU; returns the version.
+
+    Raises:
+        InputError: vLLM is missing or not of the supported range.
+    """
+    for name, value in {
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+    }.items():
+        os.environ.setdefault(name, value)
+    version = installed_version()
+    check_version(version)
+    import vllm.platforms as platforms
+
+    if not platforms.current_platform.device_type:
+        from vllm.platforms.cpu import CpuPlatform
+
+        platforms._current_platform = platforms.current_platform = CpuPlatform()
+        for name, module in list(sys.modules.items()):
+            if name.startswith("vllm") and "current_platform" in vars(module):
+                module.current_platform = platforms.current_platform  # type: ignore[attr-defined]
+    return version
+
+
+def make_scheduler(config: EngineConfig, policy: str, scheduler: str, clock: VirtualClock) -> Any:
+    """vLLM's scheduler with these options: `builtin` (fcfs or priority), or `policy` (ours, any policy)."""
+    import torch
+    from vllm.config import CacheConfig, DeviceConfig, ModelConfig, SchedulerConfig, VllmConfig
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+    from vllm.v1.core.sched.scheduler import Scheduler
+    from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+    from vllm.v1.structured_output import StructuredOutputManager
+
+    options = SchedulerConfig(
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=config.max_model_len,
+        is_encoder_decoder=False,
+        enable_chunked_prefill=True,
+        async_scheduling=config.async_scheduling,
+        long_prefill_token_threshold=config.long_prefill_token_threshold,
+        scheduler_reserve_full_isl=config.scheduler_reserve_full_isl,
+        watermark=config.watermark,
+        policy=policy if scheduler == "builtin" else "fcfs",
+    )
+    cache = CacheConfig(
+        block_size=config.block_size,
+        gpu_memory_utilization=0.9,
+        enable_prefix_caching=config.enable_prefix_caching,
+    )
+    settings = {"policy": policy, "decodes_first": config.decodes_first}
+    with tempfile.TemporaryDirectory() as folder:
+        model = ModelConfig(
+            model=str(write_model("tiny-llama", Path(folder))),
+            dtype="bfloat16",
+            seed=0,
+            skip_tokenizer_init=True,
+            max_model_len=config.max_model_len,
+        )
+        whole = VllmConfig(
+            model_config=model,
+            scheduler_config=options,
+            cache_config=cache,
+            device_config=DeviceConfig("cpu"),
+            additional_config={"simsched": settings},
+        )
+    # the CPU platform overrides these two; the scheduler itself knows no platform
+    options.async_scheduling = config.async_scheduling
+    cache.block_size = config.block_size
+    cache.num_gpu_blocks = config.num_gpu_blocks
+    spec = FullAttentionSpec(
+        block_size=config.block_size, num_kv_heads=1, head_size=1, dtype=torch.float32
+    )
+    made = {
+        "vllm_config": whole,
+        "kv_cache_config": KVCacheConfig(
+            num_blocks=config.num_gpu_blocks,
+            kv_cache_tensors=[],
+            kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)],
+        ),
+        "structured_output_manager": StructuredOutputManager(whole),
+        "block_size": config.block_size,
+        "log_stats": False,
+    }
+    if scheduler == "builtin":
+        return (AsyncScheduler if config.async_scheduling else Scheduler)(**made)
+    from simsched.vllm.scheduler import AsyncPolicyScheduler, PolicyScheduler
+
+    ours = (AsyncPolicyScheduler if config.async_scheduling else PolicyScheduler)(**made)
+    ours.clock = clock
+    return ours
+
+
+class VirtualEngine:
+    """Runs a trace through a real scheduler; `steps()` gives one record per step, as a step log has it."""
+
+    def __init__(
+        self, trace: Trace, policy: str, cost: CostModel, config: EngineConfig, scheduler: str
+    ) -> None:
+        self.trace = trace
+        self.cost = cost
+        self.config = config
+        self.clock = VirtualClock()
+        self.scheduler = make_scheduler(config, policy, scheduler, self.clock)
+        self._index = {name: index for index, name in enumerate(trace.request_ids())}
+        self._hasher = self._block_hasher()
+
+    def steps(self) -> Iterator[dict[str, Any]]:
+        """`time, step_time, scheduled, preempted, num_running, num_waiting, kv_blocks_used` of each step."""
+        scheduler, clock = self.scheduler, self.clock
+        names = self.trace.request_ids()
+        arrivals = self.trace.arrival_time.tolist()
+        arrived = 0
+        depth = 2 if self.config.async_scheduling else 1
+        in_flight: deque[tuple[Any, Any, float]] = deque()
+        number = 0
+        free_at = 0.0
+        while arrived < len(names) or scheduler.has_unfinished_requests() or in_flight:
+            while arrived < len(names) and arrivals[arrived] <= clock.time:
+                scheduler.add_request(self._request(arrived, names[arrived]))
+                arrived += 1
+            if not scheduler.has_unfinished_requests() and not in_flight:
+                clock.time = arrivals[arrived]
+                continue
+            if scheduler.has_unfinished_requests():
+                output = scheduler.schedule()
+                if output.num_scheduled_tokens:
+                    record, step_time = self._record(output)
+                    number += 1
+                    start = max(clock.time, free_at)
+                    free_at = start + step_time
+                    yield {"step": number, "time": start, "step_time": step_time, **record}
+                    in_flight.append((output, self._model_output(output), free_at))
+                    if len(in_flight) < depth:
+                        continue
+                elif not in_flight:
+                    if arrived == len(names):
+                        raise RuntimeError("vLLM's scheduler is stuck: nothing can run")
+                    clock.time = arrivals[arrived]
+                    continue
+            output, tokens, end = in_flight.popleft()
+            clock.time = end
+            scheduler.update_from_output(output, tokens)
+
+    def _block_hasher(self) -> Any:
+        if not self.config.enable_prefix_caching:
+            return None
+        from vllm.utils.hashing import sha256
+        from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+
+        init_none_hash(sha256)
+        return get_request_block_hasher(self.config.block_size, sha256)
+
+    def _request(self, index: int, name: str) -> Any:
+        from vllm import SamplingParams
+        from vllm.v1.request import Request
+
+        trace = self.trace
+        sampling = SamplingParams(
+            max_tokens=int(trace.num_output_tokens[index]),
+            ignore_eos=True,
+            extra_args=dict(request_hints(trace, index)),
+        )
+        return Request(
+            request_id=name,
+            prompt_token_ids=prompt_tokens(trace, index, VOCABULARY),
+            sampling_params=sampling,
+            pooling_params=None,
+            arrival_time=float(trace.arrival_time[index]),
+            priority=0 if trace.priority is None else int(trace.priority[index]),
+            block_hasher=self._hasher,
+        )
+
+    def _record(self, output: Any) -> tuple[dict[str, Any], float]:
+        requests = self.scheduler.requests
+        chunks = []
+        for name, tokens in output.num_scheduled_tokens.items():
+            request = requests[name]
+            outputs = request.num_output_tokens + request.num_output_placeholders
+            outputs -= self.config.async_scheduling
+            is_decode = tokens == 1 and not request.is_prefill_chunk and outputs > 0
+            chunks.append(Chunk(name, tokens, request.num_computed_tokens - tokens, is_decode))
+        batch = features(chunks)
+        waiting = len(self.scheduler.waiting)
+        unserved = len(requests) - len(chunks)
+        P, N, S, K = (int(batch[symbol]) for symbol in "PNSK")
+        step_time = self.cost.step_time(StepFeatures(P, N, S, K, batch["Q"], num_waiting=unserved))
+        pool = self.scheduler.kv_cache_manager.block_pool
+        record = {
+            "scheduled": dict(output.num_scheduled_tokens),
+            "preempted": sorted(output.preempted_req_ids or ()),
+            "num_running": len(self.scheduler.running),
+            "num_waiting": waiting,
+            "kv_blocks_used": pool.num_gpu_blocks - 1 - pool.get_num_free_blocks(),
+        }
+        return record, step_time
+
+    def _model_output(self, output: Any) -> Any:
+        """One token for each request that this step brings level with its known tokens."""
+        from vllm.v1.outputs import ModelRunnerOutput
+
+        names = list(output.num_scheduled_tokens)
+        requests = self.scheduler.requests
+        return ModelRunnerOutput(
+            req_ids=names,
+            req_id_to_index={name: row for row, name in enumerate(names)},
+            sampled_token_ids=[
+                [] if requests[name].is_prefill_chunk else [VOCABULARY + self._index[name]]
+                for name in names
+            ],
+            logprobs=None,
+            prompt_logprobs_dict={},
+            pooler_output=[],
+        )
