@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from simsched.errors import InputError
 from simsched.predictors.base import Buckets
+from simsched.predictors.normal import cumulative, normal_scores, quantile
 from simsched.streams import stream
 from simsched.workload.trace import FloatArray, IntArray
 
 Region = Literal["all", "shortest", "longest"]
 _GRID = np.linspace(-6, 6, 4097)  # the latent score, in standard deviations
-_NODES = 256  # lengths at which a posterior mean is taken
+_COARSE = np.linspace(-6, 6, 513)  # enough for a posterior mean, which is smooth
+_NODES = 128  # lengths over which that mean is taken
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,14 @@ class Emulated:
             return np.searchsorted(bounds, self._as_lengths(scores, lengths), side="left")
         below = np.searchsorted(np.sort(lengths), bounds, side="right") / len(lengths)
         share = np.concatenate(([0.0], below, [1.0]))
-        edges = ndtri(share)
+        edges = np.concatenate(([-np.inf], quantile(below), [np.inf]))
         used = np.flatnonzero(np.diff(share) > 0)  # an empty bucket is never the most probable
         spread = math.sqrt(1 - self._rho**2)
         best = np.zeros(len(_GRID), dtype=np.int64)
         most = np.full(len(_GRID), -1.0)
         for bucket in used:
-            mass = ndtr((edges[bucket + 1] - self._rho * _GRID) / spread)
-            mass -= ndtr((edges[bucket] - self._rho * _GRID) / spread)
+            mass = cumulative((edges[bucket + 1] - self._rho * _GRID) / spread)
+            mass -= cumulative((edges[bucket] - self._rho * _GRID) / spread)
             better = mass > most
             best[better], most[better] = bucket, mass[better]
         return best[_nearest(scores)]
@@ -103,9 +104,9 @@ class Emulated:
         nodes = normal_scores(_NODES)
         spread = math.sqrt(1 - self._rho**2)
         ordered = np.sort(lengths).astype(np.float64)
-        z = self._rho * _GRID[:, None] + spread * nodes[None, :]
-        mean = np.interp(ndtr(z), (np.arange(len(ordered)) + 0.5) / len(ordered), ordered).mean(axis=1)
-        given_s: FloatArray = np.interp(scores, _GRID, mean)
+        z = self._rho * _COARSE[:, None] + spread * nodes[None, :]
+        mean = np.interp(cumulative(z), (np.arange(len(ordered)) + 0.5) / len(ordered), ordered).mean(axis=1)
+        given_s: FloatArray = np.interp(scores, _COARSE, mean)
         return given_s
 
     @staticmethod
@@ -116,12 +117,6 @@ class Emulated:
         return taken
 
 
-def normal_scores(n: int) -> FloatArray:
-    """The standard normal quantiles at (k - 1/2) / n, k = 1 to n."""
-    scores: FloatArray = ndtri((np.arange(n) + 0.5) / n)
-    return scores
-
-
 def _random_order(lengths: IntArray, seed: int) -> IntArray:
     """Indices by rising length, equal lengths in random order (else their index would leak into tau)."""
     return np.lexsort((stream(seed, "ties").random(len(lengths)), lengths))
@@ -130,4 +125,5 @@ def _random_order(lengths: IntArray, seed: int) -> IntArray:
 def _nearest(scores: FloatArray) -> IntArray:
     step = _GRID[1] - _GRID[0]
     index = np.rint((scores - _GRID[0]) / step).astype(np.int64)
-    return np.minimum(np.maximum(index, 0), len(_GRID) - 1)
+    nearest: IntArray = np.clip(index, 0, len(_GRID) - 1)
+    return nearest

@@ -35,7 +35,7 @@ class QuantileTable:
             raise ValueError("token counts start at 1")
 
     @staticmethod
-    def of(percentiles: Mapping[float, float]) -> QuantileTable:
+    def of(percentiles: Mapping[int, float] | Mapping[float, float]) -> QuantileTable:
         """From percentiles (0 to 100) to values."""
         return QuantileTable(tuple(q / 100 for q in percentiles), tuple(map(float, percentiles.values())))
 

@@ -122,6 +122,10 @@ def _lmsys(shape: Value = "vicuna", sigma: Value = 1.0) -> Workload:
     )
 
 
+def _table(values: tuple[int, ...]) -> QuantileTable:
+    return QuantileTable(tuple(q / 100 for q in _PERCENTILES), tuple(map(float, values)))
+
+
 def _azure_conv() -> Workload:
     prompts = (2, 29, 120, 181, 207, 372, 387, 396, 403, 414, 703, 984, 1020, 1045, 1071, 1097, 1130, 1189)
     longer_prompts = (1315, 1434, 1876, 2309, 2734, 4075, 4083, 4090, 4098, 4142, 4831, 6179, 7200)
@@ -129,8 +133,8 @@ def _azure_conv() -> Workload:
     longer_outputs = (416, 424, 430, 451, 509, 540, 601, 643, 954, 992)
     return Workload(
         "azure-conv",
-        QuantileTable.of(dict(zip(_PERCENTILES, prompts + longer_prompts, strict=True))),
-        QuantileTable.of(dict(zip(_PERCENTILES, outputs + longer_outputs, strict=True))),
+        _table(prompts + longer_prompts),
+        _table(outputs + longer_outputs),
         "quantiles of Azure/AzurePublicDataset @ b469a113, AzureLLMInferenceTrace_conv.csv (CC-BY-4.0), "
         "19,366 requests; longest prompt and output cut so that any pair fits in 8,192 tokens",
     )
@@ -160,8 +164,8 @@ def _mooncake_conversation() -> Workload:
     longer_outputs = (543, 566, 597, 639, 698, 800, 892, 1119, 1568, 2000, 2000)
     return Workload(
         "mooncake-conversation",
-        QuantileTable.of(dict(zip(_PERCENTILES, prompts + longer_prompts + longest_prompts, strict=True))),
-        QuantileTable.of(dict(zip(_PERCENTILES, outputs + longer_outputs, strict=True))),
+        _table(prompts + longer_prompts + longest_prompts),
+        _table(outputs + longer_outputs),
         "quantiles of kvcache-ai/Mooncake @ 3b5a5941, conversation_trace.jsonl (Apache-2.0), 12,031 "
         "requests; the trace's shared prefixes are not generated; needs a context of 131,072 tokens",
     )
