@@ -1,4 +1,8 @@
-"""The Scheduler protocol: what the simulator asks of an engine, whichever vLLM it imitates."""
+"""The Scheduler protocol: what the simulator asks of an engine, whichever vLLM it imitates.
+
+An engine is built as `Engine(trace, policy, config, recorder, seed=...)`. It tells the recorder when
+requests are first scheduled, get tokens, pause and finish (see `recorder.py`); the simulator owns the clock.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,22 @@ class Batch:
 
     features: StepFeatures
     scheduled: dict[int, int] = field(default_factory=dict)
-    """Tokens per request, in batch order. A leaping scheduler may leave it empty when nobody logs."""
+    """Tokens per request, in batch order. A leaping scheduler leaves it empty: a logged run steps."""
     preempted: Sequence[int] = ()
     swapped_out: Sequence[int] = ()
     swapped_in: Sequence[int] = ()
+    num_running: int = 0
+    """After scheduling, before the update; likewise the next two."""
+    num_waiting: int = 0
+    kv_blocks_used: int = 0
+    """Without the null block."""
 
 
 class Scheduler(Protocol):
     """schedule -> (the simulator asks the cost model and waits) -> update."""
+
+    counters: dict[str, int]
+    """Engine-specific counts (swaps, steps skipped, ...), for the record."""
 
     def add_request(self, index: int, now: float) -> None:
         """A request (by its index in the trace) has arrived."""
@@ -35,7 +47,9 @@ class Scheduler(Protocol):
 
     def max_steps(self, batch: Batch) -> tuple[int, float]:
         """How often this batch may repeat, absent arrivals: at most `steps` (>= 1) steps in all, the last of
-        which starts before `time` (seconds on the clock). (1, inf) when it may not repeat."""
+        which starts before `time` (seconds on the clock). (1, inf) when it may not repeat. Repeated steps
+        are decodes and nothing else, each with one more token of context per sequence than the last."""
 
-    def update(self, batch: Batch, now: float, steps: int = 1) -> Sequence[int]:
-        """`steps` steps of this batch are done by `now`; returns the requests that finished."""
+    def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
+        """`steps` steps of this batch are done by `now`; the first took `first` seconds, the last `last`.
+        Returns the requests that finished."""

@@ -1,0 +1,106 @@
+"""Keeps the times of every request, without touching every running request in every step.
+
+While a request gets a token in each step (a *streak*), its gaps between tokens are the steps' durations:
+they go into the histogram once per step with the number of such requests as weight, and the longest gap of
+a streak is a range maximum over the steps, found by bisection in a stack of the steps not yet outdone.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from math import nan
+
+import numpy as np
+
+from simsched.histogram import WeightedHistogram
+from simsched.record import RunRecord
+from simsched.workload.trace import Trace
+
+
+class Recorder:
+    """Times in seconds on the run's clock; requests by their index in the trace.
+
+    In each step an engine calls `steps` first, then `token` for each irregular token (the first one, or the
+    first after a pause), then `pause` or `finish` for each streak that ends.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        n = len(trace)
+        self.trace = trace
+        self.arrival_time: list[float] = trace.arrival_time.tolist()
+        self.first_scheduled_time = [nan] * n
+        self.first_token_time = [nan] * n
+        self.finish_time = [nan] * n
+        self.num_preemptions = [0] * n
+        self.max_itl = [nan] * n
+        self.itl = WeightedHistogram()
+        self.num_steps = 0
+        self._last_token = [nan] * n  # of a paused streak
+        self._streak = [0] * n  # number of steps done when its streak began
+        # steps whose duration no later step has reached, oldest and longest first
+        self._peak_step: list[int] = []
+        self._peak_time: list[float] = []
+
+    def steps(self, first: float, last: float, steps: int, weight: int) -> None:
+        """`steps` steps are done, with durations on a ramp from `first` to `last` (not shorter); `weight`
+        requests got a token in each of them and in the step before."""
+        self.num_steps += steps
+        if weight:
+            self.itl.add_ramp(first, (last - first) / (steps - 1) if steps > 1 else 0.0, steps, weight)
+        peaks, durations = self._peak_step, self._peak_time
+        while durations and durations[-1] <= last:
+            durations.pop()
+            peaks.pop()
+        durations.append(last)
+        peaks.append(self.num_steps)
+
+    def scheduled(self, index: int, now: float) -> None:
+        """It has its place in the batch of the step that starts now (the first such call counts)."""
+        if self.first_scheduled_time[index] != self.first_scheduled_time[index]:
+            self.first_scheduled_time[index] = now
+
+    def token(self, index: int, now: float) -> None:
+        """It got a token in the step that ends now, and had none in the step before."""
+        last = self._last_token[index]
+        if last == last:
+            gap = now - last
+            self.itl.add(gap)
+            if not self.max_itl[index] >= gap:
+                self.max_itl[index] = gap
+        else:
+            self.first_token_time[index] = now
+        self._streak[index] = self.num_steps
+
+    def pause(self, index: int, now: float) -> None:
+        """Its latest token came at `now`, in the step done last; there will be none in the next."""
+        self._last_token[index] = now
+        first = self._streak[index]
+        if first < self.num_steps:
+            longest = self._peak_time[bisect_right(self._peak_step, first)]
+            if not self.max_itl[index] >= longest:
+                self.max_itl[index] = longest
+
+    def preempted(self, index: int) -> None:
+        """It lost its KV blocks, or they were swapped out."""
+        self.num_preemptions[index] += 1
+
+    def finish(self, index: int, now: float) -> None:
+        """It got its last token in the step that ends now."""
+        self.pause(index, now)
+        self.finish_time[index] = now
+
+    def record(self, end_time: float, counters: dict[str, int]) -> RunRecord:
+        """Everything as columns."""
+        return RunRecord(
+            trace=self.trace,
+            arrival_time=np.array(self.arrival_time),
+            first_scheduled_time=np.array(self.first_scheduled_time),
+            first_token_time=np.array(self.first_token_time),
+            finish_time=np.array(self.finish_time),
+            num_preemptions=np.array(self.num_preemptions, dtype=np.int64),
+            max_itl=np.array(self.max_itl),
+            itl=self.itl,
+            end_time=end_time,
+            num_steps=self.num_steps,
+            counters=counters,
+        )

@@ -1,0 +1,170 @@
+"""The fork's path for every policy but FCFS: serve the head of an order of all requests, swap for room.
+
+Step (5) of the published description, further swapped requests coming back when nothing had to go out, can
+never fire: the walk ends only where the token budget, the slots or the requests do, and (5) needs all three.
+So neither it nor its slip is here; `tests/engine/test_vllm_ltr_reference.py` has it, and stays equal.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from simsched.engine.base import Batch
+from simsched.engine.config import EngineConfig
+from simsched.engine.vllm_ltr import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
+from simsched.errors import InputError
+from simsched.workload.trace import Trace
+
+Chunk = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Step:
+    """What a step does to each request, in the order of the walk."""
+
+    new: list[Chunk] = field(default_factory=list)
+    decodes: list[int] = field(default_factory=list)
+    """Already on the GPU."""
+    prefills: list[Chunk] = field(default_factory=list)
+    """Already on the GPU."""
+    in_decodes: list[int] = field(default_factory=list)
+    in_prefills: list[Chunk] = field(default_factory=list)
+    out: list[int] = field(default_factory=list)
+    """Swapped out, in that order."""
+    dropped: list[int] = field(default_factory=list)
+    """Walked over but left out for want of blocks, the last of the order first."""
+    others: list[Chunk] = field(default_factory=list)
+    """The chosen that did not decode in the last step, with their tokens."""
+    order: Sequence[int] = ()
+    count: int = 0
+    """The first `count` of the order run."""
+
+
+class GeneralEngine(ForkEngine):
+    """Walk, reserve blocks, run. Subclasses keep the order."""
+
+    def __init__(self, trace: Trace, config: EngineConfig) -> None:
+        super().__init__(trace, config)
+        self.num_resident = 0
+        self.num_queued = 0
+        self.swap_blocks_used = 0
+
+    @property
+    def num_running(self) -> int:
+        return self.num_resident
+
+    @property
+    def num_waiting(self) -> int:
+        return self.num_queued
+
+    def add_request(self, index: int, now: float) -> None:
+        self.unfinished += 1
+        self.unseen += 1
+        self.num_queued += 1
+
+    def form(self, order: Sequence[int]) -> tuple[Step, Batch] | None:
+        """The step that serves this order: every request on the GPU must be in it, and enough others."""
+        count, others = self.walk(order, self.max_num_seqs)
+        short = count - len(others) - (self.num_blocks - self.blocks_used) + self.watermark
+        for i, _ in others:
+            short += self._price(i)
+        step = Step(order=order, count=count)
+        step.others = self._reserve(step, others, short) if short > 0 else others
+        if not step.count:
+            return None
+        if step.count - len(step.others) < self.num_decoders:
+            for i in order[step.count :]:
+                if self.where[i] == DECODING:
+                    self.leave(i)
+        self.grow_decoders()
+        self._place(step)
+        self.chunks = step.new + step.prefills + step.in_prefills
+        swapped_in = [i for i, _ in step.in_prefills] + step.in_decodes
+        moved = sum(self.held[i] for i in step.out) + sum(self.held[i] for i in swapped_in)
+        scheduled = dict(self.chunks)
+        scheduled.update(dict.fromkeys(step.decodes, 1))
+        scheduled.update(dict.fromkeys(step.in_decodes, 1))
+        quiet = not (self.chunks or step.out or swapped_in)
+        free = self.num_blocks - self.blocks_used
+        self.slack = free - self.num_decoders - self.watermark if quiet else -1
+        features = self.features(self.unfinished - len(scheduled), moved)
+        return step, Batch(features, scheduled, (), step.out, swapped_in)
+
+    def _price(self, i: int) -> int:
+        """Blocks that choosing this request needs."""
+        if self.where[i] == WAITING:
+            return self.blocks_for(self.known[i])
+        return self.held[i] + 1 if self.where[i] == SWAPPED else 1
+
+    def _reserve(self, step: Step, others: list[Chunk], short: int) -> list[Chunk]:
+        """Swap out from the end of the order, then leave out chosen ones, until `short` blocks are found."""
+        order = step.order
+        for position in range(len(order) - 1, step.count - 1, -1):
+            if short <= 0:
+                break
+            i = order[position]
+            if self.where[i] in (DECODING, RESIDENT):
+                short -= self._swap_out(i, step)
+        while short > 0 and step.count:
+            step.count -= 1
+            i = order[step.count]
+            step.dropped.append(i)
+            short -= self._price(i)
+            if others and others[-1][0] == i:
+                others = others[:-1]
+            if self.where[i] in (DECODING, RESIDENT):
+                short -= self._swap_out(i, step)
+        return others
+
+    def _swap_out(self, i: int, step: Step) -> int:
+        """Its blocks go to the CPU; returns how many."""
+        if self.where[i] == DECODING:
+            self.leave(i)
+        held = self.held[i]
+        self.where[i] = SWAPPED
+        self.blocks_used -= held
+        self.swap_blocks_used += held
+        limit = self.config.num_swap_blocks
+        if limit is not None and self.swap_blocks_used > limit:
+            raise InputError(f"--num-swap-blocks {limit}: the swap space is full, where the fork stops too")
+        self.num_preemptions[i] += 1
+        self.num_resident -= 1
+        self.counters["swapped_out"] += 1
+        step.out.append(i)
+        return held
+
+    def _place(self, step: Step) -> None:
+        """Allocate, swap in, and sort the chosen by what they do."""
+        apart = set()
+        for i, tokens in step.others:
+            came = self.where[i]
+            if came == WAITING:
+                self.held[i] = self.blocks_for(self.known[i])
+                self.blocks_used += self.held[i]
+                self.where[i] = RESIDENT
+                self.num_resident += 1
+                self.num_queued -= 1
+                step.new.append((i, tokens))
+                apart.add(i)
+                continue
+            if came == SWAPPED:
+                self.blocks_used += self.held[i]
+                self.swap_blocks_used -= self.held[i]
+                self.where[i] = RESIDENT
+                self.num_resident += 1
+                self.counters["swapped_in"] += 1
+            if self.computed[i] == self.known[i] - 1 and self.known[i] > self.prompt[i]:
+                self.join(i)
+                if came == SWAPPED:
+                    step.in_decodes.append(i)
+                    apart.add(i)
+            else:
+                (step.in_prefills if came == SWAPPED else step.prefills).append((i, tokens))
+                apart.add(i)
+        chosen = step.order[: step.count]
+        step.decodes = [i for i in chosen if i not in apart] if apart else list(chosen)
+
+    @abstractmethod
+    def next_change(self) -> tuple[int, float]: ...

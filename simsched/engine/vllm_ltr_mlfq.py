@@ -1,0 +1,123 @@
+"""MLFQ in the fork: a discipline of queues, by level; only its two parameters come from the policy.
+
+Arrivals go to the back of level 0; the order is level by level. After a step each request that ran goes, in
+batch order, to the *front* of its queue: the order inside a level reverses in every step.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from itertools import groupby
+
+from simsched.engine.base import Batch
+from simsched.engine.config import EngineConfig
+from simsched.engine.vllm_ltr import FINISHED
+from simsched.engine.vllm_ltr_general import GeneralEngine, Step
+from simsched.workload.trace import Trace
+
+
+class MlfqEngine(GeneralEngine):
+    """A request sinks a level once its service there, in seconds of steps, exceeds
+    `base_quantum * threshold ** level`."""
+
+    def __init__(self, trace: Trace, config: EngineConfig, base_quantum: float, threshold: float) -> None:
+        super().__init__(trace, config)
+        self.base_quantum = base_quantum
+        self.threshold = threshold
+        n = len(trace)
+        self.queues: list[list[int]] = [[]]
+        """By level; the *end* of a list is the front of its queue."""
+        self.level = [0] * n
+        self.service = [0.0] * n
+        """At its level, without the current spell of running."""
+        self.started_at: list[float | None] = [None] * n
+        self.due: list[tuple[float, int]] = []
+        """(time at which it outruns its quantum if it keeps running, request); past spells are stale."""
+        self.due_at = [0.0] * n
+        self.batch: list[int] = []
+        """What runs in the current step, in batch order."""
+
+    def add_request(self, index: int, now: float) -> None:
+        super().add_request(index, now)
+        self.queues[0].insert(0, index)
+
+    def schedule(self, now: float) -> Batch | None:
+        order: list[int] = []
+        for queue in self.queues:
+            order += reversed(queue)
+        formed = self.form(order)
+        if formed is None:
+            return None
+        step, batch = formed
+        self._dequeue(step)
+        if len(step.dropped) > 1:
+            self.slack = -1  # they went back in reverse: another one is first next time
+        starting = [i for i, _ in step.others if self.started_at[i] is None]
+        if step.count - len(starting) < len(self.batch):
+            chosen = set(order[: step.count])
+            for i in self.batch:
+                if i not in chosen:
+                    self.service[i] += now - self._started(i)
+                    self.started_at[i] = None
+        for i in starting:
+            self._start(i, now)
+        self.batch = [i for i, _ in self.chunks] + step.decodes + step.in_decodes
+        return batch
+
+    def _dequeue(self, step: Step) -> None:
+        """The walked leave their queues; the dropped return to the front, the last of them foremost."""
+        left = step.count + len(step.dropped)
+        for queue in self.queues:
+            taken = min(left, len(queue))
+            del queue[len(queue) - taken :]
+            left -= taken
+            if not left:
+                break
+        for i in reversed(step.dropped):
+            self.queues[self.level[i]].append(i)
+
+    def _started(self, i: int) -> float:
+        since = self.started_at[i]
+        assert since is not None
+        return since
+
+    def _start(self, i: int, now: float) -> None:
+        """A spell of running, at its level, begins."""
+        self.started_at[i] = now
+        quantum = self.base_quantum * self.threshold ** self.level[i]
+        self.due_at[i] = now + quantum - self.service[i]
+        heapq.heappush(self.due, (self.due_at[i], i))
+
+    def _is_due(self, entry: tuple[float, int]) -> bool:
+        at, i = entry
+        return self.started_at[i] is not None and self.due_at[i] == at
+
+    def next_change(self) -> tuple[int, float]:
+        while self.due and not self._is_due(self.due[0]):
+            heapq.heappop(self.due)
+        return 1 << 62, self.due[0][0] if self.due else float("inf")
+
+    def after_step(self, finished: Sequence[int], now: float, steps: int) -> None:
+        batch = self.batch
+        for i in finished:
+            self.started_at[i] = None
+        if finished:
+            self.num_resident -= len(finished)
+            batch = [i for i in batch if self.where[i] != FINISHED]
+        if steps % 2 == 0:
+            # repeats of one batch of decodes: inside each level it ran in reverse every other time
+            batch = [i for _, same in groupby(batch, self.level.__getitem__) for i in reversed(list(same))]
+        while self.due and self.due[0][0] < now:
+            entry = heapq.heappop(self.due)
+            if self._is_due(entry):
+                i = entry[1]
+                self.level[i] += 1
+                self.service[i] = 0.0
+                if self.level[i] == len(self.queues):
+                    self.queues.append([])
+                self._start(i, now)
+        queues, level = self.queues, self.level
+        for i in batch:
+            queues[level[i]].append(i)
+        self.batch = batch

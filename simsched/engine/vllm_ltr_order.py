@@ -1,0 +1,204 @@
+"""The general path under a policy: a stable sort of waiting + running + swapped requests by priority.
+
+The waiting list is kept sorted; only as many of its head as a batch can hold take part in the sort of a step.
+Ties are broken as the fork's stable sort does: by list (waiting, running, swapped) and place in it. The
+classifier's are broken by request id: arrival here, or random as over HTTP (`random_ties`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+
+from simsched.engine.base import Batch
+from simsched.engine.config import EngineConfig
+from simsched.engine.vllm_ltr import FINISHED, RESIDENT, WAITING
+from simsched.engine.vllm_ltr_general import GeneralEngine, Step
+from simsched.engine.vllm_ltr_view import LtrView
+from simsched.policies.base import Policy, Priority
+from simsched.streams import stream
+from simsched.workload.trace import Trace
+
+INFINITY = float("inf")
+Key = Priority | tuple[Priority, int]
+
+
+class OrderedEngine(GeneralEngine):
+    """Asks the policy for a priority only when its `next_change` says that it may differ."""
+
+    def __init__(self, trace: Trace, policy: Policy, config: EngineConfig, seed: int = 0) -> None:
+        super().__init__(trace, config)
+        self.trace = trace
+        self.policy = policy
+        n = len(trace)
+        self.ids = trace.request_ids()
+        self.tie: list[int] | None = None
+        if policy.reads == "predicted_class":
+            self.tie = stream(seed, "ties").permutation(n).tolist() if config.random_ties else list(range(n))
+        self.views: list[LtrView | None] = [None] * n
+        self.keys: list[Key] = [0.0] * n
+        self.waiting: list[tuple[Key, int]] = []
+        """(key, arrival number), sorted."""
+        self.running: list[int] = []
+        self.swapped: list[int] = []
+        self.drifts = False
+        """Some priorities move while their request runs."""
+        self.freely = False
+        """... in any direction: no leap."""
+        # counters behind the views; `changed_step`: when it last started or stopped running, or arrived
+        self.now = 0.0
+        self.started_at: list[float | None] = [None] * n
+        self.service = [0.0] * n
+        self.steps_run = [0] * n
+        self.changed_step = [0] * n
+        # announced changes: (when, version of the announcement, request); an old version is void
+        self.version = [0] * n
+        self.due_steps: list[tuple[int, int, int]] = []
+        self.due_times: list[tuple[float, int, int]] = []
+        self.due_service: list[tuple[float, int, int]] = []
+
+    def add_request(self, index: int, now: float) -> None:
+        super().add_request(index, now)
+        self.now = now
+        self.changed_step[index] = self.step
+        view = self.views[index] = LtrView(self, index, self.ids[index], now)
+        self.policy.on_arrival(view, now)
+        self.keys[index] = self._key(index)
+        insort(self.waiting, (self.keys[index], index))
+        self._ask(index)
+
+    def schedule(self, now: float) -> Batch | None:
+        self.now = now
+        self._announced_changes()
+        if self.drifts:
+            for i in self.running:
+                self._rekey(i)
+        order = [i for _, i in self.waiting[: self.max_num_seqs]]
+        order += self.running
+        order += self.swapped
+        order.sort(key=self.keys.__getitem__)
+        formed = self.form(order)
+        if formed is None:
+            return None
+        step, batch = formed
+        if self.freely or self._tied_at_the_cut(step):
+            self.slack = -1
+        self._relist(step)
+        return batch
+
+    def _tied_at_the_cut(self, step: Step) -> bool:
+        """Would the first request left out, idle on the GPU, go ahead of the last one taken next time?"""
+        order, count = step.order, step.count
+        return (
+            count < len(order)
+            and self.where[order[count]] == RESIDENT
+            and self.keys[order[count]] == self.keys[order[count - 1]]
+        )
+
+    def _relist(self, step: Step) -> None:
+        """Bring the fork's three lists, and what the views count, up to date."""
+        for i, _ in step.new:
+            del self.waiting[bisect_left(self.waiting, (self.keys[i], i))]
+        prefills = [i for i, _ in step.prefills]
+        stayed: list[int] = []
+        if len(step.decodes) + len(prefills) < len(self.running):
+            gone = {*step.decodes, *prefills, *step.out}
+            stayed = [i for i in self.running if i not in gone]
+            for i in stayed + step.out:
+                if self.started_at[i] is not None:
+                    self._stop(i)
+        for i, _ in step.others:
+            if self.started_at[i] is None:
+                self.started_at[i] = self.now
+                self.changed_step[i] = self.step
+                self._ask(i)
+        came = step.in_decodes + [i for i, _ in step.in_prefills]
+        self.running = [*stayed, *(i for i, _ in step.new), *step.decodes, *prefills, *came]
+        if came:
+            back = set(came)
+            self.swapped = [i for i in self.swapped if i not in back]
+        self.swapped += step.out
+        for i in step.out:
+            self.policy.on_preempt(self._view(i), self.now)
+            self._rekey(i)
+            self._ask(i)
+
+    def _stop(self, i: int) -> None:
+        since = self.started_at[i]
+        assert since is not None
+        self.service[i] += self.now - since
+        self.steps_run[i] += self.step - self.changed_step[i]
+        self.started_at[i] = None
+        self.changed_step[i] = self.step
+        self._ask(i)
+
+    def after_step(self, finished: Sequence[int], now: float, steps: int) -> None:
+        self.now = now
+        for i in finished:
+            self.version[i] += 1
+            self.policy.on_finish(self._view(i), now)
+            self.views[i] = None
+            self.num_resident -= 1
+        if finished:
+            self.running = [i for i in self.running if self.where[i] != FINISHED]
+
+    # what the policy announces
+
+    def _view(self, i: int) -> LtrView:
+        view = self.views[i]
+        assert view is not None
+        return view
+
+    def _key(self, i: int) -> Key:
+        priority = self.policy.priority(self._view(i), self.now)
+        return priority if self.tie is None else (priority, self.tie[i])
+
+    def _rekey(self, i: int) -> None:
+        """Ask for the priority anew; a waiting request moves to its new place."""
+        key = self._key(i)
+        if self.where[i] == WAITING and key != self.keys[i]:
+            del self.waiting[bisect_left(self.waiting, (self.keys[i], i))]
+            insort(self.waiting, (key, i))
+        self.keys[i] = key
+
+    def _ask(self, i: int) -> None:
+        """When may its priority next differ?"""
+        change = self.policy.next_change(self._view(i), self.now)
+        version = self.version[i] = self.version[i] + 1
+        if change.while_running != "none":
+            self.drifts = True
+            self.freely = self.freely or change.while_running == "any"
+        if self.started_at[i] is None:
+            steps = change.after_steps_idle
+        else:
+            steps = change.after_steps_run
+            if change.after_service is not None:
+                heapq.heappush(self.due_service, (self.now + change.after_service, version, i))
+        if steps is not None:
+            heapq.heappush(self.due_steps, (self.step + steps, version, i))
+        if change.after_time is not None:
+            heapq.heappush(self.due_times, (self.now + change.after_time, version, i))
+
+    def _announced_changes(self) -> None:
+        """Tell the policy what has come due."""
+        due = []
+        while self.due_steps and self.due_steps[0][0] <= self.step:
+            due.append(heapq.heappop(self.due_steps)[1:])
+        while self.due_times and self.due_times[0][0] <= self.now:
+            due.append(heapq.heappop(self.due_times)[1:])
+        while self.due_service and self.due_service[0][0] < self.now:
+            due.append(heapq.heappop(self.due_service)[1:])
+        for version, i in due:
+            if self.version[i] == version:
+                self.policy.on_change(self._view(i), self.now)
+                self._rekey(i)
+                self._ask(i)
+
+    def next_change(self) -> tuple[int, float]:
+        for heap in (self.due_steps, self.due_times, self.due_service):
+            while heap and self.version[heap[0][2]] != heap[0][1]:
+                heapq.heappop(heap)
+        step = self.due_steps[0][0] if self.due_steps else 1 << 62
+        times = [heap[0][0] for heap in (self.due_times, self.due_service) if heap]
+        return step, min(times, default=INFINITY)
