@@ -20,7 +20,6 @@ import numpy as np
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.config import EngineConfig
-from simsched.errors import InputError
 from simsched.record import RunRecord
 from simsched.workload.trace import FloatArray, Trace
 
@@ -189,19 +188,17 @@ def parse_goodput(text: str) -> dict[str, float]:
     """`ttft:200,tpot:50` -> {"ttft": 200.0, "tpot": 50.0} (milliseconds).
 
     Raises:
-        InputError: an unknown metric, a repeated one, or a value that is not positive.
+        ValueError: an unknown metric, a repeated one, or a value that is not positive.
     """
     limits: dict[str, float] = {}
     for part in text.split(","):
         metric, _, value = part.strip().partition(":")
         if metric not in GOODPUT_METRICS or metric in limits:
-            raise InputError(
-                f"--goodput {text}: expected METRIC:MS of {', '.join(GOODPUT_METRICS)}, each once"
-            )
+            raise ValueError(f"expected METRIC:MS of {', '.join(GOODPUT_METRICS)}, each once")
         try:
             limits[metric] = float(value)
         except ValueError:
             limits[metric] = math.nan
         if not 0 < limits[metric] < math.inf:
-            raise InputError(f"--goodput {part.strip()}: expected a positive number of milliseconds")
+            raise ValueError(f"{part.strip()}: expected a positive number of milliseconds")
     return limits

@@ -81,10 +81,24 @@ class Results:
         import polars as pl
 
         try:
-            rows = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))["cells"]
-            return pl.DataFrame(rows, infer_schema_length=None)
-        except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
+            return pl.DataFrame(self._summary["cells"], infer_schema_length=None)
+        except (TypeError, pl.exceptions.PolarsError):
             raise InputError(f"{self.path / 'summary.json'}: damaged, expected a list of cells") from None
+
+    @property
+    def over_runs(self) -> list[dict[str, Any]]:
+        """A dict per setting: the options without run and seed, then `over_runs` of each metric."""
+        settings: list[dict[str, Any]] = self._summary["over_runs"]
+        return settings
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
+        path = self.path / "summary.json"
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            return {key: summary[key] for key in ("cells", "over_runs")}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}: damaged, expected a summary of simsched") from None
 
     @cached_property
     def requests(self) -> pl.DataFrame:

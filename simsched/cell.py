@@ -1,0 +1,220 @@
+"""One cell of a study's grid: its inputs, and the run that fills it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simsched.cost_model.profile import Profile, load_profile
+from simsched.engine.config import EngineConfig, engine_config
+from simsched.engine.validate import check_admissible
+from simsched.errors import InputError
+from simsched.policies.base import Policy
+from simsched.policies.spec import make_policy
+from simsched.predictors.spec import apply_predictor
+from simsched.study import DATA_VARIABLE
+from simsched.workload.arrivals import Arrivals
+from simsched.workload.formats import load_trace
+from simsched.workload.named import named_workload, rescale
+from simsched.workload.trace import Trace
+
+DEFAULT_DURATION = 60.0  # seconds of arrivals, as in the paper's runs
+DEFAULT_BURST = 2000  # requests of a burst or closed loop, as in the paper's burst
+SELF_PREDICTING = ("po",)  # the model guesses its own output length; no predictor runs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that determines one run; plain data, so that any process can run it."""
+
+    policy: str
+    workload: str | None
+    """A named workload, or"""
+    trace: str | None
+    """a trace file."""
+    request_rate: float | None
+    """Requests/s; None: as in the trace, or arrivals that have no rate."""
+    arrivals: str | None
+    """None: as in the trace."""
+    num_requests: int | None
+    duration: float | None
+    seed: int
+    preset: str
+    cost_profile: str
+    gpu_memory_utilization: float
+    engine: tuple[tuple[str, int | float | bool], ...]
+    """The engine options that were given."""
+    predictor: str | None
+    tau: float | None
+    predictor_time: float | None
+    goodput: tuple[tuple[str, float], ...] | None
+    skip_invalid: bool
+    truncate: bool
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run starts from."""
+
+    trace: Trace
+    policy: Policy
+    profile: Profile
+    config: EngineConfig
+    predictor_time: float
+    """Seconds of predictor for each request."""
+    notes: tuple[str, ...]
+    """What was chosen, dropped or cut without being asked for: a line each."""
+
+
+def expand(path: str) -> str:
+    """The path with $SIMSCHED_DATA replaced.
+
+    Raises:
+        InputError: the variable is used and not set.
+    """
+    if DATA_VARIABLE not in path:
+        return path
+    folder = os.environ.get(DATA_VARIABLE[1:])
+    if not folder:
+        raise InputError(f"{path}: needs outside data; give its folder with --data or {DATA_VARIABLE}")
+    return path.replace(DATA_VARIABLE, folder)
+
+
+@lru_cache(maxsize=4)
+def read_trace_once(path: str, skip_invalid: bool) -> tuple[Trace, dict[str, int]]:
+    """The trace in this file, and how many of its rows were dropped for which reason."""
+    return load_trace(expand(path), skip_invalid=skip_invalid)
+
+
+@lru_cache(maxsize=8)
+def profile_of(name: str) -> Profile:
+    """The cost profile of this name or path, read once."""
+    return load_profile(expand(name))
+
+
+def requests_of(cell: Cell) -> tuple[Trace, tuple[str, ...]]:
+    """The requests of a cell before they are checked against its engine, and notes on what was dropped."""
+    # policies of one grid share their requests
+    return _requests(
+        replace(cell, policy="", predictor=None, tau=None, predictor_time=None, preset="", engine=())
+    )
+
+
+@lru_cache(maxsize=2)
+def _requests(cell: Cell) -> tuple[Trace, tuple[str, ...]]:
+    if cell.workload is not None:
+        workload = named_workload(cell.workload)
+        arrivals = cell.arrivals or "poisson"
+        return workload.generate(
+            num_generated(cell), cell.request_rate, arrivals=arrivals, seed=cell.seed
+        ), ()
+    path = str(cell.trace)
+    trace, counts = read_trace_once(path, cell.skip_invalid)
+    if cell.arrivals is not None:
+        process = Arrivals.parse(cell.arrivals)
+        trace = trace.with_columns(
+            arrival_time=process.times(len(trace), cell.request_rate, cell.seed),
+            closed_loop_users=process.users,
+            think_time=process.think_time,
+        )
+    elif cell.request_rate is not None:
+        trace = rescale(trace, cell.request_rate)
+    kept = len(trace) if cell.num_requests is None else min(cell.num_requests, len(trace))
+    if cell.duration is not None:
+        end = trace.arrival_time[0] + cell.duration
+        kept = int(np.searchsorted(trace.arrival_time, end, side="right"))
+    if kept < len(trace):
+        trace = trace.take(np.arange(kept))
+    return trace, tuple(f"{path}: {count} dropped: {reason}" for reason, count in counts.items() if count)
+
+
+def num_generated(cell: Cell) -> int:
+    """How many requests of a named workload a cell has."""
+    if cell.num_requests is not None:
+        return cell.num_requests
+    if cell.request_rate is None or math.isinf(cell.request_rate):
+        if cell.duration is not None:
+            raise InputError("--duration: these arrivals have no rate; give --num-requests")
+        return DEFAULT_BURST
+    return max(1, round(cell.request_rate * (cell.duration or DEFAULT_DURATION)))
+
+
+def resolve_config(cell: Cell) -> EngineConfig:
+    """The engine of a cell, with KV blocks and context length from the profile where they are not given.
+
+    Raises:
+        InputError: a bad option, or a bare cost file without the options that it can't give.
+    """
+    config = engine_config(cell.preset, **dict(cell.engine))
+    profile = profile_of(cell.cost_profile)
+    derived: dict[str, int | None] = {}
+    if config.num_gpu_blocks is None:
+        derived["num_gpu_blocks"] = profile.num_gpu_blocks(config.block_size, cell.gpu_memory_utilization)
+    if config.max_model_len is None:
+        derived["max_model_len"] = profile.max_model_len
+    elif profile.max_model_len is not None and config.max_model_len > profile.max_model_len:
+        raise InputError(
+            f"--max-model-len {config.max_model_len}: the model of {profile.name} has {profile.max_model_len}"
+        )
+    for name, value in derived.items():
+        if value is None:
+            raise InputError(f"--{name.replace('_', '-')}: {cell.cost_profile} does not say; give it")
+    return config.model_copy(update=derived)
+
+
+def prepare(cell: Cell) -> Inputs:
+    """Read, generate and check everything that a cell needs.
+
+    Raises:
+        InputError: whatever is wrong with it.
+    """
+    profile, config = profile_of(cell.cost_profile), resolve_config(cell)
+    policy = make_policy(expand(cell.policy))
+    trace, dropped = requests_of(cell)
+    notes = list(dropped)
+    trace, counts = check_admissible(trace, config, cell.skip_invalid, cell.truncate)
+    notes += [f"{trace.name}: {count} {reason}" for reason, count in counts.items() if count]
+    predictor = cell.predictor and expand(cell.predictor)
+    trace, said = apply_predictor(predictor, policy, trace, seed=cell.seed, tau=cell.tau)
+    if policy.reads is not None:
+        notes.append(said)
+    seconds = 0.0
+    if policy.reads is not None and cell.predictor_time is not None:
+        seconds = cell.predictor_time
+    elif policy.reads is not None and policy.name not in SELF_PREDICTING:
+        oracle = predictor == "oracle" or (predictor is None and policy.predictor == "oracle")
+        seconds = 0.0 if oracle else profile.predictor_time
+        if seconds:
+            took = f"{seconds * 1e3:g} ms a request ({profile.name})"
+            notes.append(f"{policy.name}: its predictor takes {took}; --predictor-time says otherwise")
+    return Inputs(trace, policy, profile, config, seconds, tuple(notes))
+
+
+def run_cell(name: str, cell: Cell, options: dict[str, Any], out: Path, log_steps: bool) -> float:
+    """Run a cell and store it in the results directory `out`; returns the seconds it took."""
+    from simsched.engine.simulator import simulate
+    from simsched.metrics import alone_time, request_table, summarize
+    from simsched.results import ResultsWriter
+
+    start = time.perf_counter()
+    if not (out / "manifest.json").is_file():
+        raise InputError(f"{out}: not seen by the process that runs {name}; workers need a shared folder")
+    writer = ResultsWriter(out, {name: options})
+    inputs = prepare(cell)
+    steps = writer.step_log(name) if log_steps else None
+    record = simulate(
+        inputs.trace, inputs.policy, inputs.profile.cost, inputs.config,
+        predictor_time=inputs.predictor_time, step_log=steps, seed=cell.seed,
+    )  # fmt: skip
+    alone = alone_time(inputs.trace, inputs.profile.cost, inputs.config)
+    goodput = dict(cell.goodput) if cell.goodput is not None else None
+    metrics = summarize(record, goodput=goodput, alone=alone)
+    writer.write_cell(name, request_table(record, alone=alone), metrics, steps)
+    return time.perf_counter() - start

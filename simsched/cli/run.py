@@ -1,0 +1,199 @@
+"""`simsched run`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simsched.errors import InputError
+
+if TYPE_CHECKING:
+    from simsched.plan import Plan
+    from simsched.results import Results
+
+DEFAULT_OUT = "simsched-results"
+Command = Callable[..., Any]
+
+
+def _swept(name: str, help: str) -> Callable[[Command], Command]:
+    return click.option(name, metavar="LIST", help=help)
+
+
+def _switch(name: str, help: str) -> Callable[[Command], Command]:
+    return click.option(f"--{name}/--no-{name}", default=None, help=help)
+
+
+def _flag(name: str, help: str) -> Callable[[Command], Command]:
+    return click.option(name, is_flag=True, default=None, help=help)
+
+
+_OPTIONS = (
+    # what to run
+    _swept("--policy", help='Policies: fcfs,"mlfq(base_quantum=0.03,threshold=2)",./mine.py:Mine.'),
+    _swept("--workload", help="Named workloads (simsched list workloads)."),
+    _swept("--trace", help="Trace files, replayed as they are without --request-rate or --arrivals."),
+    _swept("--request-rate", help="Requests/s, or a share of the capacity: 4,8,0.9x."),
+    _swept("--arrivals", help='poisson, "gamma(cv=2)", uniform, burst, "closed(users=32)".'),
+    click.option("--num-requests", metavar="N", help="Requests a cell.  [default: those of --duration]"),
+    click.option("--duration", metavar="SECONDS", help="Seconds of arrivals.  [default: 60; traces: all]"),
+    click.option("--num-runs", metavar="N", help="Runs, with seeds S, S+1, ...  [default: 1; bare: 3]"),
+    click.option("--seed", metavar="S", help="First seed.  [default: 0]"),
+    # the engine
+    _swept("--preset", help="vllm-v1 (default), vllm-0.4.1-ltr."),
+    _swept("--cost-profile", help="Embedded profiles (simsched list profiles) or files."),
+    _swept("--gpu-memory-utilization", help="Share of GPU memory, where blocks are derived.  [default: 0.9]"),
+    _swept("--max-num-seqs", help="Sequences in a batch."),
+    _swept("--max-num-batched-tokens", help="Tokens in a step."),
+    _swept("--block-size", help="Tokens in a KV block."),
+    _swept("--num-gpu-blocks", help="KV blocks.  [default: from the profile]"),
+    _swept("--max-model-len", help="Prompt plus output, in tokens.  [default: from the profile]"),
+    _switch("enable-prefix-caching", "Reuse the KV blocks of equal prefixes."),
+    _swept("--long-prefill-token-threshold", help="Longest chunk of a prompt in a step; 0 = off."),
+    _switch("scheduler-reserve-full-isl", "Admit only what fits as a whole."),
+    _swept("--watermark", help="Share of the KV blocks kept free at admission."),
+    _switch("async-scheduling", "Schedule a step before the last one's tokens are known."),
+    _switch("decodes-first", "Keep partial prefills behind the decodes of the running list."),
+    _switch("random-ties", "vllm-0.4.1-ltr: break the classifier's ties at random, as over HTTP."),
+    _swept("--num-swap-blocks", help="vllm-0.4.1-ltr: CPU blocks for swapping."),
+    # predictions
+    _swept("--predictor", help='trace, oracle, "emulated(tau=0.52)", "empirical(file=F.csv)", a model.'),
+    _swept("--tau", help="Kendall's tau of an emulated predictor."),
+    _swept("--predictor-time", help="Seconds of predictor a request.  [default: from the profile]"),
+    # output
+    click.option("--goodput", metavar="M:MS,...", help="A good request's limits in ms: ttft:200,tpot:50."),
+    _flag("--log-steps", help="Write steps/CELL.jsonl."),
+    _flag("--skip-invalid", help="Drop and count requests that can't be used."),
+    _flag("--truncate", help="Cut and count requests that are too long."),
+)
+
+
+def study_options(command: Command) -> Command:
+    """Decorator: an option for every field of `simsched.study.Study`, None where it is not given."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command("run")
+@click.argument("study", required=False, metavar="[STUDY.yaml]")
+@study_options
+@click.option(
+    "-o", "--output-dir", default="simsched-results", show_default=True, metavar="DIR", help="Results."
+)
+@click.option("--data", metavar="DIR", help="Outside data, for studies with $SIMSCHED_DATA in a path.")
+@click.option("--resume", is_flag=True, help="Continue the results in DIR.")
+@click.option("--overwrite", is_flag=True, help="Replace the results in DIR.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Processes.  [default: as many as pay off]")
+@click.option("--executor", type=click.Choice(["joblib", "dask"]), default="joblib", help="Where cells run.")
+@click.option("--dask-scheduler", metavar="ADDRESS", help="tcp://HOST:8786; its workers see DIR too.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the grid, and stop.")
+@click.option("--no-plot", is_flag=True, help="Do not draw.")
+def run_command(
+    study: str | None,
+    data: str | None,
+    output_dir: str,
+    resume: bool,
+    overwrite: bool,
+    jobs: int | None,
+    executor: str,
+    dask_scheduler: str | None,
+    dry_run: bool,
+    no_plot: bool,
+    **options: Any,
+) -> None:
+    """Simulate policies over rates and seeds, compare them, and draw the comparison.
+
+    Lists (a,b,c) make a grid. With no argument: the paper's five policies at six rates, three runs each.
+    A STUDY.yaml holds the same options with underscores (policy: [fcfs, ranking]); flags override it.
+
+    \b
+    simsched run
+    simsched run --policy fcfs,ranking --request-rate 4,8,0.9x --num-runs 5 -o out/
+    simsched run --trace T.jsonl --policy "ranking(starvation_threshold=200,starvation_period=10)"
+    simsched run --workload lmsys --policy ranking --tau 0.3,0.5,0.7 --request-rate 16
+    simsched run plots/latency.yaml --jobs 4
+    """
+    from simsched.plan import make_plan
+    from simsched.results import check_target
+    from simsched.study import make_study, read_study
+
+    if data is not None:
+        os.environ["SIMSCHED_DATA"] = data
+    given = {name: value for name, value in options.items() if value is not None}
+    if study is not None:
+        of_file = read_study(study)
+        make_study(of_file, origin=study)  # so that an error names the file
+        given = {**of_file, **given}
+    plan = make_plan(make_study(given))
+    for note in plan.notes:
+        click.echo(note, err=True)
+    if dry_run:
+        _show_grid(plan)
+        return
+    check_target(Path(output_dir), plan.manifest(), resume=resume, overwrite=overwrite)
+    if dask_scheduler is not None and executor != "dask":
+        raise InputError("--dask-scheduler: only with --executor dask")
+    results = _execute(
+        plan, output_dir, jobs=jobs, resume=resume, overwrite=overwrite, executor=executor,
+        dask_scheduler=dask_scheduler,
+    )  # fmt: skip
+    _show_results(results)
+    click.echo(f"results in {output_dir}", err=True)
+
+
+def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
+    """Run the cells behind a progress bar; Ctrl-C says how to go on."""
+    from simsched.sweep import run_study
+
+    try:
+        with _progress(plan) as advance:
+            return run_study(plan, output_dir, on_cell=advance, **options)
+    except KeyboardInterrupt:
+        done = sum((Path(output_dir) / "cells" / name).is_dir() for name in plan.cells)
+        again = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+        click.echo(f"\ninterrupted after {done} of {len(plan.cells)} cells; continue with", err=True)
+        click.echo(f"  {shlex.join(['simsched', *again, '--resume'])}", err=True)
+        sys.exit(130)
+
+
+def _progress(plan: Plan) -> Any:
+    """A context that gives `advance(cell)`: a bar with the time left if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        return nullcontext(lambda cell: None)
+    from simsched.cli._progress import progress_bar
+
+    return progress_bar(plan.num_requests)
+
+
+def _show_grid(plan: Plan) -> None:
+    from simsched.tables import show_table
+
+    columns = list(next(iter(plan.options.values())))
+    rows = [[*options.values(), plan.num_requests[name]] for name, options in plan.options.items()]
+    show_table([*columns, "requests"], rows)
+    click.echo(f"{len(plan.cells)} cells, about {plan.total_requests:,} requests")
+
+
+def _show_results(results: Results) -> None:
+    from simsched.tables import show_table
+
+    shown = {
+        "mean_ttft_ms": "TTFT mean", "p99_ttft_ms": "P99 (ms)",
+        "mean_tpot_ms": "TPOT mean", "p99_tpot_ms": "P99 (ms)",
+        "mean_latency_per_token_ms": "latency/token mean", "p99_latency_per_token_ms": "P99 (ms)",
+        "request_throughput": "served/s", "num_preemptions": "preempted", "unfinished": "unfinished",
+    }  # fmt: skip
+    groups = results.over_runs
+    settings = [name for name in groups[0] if not isinstance(groups[0][name], dict)]
+    settings = [name for name in settings if name == "policy" or len({group[name] for group in groups}) > 1]
+    rows = [[*(g[name] for name in settings), *(g[metric]["mean"] for metric in shown)] for g in groups]
+    order = {name: i for i, name in enumerate(results.manifest["study"]["policy"])}
+    rows.sort(key=lambda row: order[row[0]])
+    show_table([*settings, *shown.values()], rows)

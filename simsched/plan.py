@@ -1,0 +1,196 @@
+"""The grid of a study: every cell, checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from simsched import __version__
+from simsched.capacity import SAMPLE, capacity
+from simsched.cell import Cell, expand, num_generated, prepare, profile_of, read_trace_once, resolve_config
+from simsched.errors import InputError
+from simsched.results import Options
+from simsched.study import ENGINE_OPTIONS, PAPER_RATES, Study, parse_rate
+from simsched.workload.arrivals import Arrivals
+from simsched.workload.named import named_workload
+
+COLUMNS = ("policy", "workload", "request_rate", "preset", "run", "seed")
+"""Columns that all results have; another option is a column where it is swept."""
+_SYSTEM = ("preset", "cost_profile", "gpu_memory_utilization", *ENGINE_OPTIONS)
+_PREDICTION = ("predictor", "tau", "predictor_time")
+
+
+@dataclass
+class Plan:
+    """A checked study: what will run, and what was chosen for it."""
+
+    study: Study
+    cells: dict[str, Cell] = field(default_factory=dict)
+    options: dict[str, Options] = field(default_factory=dict)
+    """Cell name -> its values of the swept options."""
+    num_requests: dict[str, int] = field(default_factory=dict)
+    """Cell name -> requests; an estimate where a duration cuts a trace."""
+    notes: list[str] = field(default_factory=list)
+    """What was chosen, estimated, dropped or cut: lines for people."""
+
+    @property
+    def total_requests(self) -> int:
+        return sum(self.num_requests.values())
+
+    def manifest(self) -> dict[str, Any]:
+        """The content of manifest.json: configuration, versions, hashes, notes and cells."""
+        import numpy
+        import polars
+        import simpy
+
+        versions = {module.__name__: module.__version__ for module in (numpy, polars, simpy)}
+        return {
+            "simsched": __version__,
+            "versions": {"python": platform.python_version(), **versions},
+            "seed": self.study.seed,
+            "study": self.study.model_dump(mode="json"),
+            "sha256": _hashes(self.study),
+            "notes": self.notes,
+            "cells": self.options,
+        }
+
+
+def make_plan(study: Study) -> Plan:
+    """The grid of a study, with its inputs read and checked. Nothing is written.
+
+    Policies that meet the same requests share a seed (common random numbers): the seed of run r is
+    `study.seed + r`, whatever else is swept.
+
+    Raises:
+        InputError: anything wrong with the study, its files, or a cell of its grid.
+    """
+    plan = Plan(study)
+    grid = list(_cells(study, plan.notes))
+    swept = [name for name in ("arrivals", *_SYSTEM[1:], *_PREDICTION) if len(getattr(study, name)) > 1]
+    shown = [name for name in ("workload", "preset") if len({options[name] for _, options in grid}) > 1]
+    width = len(str(len(grid) - 1))
+    for number, (cell, options) in enumerate(grid):
+        columns = {name: options[name] for name in (*COLUMNS, *swept)}
+        parts = [cell.policy, *(f"{options[name]}" for name in (*shown, *swept))]
+        if cell.request_rate is not None:
+            parts.append(f"{cell.request_rate:g}")
+        slug = "-".join(re.sub(r"[^A-Za-z0-9.=_]+", "_", part).strip("_")[:48] for part in parts)
+        name = f"{number:0{width}d}-{slug}-run{options['run']}"
+        plan.cells[name], plan.options[name] = cell, columns
+        plan.num_requests[name] = _num_requests(cell)
+    _check(plan)
+    return plan
+
+
+def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Every cell with its options; policies innermost, so that neighbours share their requests."""
+    names = _workload_names(study)
+    sources = [(name, None) for name in study.workload] + [(None, path) for path in study.trace]
+    systems = [getattr(study, name) or (None,) for name in _SYSTEM]
+    predictions = [getattr(study, name) or (None,) for name in _PREDICTION]
+    goodput = tuple(study.goodput.items()) if study.goodput is not None else None
+    for (workload, trace), *system in itertools.product(sources, *systems):
+        of_system = dict(zip(_SYSTEM, system, strict=True))
+        given = tuple((name, of_system[name]) for name in ENGINE_OPTIONS if of_system[name] is not None)
+        default_arrivals = ("poisson",) if workload else (None,)
+        for arrivals in study.arrivals or default_arrivals:
+            # of the cells that differ only in what follows
+            cell = Cell(
+                policy="fcfs", workload=workload, trace=trace, request_rate=None, arrivals=arrivals,
+                num_requests=study.num_requests, duration=study.duration, seed=study.seed,
+                preset=of_system["preset"], cost_profile=of_system["cost_profile"],
+                gpu_memory_utilization=of_system["gpu_memory_utilization"], engine=given,
+                predictor=None, tau=None, predictor_time=None, goodput=goodput,
+                skip_invalid=study.skip_invalid, truncate=study.truncate,
+            )  # fmt: skip
+            most = _capacity(cell)
+            name = names[workload or trace or ""]
+            note = f"{name} on {cell.cost_profile}, {cell.preset}: capacity about {most:.3g} requests/s"
+            if note not in notes:
+                notes.append(note)
+            for rate, *prediction, run, policy in itertools.product(
+                _rates(study, cell, most), *predictions, range(study.num_runs), study.policy
+            ):
+                of_cell = dict(zip(_PREDICTION, prediction, strict=True))
+                varied = {"policy": policy, "request_rate": rate, "seed": study.seed + run}
+                options = {"workload": name, "run": run, "arrivals": arrivals}
+                yield replace(cell, **varied, **of_cell), {**of_system, **of_cell, **varied, **options}
+
+
+def _workload_names(study: Study) -> dict[str, str]:
+    """What the `workload` column calls each source: a workload's spec, a trace's file name."""
+    stems = {path: Path(path).name.split(".")[0] for path in study.trace}
+    for path, stem in stems.items():
+        if list(stems.values()).count(stem) > 1 or stem in study.workload:
+            stems[path] = path
+    return {**{name: name for name in study.workload}, **stems}
+
+
+def _capacity(cell: Cell) -> float:
+    if cell.workload is not None:
+        trace = named_workload(cell.workload).generate(SAMPLE, arrivals="burst", seed=cell.seed)
+    else:
+        trace = read_trace_once(str(cell.trace), cell.skip_invalid)[0]
+    return capacity(trace, profile_of(cell.cost_profile).cost, resolve_config(cell))
+
+
+def _rates(study: Study, cell: Cell, most: float) -> list[float | None]:
+    """The request rates of a cell, in requests/s; `most` is its capacity."""
+    rated = Arrivals.parse(cell.arrivals).rated if cell.arrivals is not None else True
+    if not rated:
+        if study.request_rate:
+            raise InputError(f"--request-rate: arrivals {cell.arrivals} have no rate")
+        return [None]
+    if not study.request_rate and cell.arrivals is None:
+        return [None]
+    rates: list[float | None] = []
+    for text in study.request_rate or PAPER_RATES:
+        rate, share = parse_rate(text)
+        rates.append(float(f"{rate * most:.4g}") if share else rate)
+    return rates
+
+
+def _num_requests(cell: Cell) -> int:
+    if cell.workload is not None:
+        return num_generated(cell)
+    length = len(read_trace_once(str(cell.trace), cell.skip_invalid)[0])
+    if cell.duration is not None and cell.request_rate is not None:
+        length = min(length, round(cell.duration * cell.request_rate))
+    return min(length, cell.num_requests or length)
+
+
+def _check(plan: Plan) -> None:
+    """Prepare one cell of each kind, at the rate with the most requests (it begins like the others).
+
+    Lengths depend on the run, predictions on the policy too; neither on the rate.
+    """
+    first = plan.study.policy[0]
+    kinds: dict[Any, str] = {}
+    for name, cell in plan.cells.items():
+        if cell.policy != first and cell.seed != plan.study.seed:
+            continue
+        kind = replace(cell, request_rate=None)
+        if kind not in kinds or plan.num_requests[name] > plan.num_requests[kinds[kind]]:
+            kinds[kind] = name
+    for name in kinds.values():
+        plan.notes += [note for note in prepare(plan.cells[name]).notes if note not in plan.notes]
+
+
+def _hashes(study: Study) -> dict[str, str]:
+    """SHA-256 of every file that the results depend on."""
+    files = [*study.trace, *(text.rpartition(":")[0] for text in study.policy if ".py:" in text)]
+    for text in study.predictor:
+        inner = re.search(r"file=([^,)]+)", text)
+        files.append(inner[1] if inner else text)
+    hashes = {name: profile_of(name).hash for name in study.cost_profile}
+    for file in files:
+        path = Path(expand(file))
+        if path.is_file():
+            hashes[file] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes

@@ -1,0 +1,182 @@
+"""A study: every option of `simsched run`, from a YAML file or from flags. Lists make a grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from simsched.errors import InputError
+from simsched.metrics import parse_goodput
+
+PAPER_POLICIES = ("fcfs", "mlfq", "po", "classification", "ranking")
+PAPER_RATES = ("2", "4", "8", "16", "32", "64")
+DEFAULT_WORKLOAD = "sharegpt"
+DEFAULT_PROFILE = "a100-80gb/llama-3-8b"
+DATA_VARIABLE = "$SIMSCHED_DATA"
+
+T = TypeVar("T")
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Split at commas, except inside parentheses: `"fcfs,mlfq(a=1,b=2)"` -> `("fcfs", "mlfq(a=1,b=2)")`."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return tuple(part.strip() for part in parts)
+
+
+def _values(given: Any) -> Any:
+    values = split_list(given) if isinstance(given, str) else given
+    if isinstance(values, list | tuple):
+        if not values or any(value is None or value == "" for value in values):
+            raise ValueError("expected values, separated by commas")
+        if len({str(value) for value in values}) < len(values):
+            raise ValueError("each value once")
+        return tuple(values)
+    return (values,)
+
+
+def _rate(given: Any) -> str:
+    """A rate in requests/s, or with an x behind it as a share of the capacity."""
+    text = f"{given:g}" if isinstance(given, float) else str(given)
+    parse_rate(text)
+    return text
+
+
+def _goodput(given: Any) -> Any:
+    if isinstance(given, dict):
+        given = ",".join(f"{metric}:{limit}" for metric, limit in given.items())
+    return parse_goodput(given) if isinstance(given, str) else given
+
+
+Swept = Annotated[tuple[T, ...], BeforeValidator(_values)]
+Rate = Annotated[str, BeforeValidator(_rate)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Tau = Annotated[float, Field(ge=-1, le=1)]
+
+
+class Study(BaseModel):
+    """What to simulate. An empty tuple or None: not given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str | None = None
+    """For a reader: what the study shows."""
+    figures: tuple[dict[str, Any], ...] = ()
+    """What to draw (see `simsched.plotting`); none: latency against rate."""
+
+    policy: Swept[str] = PAPER_POLICIES
+    workload: Swept[str] = ()
+    trace: Swept[str] = ()
+    """Trace files, replayed as they are unless `request_rate` or `arrivals` is given."""
+    request_rate: Swept[Rate] = ()
+    arrivals: Swept[str] = ()
+    num_requests: int | None = Field(None, ge=1)
+    duration: Positive | None = None
+    """Seconds of arrivals; how many requests that makes depends on the rate."""
+    num_runs: int = Field(1, ge=1)
+    """Run r has the seed `seed + r`."""
+    seed: int = Field(0, ge=0)
+
+    preset: Swept[str] = ("vllm-v1",)
+    cost_profile: Swept[str] = (DEFAULT_PROFILE,)
+    gpu_memory_utilization: Swept[Annotated[float, Field(gt=0, le=1)]] = (0.9,)
+    # the engine's own options: names and bounds are those of simsched.engine.config.EngineConfig
+    max_num_seqs: Swept[int] = ()
+    max_num_batched_tokens: Swept[int] = ()
+    block_size: Swept[int] = ()
+    num_gpu_blocks: Swept[int] = ()
+    max_model_len: Swept[int] = ()
+    enable_prefix_caching: Swept[bool] = ()
+    long_prefill_token_threshold: Swept[int] = ()
+    scheduler_reserve_full_isl: Swept[bool] = ()
+    watermark: Swept[float] = ()
+    async_scheduling: Swept[bool] = ()
+    decodes_first: Swept[bool] = ()
+    random_ties: Swept[bool] = ()
+    num_swap_blocks: Swept[int] = ()
+
+    predictor: Swept[str] = ()
+    tau: Swept[Tau] = ()
+    predictor_time: Swept[Seconds] = ()
+
+    goodput: Annotated[dict[str, float] | None, BeforeValidator(_goodput)] = None
+    log_steps: bool = False
+    skip_invalid: bool = False
+    truncate: bool = False
+
+
+_NAMES = tuple(Study.model_fields)
+ENGINE_OPTIONS = _NAMES[_NAMES.index("max_num_seqs") : _NAMES.index("predictor")]
+RUN_COMPARES = ("policy", "workload", "trace", "request_rate", "arrivals")
+"""With none of these given, a study is the built-in comparison, over three runs."""
+
+
+def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
+    """A study from its options (None = not given); `origin` is the file they came from, None for flags.
+
+    Raises:
+        InputError: an unknown option or a value out of bounds.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    if not any(name in options for name in RUN_COMPARES):
+        options.setdefault("num_runs", 3)
+    if "workload" not in options and "trace" not in options:
+        options["workload"] = DEFAULT_WORKLOAD
+    try:
+        study = Study(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, *_ = (str(part) for part in first["loc"])
+        shown = f"{origin}: {name}" if origin else f"--{name.replace('_', '-')}"
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{shown}: unknown; expected {', '.join(Study.model_fields)}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{shown} {options[name]}: {message}") from None
+    if study.num_requests is not None and study.duration is not None:
+        raise InputError("--num-requests and --duration exclude each other")
+    return study
+
+
+def read_study(path: str | Path) -> dict[str, Any]:
+    """The options in a study file: a YAML mapping whose keys are those of `Study`.
+
+    Raises:
+        InputError: not there, not text, not YAML, or not a mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the study: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; expected a study in YAML") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of options, such as `policy: [fcfs, ranking]`")
+    return {str(name): value for name, value in content.items()}
+
+
+def parse_rate(text: str) -> tuple[float, bool]:
+    """`"8"` -> (8.0, False) in requests/s; `"0.9x"` -> (0.9, True), a share of the capacity."""
+    share = text.endswith("x")
+    try:
+        rate = float(text.removesuffix("x"))
+    except ValueError:
+        rate = math.nan
+    if not rate > 0 or (share and math.isinf(rate)):
+        raise ValueError("expected requests/s above 0 (inf: all at once), or a share of capacity as 0.9x")
+    return rate, share
