@@ -23,6 +23,7 @@ from simsched.streams import stream
 from simsched.workload.trace import FloatArray, IntArray
 
 Region = Literal["all", "shortest", "longest"]
+REGIONS: dict[str, Region] = {"all": "all", "shortest": "shortest", "longest": "longest"}
 _GRID = np.linspace(-6, 6, 4097)  # the latent score, in standard deviations
 _COARSE = np.linspace(-6, 6, 513)  # enough for a posterior mean, which is smooth
 _NODES = 128  # lengths over which that mean is taken

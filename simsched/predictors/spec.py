@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,38 +47,54 @@ def apply_predictor(
     column = policy.reads
     if column is None:
         return trace, f"{policy.name}: reads no prediction"
+    if spec is None and policy.predictor == "oracle":
+        spec = "oracle"
+    filled, line = predict_column(spec, column, trace, buckets=_buckets(policy), seed=seed, tau=tau)
+    return filled, f"{policy.name}: {line}"
+
+
+def predict_column(
+    spec: str | None,
+    column: Reads,
+    trace: Trace,
+    *,
+    buckets: Buckets | None = None,
+    seed: int,
+    tau: float | None = None,
+) -> tuple[Trace, str]:
+    """Fill one column, whoever reads it; see `apply_predictor`. `buckets`: None = the paper's classes."""
+    buckets = buckets or Buckets()
     if spec is None:
-        spec = _default(policy, trace)
-    path = Path(spec)
-    if spec.split("(")[0].strip() not in PREDICTORS and ("/" in spec or path.suffix or path.exists()):
-        return _model(path, policy, column, trace)
+        spec = "emulated" if getattr(trace, column) is None else "trace"
+    if _is_path(spec):
+        return _model(Path(spec), column, trace)
     name, given = parse_spec(spec, "--predictor")
+    if name not in PREDICTORS:
+        raise InputError(
+            f"--predictor {name}: expected one of {', '.join(PREDICTORS)}, or the path of a model"
+        )
+    known = {"emulated": ("tau", "region", "share"), "empirical": ("file", "higher")}.get(name, ())
+    check_parameters("--predictor", name, given, known)
     if name == "trace":
-        check_parameters("--predictor", name, given, ())
         if getattr(trace, column) is None:
-            raise InputError(f"--predictor trace: {trace.name} has no {column}, which {policy.name} reads")
-        return trace, f"{policy.name}: {column} as given in the trace"
+            raise InputError(f"--predictor trace: {trace.name} has no column {column}")
+        return trace, f"{column} as given in the trace"
     if name == "oracle":
-        check_parameters("--predictor", name, given, ())
-        return oracle(trace, column, _buckets(policy)), f"{policy.name}: {column} from the oracle"
+        return oracle(trace, column, buckets), f"{column} from the oracle"
     if name == "emulated":
-        return _emulated(given, policy, column, trace, seed, tau)
-    if name == "empirical":
-        return _empirical(given, policy, column, trace, seed)
-    raise InputError(f"--predictor {name}: expected one of {', '.join(PREDICTORS)}, or the path of a model")
+        return _emulated(given, column, trace, buckets, seed, tau)
+    return _empirical(given, column, trace, seed)
 
 
-def _default(policy: Policy, trace: Trace) -> str:
-    if policy.predictor == "oracle":
-        return "oracle"
-    assert policy.reads is not None
-    return "emulated" if getattr(trace, policy.reads) is None else "trace"
+def _is_path(spec: str) -> bool:
+    name = spec.split("(")[0].strip()
+    return name not in PREDICTORS and ("/" in spec or Path(spec).suffix != "" or Path(spec).exists())
 
 
-def _buckets(policy: Policy) -> Buckets:
+def _buckets(policy: Policy) -> Buckets | None:
     """The policy's own length classes, where it has any."""
     buckets = getattr(policy, "length_classes", None)
-    return buckets if isinstance(buckets, Buckets) else Buckets()
+    return buckets if isinstance(buckets, Buckets) else None
 
 
 def _published_tau(trace: Trace, column: Reads, buckets: Buckets) -> float:
@@ -89,43 +106,37 @@ def _published_tau(trace: Trace, column: Reads, buckets: Buckets) -> float:
 
 
 def _emulated(
-    given: dict[str, Value], policy: Policy, column: Reads, trace: Trace, seed: int, tau: float | None
+    given: dict[str, Value], column: Reads, trace: Trace, buckets: Buckets, seed: int, tau: float | None
 ) -> tuple[Trace, str]:
-    from simsched.predictors.emulated import Emulated
+    from simsched.predictors.emulated import REGIONS, Emulated
 
-    check_parameters("--predictor", "emulated", given, ("tau", "region", "share"))
-    buckets = _buckets(policy)
     published = tau is None and "tau" not in given
     if published:
         tau = _published_tau(trace, column, buckets)
     tau = number("--predictor", "emulated", "tau", given.get("tau", tau), 0.0, 1.0)
-    region = given.get("region", "all")
-    if region not in ("all", "shortest", "longest"):
-        raise InputError(f"--predictor emulated: region={region}: expected all, shortest or longest")
+    region = REGIONS.get(str(given.get("region", "all")))
+    if region is None:
+        raise InputError(f"--predictor emulated: region={given['region']}: expected {', '.join(REGIONS)}")
     if ("share" in given) != (region != "all"):
         raise InputError("--predictor emulated: expected region=shortest|longest and share= together")
     share = number("--predictor", "emulated", "share", given.get("share", 1.0), 0.01, 1.0)
-    noise = Emulated(tau, region, share)  # type: ignore[arg-type]
+    noise = Emulated(tau, region, share)
     lengths = trace.num_output_tokens
-    if column == "score":
-        filled: Any = noise.scores(lengths, seed)
-    elif column == "predicted_class":
-        filled = noise.classes(lengths, buckets, seed)
-    else:
-        filled = noise.lengths(lengths, seed)
+    fill: dict[Reads, Callable[[], Any]] = {
+        "score": lambda: noise.scores(lengths, seed),
+        "predicted_class": lambda: noise.classes(lengths, buckets, seed),
+        "predicted_length": lambda: noise.lengths(lengths, seed),
+    }
     where = "" if region == "all" else f" in the {region} {share:.0%}"
     kind = f" ({buckets})" if column == "predicted_class" else ""
     origin = ", the published tau" if published else ""
-    line = f"{policy.name}: {column}{kind} from an emulated predictor, tau {tau:g}{where}{origin}"
-    return trace.with_columns(**{column: filled}), line
+    line = f"{column}{kind} from an emulated predictor, tau {tau:g}{where}{origin}"
+    return trace.with_columns(**{column: fill[column]()}), line
 
 
-def _empirical(
-    given: dict[str, Value], policy: Policy, column: Reads, trace: Trace, seed: int
-) -> tuple[Trace, str]:
+def _empirical(given: dict[str, Value], column: Reads, trace: Trace, seed: int) -> tuple[Trace, str]:
     from simsched.predictors.empirical import read_sample
 
-    check_parameters("--predictor", "empirical", given, ("file", "higher"))
     if "file" not in given:
         raise InputError("--predictor empirical: expected empirical(file=FILE.csv)")
     higher = given.get("higher")
@@ -133,11 +144,11 @@ def _empirical(
     filled: Any = sample.resample(column, trace.num_output_tokens, seed)
     if column == "predicted_class":
         filled = filled.astype(np.int64)
-    line = f"{policy.name}: {column} resampled from the {len(sample.lengths)} requests of {sample.path.name}"
+    line = f"{column} resampled from the {len(sample.lengths)} requests of {sample.path.name}"
     return trace.with_columns(**{column: filled}), line
 
 
-def _model(path: Path, policy: Policy, column: Reads, trace: Trace) -> tuple[Trace, str]:
+def _model(path: Path, column: Reads, trace: Trace) -> tuple[Trace, str]:
     if not path.exists():
         raise InputError(f"--predictor {path}: no such model, and not one of {', '.join(PREDICTORS)}")
     if trace.prompt is None:
@@ -147,5 +158,5 @@ def _model(path: Path, policy: Policy, column: Reads, trace: Trace) -> tuple[Tra
     predicted = load_model(path).predict(list(trace.prompt))
     values = predicted.get(column)
     if values is None:
-        raise InputError(f"--predictor {path}: the model gives no {column}, which {policy.name} reads")
-    return trace.with_columns(**{column: values}), f"{policy.name}: {column} from the model {path}"
+        raise InputError(f"--predictor {path}: the model gives no {column}")
+    return trace.with_columns(**{column: values}), f"{column} from the model {path}"

@@ -1,0 +1,257 @@
+"""`simsched trace`: generate, convert, describe and fetch traces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from simsched.errors import InputError
+from simsched.workload.formats import FORMATS, load_trace
+from simsched.workload.named import named_workload, rescale
+from simsched.workload.trace import Trace
+from simsched.workload.trace_io import write_trace
+
+output_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write (replaced)."
+)
+skip_option = click.option("--skip-invalid", is_flag=True, help="Drop and count rows that can't be used.")
+seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+rate_option = click.option("--request-rate", type=float, help="Requests/s; inf = all at once.")
+
+
+@click.group()
+def trace_command() -> None:
+    """Generate, convert, describe and fetch traces.
+
+    \b
+    simsched trace generate --workload lmsys --num-requests 1000 --request-rate 8 -o lmsys.jsonl
+    simsched trace convert AzureLLMInferenceTrace_conv.csv -o azure.jsonl
+    simsched trace stats azure.jsonl
+    simsched trace fetch burstgpt -o burstgpt.csv
+    """
+
+
+@trace_command.command()
+@click.option(
+    "--workload", default="sharegpt", show_default=True, help="A name, such as lmsys(shape=sharegpt)."
+)
+@click.option("--resample", type=click.Path(path_type=Path), help="Draw requests from this trace instead.")
+@click.option("--num-requests", type=click.IntRange(min=1), default=1000, show_default=True)
+@rate_option
+@click.option(
+    "--arrivals", default="poisson", show_default=True, help="poisson, gamma(cv=2), uniform or burst."
+)
+@click.option("--predictor", help="Add score, predicted_class and predicted_length, as in emulated(tau=0.5).")
+@seed_option
+@output_option
+def generate(
+    workload: str,
+    resample: Path | None,
+    num_requests: int,
+    request_rate: float | None,
+    arrivals: str,
+    predictor: str | None,
+    seed: int,
+    output: Path,
+) -> None:
+    """Write a trace of a named workload, or of requests drawn from another trace."""
+    if resample is not None:
+        from simsched.workload.resample import resample as draw
+
+        source, _ = load_trace(resample)
+        trace = draw(source, num_requests, request_rate, arrivals=arrivals, seed=seed)
+    else:
+        trace = named_workload(workload).generate(num_requests, request_rate, arrivals=arrivals, seed=seed)
+    if trace.closed_loop_users is not None:
+        raise InputError(f"--arrivals {arrivals}: a trace file has fixed arrivals; a closed loop needs a run")
+    _write(_with_predictions(trace, predictor, seed), output)
+
+
+@trace_command.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: recognised by its content.")
+@click.option("--max-requests", type=click.IntRange(min=1), help="Keep the first ones only.")
+@rate_option
+@click.option("--arrivals", help="Replace the arrivals by poisson, gamma(cv=2), uniform or burst ones.")
+@click.option("--tokenizer", help="A Hugging Face tokenizer, for formats that hold text.")
+@click.option("--predictor", help="Add score, predicted_class and predicted_length, as in emulated(tau=0.5).")
+@seed_option
+@skip_option
+@output_option
+def convert(
+    source: Path,
+    format_: str | None,
+    max_requests: int | None,
+    request_rate: float | None,
+    arrivals: str | None,
+    tokenizer: str | None,
+    predictor: str | None,
+    seed: int,
+    skip_invalid: bool,
+    output: Path,
+) -> None:
+    """Write a trace of a public format as our JSON Lines."""
+    count_tokens = _tokenizer(tokenizer) if tokenizer is not None else None
+    trace, counts = load_trace(source, format=format_, skip_invalid=skip_invalid, count_tokens=count_tokens)
+    _report(counts)
+    if max_requests is not None and max_requests < len(trace):
+        import numpy as np
+
+        trace = trace.take(np.arange(max_requests))
+    if arrivals is not None:
+        from simsched.workload.arrivals import Arrivals
+
+        process = Arrivals.parse(arrivals)
+        if process.users is not None:
+            raise InputError(
+                f"--arrivals {arrivals}: a trace file has fixed arrivals; a closed loop needs a run"
+            )
+        trace = trace.with_columns(arrival_time=process.times(len(trace), request_rate, seed))
+    elif request_rate is not None:
+        trace = rescale(trace, request_rate)
+    _write(_with_predictions(trace, predictor, seed), output)
+
+
+@trace_command.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a list with one entry a trace.")
+@skip_option
+def stats(sources: tuple[Path, ...], as_json: bool, skip_invalid: bool) -> None:
+    """Describe traces: load, lengths, shared prefixes."""
+    from simsched.workload.stats import describe
+
+    figures = []
+    for source in sources:
+        trace, counts = load_trace(source, skip_invalid=skip_invalid)
+        _report(counts)
+        figures.append(describe(trace))
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        _print_table(figures)
+
+
+@trace_command.command()
+@click.argument("name", required=False)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write. [default: its own name]"
+)
+@click.option("--url-base", help="Another server that has the same paths.")
+@click.option("--sha256", help="The checksum to expect.")
+@click.option("--no-verify", is_flag=True, help="Keep the file whatever its checksum.")
+@click.option("--list", "list_them", is_flag=True, help="List the traces known by name.")
+def fetch(
+    name: str | None,
+    output: Path | None,
+    url_base: str | None,
+    sha256: str | None,
+    no_verify: bool,
+    list_them: bool,
+) -> None:
+    """Download a public trace by name and check it."""
+    from simsched.workload.fetch import PUBLIC_TRACES
+    from simsched.workload.fetch import fetch as download
+
+    if list_them:
+        for known, public in PUBLIC_TRACES.items():
+            click.echo(f"{known:24}{public.about} ({public.licence})")
+        return
+    if name is None:
+        raise InputError(f"trace fetch: expected a name: {', '.join(PUBLIC_TRACES)}")
+    public_name = PUBLIC_TRACES[name].path if name in PUBLIC_TRACES else name
+    path = output if output is not None else Path(Path(public_name).name)
+    with _Bar(name) as bar:
+        found = download(
+            name, path, url_base=url_base, sha256=sha256, verify=not no_verify, progress=bar.update
+        )
+    click.echo(f"{path}: sha256 {found}", err=True)
+
+
+class _Bar:
+    """A bar on stderr that learns its length with the first bytes."""
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(name), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(name, total=None)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, total: int | None) -> None:
+        self._bar.update(self._task, completed=done, total=total)
+
+
+def _with_predictions(trace: Trace, predictor: str | None, seed: int) -> Trace:
+    if predictor is None:
+        return trace
+    from simsched.policies.base import Reads
+    from simsched.predictors.spec import predict_column
+
+    columns: tuple[Reads, ...] = ("score", "predicted_class", "predicted_length")
+    for column in columns:
+        trace, line = predict_column(predictor, column, trace, seed=seed)
+        click.echo(line, err=True)
+    return trace
+
+
+def _tokenizer(name: str) -> Callable[[str], int]:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise InputError("--tokenizer: needs transformers: pip install 'simsched[train]'") from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--tokenizer {name}: cannot load it: {str(error).splitlines()[0]}") from None
+    return lambda text: len(tokenizer.encode(text))
+
+
+def _report(counts: dict[str, int]) -> None:
+    for reason, count in counts.items():
+        click.echo(f"{count} rows: {reason}", err=True)
+
+
+def _write(trace: Trace, output: Path) -> None:
+    write_trace(trace, output)
+    click.echo(f"{output}: {len(trace)} requests", err=True)
+
+
+def _print_table(figures: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    table.add_column("")
+    for trace in figures:
+        table.add_column(str(trace["name"]), justify="right")
+
+    def row(label: str, show: Callable[[dict[str, Any]], str]) -> None:
+        table.add_row(label, *(show(trace) for trace in figures))
+
+    row("requests", lambda t: f"{t['num_requests']:,}")
+    row("duration (s)", lambda t: f"{t['duration']:,.1f}")
+    row("rate (req/s)", lambda t: _or_dash(t["request_rate"], ".3g"))
+    row("CV of arrival gaps", lambda t: _or_dash(t["arrival_cv"], ".2f"))
+    for key, label in (("input_length", "prompt tokens"), ("output_length", "output tokens")):
+        for figure in ("mean", "median", "p90", "p99", "max"):
+            row(f"{label}, {figure}", lambda t, k=key, f=figure: f"{t[k][f]:,.0f}")  # type: ignore[misc]
+    row("prompt tokens shared before", lambda t: _or_dash(t["shared_prefix"], ".1%"))
+    row("further columns", lambda t: "\n".join(t["columns"]) or "–")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
