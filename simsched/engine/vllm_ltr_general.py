@@ -90,7 +90,7 @@ class GeneralEngine(ForkEngine):
         free = self.num_blocks - self.blocks_used
         self.slack = free - self.num_decoders - self.watermark if quiet else -1
         features = self.features(self.unfinished - len(scheduled), moved)
-        return step, Batch(features, scheduled, (), step.out, swapped_in)
+        return step, Batch(features, scheduled, (), sorted(step.out), sorted(swapped_in))
 
     def _price(self, i: int) -> int:
         """Blocks that choosing this request needs."""
