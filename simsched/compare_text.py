@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from simsched.deciles import COLUMNS, by_decile, requests_at
 from simsched.labels import higher_is_better, metric_label
 from simsched.statistics import LEVEL, Ratio
 from simsched.text_table import number, text_table
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from simsched.compare import Comparison, Load, Row
+    from simsched.results import Results
 
 HIDDEN = (
     "mean_latency_per_token_ms",
@@ -61,16 +63,27 @@ def interval_text(ratio: Ratio) -> str:
     return "" if ratio.low is None else f"{number(ratio.low)} to {number(ratio.high)}"
 
 
-def comparison_text(comparison: Comparison) -> str:
-    """All tables of a comparison, then what to make of them."""
+def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
+    """All tables of a comparison, then `hidden` (further tables), then what to make of them."""
     parts = []
     for metric, rows in groupby(comparison.rows, key=lambda row: row.metric):
         parts.append(f"{metric_label(metric)}\n{_metric_table(comparison, list(rows))}")
     if len(comparison.policies) > 2:
         parts.append(_order_text(comparison))
+    parts += hidden
     parts.append("\n".join([*tests_text(comparison), *comparison.notes]))
     parts.append("\n".join(verdict_lines(comparison)))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def directory_text(results: Results, comparison: Comparison) -> str:
+    """`comparison_text` with what means hide at the highest load, for which it reads all requests."""
+    load = highest_load(comparison.loads)
+    hidden = [hidden_text(comparison, load)]
+    deciles = by_decile(requests_at(results, comparison.loads[load]))
+    if deciles["mean"].count():
+        hidden.append(decile_text(deciles, COLUMNS["slowdown"]))
+    return comparison_text(comparison, hidden)
 
 
 def _metric_table(comparison: Comparison, rows: Sequence[Row]) -> str:

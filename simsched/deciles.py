@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from simsched.results import Results
 
 NUM_GROUPS = 10
 COLUMNS = {
@@ -15,6 +18,16 @@ COLUMNS = {
     "ttft": "Mean time to first token (s)",
 }
 """What can be averaged over a decile, with its label."""
+
+
+def requests_at(results: Results, load: Mapping[str, Any]) -> pl.DataFrame:
+    """The requests of the cells with these options (None: not given there)."""
+    import polars as pl
+
+    requests = results.requests
+    for name, value in load.items():
+        requests = requests.filter(pl.col(name).is_null() if value is None else pl.col(name) == value)
+    return requests
 
 
 def by_decile(requests: pl.DataFrame, column: str = "slowdown") -> pl.DataFrame:

@@ -1,0 +1,206 @@
+"""Two results directories, cell by cell: another setting, another version, or simulated against real."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from simsched.compare import DEFAULT_METRICS, Load, Samples, choose_metrics, samples_of
+from simsched.compare_text import interval_text, load_text, option_text
+from simsched.errors import InputError
+from simsched.labels import metric_label
+from simsched.statistics import Ratio, kendall_tau, paired_ratio, unpaired_ratio
+from simsched.text_table import text_table
+
+if TYPE_CHECKING:
+    from simsched.results import Results
+
+_FEW = DEFAULT_METRICS[:6]
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """One policy on one metric at one load, in both directories."""
+
+    metric: str
+    load: Load
+    policy: str
+    first: float
+    """Mean over runs in the first directory."""
+    second: float
+    ratio: Ratio | None
+    """Second to first; None where undefined (a zero)."""
+    first_speedup: float | None
+    """Value under the baseline over this value, within the first directory; None without a baseline."""
+    second_speedup: float | None
+
+    @property
+    def speedup_error(self) -> float | None:
+        """Relative error of the first directory's speed-up over the baseline, if the second's is true."""
+        if not self.first_speedup or not self.second_speedup:
+            return None
+        return self.first_speedup / self.second_speedup - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        ratio = self.ratio
+        return {
+            "metric": self.metric,
+            **self.load,
+            "policy": self.policy,
+            "first": self.first,
+            "second": self.second,
+            "ratio": ratio.ratio if ratio else None,
+            "ci95": [ratio.low, ratio.high] if ratio and ratio.low is not None else None,
+            "p": ratio.p if ratio else None,
+            "runs": ratio.n if ratio else None,
+            "first_speedup": self.first_speedup,
+            "second_speedup": self.second_speedup,
+            "speedup_error": self.speedup_error,
+        }
+
+
+@dataclass(frozen=True)
+class DirectoryComparison:
+    """What two directories have in common, side by side."""
+
+    names: tuple[str, str]
+    baseline: str | None
+    """The policy that speed-ups refer to; None: not in both."""
+    rows: list[PairRow]
+    taus: list[tuple[Load, str, float]]
+    """Load, metric, Kendall's tau of the order of the policies between the directories."""
+    paired: bool
+    """Are runs of one seed paired?"""
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "directories": list(self.names),
+            "baseline": self.baseline,
+            "paired": self.paired,
+            "rows": [row.to_dict() for row in self.rows],
+            "kendall_tau": [
+                {**load, "metric": metric, "kendall_tau": None if math.isnan(tau) else tau}
+                for load, metric, tau in self.taus
+            ],
+            "notes": self.notes,
+        }
+
+    def to_table(self) -> str:
+        """Everything, as text."""
+        parts = [f"A: {self.names[0]}\nB: {self.names[1]}"]
+        for metric, rows in groupby(self.rows, key=lambda row: row.metric):
+            parts.append(f"{metric_label(metric)}\n{self._metric_table(list(rows))}")
+        if any(not math.isnan(tau) for _, _, tau in self.taus):
+            body = [
+                [load_text(load), metric_label(metric, unit=False), tau] for load, metric, tau in self.taus
+            ]
+            title = "Kendall's tau of the order of the policies, A against B (1 = same order)"
+            parts.append(f"{title}\n{text_table(['', 'metric', 'tau'], body, left=(0, 1))}")
+        parts.append("\n".join(self.notes))
+        return "\n\n".join(parts) + "\n"
+
+    def _metric_table(self, rows: Sequence[PairRow]) -> str:
+        options = list(rows[0].load)
+        headers = [*options, "policy", "A", "B", "B / A", "95 % interval"]
+        if self.baseline:
+            headers += ["speed-up in A", "in B", "error"]
+        body = []
+        for row in rows:
+            ratio = row.ratio
+            cells: list[Any] = [*map(option_text, row.load.values()), row.policy, row.first, row.second]
+            cells += [ratio.ratio, interval_text(ratio)] if ratio else [None, ""]
+            if self.baseline:
+                error = row.speedup_error
+                cells += [row.first_speedup, row.second_speedup, None if error is None else f"{error:+.1%}"]
+            body.append(cells)
+        return text_table(headers, body, left=range(len(options) + 1))
+
+
+def compare_directories(
+    first: Results,
+    second: Results,
+    baseline: str = "fcfs",
+    *,
+    metrics: Sequence[str] | None = None,
+) -> DirectoryComparison:
+    """Every cell that two directories share. Options that are constant in both are not told apart.
+
+    Args:
+        first: e.g. simulated results.
+        second: e.g. real ones.
+        baseline: the policy that speed-ups refer to, left out where one directory lacks it.
+        metrics: columns of the summaries; None: latency per token, TTFT, TPOT and end-to-end latency.
+
+    Raises:
+        InputError: no cell in common, or an unknown metric.
+    """
+    a, b = samples_of(first), samples_of(second)
+    chosen = choose_metrics(first.summary, metrics)
+    if metrics is None:
+        chosen = [name for name in _FEW if name in chosen and name in choose_metrics(second.summary, None)]
+    shared = [name for name in a.loads[0] if name in b.loads[0]]
+    loads = [(i, j) for i, x in enumerate(a.loads) for j, y in enumerate(b.loads) if _same(x, y, shared)]
+    policies = [policy for policy in a.policies if policy in b.policies]
+    base = baseline if baseline in policies else None
+    seeds = [{run for of in samples.values.values() for run in of} for samples in (a, b)]
+    paired = seeds[0] == seeds[1]
+    rows, taus = [], []
+    for metric in chosen:
+        for i, j in loads:
+            load = {name: a.loads[i][name] for name in shared}
+            means = [(a.mean(i, policy, metric), b.mean(j, policy, metric)) for policy in policies]
+            known = [(x, y) for x, y in means if x is not None and y is not None]
+            taus.append((load, metric, kendall_tau([x for x, _ in known], [y for _, y in known])))
+            for policy, (x, y) in zip(policies, means, strict=True):
+                if x is None or y is None:
+                    continue
+                ratio = _ratio(a.values[i, policy, metric], b.values[j, policy, metric], paired)
+                ups = (_speedup(a, i, policy, base, metric), _speedup(b, j, policy, base, metric))
+                rows.append(PairRow(metric, load, policy, x, y, ratio, *ups))
+    if not rows:
+        raise InputError(f"{first.path} and {second.path}: no policy and load in common")
+    return DirectoryComparison(
+        (str(first.path), str(second.path)), base, rows, taus, paired, _notes(a, b, paired, len(loads))
+    )
+
+
+def _same(x: Load, y: Load, shared: Sequence[str]) -> bool:
+    return all(x[name] == y[name] for name in shared)
+
+
+def _ratio(a: dict[Any, float], b: dict[Any, float], paired: bool) -> Ratio | None:
+    if min(*a.values(), *b.values()) <= 0:
+        return None
+    if paired:
+        return paired_ratio([b[run] for run in a], list(a.values()))
+    return unpaired_ratio(list(b.values()), list(a.values()))
+
+
+def _speedup(samples: Samples, load: int, policy: str, baseline: str | None, metric: str) -> float | None:
+    ratio = samples.ratio(load, baseline, policy, metric) if baseline else None
+    return ratio.ratio if ratio else None
+
+
+def _notes(a: Samples, b: Samples, paired: bool, num_loads: int) -> list[str]:
+    notes = [f"{num_loads} loads in common; {len(a.loads) - num_loads} only in A."]
+    if paired:
+        notes.append(
+            "Runs have the same seeds, so their requests are paired; each interval is 95 % by itself."
+        )
+    else:
+        notes.append(
+            "Runs have other seeds, so they are not paired (Welch); each interval is 95 % by itself."
+        )
+    for name, samples in (("A", a), ("B", b)):
+        for policy in samples.policies:
+            if count := sum(samples.unfinished(load, policy) for load in range(len(samples.loads))):
+                notes.append(
+                    f"{policy} left {count:,} requests unfinished in {name}; its means leave them out."
+                )
+    return notes
