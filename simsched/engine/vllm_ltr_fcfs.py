@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
-from simsched.engine.vllm_ltr import DECODING, RESIDENT, WAITING, ForkEngine
+from simsched.engine.recorder import Recorder
+from simsched.engine.vllm_ltr_base import DECODING, RESIDENT, WAITING, ForkEngine
 from simsched.workload.trace import Trace
 
 
 class FcfsEngine(ForkEngine):
     """Running requests by arrival, then the waiting queue. A request's index is its arrival number."""
 
-    def __init__(self, trace: Trace, config: EngineConfig) -> None:
-        super().__init__(trace, config)
+    def __init__(self, trace: Trace, config: EngineConfig, recorder: Recorder, *, leap: bool) -> None:
+        super().__init__(trace, config, recorder, leap=leap)
         self.running: list[int] = []
         self.waiting: deque[int] = deque()
 
@@ -29,11 +30,13 @@ class FcfsEngine(ForkEngine):
         return len(self.waiting)
 
     def add_request(self, index: int, now: float) -> None:
+        super().add_request(index, now)
         self.waiting.append(index)
-        self.unfinished += 1
-        self.unseen += 1
 
     def schedule(self, now: float) -> Batch | None:
+        if not self.unfinished:
+            return None
+        self.now = now
         preempted: list[int] = []
         residents = len(self.running) - self.num_decoders
         if self.num_blocks - self.blocks_used > self.growth() + residents:
@@ -45,7 +48,7 @@ class FcfsEngine(ForkEngine):
             # here the fork asserts and dies: an earlier partial prefill took the whole budget
             self.counters["skipped"] += 1
             if self.where[i] == DECODING:
-                self.leave(i)
+                self.pause(i)
         self.grow_decoders()
         prefills: list[tuple[int, int]] = []
         for i, tokens in others:
@@ -57,17 +60,18 @@ class FcfsEngine(ForkEngine):
         admitted = self._admit(budget, self.max_num_seqs - len(chosen))
         self.waiting.extendleft(preempted)
         self.chunks = admitted + prefills
-        scheduled = dict(self.chunks)
-        in_prompt = set(scheduled)
-        scheduled.update((i, 1) for i in chosen if i not in in_prompt)
-        if not scheduled:
-            return None
+        if not self.chunks and not self.num_decoders:
+            raise self.stuck()
         quiet = not (self.chunks or preempted or skipped)
         self.slack = self.num_blocks - self.blocks_used - 1 if quiet else -1
-        return Batch(self.features(self.unfinished - len(scheduled)), scheduled, preempted)
+        decodes: list[int] = []
+        if not self.leap:
+            in_prompt = {i for i, _ in prefills}
+            decodes = [i for i in chosen if i not in in_prompt]
+        return self.make_batch(decodes, preempted)
 
     def _walk_short_of_blocks(self) -> tuple[list[int], list[tuple[int, int]], list[int], list[int]]:
-        """The running requests one by one: each needs a free block, or the last one still to come is preempted.
+        """The running requests one by one: each needs a free block, or the last one to come is preempted.
 
         Returns the chosen, those of them that are not decoders with their tokens, the skipped, and the
         preempted.
@@ -106,12 +110,12 @@ class FcfsEngine(ForkEngine):
     def _recompute(self, i: int) -> int:
         """Preempt: its outputs become prompt, its blocks (returned) are free."""
         if self.where[i] == DECODING:
-            self.leave(i)
+            self.pause(i)
         held = self.held[i]
         self.blocks_used -= held
         self.held[i] = self.computed[i] = 0
         self.where[i] = WAITING
-        self.num_preemptions[i] += 1
+        self.recorder.preempted(i)
         self.counters["recomputed"] += 1
         return held
 
@@ -127,6 +131,7 @@ class FcfsEngine(ForkEngine):
             self.held[i] = blocks
             self.blocks_used += blocks
             self.where[i] = RESIDENT
+            self.recorder.scheduled(i, self.now)
             tokens = min(self.known[i], budget)
             admitted.append((i, tokens))
             insort(self.running, i)
@@ -134,6 +139,6 @@ class FcfsEngine(ForkEngine):
             slots -= 1
         return admitted
 
-    def after_step(self, finished: Sequence[int], now: float, steps: int) -> None:
+    def after_step(self, finished: Sequence[int], steps: int) -> None:
         for i in finished:
             self.running.remove(i)

@@ -7,13 +7,13 @@ So neither it nor its slip is here; `tests/engine/test_vllm_ltr_reference.py` ha
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
-from simsched.engine.vllm_ltr import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
+from simsched.engine.recorder import Recorder
+from simsched.engine.vllm_ltr_base import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
 from simsched.errors import InputError
 from simsched.workload.trace import Trace
 
@@ -45,8 +45,8 @@ class Step:
 class GeneralEngine(ForkEngine):
     """Walk, reserve blocks, run. Subclasses keep the order."""
 
-    def __init__(self, trace: Trace, config: EngineConfig) -> None:
-        super().__init__(trace, config)
+    def __init__(self, trace: Trace, config: EngineConfig, recorder: Recorder, *, leap: bool) -> None:
+        super().__init__(trace, config, recorder, leap=leap)
         self.num_resident = 0
         self.num_queued = 0
         self.swap_blocks_used = 0
@@ -60,11 +60,10 @@ class GeneralEngine(ForkEngine):
         return self.num_queued
 
     def add_request(self, index: int, now: float) -> None:
-        self.unfinished += 1
-        self.unseen += 1
+        super().add_request(index, now)
         self.num_queued += 1
 
-    def form(self, order: Sequence[int]) -> tuple[Step, Batch] | None:
+    def form(self, order: Sequence[int]) -> tuple[Step, Batch]:
         """The step that serves this order: every request on the GPU must be in it, and enough others."""
         count, others = self.walk(order, self.max_num_seqs)
         short = count - len(others) - (self.num_blocks - self.blocks_used) + self.watermark
@@ -73,24 +72,19 @@ class GeneralEngine(ForkEngine):
         step = Step(order=order, count=count)
         step.others = self._reserve(step, others, short) if short > 0 else others
         if not step.count:
-            return None
+            raise self.stuck()
         if step.count - len(step.others) < self.num_decoders:
             for i in order[step.count :]:
                 if self.where[i] == DECODING:
-                    self.leave(i)
+                    self.pause(i)
         self.grow_decoders()
         self._place(step)
         self.chunks = step.new + step.prefills + step.in_prefills
         swapped_in = [i for i, _ in step.in_prefills] + step.in_decodes
-        moved = sum(self.held[i] for i in step.out) + sum(self.held[i] for i in swapped_in)
-        scheduled = dict(self.chunks)
-        scheduled.update(dict.fromkeys(step.decodes, 1))
-        scheduled.update(dict.fromkeys(step.in_decodes, 1))
         quiet = not (self.chunks or step.out or swapped_in)
         free = self.num_blocks - self.blocks_used
         self.slack = free - self.num_decoders - self.watermark if quiet else -1
-        features = self.features(self.unfinished - len(scheduled), moved)
-        return step, Batch(features, scheduled, (), sorted(step.out), sorted(swapped_in))
+        return step, self.make_batch([*step.decodes, *step.in_decodes], (), step.out, swapped_in)
 
     def _price(self, i: int) -> int:
         """Blocks that choosing this request needs."""
@@ -121,7 +115,7 @@ class GeneralEngine(ForkEngine):
     def _swap_out(self, i: int, step: Step) -> int:
         """Its blocks go to the CPU; returns how many."""
         if self.where[i] == DECODING:
-            self.leave(i)
+            self.pause(i)
         held = self.held[i]
         self.where[i] = SWAPPED
         self.blocks_used -= held
@@ -129,7 +123,7 @@ class GeneralEngine(ForkEngine):
         limit = self.config.num_swap_blocks
         if limit is not None and self.swap_blocks_used > limit:
             raise InputError(f"--num-swap-blocks {limit}: the swap space is full, where the fork stops too")
-        self.num_preemptions[i] += 1
+        self.recorder.preempted(i)
         self.num_resident -= 1
         self.counters["swapped_out"] += 1
         step.out.append(i)
@@ -146,6 +140,7 @@ class GeneralEngine(ForkEngine):
                 self.where[i] = RESIDENT
                 self.num_resident += 1
                 self.num_queued -= 1
+                self.recorder.scheduled(i, self.now)
                 step.new.append((i, tokens))
                 apart.add(i)
                 continue
@@ -165,6 +160,3 @@ class GeneralEngine(ForkEngine):
                 apart.add(i)
         chosen = step.order[: step.count]
         step.decodes = [i for i in chosen if i not in apart] if apart else list(chosen)
-
-    @abstractmethod
-    def next_change(self) -> tuple[int, float]: ...

@@ -12,7 +12,8 @@ from itertools import groupby
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
-from simsched.engine.vllm_ltr import FINISHED
+from simsched.engine.recorder import Recorder
+from simsched.engine.vllm_ltr_base import FINISHED
 from simsched.engine.vllm_ltr_general import GeneralEngine, Step
 from simsched.workload.trace import Trace
 
@@ -21,8 +22,17 @@ class MlfqEngine(GeneralEngine):
     """A request sinks a level once its service there, in seconds of steps, exceeds
     `base_quantum * threshold ** level`."""
 
-    def __init__(self, trace: Trace, config: EngineConfig, base_quantum: float, threshold: float) -> None:
-        super().__init__(trace, config)
+    def __init__(
+        self,
+        trace: Trace,
+        config: EngineConfig,
+        recorder: Recorder,
+        *,
+        leap: bool,
+        base_quantum: float,
+        threshold: float,
+    ) -> None:
+        super().__init__(trace, config, recorder, leap=leap)
         self.base_quantum = base_quantum
         self.threshold = threshold
         n = len(trace)
@@ -43,13 +53,13 @@ class MlfqEngine(GeneralEngine):
         self.queues[0].insert(0, index)
 
     def schedule(self, now: float) -> Batch | None:
+        if not self.unfinished:
+            return None
+        self.now = now
         order: list[int] = []
         for queue in self.queues:
             order += reversed(queue)
-        formed = self.form(order)
-        if formed is None:
-            return None
-        step, batch = formed
+        step, batch = self.form(order)
         self._dequeue(step)
         if len(step.dropped) > 1:
             self.slack = -1  # they went back in reverse: another one is first next time
@@ -98,7 +108,8 @@ class MlfqEngine(GeneralEngine):
             heapq.heappop(self.due)
         return 1 << 62, self.due[0][0] if self.due else float("inf")
 
-    def after_step(self, finished: Sequence[int], now: float, steps: int) -> None:
+    def after_step(self, finished: Sequence[int], steps: int) -> None:
+        now = self.now
         batch = self.batch
         for i in finished:
             self.started_at[i] = None

@@ -10,10 +10,12 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from typing import Any
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
-from simsched.engine.vllm_ltr import FINISHED, RESIDENT, WAITING
+from simsched.engine.recorder import Recorder
+from simsched.engine.vllm_ltr_base import FINISHED, RESIDENT, WAITING
 from simsched.engine.vllm_ltr_general import GeneralEngine, Step
 from simsched.engine.vllm_ltr_view import LtrView
 from simsched.policies.base import Policy, Priority
@@ -27,10 +29,13 @@ Key = Priority | tuple[Priority, int]
 class OrderedEngine(GeneralEngine):
     """Asks the policy for a priority only when its `next_change` says that it may differ."""
 
-    def __init__(self, trace: Trace, policy: Policy, config: EngineConfig, seed: int = 0) -> None:
-        super().__init__(trace, config)
+    def __init__(
+        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, leap: bool, seed: int
+    ) -> None:
+        super().__init__(trace, config, recorder, leap=leap)
         self.trace = trace
         self.policy = policy
+        self.predicted = policy.reads in ("score", "predicted_class")
         n = len(trace)
         self.ids = trace.request_ids()
         self.tie: list[int] | None = None
@@ -47,7 +52,6 @@ class OrderedEngine(GeneralEngine):
         self.freely = False
         """... in any direction: no leap."""
         # counters behind the views; `changed_step`: when it last started or stopped running, or arrived
-        self.now = 0.0
         self.started_at: list[float | None] = [None] * n
         self.service = [0.0] * n
         self.steps_run = [0] * n
@@ -62,13 +66,15 @@ class OrderedEngine(GeneralEngine):
         super().add_request(index, now)
         self.now = now
         self.changed_step[index] = self.step
-        view = self.views[index] = LtrView(self, index, self.ids[index], now)
+        view = self.views[index] = LtrView(self, index, self.ids[index])
         self.policy.on_arrival(view, now)
         self.keys[index] = self._key(index)
         insort(self.waiting, (self.keys[index], index))
         self._ask(index)
 
     def schedule(self, now: float) -> Batch | None:
+        if not self.unfinished:
+            return None
         self.now = now
         self._announced_changes()
         if self.drifts:
@@ -78,10 +84,7 @@ class OrderedEngine(GeneralEngine):
         order += self.running
         order += self.swapped
         order.sort(key=self.keys.__getitem__)
-        formed = self.form(order)
-        if formed is None:
-            return None
-        step, batch = formed
+        step, batch = self.form(order)
         if self.freely or self._tied_at_the_cut(step):
             self.slack = -1
         self._relist(step)
@@ -133,11 +136,10 @@ class OrderedEngine(GeneralEngine):
         self.changed_step[i] = self.step
         self._ask(i)
 
-    def after_step(self, finished: Sequence[int], now: float, steps: int) -> None:
-        self.now = now
+    def after_step(self, finished: Sequence[int], steps: int) -> None:
         for i in finished:
             self.version[i] += 1
-            self.policy.on_finish(self._view(i), now)
+            self.policy.on_finish(self._view(i), self.now)
             self.views[i] = None
             self.num_resident -= 1
         if finished:
@@ -196,9 +198,13 @@ class OrderedEngine(GeneralEngine):
                 self._ask(i)
 
     def next_change(self) -> tuple[int, float]:
-        for heap in (self.due_steps, self.due_times, self.due_service):
-            while heap and self.version[heap[0][2]] != heap[0][1]:
-                heapq.heappop(heap)
+        self._purge(self.due_steps)
+        self._purge(self.due_times)
+        self._purge(self.due_service)
         step = self.due_steps[0][0] if self.due_steps else 1 << 62
         times = [heap[0][0] for heap in (self.due_times, self.due_service) if heap]
         return step, min(times, default=INFINITY)
+
+    def _purge(self, heap: list[tuple[Any, int, int]]) -> None:
+        while heap and self.version[heap[0][2]] != heap[0][1]:
+            heapq.heappop(heap)

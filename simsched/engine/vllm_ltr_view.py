@@ -24,12 +24,12 @@ class LtrView:
         "tenant",
     )
 
-    def __init__(self, engine: OrderedEngine, index: int, request_id: str, arrival_time: float) -> None:
+    def __init__(self, engine: OrderedEngine, index: int, request_id: str) -> None:
         trace = engine.trace
         self._engine = engine
         self._index = index
         self.request_id = request_id
-        self.arrival_time = arrival_time
+        self.arrival_time = engine.recorder.arrival_time[index]
         self.num_prompt_tokens = engine.prompt[index]
         self.score = None if trace.score is None else float(trace.score[index])
         self.predicted_class = None if trace.predicted_class is None else int(trace.predicted_class[index])
@@ -49,7 +49,7 @@ class LtrView:
 
     @property
     def num_preemptions(self) -> int:
-        return self._engine.num_preemptions[self._index]
+        return self._engine.recorder.num_preemptions[self._index]
 
     @property
     def attained_service(self) -> float:

@@ -1,0 +1,293 @@
+"""The paper's fork of vLLM 0.4.1 (hao-ai-lab/vllm-ltr @ 13bbf6f): what its three schedulers share.
+
+A request on the GPU that decodes in every step is a *decoder*. Decoders cost nothing per step: each is kept
+as an offset from the step counter, their context is one sum, the blocks they take are counted by phase
+(tokens modulo the block size), and the step in which they finish is known. A request that stops running is
+written out again.
+
+The paths: FCFS (`vllm_ltr_fcfs`), MLFQ's queues (`vllm_ltr_mlfq`), and for every other policy a general one
+(`vllm_ltr_order`); the last two share `vllm_ltr_general`. `vllm_ltr` picks.
+"""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from simsched.cost_model.base import StepFeatures
+from simsched.engine.base import Batch
+from simsched.engine.config import EngineConfig
+from simsched.engine.recorder import Recorder
+from simsched.errors import InputError
+from simsched.workload.trace import Trace
+
+WAITING, DECODING, RESIDENT, SWAPPED, FINISHED = range(5)
+"""Where a request is. RESIDENT: its KV blocks are on the GPU, but it is not a decoder (it is in its prompt,
+or was left out of the last step)."""
+
+
+class ForkEngine(ABC):
+    """Requests, KV blocks and step counter; subclasses form the batch.
+
+    Without `leap` no batch repeats, and batches name their requests.
+    """
+
+    swaps = True
+
+    def __init__(self, trace: Trace, config: EngineConfig, recorder: Recorder, *, leap: bool) -> None:
+        assert config.num_gpu_blocks is not None
+        assert config.max_model_len is not None
+        self.config = config
+        self.recorder = recorder
+        self.leap = leap
+        self.now = 0.0
+        self.block_size = config.block_size
+        self.num_blocks = config.num_gpu_blocks
+        self.watermark = int(config.watermark * config.num_gpu_blocks)
+        self.max_num_seqs = config.max_num_seqs
+        self.max_tokens = config.max_num_batched_tokens
+        n = len(trace)
+        self.prompt: list[int] = trace.num_prompt_tokens.tolist()
+        outputs: list[int] = trace.num_output_tokens.tolist()
+        self.total = [min(p + o, config.max_model_len) for p, o in zip(self.prompt, outputs, strict=True)]
+        # of a decoder: not kept up to date, see `offset`
+        self.known = list(self.prompt)
+        self.computed = [0] * n
+        self.held = [0] * n
+        self.where = [WAITING] * n
+        # of a decoder: known tokens minus the step counter
+        self.offset = [0] * n
+        self.step = 0
+        self.num_decoders = 0
+        self.context = 0
+        """Known tokens of all decoders: K of a step in which they all run."""
+        self.phase = [0] * config.block_size
+        self.ends: list[tuple[int, int]] = []
+        """(step counter at which it is done, decoder); entries of past decoders are stale."""
+        self.blocks_used = 0
+        self.unfinished = 0
+        self.chunks: list[tuple[int, int]] = []
+        """The prefill chunks of the current step: (request, tokens)."""
+        self.fresh: list[int] = []
+        """Requests whose prompt was done in the last step: it gave them a token."""
+        self.resumed: list[int] = []
+        """Decoders whose last token is older than one step."""
+        self.predicted = False
+        """Does a predictor score each request when it is first seen?"""
+        self.unseen = 0
+        """Arrivals that it has not scored."""
+        self.slack = -1
+        """Blocks that repeats of the current batch may take; negative: it may not repeat."""
+        self.counters: dict[str, int] = {"swapped_out": 0, "swapped_in": 0, "recomputed": 0, "skipped": 0}
+
+    def add_request(self, index: int, now: float) -> None:
+        """A request has arrived; what is now waiting is seen, and scored, in the next step."""
+        self.unfinished += 1
+        if self.predicted:
+            self.unseen += 1
+
+    @abstractmethod
+    def schedule(self, now: float) -> Batch | None:
+        """Form the next batch; None when nothing can run."""
+
+    @property
+    @abstractmethod
+    def num_running(self) -> int:
+        """Requests in the running list, those that skip the step included."""
+
+    @property
+    @abstractmethod
+    def num_waiting(self) -> int:
+        """Requests in the waiting list (swapped ones are in neither)."""
+
+    def has_unfinished(self) -> bool:
+        return self.unfinished > 0
+
+    # tokens and blocks
+
+    def blocks_for(self, tokens: int) -> int:
+        """KV blocks of so many tokens."""
+        return -(-tokens // self.block_size)
+
+    def num_known(self, i: int) -> int:
+        """Prompt and generated tokens of a request."""
+        return self.offset[i] + self.step if self.where[i] == DECODING else self.known[i]
+
+    def num_computed(self, i: int) -> int:
+        """Tokens of a request that have their KV."""
+        return self.offset[i] + self.step - 1 if self.where[i] == DECODING else self.computed[i]
+
+    def grow_decoders(self) -> None:
+        """Give each decoder that outgrew its blocks another one; call once a step, before new ones join."""
+        self.blocks_used += self.phase[(1 - self.step) % self.block_size]
+
+    def growth(self) -> int:
+        """Blocks that `grow_decoders` would take."""
+        return self.phase[(1 - self.step) % self.block_size]
+
+    def join(self, i: int) -> None:
+        """A resident about to decode becomes a decoder."""
+        known = self.known[i]
+        blocks = -(-known // self.block_size)
+        if blocks > self.held[i]:
+            self.blocks_used += blocks - self.held[i]
+        self.where[i] = DECODING
+        offset = self.offset[i] = known - self.step
+        self.phase[offset % self.block_size] += 1
+        self.context += known
+        self.num_decoders += 1
+        heapq.heappush(self.ends, (self.total[i] - offset, i))
+        if i not in self.fresh:
+            self.resumed.append(i)
+
+    def pause(self, i: int) -> None:
+        """A decoder will not run in this step; before `grow_decoders`."""
+        self._write_out(i)
+        self.recorder.pause(i, self.now)
+
+    def _write_out(self, i: int) -> None:
+        offset = self.offset[i]
+        known = self.known[i] = offset + self.step
+        self.computed[i] = known - 1
+        self.held[i] = -(-(known - 1) // self.block_size)
+        self.where[i] = RESIDENT
+        self.phase[offset % self.block_size] -= 1
+        self.context -= known
+        self.num_decoders -= 1
+
+    def walk(self, order: Sequence[int], limit: int) -> tuple[int, list[tuple[int, int]]]:
+        """Take requests from the head of `order` while slots (`limit`) and the token budget last.
+
+        Returns how many are taken, and those that are not decoders, with their tokens. Every decoder takes
+        one token, so only the others are looked at.
+        """
+        where, known, computed = self.where, self.known, self.computed
+        others: list[tuple[int, int]] = []
+        budget = self.max_tokens
+        head = order if len(order) <= limit else order[:limit]
+        for position, i in [(p, i) for p, i in enumerate(head) if where[i] != DECODING]:
+            left = budget - (position - len(others))
+            if left <= 0:
+                break
+            tokens = min(known[i] - computed[i], left)
+            others.append((i, tokens))
+            budget -= tokens
+        return min(len(head), len(others) + budget), others
+
+    def make_batch(
+        self,
+        decodes: Sequence[int],
+        preempted: Sequence[int] = (),
+        swapped_out: Sequence[int] = (),
+        swapped_in: Sequence[int] = (),
+    ) -> Batch:
+        """The step as decided: the prefill chunks in `chunks`, then these decodes."""
+        for i in self.fresh:
+            if self.where[i] != DECODING:
+                self.recorder.pause(i, self.now)
+        self.fresh = []
+        P = sum(tokens for _, tokens in self.chunks)
+        Q = sum(tokens * (self.computed[i] + tokens / 2) for i, tokens in self.chunks)
+        count = len(self.chunks) + self.num_decoders
+        moved = sum(self.held[i] for i in swapped_out) + sum(self.held[i] for i in swapped_in)
+        seen, self.unseen = self.unseen, 0
+        features = StepFeatures(
+            P,
+            self.num_decoders,
+            len(self.chunks),
+            self.context,
+            Q,
+            self.unfinished - count,
+            moved * self.block_size,
+            seen,
+        )
+        scheduled: dict[int, int] = {}
+        if not self.leap:
+            scheduled = dict(self.chunks)
+            scheduled.update(dict.fromkeys(decodes, 1))
+        return Batch(
+            features,
+            scheduled,
+            preempted,
+            sorted(swapped_out),
+            sorted(swapped_in),
+            self.num_running,
+            self.num_waiting,
+            self.blocks_used,
+        )
+
+    def stuck(self) -> InputError:
+        """What to raise when an idle engine can't serve what it has."""
+        return InputError(
+            f"--num-gpu-blocks {self.num_blocks}: a request needs more KV blocks than there are; "
+            "expected more blocks, or shorter requests"
+        )
+
+    # the rest of the Scheduler protocol
+
+    def max_steps(self, batch: Batch) -> tuple[int, float]:
+        """Repeats end with the first decoder, before KV blocks run short, and before a policy's change."""
+        if not self.leap or self.slack < 0 or self.chunks or self.resumed or not self.num_decoders:
+            return 1, float("inf")
+        until, time = self.next_change()
+        ends = self.ends
+        while not self._is_end(ends[0]):
+            heapq.heappop(ends)
+        steps = min(ends[0][0], until) - self.step
+        # in `block_size` steps every decoder takes one block
+        size = self.block_size
+        blocks = self.slack % self.num_decoders
+        fit = self.slack // self.num_decoders * size
+        if fit + 1 < steps:
+            while fit + 1 < steps and (blocks := blocks - self.phase[(-self.step - fit) % size]) >= 0:
+                fit += 1
+            steps = fit + 1
+        return max(steps, 1), time
+
+    def _is_end(self, entry: tuple[int, int]) -> bool:
+        end, i = entry
+        return self.where[i] == DECODING and self.total[i] - self.offset[i] == end
+
+    def next_change(self) -> tuple[int, float]:
+        """Step counter, and time, before which no priority changes by itself."""
+        return 1 << 62, float("inf")
+
+    def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
+        self.now = now
+        recorder = self.recorder
+        recorder.steps(first, last, steps, self.num_decoders - len(self.resumed))
+        for i in self.resumed:
+            recorder.token(i, now)
+        self.resumed = []
+        if steps > 1:
+            cycles, rest = divmod(steps - 1, self.block_size)
+            self.blocks_used += cycles * self.num_decoders
+            for k in range(rest):
+                self.blocks_used += self.phase[(-self.step - k) % self.block_size]
+        self.step += steps
+        self.context += steps * self.num_decoders
+        finished: list[int] = []
+        for i, tokens in self.chunks:
+            self.computed[i] += tokens
+            if self.computed[i] == self.known[i]:
+                recorder.token(i, now)
+                self.known[i] += 1
+                (finished if self.known[i] == self.total[i] else self.fresh).append(i)
+        ends = self.ends
+        while ends and ends[0][0] <= self.step:
+            entry = heapq.heappop(ends)
+            if self._is_end(entry):
+                self._write_out(entry[1])
+                finished.append(entry[1])
+        for i in finished:
+            self.blocks_used -= self.held[i]
+            self.where[i] = FINISHED
+            recorder.finish(i, now)
+        self.unfinished -= len(finished)
+        self.after_step(finished, steps)
+        return finished
+
+    @abstractmethod
+    def after_step(self, finished: Sequence[int], steps: int) -> None:
+        """These steps are done (it is `self.now`): forget what finished, requeue what needs it."""
