@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +73,7 @@ def fit_error(cost: LinearCost | TableCost, test: Steps, num_train: int) -> FitE
 
 def fit_linear(steps: Steps, *, robust: bool = False) -> LinearCost:
     """`t0 + a·P + b·N + c·K + d·Q` with the least relative squared error."""
-    columns = np.column_stack([np.ones(len(steps)), steps.P, steps.N, steps.K, steps.Q])
+    columns = linear_columns(steps)
     t0, a, b, c, d = _relative_nnls(columns, steps.time, robust).tolist()
     return LinearCost(t0=t0, a=a, b=b, c=c, d=d)
 
@@ -84,21 +83,30 @@ def fit_table(steps: Steps, knots: Sequence[int] = TILE_KNOTS, *, robust: bool =
 
     Knots without data around them are left out; the smallest and largest step become the end knots.
     """
-    tokens = steps.P + steps.N
-    used = _supported(tokens, knots)
-    hats = np.column_stack([np.interp(tokens, used, row) for row in np.eye(len(used))])
-    columns = np.column_stack([hats, steps.N + steps.S, steps.K, steps.Q])
-    *g, h, c, d = _relative_nnls(columns, steps.time, robust).tolist()
+    used = _supported(steps.P + steps.N, knots)
+    *g, h, c, d = _relative_nnls(table_columns(steps, used), steps.time, robust).tolist()
     while len(g) > 2 and g[-1] < g[-2]:  # noise at the far end must not be extrapolated downwards
         del g[-1], used[-1]
     return TableCost(knots=tuple(used), g=tuple(g), h=h, c=c, d=d)
+
+
+def linear_columns(steps: Steps) -> FloatArray:
+    """What each coefficient of the linear form is multiplied by: (steps, 5), in the order t0 a b c d."""
+    return np.column_stack([np.ones(len(steps)), steps.P, steps.N, steps.K, steps.Q])
+
+
+def table_columns(steps: Steps, knots: Sequence[int]) -> FloatArray:
+    """Likewise of the table: (steps, knots + 3), in the order g h c d."""
+    hats = [np.interp(steps.P + steps.N, knots, row) for row in np.eye(len(knots))]
+    return np.column_stack([*hats, steps.N + steps.S, steps.K, steps.Q])
 
 
 def _supported(tokens: FloatArray, knots: Sequence[int]) -> list[int]:
     low, high = int(tokens.min()), int(tokens.max())
     if low == high:
         raise InputError(f"every step has {low} tokens: a table needs steps of different sizes; fit linear")
-    used = [low, *(knot for knot in knots if low < knot < high), high]
+    # the last segment is extrapolated, so it must be long enough to have a slope
+    used = [low, *(knot for knot in knots if low < knot < 0.8 * high), high]
     while True:
         # a knot's support: the weight of the steps in its hat
         support = [float(np.interp(tokens, used, row).sum()) for row in np.eye(len(used))]
@@ -125,9 +133,5 @@ def _relative_nnls(columns: FloatArray, time: FloatArray, robust: bool) -> Float
         residual = relative @ solution - 1
         spread = max(1.4826 * float(np.median(np.abs(residual))), 1e-9)
         weights = np.clip(1 - (residual / (OUTLIER * spread)) ** 2, 0, 1) ** 2
-    return np.asarray(solution / scale, dtype=np.float64)
-
-
-Term = Literal[
-    "a (prefill tokens)", "b (decodes)", "h (sequences)", "c (decode context)", "d (prefill attention)"
-]
+    # six digits: more would be noise, and this way the file holds what was tested
+    return np.array([float(f"{value:.6g}") for value in solution / scale])

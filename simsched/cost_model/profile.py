@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -92,6 +93,11 @@ class ProfileFile(_Strict):
     warnings: tuple[str, ...] = ()
     """Terms that the data did not identify."""
     provenance: Provenance = Provenance()
+
+    def to_text(self) -> str:
+        """The file's content, with lists of numbers on one line."""
+        text = self.model_dump_json(indent=1)
+        return re.sub(r"\[[^][\"{}]+\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
 
 
 class Profile:

@@ -1,0 +1,163 @@
+"""`simsched calibrate`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from simsched.errors import InputError
+
+if TYPE_CHECKING:
+    from simsched.cost_model.calibrate import Calibration, Form, Target
+    from simsched.cost_model.profile import ProfileFile
+
+INPUT = click.Path(path_type=Path)
+
+
+@click.command("calibrate")
+@click.option(
+    "--from-kernels", type=INPUT, metavar="DIR", help="Folder of Vidur's and AIConfigurator's tables."
+)
+@click.option("--from-composed", type=INPUT, metavar="FILE", help="Parquet of batches with known times.")
+@click.option(
+    "--from-steps", type=INPUT, metavar="PATH", multiple=True, help="Step logs, or results with them."
+)
+@click.option("--from-summary", type=INPUT, metavar="FILE", help="CSV of latencies per policy and rate.")
+@click.option("--form", type=click.Choice(["table", "linear"]), default="table", show_default=True)
+@click.option("--gpu", metavar="NAME", help="a100-80gb, a100-40gb, or any name with --gpu-memory.")
+@click.option("--gpu-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="Of one GPU.")
+@click.option("--model", metavar="NAME", help="llama-3-8b, llama-3.1-8b, llama-3-70b.")
+@click.option("--tp", type=click.IntRange(1), default=1, show_default=True, help="GPUs of one engine.")
+@click.option("--reserve", type=click.FloatRange(0), metavar="GIB",
+              help="Of each GPU, beside weights and KV blocks.  [default: 1.5; 2 with --tp]")  # fmt: skip
+@click.option("--time", "time_column", type=click.Choice(["step_time", "exec_time"]), default="step_time",
+              show_default=True, help="Of a log: whole steps, or model execution alone.")  # fmt: skip
+@click.option("--name", help="Name of the profile.  [default: GPU/MODEL, or the output file's]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of batches and split.")
+@click.option("-o", "--output", type=INPUT, metavar="FILE.json", help="Profile to write.  [default: stdout]")
+@click.option("--overwrite", is_flag=True, help="Replace FILE.json.")
+@click.option("--no-plot", is_flag=True, help="Do not draw FILE.png, predicted against measured.")
+def calibrate_command(
+    from_kernels: Path | None,
+    from_composed: Path | None,
+    from_steps: tuple[Path, ...],
+    from_summary: Path | None,
+    form: Form,
+    gpu: str | None,
+    gpu_memory: float | None,
+    model: str | None,
+    tp: int,
+    reserve: float | None,
+    time_column: Literal["step_time", "exec_time"],
+    name: str | None,
+    seed: int,
+    output: Path | None,
+    overwrite: bool,
+    no_plot: bool,
+) -> None:
+    """Fit a cost profile by relative error, with its error on data that the fit has not seen.
+
+    \b
+    simsched calibrate --from-steps out/ --gpu a100-80gb --model llama-3-8b -o mine.json
+    simsched calibrate --from-kernels tables/ --gpu a100-80gb --model llama-3-8b -o mine.json
+    simsched run --cost-profile mine.json
+    """
+    given = [each for each in (from_kernels, from_composed, from_steps, from_summary) if each]
+    if len(given) != 1:
+        raise InputError(
+            "calibrate: give one of --from-kernels, --from-composed, --from-steps, --from-summary"
+        )
+    if output and output.exists() and not overwrite:
+        raise InputError(f"-o {output}: exists; give --overwrite to replace it")
+
+    if from_summary:
+        fit_summary = importlib.import_module("simsched.cost_model.fit_summary")
+        _write(fit_summary.calibrate_from_summary(from_summary, seed=seed), output)
+        return
+
+    from simsched.cost_model import calibrate
+
+    target = _target(gpu, gpu_memory, model, tp, reserve, name, output.stem if output else "unnamed")
+    options = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--model": model, "--tp": tp, "--form": form,
+               "--reserve": reserve, "--seed": seed}  # fmt: skip
+    words = " ".join(f"{option} {value}" for option, value in options.items() if value is not None)
+    if from_kernels:
+        command = f"simsched calibrate --from-kernels DIR {words}"
+        done = calibrate.from_kernels(from_kernels, target, form, seed, command)
+    elif from_composed:
+        command = f"simsched calibrate --from-composed FILE {words}"
+        done = calibrate.from_composed(from_composed, target, form, command)
+    else:
+        command = f"simsched calibrate --from-steps PATH --time {time_column} {words}"
+        done = calibrate.from_steps(from_steps, target, form, seed, command, time_column=time_column)
+    _write(done.file, output)
+    _tell(done, output)
+    if output and not no_plot:
+        _draw(done, output.with_suffix(".png"))
+
+
+def _target(
+    gpu: str | None,
+    memory: float | None,
+    model: str | None,
+    tp: int,
+    reserve: float | None,
+    name: str | None,
+    stem: str,
+) -> Target:
+    from simsched.cost_model.calibrate import Target, known_gpu, known_model
+    from simsched.cost_model.facts import GIB, Gpu
+
+    card = None
+    if gpu and memory:
+        card = Gpu(gpu, int(memory * GIB))
+    elif gpu:
+        card = known_gpu(gpu)
+    elif memory:
+        raise InputError("--gpu-memory: name the card with --gpu")
+    shape = known_model(model) if model else None
+    if reserve is None:
+        reserve = 1.5 if tp == 1 else 2.0
+    gpus = f"{tp}x{gpu}" if tp > 1 else gpu
+    default = f"{gpus}/{model}" if gpu and model else stem
+    return Target(name or default, card, shape, tp, int(reserve * GIB))
+
+
+def _write(file: ProfileFile, output: Path | None) -> None:
+    text = file.to_text()
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    from simsched.workload.trace_io import atomic_file
+
+    with atomic_file(output) as stream:
+        stream.write(text.encode())
+
+
+def _tell(done: Calibration, output: Path | None) -> None:
+    error = done.file.fit
+    assert error is not None
+    click.echo(
+        f"{done.file.name}: {done.cost.form}, fitted to {error.num_train:,} steps; "
+        f"error on {error.num_test:,} others: mean {error.mean:.1%}, median {error.median:.1%}, "
+        f"95th percentile {error.p95:.1%}",
+        err=True,
+    )
+    for warning in done.file.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if output:
+        click.echo(f"wrote {output}", err=True)
+
+
+def _draw(done: Calibration, path: Path) -> None:
+    from simsched.plotting.calibration import CalibrationDisplay
+    from simsched.plotting.style import image_bytes
+    from simsched.workload.trace_io import atomic_file
+
+    image = image_bytes(CalibrationDisplay(done.test, done.cost, done.file.name).plot(), "png")
+    with atomic_file(path) as stream:
+        stream.write(image)
+    click.echo(f"wrote {path}", err=True)

@@ -1,0 +1,226 @@
+"""Make a cost profile: from kernel tables, from composed steps, or from step logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from simsched.cost_model import kernels
+from simsched.cost_model.facts import ARCHITECTURES, GIB, GPUS, Architecture, Gpu
+from simsched.cost_model.fit import Steps, fit_error, fit_linear, fit_table, split
+from simsched.cost_model.identify import unidentified
+from simsched.cost_model.models import LinearCost, TableCost
+from simsched.cost_model.profile import Hardware, ModelFacts, ProfileFile, Provenance
+from simsched.cost_model.step_log import read_step_logs
+from simsched.errors import InputError
+
+Form = Literal["linear", "table"]
+
+NUM_TRAIN, NUM_TEST = 4000, 2000  # composed batches
+MIN_STEPS = 50  # fewer say too little
+UNKNOWN_MAX_MODEL_LEN = 8192  # where no model is named
+
+# Mean latency of ranking in the paper's burst of 2,000 ShareGPT requests is 0.56 s a token x 412 tokens =
+# 231 s, of which the predictor takes 1.11 % = 2.6 s, 1.3 ms a request (arXiv 2408.15792, Llama-3-8B).
+PREDICTOR_TIME = 0.0013
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a profile is for."""
+
+    name: str
+    gpu: Gpu | None = None
+    model: Architecture | None = None
+    tp: int = 1
+    reserve_bytes: int = 0
+    """Of each GPU, beside weights and KV blocks."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A profile, and what shows how good it is."""
+
+    file: ProfileFile
+    cost: LinearCost | TableCost
+    test: Steps
+    """Steps that the fit has not seen."""
+
+
+def from_kernels(folder: Path, target: Target, form: Form, seed: int, command: str) -> Calibration:
+    """A profile from kernel tables, fitted to composed batches.
+
+    Raises:
+        InputError: missing or damaged tables, or a model or number of GPUs that they do not cover.
+    """
+    if target.model is None or target.gpu is None:
+        raise InputError("--from-kernels needs --model and --gpu")
+    tables = kernels.Kernels(folder, target.model, target.tp, target.gpu)
+    train, test = (
+        kernels.compose(tables, kernels.sample_batches(target.model, count, [seed, part]))
+        for part, count in enumerate((NUM_TRAIN, NUM_TEST))
+    )
+    provenance = _kernel_provenance(target.gpu, target.tp, target.reserve_bytes, command)
+    return _calibrate(train, test, target, form, provenance, predictor_time=PREDICTOR_TIME)
+
+
+def from_composed(path: Path, target: Target, form: Form, command: str) -> Calibration:
+    """A profile from a Parquet file of batches with known times (ms) and their split in train and test.
+
+    Raises:
+        InputError: not such a file.
+    """
+    import polars as pl
+
+    columns = ("prefill_tokens", "n_decode", "n_prefill", "sum_ctx", "Q", "t_ms")
+    try:
+        table = pl.read_parquet(path, columns=[*columns, "split"])
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"--from-composed {path}: {str(error).splitlines()[0]}") from None
+    values = table.select(columns).cast(pl.Float64).to_numpy().T
+    if not np.isfinite(values).all() or values.min() < 0 or values[-1].min() <= 0:
+        raise InputError(f"--from-composed {path}: expected numbers, 0 or more, and times above 0")
+    steps = Steps(*[*values[:-1], values[-1] / 1e3])
+    train, test = (steps.select((table["split"] == part).to_numpy()) for part in ("train", "test"))
+    provenance = Provenance(derived=("coefficients: fitted to composed step times",), command=command)
+    return _calibrate(train, test, target, form, provenance)
+
+
+def from_steps(
+    paths: Sequence[Path], target: Target, form: Form, seed: int, command: str, *,
+    time_column: str = "step_time", held_out: float = 0.25,
+) -> Calibration:  # fmt: skip
+    """A profile from step logs; steps far off the others' line count less or nothing.
+
+    Args:
+        paths: log files or results directories.
+        target: what the profile is for.
+        form: linear or table.
+        seed: of the split in train and test.
+        command: recorded in the profile.
+        time_column: `step_time` or `exec_time`.
+        held_out: share of the steps kept for the test.
+
+    Raises:
+        InputError: as `read_step_logs`, or too few steps.
+    """
+    logs = read_step_logs(paths, time_column)
+    train, test = split(logs.steps, held_out, seed)
+    names = ", ".join(file.name for file in logs.files)
+    provenance = Provenance(
+        measured=(f"{time_column} and batch of {len(logs.steps)} steps: {names}",),
+        derived=("coefficients: least relative squares with Tukey's biweight against outliers", *logs.notes),
+        command=command,
+    )
+    return _calibrate(train, test, target, form, provenance, robust=True)
+
+
+def _calibrate(
+    train: Steps,
+    test: Steps,
+    target: Target,
+    form: Form,
+    provenance: Provenance,
+    *,
+    robust: bool = False,
+    predictor_time: float = 0.0,
+) -> Calibration:
+    if min(len(train), 4 * len(test)) < MIN_STEPS:
+        raise InputError(
+            f"{len(train) + len(test)} steps are too few to fit and to test; have {MIN_STEPS * 2}"
+        )
+    cost: LinearCost | TableCost
+    cost = fit_linear(train, robust=robust) if form == "linear" else fit_table(train, robust=robust)
+    gpu, model = target.gpu, target.model
+    file = ProfileFile(
+        name=target.name,
+        hardware=Hardware(
+            gpu=gpu.name if gpu else "unknown",
+            num_gpus=target.tp,
+            memory_bytes=gpu.memory_bytes if gpu else None,
+        ),
+        model=ModelFacts(
+            name=model.name if model else "unknown",
+            max_model_len=model.max_model_len if model else UNKNOWN_MAX_MODEL_LEN,
+            weight_bytes=model.weight_bytes if model else None,
+            kv_bytes_per_token=model.kv_bytes_per_token if model else None,
+        ),
+        reserve_bytes=target.reserve_bytes,
+        cost=cost.to_json(),
+        predictor_time=predictor_time,
+        fit=fit_error(cost, test, len(train)),
+        valid_range=_valid_range(train),
+        warnings=tuple(unidentified(train, cost)),
+        provenance=provenance,
+    )
+    return Calibration(file, cost, test)
+
+
+def _valid_range(steps: Steps) -> dict[str, tuple[float, float]]:
+    columns = {
+        "tokens": steps.P + steps.N,
+        "prefill_tokens": steps.P,
+        "decodes": steps.N,
+        "prefill_chunks": steps.S,
+        "decode_context_sum": steps.K,
+        "prefill_attention": steps.Q,
+    }
+    return {name: (float(column.min()), float(column.max())) for name, column in columns.items()}
+
+
+def _kernel_provenance(gpu: Gpu, tp: int, reserve_bytes: int, command: str) -> Provenance:
+    measured = [
+        f"kernel times on {kernels.MEASURED_ON.name}, by Vidur and AIConfigurator; not by us",
+        "memory of the card as CUDA reports it; parameters and shape of the model from its configuration",
+    ]
+    derived = [
+        "step times: sums of kernel times over operations and layers",
+        "coefficients: least relative squares on composed batches; no whole step was measured here",
+        "KV blocks: 0.9 x memory - weights - reserve, over the bytes of a block",
+    ]
+    host, per_sequence = kernels.HOST_MS, kernels.HOST_MS_PER_SEQUENCE
+    assumed = [
+        f"host work of {host} ms a step and {per_sequence} ms a sequence, fitted to decode steps of one "
+        "end-to-end run (Llama-3-8B, A100-80GB, CUDA graphs)",
+        f"reserve of {reserve_bytes / GIB:g} GiB a GPU: 1.26 GiB peak activations as vLLM printed for "
+        "Llama-3-8B (vllm-project/vllm pull request 10511), the rest for CUDA graphs and communication",
+        f"predictor time of {PREDICTOR_TIME * 1e3:g} ms a request: 1.11 % of the mean latency in the paper's "
+        "burst of 2,000 (0.56 s a token x 412 tokens)",
+        "prefill: about 9 % faster than in that one run; take it as +-10 %",
+    ]
+    if gpu != kernels.MEASURED_ON:
+        ratio = kernels.slower(gpu)
+        derived.append(
+            f"memory-bound kernel times x {ratio:.2f}, the ratio of the cards' bandwidths; unchecked"
+        )
+    if tp > 1:
+        derived.append(f"sharded over {tp} GPUs with two all-reduces a layer; unchecked against a whole run")
+    return Provenance(
+        measured=tuple(measured),
+        derived=tuple(derived),
+        assumed=tuple(assumed),
+        sources=(
+            "microsoft/vidur @ 7d475133 (MIT): A100 times of every operation of a layer but attention",
+            "aiconfigurator-core 0.12.0 on PyPI (Apache-2.0), a100_sxm, vLLM 0.14.0: products, attention, "
+            "all-reduce",
+        ),
+        command=command,
+    )
+
+
+def known_gpu(name: str) -> Gpu:
+    """The card of this name; InputError if there is none."""
+    if name not in GPUS:
+        raise InputError(f"--gpu {name}: expected one of {', '.join(GPUS)}, or --gpu-memory with it")
+    return GPUS[name]
+
+
+def known_model(name: str) -> Architecture:
+    """The model of this name; InputError if there is none."""
+    if name not in ARCHITECTURES:
+        raise InputError(f"--model {name}: expected one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
