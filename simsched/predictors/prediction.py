@@ -1,0 +1,52 @@
+"""A file of prompts becomes a trace with a ranker's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simsched.predictors.data import CHARACTERS_PER_TOKEN, PromptFile
+from simsched.predictors.model import Ranker
+
+Fill = Callable[[str], Any]
+
+
+def as_trace(
+    ranker: Ranker, file: PromptFile, prompt_column: str = "prompt", length_column: str = "output_length"
+) -> tuple[PromptFile, list[str]]:
+    """The file's columns, the predictions, and what a trace needs; and a line for each thing made up.
+
+    Columns that are there are kept; null cells of `timestamp` and `input_length` are filled like missing
+    columns. Predictions of an earlier model are replaced.
+    """
+    prompts = file.columns[prompt_column]
+    columns = dict(file.columns)
+    warnings: list[str] = []
+    tokens = f"1 token per {CHARACTERS_PER_TOKEN} characters of the prompt"
+    fills: tuple[tuple[str, str, Fill], ...] = (
+        ("timestamp", "0.0", lambda _: 0.0),
+        ("input_length", f"an estimate, {tokens}", estimate_tokens),
+    )
+    for name, what, fill in fills:
+        given = columns.get(name, [None] * len(prompts))
+        missing = sum(value is None for value in given)
+        if missing:
+            columns[name] = [
+                fill(prompt) if value is None else value for value, prompt in zip(given, prompts, strict=True)
+            ]
+            warnings.append(f"{name} is missing in {missing} rows: {what}")
+    if length_column != "output_length" and length_column in columns:
+        columns["output_length"] = columns[length_column]
+    if None in columns.get("output_length", [None]):
+        warnings.append("output_length is missing in some rows: the trace can be sent, not simulated")
+    if prompt_column != "prompt":
+        columns["prompt"] = prompts
+    predicted = ranker.predict(prompts)
+    for name in ("score", "predicted_class", "predicted_length"):
+        columns[name] = predicted[name].tolist()
+    return PromptFile(file.path, columns, file.dropped), warnings
+
+
+def estimate_tokens(prompt: str) -> int:
+    """At least 1."""
+    return max(1, round(len(prompt) / CHARACTERS_PER_TOKEN))

@@ -1,0 +1,80 @@
+"""From a model's raw outputs to the columns of a trace: score, class and length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simsched.predictors.targets import Objective
+from simsched.workload.trace import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A ranker's output is its score; a classifier's score is the mean length under its probabilities.
+
+    A ranker's length is a rising step of its score, fitted on held-out prompts (isotonic regression); its
+    class is that of the length. A classifier's class is the most probable one.
+    """
+
+    bounds: IntArray
+    """The longest length of each class but the last."""
+    scores: FloatArray
+    lengths: FloatArray
+    """Rankers: tokens at `scores`, rising. Classifiers: mean tokens of each class; `scores` is empty."""
+
+    @classmethod
+    def fit(
+        cls, objective: Objective, train: FloatArray, outputs: FloatArray, held_out: FloatArray
+    ) -> Readout:
+        """From the training split's lengths, and outputs and lengths of held-out prompts."""
+        if objective.name == "classification":
+            means = _class_means(objective.bounds, train)
+            return cls(objective.bounds, np.empty(0), means)
+        from scipy.optimize import isotonic_regression
+
+        order = np.argsort(outputs[:, 0], kind="stable")
+        scores = outputs[order, 0]
+        rising = isotonic_regression(held_out[order]).x
+        # one knot at each end of a flat stretch carries the whole of it
+        ends = np.flatnonzero(np.diff(rising) > 0)
+        knots = np.unique(np.concatenate(([0], ends, ends + 1, [len(rising) - 1])))
+        return cls(objective.bounds, scores[knots], rising[knots])
+
+    def columns(self, outputs: FloatArray) -> dict[str, Any]:
+        """`score` (n,), lower = shorter; `predicted_class` (n,), 0 = shortest; `predicted_length` (n,)."""
+        if len(self.scores) == 0:
+            weights = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+            mean = weights @ self.lengths / weights.sum(axis=1)
+            return {"score": mean, "predicted_class": outputs.argmax(axis=1), "predicted_length": mean}
+        score = outputs[:, 0]
+        length = np.interp(score, self.scores, self.lengths)
+        classes = np.searchsorted(self.bounds, length, side="left")
+        return {"score": score, "predicted_class": classes, "predicted_length": length}
+
+    def to_json(self) -> dict[str, list[float]]:
+        return {
+            "bounds": self.bounds.tolist(),
+            "scores": self.scores.tolist(),
+            "lengths": self.lengths.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, list[float]]) -> Readout:
+        return cls(
+            np.array(entry["bounds"], dtype=np.int64),
+            np.array(entry["scores"], dtype=np.float64),
+            np.array(entry["lengths"], dtype=np.float64),
+        )
+
+
+def _class_means(bounds: IntArray, lengths: FloatArray) -> FloatArray:
+    """Mean length of each class; one without members takes its upper bound."""
+    classes = np.searchsorted(bounds, lengths, side="left")
+    count = np.bincount(classes, minlength=len(bounds) + 1)
+    total = np.bincount(classes, lengths, minlength=len(bounds) + 1)
+    upper = np.append(bounds, lengths.max())
+    return np.where(count > 0, total / np.maximum(count, 1), upper)
