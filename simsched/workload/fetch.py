@@ -61,7 +61,7 @@ PUBLIC_TRACES: dict[str, PublicTrace] = {
         "HPMLL/BurstGPT",
         "5d93d820d9b6bee4e26914df003e5713538164ae",
         "data/BurstGPT_without_fails_1.csv",
-        "CC-BY-4.0",
+        "licence: see its repository",
         "ChatGPT and GPT-4 on a campus, two months, failed requests left out (51 MB)",
         base=LFS,
         sha256="a4d068a7113ec0290e74063a1b3447dc6001a30e4298eb313581b71006dda1f4",

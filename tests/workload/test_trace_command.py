@@ -1,0 +1,118 @@
+"""`simsched trace` end to end, and the figures of `stats`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from simsched.cli import cli
+from simsched.errors import InputError
+from simsched.workload.formats import load_trace
+from simsched.workload.stats import describe, shared_prefix
+from simsched.workload.trace import Trace
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["trace", *map(str, arguments)])
+
+
+def test_generate_is_reproducible(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        result = call(
+            *("generate", "--workload", "lmsys(shape=lognormal)", "--num-requests", 50),
+            *("--request-rate", 4, "--seed", seed, "-o", tmp_path / name),
+        )
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_generate_with_predictions_from_a_trace(tmp_path: Path) -> None:
+    source, drawn = tmp_path / "source.jsonl", tmp_path / "drawn.jsonl"
+    call("generate", "--num-requests", 30, "--arrivals", "burst", "-o", source)
+    arguments = ["generate", "--resample", source, "--num-requests", 40, "--request-rate", 2]
+    result = call(*arguments, "--predictor", "oracle", "-o", drawn)
+    assert result.exit_code == 0, result.output
+    trace, _ = load_trace(drawn)
+    assert len(trace) == 40
+    np.testing.assert_array_equal(trace.predicted_length, trace.num_output_tokens)
+    assert set(trace.num_output_tokens) <= set(load_trace(source)[0].num_output_tokens)
+
+
+def test_convert(tmp_path: Path) -> None:
+    source, target = tmp_path / "azure.csv", tmp_path / "t.jsonl"
+    rows = [f"2023-11-16 18:17:{second:02}.0,{second + 1},{second % 3}" for second in range(30)]
+    source.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    refused = call("convert", source, "-o", target)
+    assert isinstance(refused.exception, InputError)
+    assert not target.exists()
+    result = call(
+        "convert", source, "--skip-invalid", "--max-requests", 5, "--request-rate", 10, "-o", target
+    )
+    assert result.exit_code == 0, result.output
+    assert "10 rows: invalid output_length" in result.stderr
+    trace, _ = load_trace(target)
+    assert trace.num_prompt_tokens.tolist() == [2, 3, 5, 6, 8]
+    assert trace.arrival_time[-1] == pytest.approx(0.4)
+
+
+def test_convert_gives_new_arrivals(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.json", tmp_path / "t.jsonl"
+    turns = [{"from": "human", "value": "hello there"}, {"from": "gpt", "value": "hi"}]
+    source.write_text(json.dumps([{"conversations": turns}] * 200))
+    arguments = ("convert", source, "--arrivals", "uniform", "--request-rate", 5, "-o", target)
+    assert call(*arguments).exit_code == 0
+    assert load_trace(target)[0].arrival_time[:3].tolist() == [0, 0.2, 0.4]
+
+
+@pytest.mark.parametrize("command", ["generate", "convert"])
+def test_a_closed_loop_has_no_trace_file(tmp_path: Path, command: str) -> None:
+    source = tmp_path / "t.jsonl"
+    call("generate", "--num-requests", 3, "--arrivals", "burst", "-o", source)
+    arguments = [source] if command == "convert" else []
+    result = call(command, *arguments, "--arrivals", "closed(users=2)", "-o", tmp_path / "new")
+    assert isinstance(result.exception, InputError)
+    assert not (tmp_path / "new").exists()
+
+
+def test_stats_table_and_json(tmp_path: Path) -> None:
+    source = tmp_path / "t.jsonl"
+    call("generate", "--num-requests", 500, "--request-rate", 4, "-o", source)
+    table = call("stats", source)
+    assert table.exit_code == 0
+    assert "CV of arrival gaps" in table.stdout
+    figures = json.loads(call("stats", source, source, "--json").stdout)
+    assert len(figures) == 2
+    assert figures[0]["num_requests"] == 500
+    assert figures[0]["request_rate"] == pytest.approx(4, rel=0.15)
+    assert figures[0]["arrival_cv"] == pytest.approx(1, abs=0.15)
+    assert figures[0]["shared_prefix"] is None
+
+
+def trace_of(hash_ids: list[tuple[int, ...]], tokens: list[int]) -> Trace:
+    n = len(tokens)
+    return Trace(
+        np.arange(n, dtype=np.float64),
+        np.array(tokens),
+        np.ones(n, np.int64),
+        hash_ids=hash_ids,
+        hash_block_size=10,
+    )
+
+
+def test_shared_prefix_counts_leading_blocks_seen_before() -> None:
+    # 2 blocks of the second, all 14 tokens of the third, none of the last (its hit is not at the front)
+    trace = trace_of([(1, 2, 3), (1, 2, 9), (1, 2), (7, 2)], [30, 30, 14, 20])
+    assert shared_prefix(trace) == pytest.approx((20 + 14) / 94)
+
+
+def test_stats_of_a_burst_have_no_rate() -> None:
+    trace = trace_of([(1,), (1,)], [10, 10]).with_columns(arrival_time=np.zeros(2))
+    figures = describe(trace)
+    assert figures["request_rate"] is None
+    assert figures["arrival_cv"] is None
+    assert figures["columns"] == ["hash_ids"]
