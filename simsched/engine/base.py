@@ -33,6 +33,8 @@ class Batch:
 class Scheduler(Protocol):
     """schedule -> (the simulator asks the cost model and waits) -> update."""
 
+    swaps: bool
+    """Does it swap KV blocks to the CPU (and log that)?"""
     counters: dict[str, int]
     """Engine-specific counts (swaps, steps skipped, ...), for the record."""
 

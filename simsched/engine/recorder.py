@@ -20,8 +20,9 @@ from simsched.workload.trace import Trace
 class Recorder:
     """Times in seconds on the run's clock; requests by their index in the trace.
 
-    In each step an engine calls `steps` first, then `token` for each irregular token (the first one, or the
-    first after a pause), then `pause` or `finish` for each streak that ends.
+    For each step an engine calls, in this order: `pause` for each request that got a token in the step before
+    and gets none in this one; `steps`; `token` for each irregular token (the first one, or the first after a
+    pause); `finish`.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -72,7 +73,7 @@ class Recorder:
         self._streak[index] = self.num_steps
 
     def pause(self, index: int, now: float) -> None:
-        """Its latest token came at `now`, in the step done last; there will be none in the next."""
+        """Its latest token came at `now`, the end of the step done last; it gets none in the next."""
         self._last_token[index] = now
         first = self._streak[index]
         if first < self.num_steps:

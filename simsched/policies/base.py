@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from simsched.request import RequestView
@@ -50,6 +51,7 @@ NEVER = Change()
 EVERY_STEP = Change(after_steps_run=1, after_steps_idle=1, while_running="any")
 
 
+@dataclass(eq=False)
 class Policy(ABC):
     """Orders requests. Subclasses are dataclasses (`pydantic.dataclasses.dataclass`)."""
 

@@ -1,0 +1,142 @@
+"""The KV block pool and prefix cache of vLLM V1, block by block (engine-spec rules 5, 10, 13, 16, 17).
+
+Sources: vllm/v1/core/block_pool.py and single_type_kv_cache_manager.py of vLLM 0.32.0.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from simsched.workload.trace import Trace
+
+Key = tuple[int, int]
+"""Names what a full block holds, with everything before it: (owner of the content, place in the request)."""
+
+
+class BlockKeys:
+    """Which blocks of which requests hold the same tokens.
+
+    Real content decides: the tokens of chunk i are given by `hash_ids[:i + 1]`, wherever they occur, so two
+    requests share a block if their ids agree on every chunk that the block ends in or follows. A last chunk
+    that the prompt fills only in part holds the first tokens of that chunk. Prompt tokens beyond the ids
+    and all outputs are the request's own.
+    """
+
+    def __init__(self, trace: Trace, block_size: int) -> None:
+        self._block_size = block_size
+        self._hash_ids = trace.hash_ids
+        self._chunk = trace.hash_block_size or 0
+        self._prompts: list[int] = trace.num_prompt_tokens.tolist()
+        self._nodes: dict[tuple[int, int], int] = {}  # (node of the chunk before, hash id) -> node below zero
+        self._paths: dict[int, list[int]] = {}
+
+    def key(self, index: int, block: int) -> Key:
+        """The key of block number `block` of this request, when it is full."""
+        if self._hash_ids is not None:
+            path = self._paths.get(index)
+            if path is None:
+                path = self._paths[index] = self._path(self._hash_ids[index])
+            end = (block + 1) * self._block_size
+            chunk = (end - 1) // self._chunk
+            if end <= self._prompts[index] and chunk < len(path):
+                return path[chunk], block
+        return index, block
+
+    def _path(self, hash_ids: Sequence[int]) -> list[int]:
+        nodes, path, node = self._nodes, [], 0
+        for hash_id in hash_ids:
+            node = nodes.setdefault((node, hash_id), -1 - len(nodes))
+            path.append(node)
+        return path
+
+    def forget(self, index: int) -> None:
+        """The request is done."""
+        self._paths.pop(index, None)
+
+
+class KVCache:
+    """Blocks held by each request, and the queue of free ones, some of which still hold cached content."""
+
+    def __init__(self, trace: Trace, num_blocks: int, block_size: int, caching: bool) -> None:
+        self.num_blocks = num_blocks  # usable ones: without the null block
+        self.block_size = block_size
+        self.caching = caching
+        self._keys = BlockKeys(trace, block_size)
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        self._users = [0] * num_blocks
+        self._key_of: list[Key | None] = [None] * num_blocks
+        self._cached: dict[Key, dict[int, None]] = {}  # blocks with this content, oldest first
+        self._held: dict[int, list[int]] = {}
+        self._full: dict[int, int] = {}  # blocks of a request that are registered (or hits)
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that nobody holds, cached or not."""
+        return len(self._free)
+
+    @property
+    def num_used(self) -> int:
+        return self.num_blocks - len(self._free)
+
+    def lookup(self, index: int, num_tokens: int) -> list[int]:
+        """The longest run of cached blocks from the start that leaves a token to compute (rule 10)."""
+        hits: list[int] = []
+        if self.caching:
+            for block in range((num_tokens - 1) // self.block_size):
+                blocks = self._cached.get(self._keys.key(index, block))
+                if blocks is None:
+                    break
+                hits.append(next(iter(blocks)))
+        return hits
+
+    def needed(self, index: int, num_tokens: int, hits: Sequence[int] = ()) -> int:
+        """Free blocks it takes to hold so many tokens; hits that nobody holds count (rule 13)."""
+        held = len(self._held.get(index, ())) + len(hits)
+        unheld = sum(not self._users[block] for block in hits)
+        return max(0, -(-num_tokens // self.block_size) - held) + unheld
+
+    def allocate(self, index: int, num_tokens: int, hits: Sequence[int] = ()) -> None:
+        """Take the hits, then new blocks from the front of the queue; register those that fill up."""
+        held = self._held.setdefault(index, [])
+        for block in hits:
+            if not self._users[block]:
+                del self._free[block]
+            self._users[block] += 1
+        held.extend(hits)
+        while len(held) * self.block_size < num_tokens:
+            block, _ = self._free.popitem(last=False)
+            self._evict(block)
+            self._users[block] = 1
+            held.append(block)
+        if self.caching:
+            full = num_tokens // self.block_size
+            for place in range(max(self._full.get(index, 0), len(hits)), full):
+                key = self._keys.key(index, place)
+                self._key_of[held[place]] = key
+                self._cached.setdefault(key, {})[held[place]] = None
+            self._full[index] = full
+
+    def _evict(self, block: int) -> None:
+        key = self._key_of[block]
+        if key is not None:
+            self._key_of[block] = None
+            blocks = self._cached[key]
+            del blocks[block]
+            if not blocks:
+                del self._cached[key]
+
+    def free(self, index: int, finished: bool) -> None:
+        """Give up its blocks, tail first: those without content to keep go to the queue's front (rule 17)."""
+        unhashed = []
+        for block in reversed(self._held.pop(index, [])):
+            self._users[block] -= 1
+            if not self._users[block]:
+                self._free[block] = None
+                if self._key_of[block] is None:
+                    unhashed.append(block)
+        for block in reversed(unhashed):
+            self._free.move_to_end(block, last=False)
+        self._full.pop(index, None)
+        if finished:
+            self._keys.forget(index)

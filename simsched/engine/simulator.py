@@ -1,0 +1,231 @@
+"""Runs a trace through an engine: one SimPy process per engine replica.
+
+Iterations follow vLLM's synchronous loop: take in what has arrived, schedule, run, update. The clock is
+summed step by step in leaps too (an addition each, no more), so a leaping run and a stepping one agree to
+the last bit, and no tie between an arrival and the end of a step can fall differently.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Generator
+from math import inf
+from typing import Any
+
+import numpy as np
+import simpy
+
+from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.engine.base import Batch, Scheduler
+from simsched.engine.config import EngineConfig
+from simsched.engine.recorder import Recorder
+from simsched.errors import InputError
+from simsched.policies.base import Policy
+from simsched.record import RunRecord
+from simsched.workload.trace import Trace
+
+StepLog = Callable[[dict[str, Any]], None]
+
+
+def simulate(
+    trace: Trace,
+    policy: Policy,
+    cost: CostModel,
+    config: EngineConfig,
+    *,
+    leap: bool = True,
+    predictor_time: float = 0.0,
+    step_log: StepLog | None = None,
+    seed: int = 0,
+) -> RunRecord:
+    """Simulate the whole trace until the last request is done.
+
+    Args:
+        trace: the requests; each must be able to fit (`engine.validate.check_admissible`).
+        policy: a fresh object; it is used up.
+        cost: seconds per step.
+        config: with `num_gpu_blocks` and `max_model_len` set.
+        leap: collapse steps in which nothing can change; the results are the same.
+        predictor_time: seconds that a step takes longer for each request first seen in it.
+        step_log: called with one dict per step in which something ran (design section 7); slows the run.
+        seed: for engines with chance in them.
+
+    Raises:
+        InputError: a request that can never be scheduled.
+    """
+    recorder = Recorder(trace)
+    scheduler = make_scheduler(trace, policy, config, recorder, leap=leap and step_log is None, seed=seed)
+    environment = simpy.Environment()
+    engine = _Engine(environment, Arrivals(trace, recorder), scheduler, cost, predictor_time, step_log)
+    environment.run(environment.process(engine.run()))
+    return recorder.record(engine.now, scheduler.counters)
+
+
+def make_scheduler(
+    trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, leap: bool, seed: int
+) -> Scheduler:
+    """The engine that the preset names."""
+    if config.preset == "vllm-0.4.1-ltr":
+        from simsched.engine.vllm_ltr import VllmLtr
+
+        return VllmLtr(trace, policy, config, recorder, seed=seed)
+    if config.async_scheduling:
+        raise InputError("--async-scheduling: the simulator models synchronous scheduling only")
+    from simsched.engine.vllm_v1 import VllmV1
+
+    return VllmV1(trace, policy, config, recorder, seed=seed)
+
+
+class Arrivals:
+    """When requests arrive: as the trace says, or from users who wait for their answers (closed loop)."""
+
+    def __init__(self, trace: Trace, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._think_time = trace.think_time
+        self._closed = trace.closed_loop_users is not None
+        self._times: list[float] = recorder.arrival_time
+        self.request_ids = trace.request_ids()
+        self._n = len(trace)
+        self._next = 0
+        self._users: list[tuple[float, int]] = []  # (when it sends its next request, the user's number)
+        self._user_of: dict[int, int] = {}
+        if trace.closed_loop_users is not None:
+            self._users = [(0.0, user) for user in range(trace.closed_loop_users)]
+
+    def next_time(self) -> float:
+        """When the next request arrives, as far as is known; inf when there is none."""
+        if self._next == self._n:
+            return inf
+        if self._closed:
+            return self._users[0][0] if self._users else inf
+        return self._times[self._next]
+
+    def pop(self) -> int:
+        """The request that arrives next."""
+        index = self._next
+        self._next += 1
+        if self._closed:
+            time, user = heapq.heappop(self._users)
+            self._times[index] = time
+            self._user_of[index] = user
+        return index
+
+    def finished(self, index: int, now: float) -> None:
+        """The user who sent it has the answer."""
+        if self._closed:
+            heapq.heappush(self._users, (now + self._think_time, self._user_of.pop(index)))
+
+
+class _Engine:
+    """One engine replica."""
+
+    def __init__(
+        self,
+        environment: simpy.Environment,
+        arrivals: Arrivals,
+        scheduler: Scheduler,
+        cost: CostModel,
+        predictor_time: float,
+        step_log: StepLog | None,
+    ) -> None:
+        self.now = 0.0
+        self._environment = environment
+        self._arrivals = arrivals
+        self._scheduler = scheduler
+        self._cost = cost
+        self._predictor_time = predictor_time
+        self._step_log = step_log
+        self._num_steps = 0
+
+    def run(self) -> Generator[simpy.Event, None, None]:
+        environment, arrivals, scheduler = self._environment, self._arrivals, self._scheduler
+        now = 0.0
+        arrival = arrivals.next_time()
+        while True:
+            while arrival <= now:
+                scheduler.add_request(arrivals.pop(), now)
+                arrival = arrivals.next_time()
+            batch = scheduler.schedule(now)
+            if batch is None:
+                if scheduler.has_unfinished():
+                    continue  # it only made room: vLLM schedules again at once
+                if arrival == inf:
+                    break
+                yield environment.timeout(arrival - now)
+                now = arrival
+                continue
+            features = batch.features
+            first = last = self._duration(features)
+            end, steps = now + first, 1
+            most, until = scheduler.max_steps(batch)
+            if most > 1 and end < arrival and end < until and not features.num_predicted:
+                end, steps, last = self._leap(end, first, batch, most, min(arrival, until))
+            if self._step_log is not None:
+                self._log(batch, now, first)
+            yield environment.timeout(end - now)
+            self.now = now = end
+            for index in scheduler.update(batch, now, first, last, steps):
+                arrivals.finished(index, now)
+            arrival = arrivals.next_time()
+
+    def _duration(self, features: StepFeatures) -> float:
+        if features.S or features.swapped_tokens or features.num_predicted:
+            return self._cost.step_time(features) + self._predictor_time * features.num_predicted
+        # a decode step is priced in one way whether it is leapt over or not, to the last bit
+        base, slope = self._cost.decode_line(features.N, features.num_waiting)
+        return base + slope * features.K
+
+    def _leap(
+        self, end: float, first: float, batch: Batch, most: int, until: float
+    ) -> tuple[float, int, float]:
+        """Repeat the batch: (end of the last step, steps, duration of the last step)."""
+        features = batch.features
+        N = features.N
+        base, slope = self._cost.decode_line(N, features.num_waiting)
+        K = features.K
+        steps, last = 1, first
+        while steps < most and end < until:
+            K += N
+            last = base + slope * K
+            end += last
+            steps += 1
+            if steps == _LONG:
+                return self._long_leap(end, base, slope, K, N, steps, most, until)
+        return end, steps, last
+
+    def _long_leap(
+        self, end: float, base: float, slope: float, K: int, N: int, steps: int, most: int, until: float
+    ) -> tuple[float, int, float]:
+        """As `_leap` goes on, many steps at a time; NumPy accumulates in the same order, to the same bits."""
+        last = base + slope * K
+        while steps < most and end < until:
+            count = min(most - steps, 4096)
+            durations = base + slope * (K + N * np.arange(1, count + 1, dtype=np.int64))
+            ends = np.add.accumulate(np.concatenate(([end], durations)))[1:]
+            taken = min(count, int(np.searchsorted(ends, until)) + 1)
+            end, last = float(ends[taken - 1]), float(durations[taken - 1])
+            steps += taken
+            K += N * taken
+        return end, steps, last
+
+    def _log(self, batch: Batch, now: float, duration: float) -> None:
+        assert self._step_log is not None
+        ids = self._arrivals.request_ids
+        self._num_steps += 1
+        line: dict[str, Any] = {
+            "step": self._num_steps,
+            "time": now,
+            "step_time": duration,
+            "scheduled": {ids[index]: tokens for index, tokens in batch.scheduled.items()},
+            "preempted": [ids[index] for index in batch.preempted],
+        }
+        if self._scheduler.swaps:
+            line["swapped_out"] = [ids[index] for index in batch.swapped_out]
+            line["swapped_in"] = [ids[index] for index in batch.swapped_in]
+        line["num_running"] = batch.num_running
+        line["num_waiting"] = batch.num_waiting
+        line["kv_blocks_used"] = batch.kv_blocks_used
+        self._step_log(line)
+
+
+_LONG = 128  # steps, beyond which NumPy is faster

@@ -1,0 +1,92 @@
+"""Which requests an engine can serve at all; a request that can't ever fit would stop it for good."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simsched.engine.config import EngineConfig
+from simsched.errors import InputError
+from simsched.workload.trace import IntArray, Trace
+
+
+def check_admissible(
+    trace: Trace, config: EngineConfig, skip_invalid: bool = False, truncate: bool = False
+) -> tuple[Trace, dict[str, int]]:
+    """The requests that fit `max_model_len` and the KV cache, and how many were dropped or cut.
+
+    Args:
+        trace: the requests.
+        config: with `num_gpu_blocks` and `max_model_len` set.
+        skip_invalid: drop those that don't fit.
+        truncate: cut their outputs, and prompts that leave no room for one token.
+
+    Raises:
+        InputError: requests that don't fit, when neither option is given; none is left.
+    """
+    if not len(trace):
+        raise InputError(f"{trace.name}: no requests; expected at least one")
+    limit, why = _limit(config)
+    prompts, outputs = trace.num_prompt_tokens, trace.num_output_tokens
+    longest_prompt = _longest_prompt(config, limit)
+    bad = (prompts + outputs > limit) | (prompts > longest_prompt)
+    num_bad = int(bad.sum())
+    if not num_bad:
+        return trace, {}
+    if truncate:
+        short: IntArray = np.minimum(prompts, min(limit - 1, longest_prompt))
+        cut = trace.with_columns(
+            num_prompt_tokens=short, num_output_tokens=np.minimum(outputs, limit - short)
+        )
+        return cut, {"truncated": num_bad}
+    if skip_invalid:
+        if num_bad == len(trace):
+            raise InputError(f"{trace.name}: none of the {num_bad} requests fits {why}")
+        return _select(trace, ~bad), {"skipped": num_bad}
+    first = int(np.flatnonzero(bad)[0])
+    raise InputError(
+        f"{trace.name}: {num_bad} of {len(trace)} requests can never be scheduled; the first is "
+        f"{trace.request_ids()[first]} with {prompts[first]} prompt and {outputs[first]} output tokens; "
+        f"expected at most {limit} in all ({why}); --skip-invalid drops them, --truncate cuts them"
+    )
+
+
+def _limit(config: EngineConfig) -> tuple[int, str]:
+    """The most tokens a request may have, prompt and output, and what limits them."""
+    assert config.num_gpu_blocks is not None
+    assert config.max_model_len is not None
+    v1 = config.preset == "vllm-v1"
+    # V1 keeps a null block; the fork keeps its watermark free at admission
+    usable = config.num_gpu_blocks - (1 if v1 else int(config.watermark * config.num_gpu_blocks))
+    # the last token generated needs no KV
+    tokens = usable * config.block_size + (1 if v1 else 0)
+    if config.max_model_len <= tokens:
+        return config.max_model_len, f"max_model_len {config.max_model_len}"
+    return tokens, f"{usable} usable KV blocks of {config.block_size} tokens"
+
+
+def _longest_prompt(config: EngineConfig, limit: int) -> int:
+    """A prompt must fit the KV cache and leave room for a token."""
+    return limit - 1
+
+
+def _select(trace: Trace, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Trace:
+    columns = {}
+    kept = np.flatnonzero(keep)
+    for name in (
+        "arrival_time",
+        "num_prompt_tokens",
+        "num_output_tokens",
+        "score",
+        "predicted_class",
+        "predicted_length",
+        "priority",
+    ):
+        values = getattr(trace, name)
+        if values is not None:
+            columns[name] = values[kept]
+    for name in ("tenant", "hash_ids", "prompt"):
+        values = getattr(trace, name)
+        if values is not None:
+            columns[name] = [values[i] for i in kept]
+    ids = trace.request_ids()
+    return trace.with_columns(**columns, request_id=[ids[i] for i in kept])

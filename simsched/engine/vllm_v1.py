@@ -1,0 +1,293 @@
+"""vLLM V1's scheduler, step by step: engine-spec rules 1 to 20, and part 3 for our policies.
+
+This is the reference: each step looks at every request, as vLLM does. `vllm_v1_leap.py` gives the same
+schedule for less work, and is tested against this. Source: vllm/v1/core/sched/scheduler.py of vLLM 0.32.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from simsched.cost_model.base import StepFeatures
+from simsched.engine.base import Batch
+from simsched.engine.config import EngineConfig
+from simsched.engine.kv_cache import KVCache
+from simsched.engine.recorder import Recorder
+from simsched.engine.request_state import Request
+from simsched.policies.base import Policy, Priority
+from simsched.policies.fcfs import Fcfs
+from simsched.policies.priority import ClientPriority
+from simsched.workload.trace import Trace
+
+
+def discipline(policy: Policy) -> str:
+    """Who orders the requests: vLLM's built-in `fcfs` or `priority`, or `policy` (part 3)."""
+    if type(policy) is Fcfs:
+        return "fcfs"
+    if type(policy) is ClientPriority and not policy.preemptive:
+        return "priority"
+    return "policy"
+
+
+class VllmV1:
+    """The scheduler of vLLM V1, one step at a time."""
+
+    swaps = False
+
+    def __init__(
+        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
+    ) -> None:
+        assert config.num_gpu_blocks is not None
+        assert config.max_model_len is not None
+        self.counters: dict[str, int] = {}
+        self._trace = trace
+        self._ids = trace.request_ids()
+        self._outputs: list[int] = trace.num_output_tokens.tolist()
+        self._policy = policy
+        self._discipline = discipline(policy)
+        self._config = config
+        self._max_model_len = config.max_model_len
+        self._recorder = recorder
+        self._kv = KVCache(trace, config.num_gpu_blocks - 1, config.block_size, config.enable_prefix_caching)
+        self._watermark = int(config.watermark * config.num_gpu_blocks)
+        self._requests: dict[int, Request] = {}  # unfinished
+        self._waiting: list[Request] = []  # the head first
+        self._running: list[Request] = []
+        self._preempted: list[int] = []  # since the last step in which something ran
+        self._num_new = 0  # arrivals since then
+        self._in_streak: set[int] = set()  # those that got a token in the step done last
+        self._tokens: dict[Request, int] = {}  # this step's batch
+        self._start = 0.0
+
+    # -- the protocol ------------------------------------------------------------------------------------
+    def add_request(self, index: int, now: float) -> None:
+        """It joins the waiting queue."""
+        arrival = self._recorder.arrival_time[index]
+        request = Request(self._trace, index, self._ids[index], arrival)
+        request.time = now
+        self._requests[index] = request
+        self._num_new += 1
+        self._policy.on_arrival(request, now)
+        self._ask(request, now)
+        self._enqueue(request)
+
+    def has_unfinished(self) -> bool:
+        return bool(self._requests)
+
+    def schedule(self, now: float) -> Batch | None:
+        """One call of vLLM's `schedule()`, after our policy has put the queues in order."""
+        held: list[Request] = []
+        if self._discipline == "policy":
+            self._refresh(now)
+            if self._policy.preemptive:
+                held = self._make_room(now)
+                self._waiting = [request for request in self._waiting if request not in held]
+        tokens = self._tokens = {}
+        threshold = self._config.long_prefill_token_threshold
+        if not threshold or len(self._running) + len(self._waiting) == 1:
+            threshold = self._config.max_num_batched_tokens
+        budget, preempted = self._schedule_running(now, threshold)
+        if not preempted:
+            self._admit(now, threshold, budget)
+        for request in held:
+            self._enqueue(request)
+        if not tokens:
+            return None
+        P, N, S, K, Q = self._features()
+        batch = Batch(
+            features=StepFeatures(P, N, S, K, Q, len(self._requests) - len(tokens), 0, self._num_new),
+            scheduled={request.index: n for request, n in tokens.items()},
+            preempted=self._preempted,
+            num_running=len(self._running),
+            num_waiting=len(self._waiting),
+            kv_blocks_used=self._kv.num_used,
+        )
+        self._preempted, self._num_new, self._start = [], 0, now
+        for request, n in tokens.items():
+            request.num_computed_tokens += n
+        return batch
+
+    def max_steps(self, batch: Batch) -> tuple[int, float]:
+        """The reference never leaps."""
+        return 1, inf
+
+    def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
+        """Requests whose computed tokens have caught up get one token; the done ones free their blocks."""
+        recorder, outputs, tokens = self._recorder, self._outputs, self._tokens
+        sampled = [request for request in tokens if request.num_computed_tokens == request.num_tokens]
+        before = self._in_streak
+        self._in_streak = {request.index for request in sampled}
+        for index in before - self._in_streak:
+            recorder.pause(index, self._start)  # the end of the step before
+        recorder.steps(first, last, steps, len(before & self._in_streak))
+        finished: list[int] = []
+        for request in sampled:
+            request.num_output_tokens += 1
+            if request.index not in before:
+                recorder.token(request.index, now)
+        for request in sampled:
+            index = request.index
+            if request.num_output_tokens >= outputs[index] or request.num_tokens >= self._max_model_len:
+                finished.append(index)
+                self._kv.free(index, finished=True)
+                self._running.remove(request)
+                self._in_streak.discard(index)
+                recorder.finish(index, now)
+        for request in list(self._requests.values()):
+            changed = request.step_done(self._start, now, request in tokens)
+            if request.index in finished:
+                del self._requests[request.index]
+                self._policy.on_finish(request, now)
+            elif changed:
+                self._ask(request, now)
+        return finished
+
+    # -- order -------------------------------------------------------------------------------------------
+    def _ask(self, request: Request, now: float) -> None:
+        request.announce(self._policy.next_change(request, now), now)
+
+    def _refresh(self, now: float) -> None:
+        """Tell the policy which announced changes have come, and sort both queues by its priorities."""
+        for request in self._requests.values():
+            if request.due(now):
+                self._policy.on_change(request, now)
+                self._ask(request, now)
+        for request in self._requests.values():
+            request.key = self._policy.priority(request, now)
+        self._waiting.sort(key=_place)
+        self._running.sort(key=_place)
+
+    def _enqueue(self, request: Request) -> None:
+        """Into the waiting queue (`policy`: it is sorted before each step)."""
+        self._waiting.append(request)
+        if self._discipline == "priority":
+            self._waiting.sort(key=lambda r: (r.priority, r.arrival_time, r.request_id))
+
+    def _make_room(self, now: float) -> list[Request]:
+        """Preempt running requests for better waiting ones (part 3); returns the victims."""
+        budget_per_step = self._config.max_num_batched_tokens
+        block_size = self._config.block_size
+        slots = self._config.max_num_seqs - len(self._running)
+        free = self._kv.num_free - sum(not r.num_computed_tokens % block_size for r in self._running)
+        budget = budget_per_step - sum(
+            min(r.num_tokens - r.num_computed_tokens, budget_per_step) for r in self._running
+        )
+        candidates = list(self._running)
+        victims: list[Request] = []
+        for request in self._waiting:
+            need = -(-request.num_tokens // block_size)
+            plan: list[Request] = []
+            room = free
+            while slots + len(plan) < 1 or need > room:
+                if len(plan) == len(candidates):
+                    break
+                worst = candidates[-1 - len(plan)]
+                if not request.key < worst.key:  # type: ignore[operator]  # of one policy, so of one type
+                    break
+                plan.append(worst)
+                room += -(-worst.num_computed_tokens // block_size)
+            if slots + len(plan) < 1 or need > room or budget + len(plan) <= 0:
+                break
+            for victim in plan:
+                candidates.pop()
+                self._running.remove(victim)
+                self._preempt(victim, now)
+            victims += plan
+            slots += len(plan) - 1
+            free = room - need
+            budget += len(plan) - request.num_tokens
+        return victims
+
+    def _preempt(self, request: Request, now: float) -> None:
+        """By recompute (rule 7); the caller takes it out of `running` and puts it back in the queue."""
+        self._kv.free(request.index, finished=False)
+        request.num_computed_tokens = 0
+        request.num_preemptions += 1
+        self._preempted.append(request.index)
+        self._recorder.preempted(request.index)
+        self._policy.on_preempt(request, now)
+        self._ask(request, now)
+
+    # -- vLLM's schedule() ---------------------------------------------------------------------------------
+    def _schedule_running(self, now: float, threshold: int) -> tuple[int, bool]:
+        """Rules 3 to 7: (tokens left in the budget, was anything preempted?)."""
+        running, tokens, kv = self._running, self._tokens, self._kv
+        budget = self._config.max_num_batched_tokens
+        preempted = False
+        place = 0
+        while place < len(running) and budget > 0:
+            request = running[place]
+            computed = request.num_computed_tokens
+            n = min(request.num_tokens - computed, threshold, budget, self._max_model_len - computed - 1)
+            if n <= 0:
+                place += 1
+                continue
+            while request in running and kv.needed(request.index, computed + n) > kv.num_free:
+                preempted = True
+                victim = self._victim()
+                if running.index(victim) < place:
+                    place -= 1
+                running.remove(victim)
+                budget += tokens.pop(victim, 0)
+                self._preempt(victim, now)
+                self._requeue(victim)
+            if request not in running:
+                break
+            kv.allocate(request.index, computed + n)
+            tokens[request] = n
+            budget -= n
+            place += 1
+        return budget, preempted
+
+    def _victim(self) -> Request:
+        if self._discipline == "priority":
+            return max(self._running, key=lambda r: (r.priority, r.arrival_time))
+        return self._running[-1]
+
+    def _requeue(self, victim: Request) -> None:
+        if self._discipline == "fcfs":
+            self._waiting.insert(0, victim)
+        else:
+            self._enqueue(victim)
+
+    def _admit(self, now: float, threshold: int, budget: int) -> None:
+        """Rules 8 to 15."""
+        kv, waiting = self._kv, self._waiting
+        admitted = 0
+        while admitted < len(waiting) and budget > 0 and len(self._running) < self._config.max_num_seqs:
+            request = waiting[admitted]
+            index, known = request.index, request.num_tokens
+            hits = kv.lookup(index, known)
+            hit = len(hits) * self._config.block_size
+            n = min(known - hit, threshold, budget)
+            fit = known if self._config.scheduler_reserve_full_isl else hit + n
+            watermark = self._watermark if self._running else 0
+            if kv.needed(index, fit, hits) + watermark > kv.num_free:
+                break
+            kv.allocate(index, hit + n, hits)
+            request.num_computed_tokens = hit
+            self._running.append(request)
+            self._tokens[request] = n
+            self._recorder.scheduled(index, now)
+            budget -= n
+            admitted += 1
+        del waiting[:admitted]
+
+    def _features(self) -> tuple[int, int, int, int, float]:
+        P = N = S = K = 0
+        Q = 0.0
+        for request, n in self._tokens.items():
+            computed = request.num_computed_tokens
+            if n == 1 and request.num_output_tokens and computed + 1 == request.num_tokens:
+                N += 1
+                K += computed + 1
+            else:
+                P += n
+                S += 1
+                Q += n * (computed + n / 2)
+        return P, N, S, K, Q
+
+
+def _place(request: Request) -> tuple[Priority, float, int]:
+    return request.key, request.arrival_time, request.index

@@ -1,0 +1,26 @@
+"""Longest job first: a control that must lose."""
+
+from __future__ import annotations
+
+from pydantic.dataclasses import dataclass
+
+from simsched.policies.base import NEVER, Change, Policy, register
+from simsched.policies.predicted import needed
+from simsched.request import RequestView
+
+
+@register("ljf")
+@dataclass(eq=False)
+class Ljf(Policy):
+    """By output length, the longest first."""
+
+    preemptive: bool = False
+
+    reads = "predicted_length"
+    predictor = "oracle"
+
+    def priority(self, request: RequestView, now: float) -> float:
+        return -needed(request.predicted_length, "predicted_length", request)
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        return NEVER

@@ -1,0 +1,90 @@
+"""Multi-level feedback queue, as in the paper: those that have run for long sink."""
+
+from __future__ import annotations
+
+from math import inf
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from simsched.policies.base import Change, Policy, register
+from simsched.request import RequestView
+
+
+class Place:
+    """Where a request stands: its level, the service it had when it came there, and since when it waits."""
+
+    __slots__ = ("level", "service", "steps_run", "waits_since")
+
+    def __init__(self, level: int, now: float) -> None:
+        self.level = level
+        self.service = 0.0
+        self.waits_since = now
+        self.steps_run = 0  # when it began to wait; it has run since if it has more
+
+
+@register("mlfq")
+@dataclass(eq=False)
+class Mlfq(Policy):
+    """A request starts at level 0. Once its service at level L exceeds `base_quantum * threshold ** L`
+    seconds it sinks to L + 1 and starts anew there; there are as many levels as it takes."""
+
+    base_quantum: float = Field(default=0.03, gt=0, lt=inf)
+    """Seconds of service at level 0."""
+    threshold: float = Field(default=2.0, ge=1, lt=inf)
+    """Each level's quantum over that of the level above."""
+    starvation_seconds: float | None = Field(default=None, gt=0, lt=inf)
+    """Back to level 0 after so long without running; off by default, as in the paper's code."""
+
+    def __post_init__(self) -> None:
+        self._places: dict[str, Place] = {}
+
+    def first_level(self, request: RequestView) -> int:
+        """The level it starts at."""
+        return 0
+
+    def quantum(self, level: int) -> float:
+        """Seconds of service at this level."""
+        try:
+            return self.base_quantum * self.threshold**level
+        except OverflowError:
+            return inf
+
+    def on_arrival(self, request: RequestView, now: float) -> None:
+        self._places[request.request_id] = Place(self.first_level(request), now)
+
+    def priority(self, request: RequestView, now: float) -> float:
+        return self._places[request.request_id].level
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        place = self._places[request.request_id]
+        left = self.quantum(place.level) - (request.attained_service - place.service)
+        if self.starvation_seconds is None or not place.level or request.steps_run > place.steps_run:
+            return Change(after_service=left)
+        return Change(after_service=left, after_time=place.waits_since + self.starvation_seconds - now)
+
+    def on_change(self, request: RequestView, now: float) -> None:
+        place = self._places[request.request_id]
+        if request.attained_service - place.service > self.quantum(place.level):
+            place.level += 1
+            place.service = request.attained_service
+        elif self._starves(place, request, now):
+            place.level = 0
+            place.service = request.attained_service
+            place.waits_since = now
+
+    def _starves(self, place: Place, request: RequestView, now: float) -> bool:
+        return (
+            self.starvation_seconds is not None
+            and place.level > 0
+            and request.steps_run == place.steps_run
+            and now >= place.waits_since + self.starvation_seconds
+        )
+
+    def on_preempt(self, request: RequestView, now: float) -> None:
+        place = self._places[request.request_id]
+        place.waits_since = now
+        place.steps_run = request.steps_run
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        del self._places[request.request_id]

@@ -1,0 +1,158 @@
+"""Policies as text: `mlfq(base_quantum=0.03,threshold=2)`, parsed and never evaluated."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from dataclasses import fields
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from simsched.errors import InputError
+from simsched.policies.base import Policy, registered
+from simsched.policies.starvation import StarvationControl
+
+GROUP = "simsched.policies"
+"""Entry points of this group in other packages are policies, by name."""
+
+_STARVATION = ("starvation_threshold", "starvation_period")
+
+
+def split_specs(text: str) -> list[str]:
+    """Split a comma list of specs; commas inside parentheses don't count.
+
+    Raises:
+        InputError: parentheses that don't match.
+    """
+    specs, depth, start = [], 0, 0
+    for i, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+        if character == "," and not depth:
+            specs.append(text[start:i].strip())
+            start = i + 1
+    if depth:
+        raise InputError(f"{text}: parentheses don't match")
+    specs.append(text[start:].strip())
+    return [spec for spec in specs if spec]
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split `name(a=1,b=x)` into a name and parameters: numbers, true, false, none, or else text.
+
+    Raises:
+        InputError: anything else.
+    """
+    match = re.fullmatch(r"\s*([^()]+?)\s*(?:\((.*)\))?\s*", spec, re.DOTALL)
+    if match is None:
+        raise InputError(f"{spec or 'empty policy'}: expected NAME or NAME(parameter=value,...)")
+    name, inside = match.groups()
+    parameters: dict[str, Any] = {}
+    for part in split_specs(inside or ""):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key.isidentifier() or not value:
+            raise InputError(f"{spec}: {part!r} is not parameter=value")
+        if key in parameters:
+            raise InputError(f"{spec}: {key} is given twice")
+        parameters[key] = _value(value)
+    return name, parameters
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("none", "null"):
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.strip("'\"")
+
+
+def make_policy(spec: str) -> Policy:
+    """A fresh policy: a registered name, an entry point of another package, or `./file.py:Class`.
+
+    Raises:
+        InputError: an unknown name or parameter, or a value out of bounds.
+    """
+    name, parameters = parse_spec(spec)
+    cls = policy_class(name)
+    starvation = {key: parameters.pop(key) for key in _STARVATION if key in parameters}
+    policy = _construct(cls, name, parameters)
+    if not starvation:
+        return policy
+    if _STARVATION[0] not in starvation:
+        raise InputError(f"{spec}: starvation_period needs starvation_threshold")
+    for key, value in starvation.items():
+        if type(value) is not int or value < 1:
+            raise InputError(f"{spec}: {key} is {value}; expected an integer, at least 1")
+    return StarvationControl(policy, *(starvation[key] for key in _STARVATION if key in starvation))
+
+
+def policy_class(name: str) -> type[Policy]:
+    """The class that a spec's name stands for.
+
+    Raises:
+        InputError: there is none, or it is not a policy.
+    """
+    known = registered()
+    if name in known:
+        cls: type[Policy] = known[name]
+        return cls
+    if ".py:" in name:
+        return _from_file(name)
+    plugins = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name in plugins:
+        return _named(_checked(plugins[name].load(), name), name)
+    names = ", ".join(sorted({*known, *plugins}))
+    raise InputError(f"policy {name}: unknown; expected one of {names}, or FILE.py:CLASS")
+
+
+def _from_file(name: str) -> type[Policy]:
+    path, _, attribute = name.rpartition(":")
+    if not Path(path).is_file():
+        raise InputError(f"policy {name}: no file {path}")
+    spec = importlib.util.spec_from_file_location(f"simsched_user_policy_{Path(path).stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"policy {name}: {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        raise InputError(f"policy {name}: {path} has no {attribute}")
+    return _named(_checked(getattr(module, attribute), name), attribute)
+
+
+def _checked(cls: Any, name: str) -> type[Policy]:
+    if not (isinstance(cls, type) and issubclass(cls, Policy)):
+        raise InputError(f"policy {name}: expected a subclass of simsched.policies.base.Policy")
+    return cls
+
+
+def _named(cls: type[Policy], name: str) -> type[Policy]:
+    if not cls.name:
+        cls.name = name
+    return cls
+
+
+def _construct(cls: type[Policy], name: str, parameters: dict[str, Any]) -> Policy:
+    valid = [field.name for field in fields(cls) if field.init]
+    for key in parameters:
+        if key not in valid:
+            raise InputError(
+                f"policy {name}: no parameter {key}; expected {', '.join([*valid, *_STARVATION])}"
+            )
+    try:
+        return cls(**parameters)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"policy {name}: {first['loc'][0]} is {first['input']}: {first['msg']}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"policy {name}: {error}") from None
