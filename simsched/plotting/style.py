@@ -98,14 +98,36 @@ def policy_line(policy: str) -> dict[str, Any]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in the house style, without a display, leaving matplotlib's own settings as they were."""
-    import matplotlib
+    """Draw in the house style, leaving matplotlib's own settings as they were."""
     from matplotlib import rc_context
 
-    if matplotlib.get_backend().lower() != "agg":
-        matplotlib.use("agg")
     with rc_context(_RC):
         yield
+
+
+def new_axes(ax: Axes | None, *, height: float = 4.0, width: float = WIDTH) -> Axes:
+    """The given axes, or those of a new figure (inches). No window and no global state are involved."""
+    from matplotlib.figure import Figure
+
+    return ax if ax is not None else Figure(figsize=(width, height)).add_subplot()
+
+
+def log_ticks(ax: Axes, which: str) -> None:
+    """A logarithmic axis (`"x"` or `"y"`) whose ticks are plain numbers: 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    getattr(ax, f"set_{which}scale")("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_on_top(figure: Figure, ax: Axes) -> None:
+    """One legend for all panels, in a row above them."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), handlelength=2.2)
 
 
 def image_bytes(figure: Figure, kind: str) -> bytes:

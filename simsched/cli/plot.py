@@ -1,0 +1,79 @@
+"""`simsched plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("plot")
+@click.argument("directory", metavar="DIR")
+@click.option(
+    "--kind",
+    default="all",
+    show_default=True,
+    metavar="KIND",
+    help="latency | cdf | decile | occupancy (needs --log-steps) | tau (needs a swept tau) | all",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE|DIR",
+    help="A file for one figure, else a directory; default: DIR/figures.",
+)
+@click.option("--metric", metavar="NAME[,NAME...]", help="What to draw instead of the figure's own choice.")
+@click.option("--format", "formats", metavar="png,svg,pdf", help="File formats; default: png, or the file's.")
+def plot_command(
+    directory: str, kind: str, output: str | None, metric: str | None, formats: str | None
+) -> None:
+    """Draw figures from a results directory.
+
+    \b
+    simsched plot out/
+    simsched plot out/ --kind latency --metric mean_ttft_ms -o ttft.svg
+    simsched plot out/ --format png,pdf -o figures/
+    """
+    from simsched.errors import InputError
+    from simsched.plotting.figures import FORMATS, KINDS, draw, draw_all, save
+    from simsched.results import Results
+
+    if kind not in (*KINDS, "all"):
+        raise InputError(f"--kind {kind}: expected one of {', '.join(KINDS)}, all")
+    if kind == "all" and metric:
+        raise InputError("--metric: only with one --kind")
+    wanted = [name.strip().lower() for name in formats.split(",")] if formats else []
+    for name in wanted:
+        if name not in FORMATS:
+            raise InputError(f"--format {name}: expected some of {', '.join(FORMATS)}")
+    results = Results.open(directory)
+    to_file = output is not None and Path(output).suffix.lstrip(".").lower() in FORMATS
+    if output is not None and to_file:
+        if kind == "all":
+            raise InputError(
+                f"--output {output}: a file holds one figure; choose a --kind, or give a directory"
+            )
+        if wanted and wanted != [Path(output).suffix.lstrip(".").lower()]:
+            raise InputError(f"--format {formats}: not that of --output {output}")
+    elif output is not None and Path(output).is_file():
+        raise InputError(
+            f"--output {output}: expected a directory, or a name that ends in .png, .svg or .pdf"
+        )
+    if kind == "all":
+        figures = draw_all(results)
+    else:
+        options = {"metric": [name.strip() for name in metric.split(",")]} if metric else {}
+        figures = {kind: draw(results, kind, **options)}
+    folder = Path(output or results.path / "figures")
+    paths = (
+        {Path(str(output)): figures[kind]}
+        if to_file
+        else {
+            folder / f"{name}.{each}": figure
+            for name, figure in figures.items()
+            for each in wanted or ["png"]
+        }
+    )
+    for path, figure in paths.items():
+        save(figure, path)
+        click.echo(str(path))

@@ -1,0 +1,198 @@
+"""Whole figures: the panels of each kind, and the files they are saved to."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simsched.compare import PRIMARY, Load, samples_of
+from simsched.compare_text import highest_load, load_text
+from simsched.errors import InputError
+from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay
+from simsched.plotting.occupancy import OccupancyDisplay
+from simsched.plotting.requests import CDFDisplay, DecileDisplay
+from simsched.plotting.style import WIDTH, image_bytes, legend_on_top, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from simsched.results import Results
+
+FORMATS = ("png", "svg", "pdf")
+LATENCY_METRICS = (PRIMARY, "mean_ttft_ms")
+Metric = str | Sequence[str] | None
+Where = Mapping[str, Any] | None
+_MOST_PANELS = 6
+
+
+def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
+    """A figure of a results directory.
+
+    Args:
+        results: a finished directory.
+        kind: one of `KINDS`.
+        options: `metric` (latency, tau: a column of the summary or a list of them; cdf: of `ttft, tpot, e2el,
+            latency_per_token`; decile: one of `simsched.deciles.COLUMNS`), `where` (swept options to hold
+            fixed; by default the highest load, where a figure shows one), `title`.
+
+    Raises:
+        InputError: an unknown kind or option, or results that don't hold what the figure shows.
+    """
+    if kind not in KINDS:
+        raise InputError(f"figure kind {kind}: expected one of {', '.join(KINDS)}")
+    for name in options:
+        if name not in ("metric", "where", "title"):
+            raise InputError(f"figure option {name}: unknown; expected metric, where or title")
+    title = options.pop("title", None)
+    with styled():
+        figure = KINDS[kind](results, **options)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def draw_all(results: Results) -> dict[str, Figure]:
+    """Name -> figure: those that the study asks for, else every kind that the results have data for."""
+    wanted = results.manifest.get("study", {}).get("figures") or ()
+    figures: dict[str, Figure] = {}
+    for number, options in enumerate(wanted):
+        kind = str(options.get("kind", "latency"))
+        repeated = sum(each.get("kind", "latency") == kind for each in wanted) > 1
+        figures[f"{kind}-{number + 1}" if repeated else kind] = draw(results, **options)
+    if wanted:
+        return figures
+    for kind in KINDS:
+        try:
+            figures[kind] = draw(results, kind)
+        except InputError:
+            continue  # no step logs, no swept tau
+    return figures
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, SVG or PDF, by the file's name; whole or not at all.
+
+    Raises:
+        InputError: another ending.
+    """
+    path = Path(path)
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in FORMATS:
+        raise InputError(f"{path}: expected a name that ends in .{', .'.join(FORMATS)}")
+    content = image_bytes(figure, kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _arrange(panels: Sequence[tuple[Any, Load]], *, height: float = 3.5, legend: bool = True) -> Figure:
+    """A figure of displays, each with the setting it shows: two in a row, under one legend.
+
+    A display alone names its lines directly instead.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(WIDTH, 0.5 + height * rows))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    several = legend and len(panels) > 1
+    for ax, (display, setting) in zip(axes, panels, strict=False):
+        display.plot(ax, **({"label_lines": not several} if legend else {}))
+        ax.set_title(load_text(setting))
+    if several:
+        legend_on_top(figure, axes[0])
+    return figure
+
+
+def _settings(results: Results, but: str, where: Where) -> list[Load]:
+    """The combinations of swept options other than `but`, that agree with `where`: a panel for each."""
+    settings: list[Load] = []
+    for load in samples_of(results).loads:
+        if any(load.get(name) != value for name, value in (where or {}).items()):
+            continue
+        setting = {name: value for name, value in load.items() if name != but}
+        if setting not in settings:
+            settings.append(setting)
+    if not settings:
+        raise InputError(f"{results.path}: no cell with {load_text(dict(where or {}))}")
+    if len(settings) > _MOST_PANELS:
+        raise InputError(
+            f"{results.path}: {len(settings)} settings ({load_text(settings[0])}, …) are too many for a "
+            "figure; fix some with `where`"
+        )
+    return settings
+
+
+def _metrics(metric: Metric, default: Sequence[str]) -> list[str]:
+    return list(default) if metric is None else [metric] if isinstance(metric, str) else list(metric)
+
+
+def _latency(results: Results, metric: Metric = None, where: Where = None) -> Figure:
+    rates = {load.get("request_rate") for load in samples_of(results).loads} - {None, math.inf}
+    display = LatencyDisplay if len(rates) > 1 else PolicyDisplay
+    panels = [
+        (display.from_results(results, metric=name, where=setting), setting)
+        for setting in _settings(results, "request_rate", where)
+        for name in _metrics(metric, LATENCY_METRICS)
+    ]
+    if display is LatencyDisplay:
+        return _arrange(panels)
+    return _arrange(panels, height=0.9 + 0.42 * len(samples_of(results).policies), legend=False)
+
+
+def _tau(results: Results, metric: Metric = None, where: Where = None) -> Figure:
+    return _arrange(
+        [
+            (TauDisplay.from_results(results, metric=name, where=setting), setting)
+            for setting in _settings(results, "tau", where)
+            for name in _metrics(metric, (PRIMARY,))
+        ]
+    )
+
+
+def _one_load(results: Results, where: Where) -> Load:
+    """The highest load among those that agree with `where`."""
+    loads = [
+        load
+        for load in samples_of(results).loads
+        if all(load.get(name) == value for name, value in (where or {}).items())
+    ]
+    if not loads:
+        raise InputError(f"{results.path}: no cell with {load_text(dict(where or {}))}")
+    return loads[highest_load(loads)]
+
+
+def _cdf(results: Results, metric: Metric = None, where: Where = None) -> Figure:
+    load = _one_load(results, where)
+    names = _metrics(metric, ("ttft", "tpot"))
+    return _arrange([(CDFDisplay.from_results(results, metric=name, where=load), load) for name in names])
+
+
+def _decile(results: Results, metric: Metric = None, where: Where = None) -> Figure:
+    load = _one_load(results, where)
+    names = _metrics(metric, ("slowdown",))
+    return _arrange([(DecileDisplay.from_results(results, column=name, where=load), load) for name in names])
+
+
+def _occupancy(results: Results, metric: None = None, where: Where = None) -> Figure:
+    load = _one_load(results, where)
+    display = OccupancyDisplay.from_results(results, where=load).plot()
+    display.axes_[0].set_title(load_text(load))
+    return display.figure_
+
+
+KINDS: dict[str, Callable[..., Figure]] = {
+    "latency": _latency,
+    "cdf": _cdf,
+    "decile": _decile,
+    "occupancy": _occupancy,
+    "tau": _tau,
+}
+"""Kind of figure -> how it is drawn."""

@@ -1,0 +1,136 @@
+"""Figures made of single requests: distributions, and who pays by length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from simsched.deciles import COLUMNS, by_decile, requests_at
+from simsched.errors import InputError
+from simsched.plotting.style import direct_labels, log_ticks, new_axes, policy_color, policy_line, styled
+from simsched.workload.trace import FloatArray
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+
+    from simsched.results import Results
+
+_MOST_POINTS = 400  # of a drawn distribution
+_CDF_LABELS = {
+    "ttft": "Time to first token (s)",
+    "tpot": "Time per output token (ms)",
+    "e2el": "End-to-end latency (s)",
+    "latency_per_token": "Latency per token (ms)",
+}
+
+
+@dataclass
+class CDFDisplay:
+    """The share of finished requests that took at most so long, a line per policy."""
+
+    values: dict[str, FloatArray]
+    """Policy -> sorted values, in the label's unit."""
+    metric: str
+
+    @classmethod
+    def from_results(
+        cls, results: Results, *, metric: str = "ttft", where: Mapping[str, Any] | None = None
+    ) -> Self:
+        """From the requests of all runs with the options in `where`.
+
+        Args:
+            results: a finished directory.
+            metric: `ttft`, `tpot`, `e2el` or `latency_per_token`.
+            where: options that pick one load.
+
+        Raises:
+            InputError: an unknown metric, or no finished request there.
+        """
+        import polars as pl
+
+        if metric not in _CDF_LABELS:
+            raise InputError(f"metric {metric}: expected one of {', '.join(_CDF_LABELS)}")
+        tokens = pl.col("num_output_tokens")
+        latency = pl.col("finish_time") - pl.col("arrival_time")
+        column = {
+            "ttft": pl.col("first_token_time") - pl.col("arrival_time"),
+            "tpot": pl.when(tokens > 1).then(
+                (pl.col("finish_time") - pl.col("first_token_time")) / (tokens - 1) * 1e3
+            ),
+            "e2el": latency,
+            "latency_per_token": latency / tokens * 1e3,
+        }[metric]
+        requests = requests_at(results, where or {}).select("policy", value=column).drop_nulls()
+        if not requests.height:
+            raise InputError(f"{results.path}: no finished request to draw")
+        groups = requests.partition_by("policy", as_dict=True, maintain_order=True)
+        return cls({str(key[0]): np.sort(group["value"].to_numpy()) for key, group in groups.items()}, metric)
+
+    def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
+        """Draw on a logarithmic axis, with a legend if `label_lines`. Sets `ax_` and `figure_`."""
+        with styled():
+            self.ax_ = ax = new_axes(ax)
+            self.figure_ = ax.figure
+            for policy, values in self.values.items():
+                share = np.linspace(0, 1, min(_MOST_POINTS, len(values) + 1))
+                line = policy_line(policy)
+                every = max(1, len(share) // 6)
+                ax.plot(np.quantile(values, share), share * 100, label=policy, markevery=every, **line)
+            log_ticks(ax, "x")
+            ax.set_ylim(0, 101)
+            ax.set_xlabel(_CDF_LABELS[self.metric])
+            ax.set_ylabel("Requests (%)")
+            if label_lines:
+                ax.legend(loc="best")
+        return self
+
+
+@dataclass
+class DecileDisplay:
+    """What requests of each tenth of output lengths get, a line per policy."""
+
+    deciles: pl.DataFrame
+    """As from `simsched.deciles.by_decile`."""
+    column: str
+
+    @classmethod
+    def from_results(
+        cls, results: Results, *, column: str = "slowdown", where: Mapping[str, Any] | None = None
+    ) -> Self:
+        """From the requests of all runs with the options in `where`; `column` is one of `deciles.COLUMNS`.
+
+        Raises:
+            InputError: an unknown column, or nothing to average.
+        """
+        if column not in COLUMNS:
+            raise InputError(f"column {column}: expected one of {', '.join(COLUMNS)}")
+        deciles = by_decile(requests_at(results, where or {}), column)
+        if not deciles["mean"].count():
+            raise InputError(f"{results.path}: no {column} to draw by length")
+        return cls(deciles, column)
+
+    def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
+        """Draw; `label_lines` names each line at its right end. Sets `ax_` and `figure_`."""
+        with styled():
+            self.ax_ = ax = new_axes(ax)
+            self.figure_ = ax.figure
+            longest: dict[int, int] = {}
+            ends = []
+            for policy in self.deciles["policy"].unique(maintain_order=True):
+                rows = self.deciles.filter(policy=policy).drop_nulls("mean")
+                x, y = rows["decile"].to_list(), rows["mean"].to_list()
+                ax.plot(x, y, label=policy, **policy_line(policy))
+                ends.append((x[-1], y[-1], policy, policy_color(policy)))
+                for decile, tokens in rows.select("decile", "longest").iter_rows():
+                    longest[decile] = max(tokens, longest.get(decile, 0))
+            log_ticks(ax, "y")
+            ax.set_xticks(sorted(longest), [f"{longest[decile]:,}" for decile in sorted(longest)])
+            ax.set_xlabel("Output length up to (tokens); a tenth of the requests each")
+            ax.set_ylabel(COLUMNS[self.column])
+            if label_lines:
+                direct_labels(ax, ends)
+        return self
