@@ -66,9 +66,9 @@ def make_scheduler(
 ) -> Scheduler:
     """The engine that the preset names."""
     if config.preset == "vllm-0.4.1-ltr":
-        from simsched.engine.vllm_ltr import VllmLtr
+        from simsched.engine.vllm_ltr import make_fork
 
-        return VllmLtr(trace, policy, config, recorder, seed=seed)
+        return make_fork(trace, policy, config, recorder, leap=leap, seed=seed)
     if config.async_scheduling:
         raise InputError("--async-scheduling: the simulator models synchronous scheduling only")
     from simsched.engine.vllm_v1 import VllmV1

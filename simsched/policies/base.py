@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from simsched.request import RequestView
 
@@ -85,14 +85,13 @@ class Policy(ABC):
         """It is done; forget it."""
 
 
-P = TypeVar("P", bound=type[Policy])
 _registry: dict[str, type[Policy]] = {}
 
 
-def register(name: str) -> Callable[[P], P]:
+def register(name: str) -> Callable[[type[Any]], type[Any]]:
     """Class decorator: make the policy available as `--policy NAME`."""
 
-    def add(cls: P) -> P:
+    def add(cls: type[Any]) -> type[Any]:
         cls.name = name
         _registry[name] = cls
         return cls
