@@ -12,7 +12,7 @@ from simsched.workload.trace import IntArray
 
 @dataclass(frozen=True)
 class Buckets:
-    """Length classes, 0 = shortest. The paper's are 10 of 820 tokens (fixed)."""
+    """Length classes, 0 = shortest. The paper's are 10 of 820 tokens (fixed): class = length // width."""
 
     kind: Literal["fixed", "percentile"] = "fixed"
     width: int = 820
@@ -20,11 +20,16 @@ class Buckets:
     count: int = 10
     """Number of buckets (percentile: equally many requests in each, as far as equal lengths allow)."""
 
+    @property
+    def as_published(self) -> bool:
+        """Are these the paper's 820 tokens (819.2 rounded up)?"""
+        return self.kind == "fixed" and self.width == 820
+
     def upper_bounds(self, lengths: IntArray) -> IntArray:
         """The longest length of each bucket but the last, rising."""
         if self.kind == "fixed":
-            last = max(1, -(-int(lengths.max()) // self.width))
-            return np.arange(1, last) * self.width
+            last = int(lengths.max()) // self.width + 1
+            return np.arange(1, last) * self.width - 1
         ordered = np.sort(lengths)
         cuts = ordered[np.arange(1, self.count) * len(ordered) // self.count - 1]
         return np.unique(cuts[cuts < ordered[-1]])
@@ -34,8 +39,6 @@ class Buckets:
         return np.searchsorted(self.upper_bounds(lengths), lengths, side="left")
 
     def __str__(self) -> str:
-        return (
-            f"{self.count} percentile buckets"
-            if self.kind == "percentile"
-            else f"buckets of {self.width} tokens"
-        )
+        if self.kind == "percentile":
+            return f"{self.count} percentile buckets"
+        return f"buckets of {self.width} tokens"

@@ -25,7 +25,7 @@ _COLUMNS: dict[Reads, dict[str, bool]] = {
     "predicted_class": {"predicted_class": True, "class_label": True},
     "predicted_length": {"predicted_length": True},
 }
-_REACH = 0.01  # rows this far from the quantile (as a share of the sample) may stand in for it
+_REACH = 0.002  # rows this far from the quantile (as a share of the sample) may stand in for it
 
 
 @dataclass(frozen=True)

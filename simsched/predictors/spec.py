@@ -92,17 +92,26 @@ def _is_path(spec: str) -> bool:
 
 
 def _buckets(policy: Policy) -> Buckets | None:
-    """The policy's own length classes, where it has any."""
-    buckets = getattr(policy, "length_classes", None)
-    return buckets if isinstance(buckets, Buckets) else None
+    """The length classes that the policy, or the one it wraps, is set to; None if it has none."""
+    inner: Any = getattr(policy, "inner", policy)
+    if not hasattr(inner, "num_buckets"):
+        return None
+    return Buckets(inner.buckets, width=-(-inner.max_length // inner.num_buckets), count=inner.num_buckets)
 
 
 def _published_tau(trace: Trace, column: Reads, buckets: Buckets) -> float:
     """The tau published for this workload, or for ShareGPT where it has none."""
     table: dict[str, float] = trace.meta.get("predictor_tau", DEFAULT_TAU)
-    if column == "predicted_class" and buckets != Buckets():
+    if column == "predicted_class" and not buckets.as_published:
         return table["score"]  # other buckets: as good as the ranker
     return table[column]
+
+
+def _origin(trace: Trace, column: Reads, buckets: Buckets) -> str:
+    workload = trace.name if "predictor_tau" in trace.meta else "sharegpt"
+    if column == "predicted_class" and buckets.as_published:
+        return f"of its hidden score, from which its classes get the tau published for {workload}"
+    return f"published for {workload}"
 
 
 def _emulated(
@@ -129,7 +138,7 @@ def _emulated(
     }
     where = "" if region == "all" else f" in the {region} {share:.0%}"
     kind = f" ({buckets})" if column == "predicted_class" else ""
-    origin = ", the published tau" if published else ""
+    origin = f" ({_origin(trace, column, buckets)})" if published else ""
     line = f"{column}{kind} from an emulated predictor, tau {tau:g}{where}{origin}"
     return trace.with_columns(**{column: fill[column]()}), line
 

@@ -102,6 +102,8 @@ def estimate_tokens(text: str) -> int:
 
 def _recognise(path: Path, text: str) -> str:
     first = text.lstrip()[0]
+    if ".jsonl" in path.suffixes and first != "{":
+        return "jsonl"
     if first == "[":
         return "sharegpt"
     if first != "{":

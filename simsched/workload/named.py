@@ -48,13 +48,13 @@ class Workload:
     prompt: QuantileTable
     output: QuantileTable
     source: str
-    predictor_tau: Mapping[str, float] = field(default_factory=lambda: DEFAULT_TAU)
-    """Kendall's tau of the predictor published for this workload, by the column it fills."""
+    predictor_tau: Mapping[str, float] = field(default_factory=dict)
+    """Kendall's tau of the predictors published for this workload, by the column they fill; empty if none."""
 
     @property
     def kendall_tau(self) -> float:
-        """The published ranker's tau."""
-        return self.predictor_tau["score"]
+        """The published ranker's tau; ShareGPT's where none is published."""
+        return self.predictor_tau.get("score", DEFAULT_TAU["score"])
 
     def generate(
         self,
@@ -86,7 +86,7 @@ class Workload:
             name=self.name,
             closed_loop_users=process.users,
             think_time=process.think_time,
-            meta={"predictor_tau": dict(self.predictor_tau)},
+            meta={"predictor_tau": dict(self.predictor_tau)} if self.predictor_tau else {},
         )
 
 
@@ -97,6 +97,7 @@ def _sharegpt() -> Workload:
         _SHAREGPT_OUTPUT.scaled_to(412, MIN_TOKENS, MAX_OUTPUT),
         "ShareGPT on Llama-3-8B: means 240 in and 412 out (arXiv 2408.15792); outputs have the shape of a "
         "real sample of 960 (anshsarkar/vllm-ltr-sched, mean 419); prompts are lognormal, sigma 1.4 assumed",
+        DEFAULT_TAU,
     )
 
 

@@ -1,0 +1,157 @@
+"""Which predictor a policy gets, and what is said about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simsched.errors import InputError
+from simsched.policies.spec import make_policy
+from simsched.predictors.spec import apply_predictor
+from simsched.workload.named import named_workload
+from simsched.workload.trace import Trace
+
+
+def trace(workload: str = "sharegpt") -> Trace:
+    return named_workload(workload).generate(2000, 1.0, seed=0)
+
+
+def unnamed() -> Trace:
+    return trace().with_columns(meta={}, name="mine")
+
+
+def apply(spec: str | None, policy: str, to: Trace, tau: float | None = None) -> tuple[Trace, str]:
+    return apply_predictor(spec, make_policy(policy), to, seed=0, tau=tau)
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "mlfq", "priority"])
+def test_policies_that_read_nothing_leave_the_trace_alone(policy: str) -> None:
+    before = trace()
+    after, line = apply(None, policy, before)
+    assert after is before
+    assert line == f"{policy}: reads no prediction"
+
+
+@pytest.mark.parametrize("policy", ["sjf", "srtf", "ljf"])
+def test_the_oracle_even_when_the_trace_has_predictions(policy: str) -> None:
+    before = trace().with_columns(predicted_length=np.ones(2000))
+    after, line = apply(None, policy, before)
+    np.testing.assert_array_equal(after.predicted_length, before.num_output_tokens)
+    assert line.endswith("predicted_length from the oracle")
+    as_given, _ = apply("trace", policy, before)
+    assert as_given is before
+
+
+def test_the_traces_own_column_comes_first() -> None:
+    before = trace().with_columns(score=np.arange(2000.0))
+    after, line = apply(None, "ranking", before)
+    assert after is before
+    assert line == "ranking: score as given in the trace"
+
+
+@pytest.mark.parametrize(
+    ("workload", "policy", "said"),
+    [
+        ("sharegpt", "ranking", "tau 0.52 (published for sharegpt)"),
+        ("lmsys", "ranking", "tau 0.64 (published for lmsys)"),
+        ("lmsys(shape=lognormal)", "ranking", "tau 0.64 (published for lmsys)"),
+        ("azure-conv", "ranking", "tau 0.52 (published for sharegpt)"),
+        ("sharegpt", "po", "tau 0.51 (published for sharegpt)"),
+        (
+            "sharegpt",
+            "classification",
+            "(buckets of 820 tokens) from an emulated predictor, tau 0.6 (of its hidden",
+        ),
+        (
+            "sharegpt",
+            "classification(num_buckets=82)",
+            "(buckets of 100 tokens) from an emulated predictor, tau 0.52",
+        ),
+        (
+            "lmsys",
+            "classification(buckets=percentile)",
+            "(10 percentile buckets) from an emulated predictor, tau 0.64",
+        ),
+        ("sharegpt", "ranking(starvation_threshold=200)", "tau 0.52"),
+    ],
+)
+def test_the_published_tau_otherwise(workload: str, policy: str, said: str) -> None:
+    before = trace(workload)
+    after, line = apply(None, policy, before)
+    assert said in line
+    column = make_policy(policy).reads
+    assert column is not None
+    assert getattr(before, column) is None
+    assert len(getattr(after, column)) == 2000
+
+
+def test_an_unnamed_trace_gets_sharegpts_tau() -> None:
+    assert "tau 0.52 (published for sharegpt)" in apply(None, "ranking", unnamed())[1]
+
+
+def test_a_chosen_tau() -> None:
+    assert apply("emulated(tau=0.3)", "ranking", trace(), tau=0.9)[1].endswith("tau 0.3")
+    assert apply("emulated", "ranking", trace(), tau=0.9)[1].endswith("tau 0.9")
+    assert apply(None, "ranking", trace(), tau=0.9)[1].endswith("tau 0.9")
+    assert apply("emulated(tau=0.5,region=longest,share=0.7)", "po", trace())[1].endswith(
+        "in the longest 70%"
+    )
+
+
+def test_classes_have_the_policys_buckets() -> None:
+    for policy, count in (("classification", 10), ("classification(num_buckets=82)", 82)):
+        after, _ = apply("oracle", policy, trace())
+        assert after.predicted_class is not None
+        expected = trace().num_output_tokens // -(-8192 // count)
+        np.testing.assert_array_equal(after.predicted_class, expected)
+    wrapped = "classification(buckets=percentile,num_buckets=4,starvation_threshold=9)"
+    quarters = apply("oracle", wrapped, trace())[0].predicted_class
+    assert np.bincount(quarters) == pytest.approx([500] * 4, abs=20)
+
+
+def test_empirical(tmp_path: Path) -> None:
+    path = tmp_path / "sample.csv"
+    path.write_text(
+        "output_tokens,class_label,rank_score\n" + "".join(f"{n},{n // 50},{-n}\n" for n in range(1, 100))
+    )
+    after, line = apply(f"empirical(file={path})", "ranking", trace())
+    assert line == "ranking: score resampled from the 99 requests of sample.csv"
+    assert np.corrcoef(after.score, np.argsort(np.argsort(after.num_output_tokens)))[0, 1] > 0.99
+    classes = apply(f"empirical(file={path})", "classification", trace())[0].predicted_class
+    assert classes is not None
+    assert classes.dtype == np.int64
+    assert set(classes) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("trace", "sharegpt has no column score"),
+        ("psychic", "expected one of trace, oracle, emulated, empirical, or the path of a model"),
+        ("oracle(tau=1)", "unknown parameter tau; it takes none"),
+        ("emulated(tau=1.5)", "tau=1.5: expected a number from 0 to 1"),
+        ("emulated(tau=-0.1)", "tau=-0.1: expected a number from 0 to 1"),
+        ("emulated(tau=high)", "tau=high: expected a number"),
+        ("emulated(rho=0.5)", "unknown parameter rho; expected one of tau, region, share"),
+        ("emulated(region=middle,share=0.5)", "region=middle: expected all, shortest, longest"),
+        ("emulated(region=longest)", "region=shortest|longest and share= together"),
+        ("emulated(share=0.5)", "region=shortest|longest and share= together"),
+        ("emulated(tau=0.1,region=longest,share=0.5)", "expected at least 0.5"),
+        ("empirical", "expected empirical(file=FILE.csv)"),
+        ("empirical(file=/no/such.csv)", "cannot read /no/such.csv"),
+        ("./no-such-model", "no such model"),
+        ("emulated(tau=0.5", "expected NAME or NAME(key=value"),
+    ],
+)
+def test_bad_specs(spec: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        apply(spec, "ranking", trace())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_needs_prompts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="reads prompts, and sharegpt has none"):
+        apply(str(tmp_path), "ranking", trace())
