@@ -7,6 +7,7 @@ So neither it nor its slip is here; `tests/engine/test_vllm_ltr_reference.py` ha
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,13 @@ Chunk = tuple[int, int]
 class Step:
     """What a step does to each request, in the order of the walk."""
 
+    chosen: Sequence[int]
+    others: list[Chunk]
+    """The chosen that did not decode in the last step, with their tokens."""
+    out: list[int] = field(default_factory=list)
+    """Swapped out, in that order."""
+    dropped: list[int] = field(default_factory=list)
+    """Walked over but left out for want of blocks, the last of the order first."""
     new: list[Chunk] = field(default_factory=list)
     decodes: list[int] = field(default_factory=list)
     """Already on the GPU."""
@@ -31,15 +39,6 @@ class Step:
     """Already on the GPU."""
     in_decodes: list[int] = field(default_factory=list)
     in_prefills: list[Chunk] = field(default_factory=list)
-    out: list[int] = field(default_factory=list)
-    """Swapped out, in that order."""
-    dropped: list[int] = field(default_factory=list)
-    """Walked over but left out for want of blocks, the last of the order first."""
-    others: list[Chunk] = field(default_factory=list)
-    """The chosen that did not decode in the last step, with their tokens."""
-    order: Sequence[int] = ()
-    count: int = 0
-    """The first `count` of the order run."""
 
 
 class GeneralEngine(ForkEngine):
@@ -63,18 +62,23 @@ class GeneralEngine(ForkEngine):
         super().add_request(index, now)
         self.num_queued += 1
 
+    @abstractmethod
+    def left_out(self, chosen: Sequence[int]) -> Sequence[int]:
+        """The requests on the GPU that are not chosen, in order."""
+
     def form(self, order: Sequence[int]) -> tuple[Step, Batch]:
-        """The step that serves this order: every request on the GPU must be in it, and enough others."""
+        """The step that serves this order, of which the head is enough: all that a batch can hold."""
         count, others = self.walk(order, self.max_num_seqs)
+        step = Step(order[:count], others)
         short = count - len(others) - (self.num_blocks - self.blocks_used) + self.watermark
         for i, _ in others:
             short += self._price(i)
-        step = Step(order=order, count=count)
-        step.others = self._reserve(step, others, short) if short > 0 else others
-        if not step.count:
+        if short > 0:
+            self._reserve(step, short)
+        if not step.chosen:
             raise self.stuck()
-        if step.count - len(step.others) < self.num_decoders:
-            for i in order[step.count :]:
+        if len(step.chosen) - len(step.others) < self.num_decoders:
+            for i in self.left_out(step.chosen):
                 if self.where[i] == DECODING:
                     self.pause(i)
         self.grow_decoders()
@@ -92,25 +96,23 @@ class GeneralEngine(ForkEngine):
             return self.blocks_for(self.known[i])
         return self.held[i] + 1 if self.where[i] == SWAPPED else 1
 
-    def _reserve(self, step: Step, others: list[Chunk], short: int) -> list[Chunk]:
+    def _reserve(self, step: Step, short: int) -> None:
         """Swap out from the end of the order, then leave out chosen ones, until `short` blocks are found."""
-        order = step.order
-        for position in range(len(order) - 1, step.count - 1, -1):
+        for i in reversed(self.left_out(step.chosen)):
             if short <= 0:
-                break
-            i = order[position]
-            if self.where[i] in (DECODING, RESIDENT):
-                short -= self._swap_out(i, step)
-        while short > 0 and step.count:
-            step.count -= 1
-            i = order[step.count]
+                return
+            short -= self._swap_out(i, step)
+        kept = len(step.chosen)
+        while short > 0 and kept:
+            kept -= 1
+            i = step.chosen[kept]
             step.dropped.append(i)
             short -= self._price(i)
-            if others and others[-1][0] == i:
-                others = others[:-1]
+            if step.others and step.others[-1][0] == i:
+                step.others.pop()
             if self.where[i] in (DECODING, RESIDENT):
                 short -= self._swap_out(i, step)
-        return others
+        step.chosen = step.chosen[:kept]
 
     def _swap_out(self, i: int, step: Step) -> int:
         """Its blocks go to the CPU; returns how many."""
@@ -158,5 +160,4 @@ class GeneralEngine(ForkEngine):
             else:
                 (step.in_prefills if came == SWAPPED else step.prefills).append((i, tokens))
                 apart.add(i)
-        chosen = step.order[: step.count]
-        step.decodes = [i for i in chosen if i not in apart] if apart else list(chosen)
+        step.decodes = [i for i in step.chosen if i not in apart] if apart else list(step.chosen)

@@ -13,7 +13,7 @@ from itertools import groupby
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import FINISHED
+from simsched.engine.vllm_ltr_base import FINISHED, SWAPPED
 from simsched.engine.vllm_ltr_general import GeneralEngine, Step
 from simsched.workload.trace import Trace
 
@@ -47,6 +47,9 @@ class MlfqEngine(GeneralEngine):
         self.due_at = [0.0] * n
         self.batch: list[int] = []
         """What runs in the current step, in batch order."""
+        self.idle: dict[int, tuple[int, int, int]] = {}
+        """On the GPU but not in that batch: (level, -step of its last return, -place in its batch), the order
+        in which they stand in the queues."""
 
     def add_request(self, index: int, now: float) -> None:
         super().add_request(index, now)
@@ -58,26 +61,38 @@ class MlfqEngine(GeneralEngine):
         self.now = now
         order: list[int] = []
         for queue in self.queues:
-            order += reversed(queue)
+            order += queue[: -1 - (self.max_num_seqs - len(order)) : -1]
         step, batch = self.form(order)
         self._dequeue(step)
         if len(step.dropped) > 1:
             self.slack = -1  # they went back in reverse: another one is first next time
         starting = [i for i, _ in step.others if self.started_at[i] is None]
-        if step.count - len(starting) < len(self.batch):
-            chosen = set(order[: step.count])
-            for i in self.batch:
-                if i not in chosen:
+        if len(step.chosen) - len(starting) < len(self.batch):
+            taken = set(step.chosen)
+            for position, i in enumerate(self.batch):
+                if i not in taken:
                     self.service[i] += now - self._started(i)
                     self.started_at[i] = None
+                    self.idle[i] = (self.level[i], -self.step, -position)
+        for i in step.out:
+            self.idle.pop(i, None)
         for i in starting:
+            self.idle.pop(i, None)
             self._start(i, now)
         self.batch = [i for i, _ in self.chunks] + step.decodes + step.in_decodes
         return batch
 
+    def left_out(self, chosen: Sequence[int]) -> Sequence[int]:
+        taken = set(chosen)
+        places = {i: place for i, place in self.idle.items() if i not in taken}
+        for position, i in enumerate(self.batch):
+            if i not in taken:
+                places[i] = (self.level[i], -self.step, -position)
+        return sorted((i for i in places if self.where[i] != SWAPPED), key=places.__getitem__)
+
     def _dequeue(self, step: Step) -> None:
         """The walked leave their queues; the dropped return to the front, the last of them foremost."""
-        left = step.count + len(step.dropped)
+        left = len(step.chosen) + len(step.dropped)
         for queue in self.queues:
             taken = min(left, len(queue))
             del queue[len(queue) - taken :]

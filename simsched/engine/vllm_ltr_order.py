@@ -1,6 +1,7 @@
 """The general path under a policy: a stable sort of waiting + running + swapped requests by priority.
 
-The waiting list is kept sorted; only as many of its head as a batch can hold take part in the sort of a step.
+All three lists are kept sorted, and only those of the waiting and swapped that can have a place in the batch
+take part in the sort of a step.
 Ties are broken as the fork's stable sort does: by list (waiting, running, swapped) and place in it. The
 classifier's are broken by request id: arrival here, or random as over HTTP (`random_ties`).
 """
@@ -8,14 +9,14 @@ classifier's are broken by request id: arrival here, or random as over HTTP (`ra
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from typing import Any
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import FINISHED, RESIDENT, WAITING
+from simsched.engine.vllm_ltr_base import FINISHED, SWAPPED, WAITING
 from simsched.engine.vllm_ltr_general import GeneralEngine, Step
 from simsched.engine.vllm_ltr_view import LtrView
 from simsched.policies.base import Policy, Priority
@@ -46,7 +47,11 @@ class OrderedEngine(GeneralEngine):
         self.waiting: list[tuple[Key, int]] = []
         """(key, arrival number), sorted."""
         self.running: list[int] = []
-        self.swapped: list[int] = []
+        """As the fork's list, up to a stable sort by key."""
+        self.swapped: list[tuple[Key, int, int]] = []
+        """(key, number of the swap, request), sorted."""
+        self.swap_number = [0] * n
+        self.num_swaps = 0
         self.drifts = False
         """Some priorities move while their request runs."""
         self.freely = False
@@ -80,23 +85,47 @@ class OrderedEngine(GeneralEngine):
         if self.drifts:
             for i in self.running:
                 self._rekey(i)
-        order = [i for _, i in self.waiting[: self.max_num_seqs]]
-        order += self.running
-        order += self.swapped
-        order.sort(key=self.keys.__getitem__)
+        self.running.sort(key=self.keys.__getitem__)
+        order = self._candidates()
+        if order:
+            order += self.running
+            order.sort(key=self.keys.__getitem__)
+        else:
+            order = self.running
         step, batch = self.form(order)
         if self.freely or self._tied_at_the_cut(step):
             self.slack = -1
         self._relist(step)
         return batch
 
+    def _candidates(self) -> list[int]:
+        """The waiting, then swapped requests that may be chosen: not behind a full batch of running ones."""
+        running, slots = self.running, self.max_num_seqs
+        last = self.keys[running[slots - 1]] if len(running) >= slots else None
+        candidates: list[int] = []
+        budget = self.max_tokens
+        for key, i in self.waiting:
+            if budget <= 0 or (last is not None and key > last):  # type: ignore[operator]
+                break
+            candidates.append(i)
+            budget -= self.known[i]
+        if self.swapped and (last is None or self.swapped[0][0] <= last):  # type: ignore[operator]
+            head = self.swapped[:slots]
+            end = len(head) if last is None else bisect_right(head, (last, self.num_swaps, 0))
+            candidates += [i for _, _, i in head[:end]]
+        return candidates
+
+    def left_out(self, chosen: Sequence[int]) -> Sequence[int]:
+        taken = set(chosen)
+        return [i for i in self.running if i not in taken]
+
     def _tied_at_the_cut(self, step: Step) -> bool:
         """Would the first request left out, idle on the GPU, go ahead of the last one taken next time?"""
-        order, count = step.order, step.count
+        count = len(step.chosen)
         return (
-            count < len(order)
-            and self.where[order[count]] == RESIDENT
-            and self.keys[order[count]] == self.keys[order[count - 1]]
+            count < len(self.running)
+            and self.slack >= 0
+            and self.keys[self.running[count]] == self.keys[step.chosen[-1]]
         )
 
     def _relist(self, step: Step) -> None:
@@ -104,11 +133,10 @@ class OrderedEngine(GeneralEngine):
         for i, _ in step.new:
             del self.waiting[bisect_left(self.waiting, (self.keys[i], i))]
         prefills = [i for i, _ in step.prefills]
-        stayed: list[int] = []
+        stayed: Sequence[int] = ()
         if len(step.decodes) + len(prefills) < len(self.running):
-            gone = {*step.decodes, *prefills, *step.out}
-            stayed = [i for i in self.running if i not in gone]
-            for i in stayed + step.out:
+            stayed = self.left_out([*step.decodes, *prefills, *step.out])
+            for i in [*stayed, *step.out]:
                 if self.started_at[i] is not None:
                     self._stop(i)
         for i, _ in step.others:
@@ -118,13 +146,14 @@ class OrderedEngine(GeneralEngine):
                 self._ask(i)
         came = step.in_decodes + [i for i, _ in step.in_prefills]
         self.running = [*stayed, *(i for i, _ in step.new), *step.decodes, *prefills, *came]
-        if came:
-            back = set(came)
-            self.swapped = [i for i in self.swapped if i not in back]
-        self.swapped += step.out
+        for i in came:
+            del self.swapped[bisect_left(self.swapped, (self.keys[i], self.swap_number[i], i))]
         for i in step.out:
+            self.num_swaps += 1
+            self.swap_number[i] = self.num_swaps
             self.policy.on_preempt(self._view(i), self.now)
-            self._rekey(i)
+            self.keys[i] = self._key(i)
+            insort(self.swapped, (self.keys[i], self.num_swaps, i))
             self._ask(i)
 
     def _stop(self, i: int) -> None:
@@ -157,12 +186,17 @@ class OrderedEngine(GeneralEngine):
         return priority if self.tie is None else (priority, self.tie[i])
 
     def _rekey(self, i: int) -> None:
-        """Ask for the priority anew; a waiting request moves to its new place."""
-        key = self._key(i)
-        if self.where[i] == WAITING and key != self.keys[i]:
-            del self.waiting[bisect_left(self.waiting, (self.keys[i], i))]
-            insort(self.waiting, (key, i))
+        """Ask for the priority anew; a sorted list has the request in its new place."""
+        key, old = self._key(i), self.keys[i]
+        if key == old:
+            return
         self.keys[i] = key
+        if self.where[i] == WAITING:
+            del self.waiting[bisect_left(self.waiting, (old, i))]
+            insort(self.waiting, (key, i))
+        elif self.where[i] == SWAPPED:
+            del self.swapped[bisect_left(self.swapped, (old, self.swap_number[i], i))]
+            insort(self.swapped, (key, self.swap_number[i], i))
 
     def _ask(self, i: int) -> None:
         """When may its priority next differ?"""
