@@ -118,7 +118,7 @@ def test_bad_files_are_refused_in_one_line(data: Any, message: str) -> None:
 
 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such profile or file.*a100-80gb/llama-3-8b"):
+    with pytest.raises(InputError, match=r"no such profile or file.*a100-80gb/llama-3-8b"):
         load_profile("a100/llama")
     with pytest.raises(InputError, match="cannot read it"):
         load_profile(tmp_path)
