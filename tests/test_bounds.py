@@ -217,3 +217,60 @@ def test_kv_memory_tightens_the_bound() -> None:
 def test_a_closed_loop_has_no_bounds() -> None:
     trace = make_trace([0.0, 0.0], [10, 10], [5, 5], closed_loop_users=1)
     assert lower_bounds(trace, LINEAR, config()) == {}
+
+
+POLICIES = ["fcfs", "mlfq(base_quantum=0.02)", "srtf", "sjf", "ljf", "ranking", "po", "classification"]
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Trace:
+    n = draw(st.integers(2, 24))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    burst = draw(st.booleans())
+    arrivals = np.zeros(n) if burst else np.sort(rng.exponential(1.0, n).cumsum() * 0.05)
+    outputs = rng.integers(1, 40, n)
+    blocks = draw(st.booleans())
+    return Trace(
+        arrivals,
+        rng.integers(1, 60, n),
+        outputs,
+        score=outputs + rng.normal(0, 10, n),
+        predicted_class=(outputs // 10).astype(np.int64),
+        predicted_length=np.maximum(1.0, outputs + rng.normal(0, 10, n)),
+        hash_ids=[(0, *rng.integers(1, 3, 3).tolist()) for _ in range(n)] if blocks else None,
+        hash_block_size=16 if blocks else None,
+    )
+
+
+@pytest.mark.parametrize("preset", ["vllm-v1", "vllm-0.4.1-ltr"])
+@pytest.mark.parametrize("policy", POLICIES)
+@given(
+    trace=workloads(),
+    cost=st.sampled_from([LINEAR, EAGER, TABLE, STEEP, BUMPY]),
+    options=st.fixed_dictionaries(
+        {
+            "max_num_seqs": st.sampled_from([1, 3, 16]),
+            "max_num_batched_tokens": st.sampled_from([16, 64, 512]),
+            "num_gpu_blocks": st.sampled_from([16, 40, 400]),
+            "block_size": st.sampled_from([8, 16]),
+        }
+    ),
+    caching=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_no_policy_beats_the_bound(
+    preset: str, policy: str, trace: Trace, cost: Cost, options: dict[str, int], caching: bool
+) -> None:
+    from simsched.engine.simulator import simulate
+    from simsched.policies.spec import make_policy
+
+    v1 = {"enable_prefix_caching": caching} if preset == "vllm-v1" else {}
+    engine = engine_config(preset, max_model_len=128, **options, **v1)
+    predicted = trace.with_columns(predicted_length=trace.num_output_tokens.astype(float))
+    oracle = policy in ("srtf", "sjf", "ljf")
+    record = simulate(predicted if oracle else trace, make_policy(policy), cost, engine)
+    latency = record.finish_time - record.arrival_time
+    bounds = lower_bounds(trace, cost, engine)
+    assert bounds["mean_e2el_ms"] <= latency.mean() * 1e3 * (1 + 1e-9)
+    per_token = (latency / trace.num_output_tokens).mean() * 1e3
+    assert bounds["mean_latency_per_token_ms"] <= per_token * (1 + 1e-9)
