@@ -132,7 +132,7 @@ def _requests(cell: Cell) -> tuple[Trace, tuple[str, ...]]:
         kept = int(np.searchsorted(trace.arrival_time, end, side="right"))
     if kept < len(trace):
         trace = trace.take(np.arange(kept))
-    return trace, tuple(f"{path}: {count} dropped: {reason}" for reason, count in counts.items() if count)
+    return trace, tuple(f"{path}: {count} rows {reason}" for reason, count in counts.items() if count)
 
 
 def num_generated(cell: Cell) -> int:

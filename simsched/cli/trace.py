@@ -221,7 +221,7 @@ def _tokenizer(name: str) -> Callable[[str], int]:
 
 def _report(counts: dict[str, int]) -> None:
     for reason, count in counts.items():
-        click.echo(f"{count} rows: {reason}", err=True)
+        click.echo(f"{count} rows {reason}", err=True)
 
 
 def _write(trace: Trace, output: Path) -> None:

@@ -68,7 +68,8 @@ class Arrivals:
         if not self.rated:
             return np.zeros(num_requests)
         if request_rate is None or math.isnan(request_rate) or request_rate <= 0:
-            raise InputError(f"--request-rate {request_rate}: expected a number above 0 (inf = all at once)")
+            given = "" if request_rate is None else f" {request_rate:g}"
+            raise InputError(f"--request-rate{given}: expected requests/s, above 0 (inf = all at once)")
         return self._unit(num_requests, seed) / request_rate
 
     def _unit(self, n: int, seed: int) -> FloatArray:

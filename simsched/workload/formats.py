@@ -64,7 +64,7 @@ def load_trace(
         count_tokens: tokens of a text, for formats that hold text; None = one for each 4 characters.
 
     Returns:
-        The trace, and how many rows were dropped, by reason.
+        The trace, and how many rows were dropped or sorted, as `{"dropped: invalid score": 2}`.
 
     Raises:
         InputError: names the file, the line and the value, and says what was expected.
@@ -177,7 +177,7 @@ def _read_csv(path: Path, text: str, format: str, skip_invalid: bool) -> Loaded:
         if len(record) == len(header):
             whole.append((line, record))
         elif skip_invalid:
-            dropped["wrong number of fields"] += 1
+            dropped["dropped: wrong number of fields"] += 1
         else:
             raise InputError(f"{path}:{line}: {len(record)} fields: expected {len(header)}")
     columns: dict[str, list[Any]] = {}
@@ -282,7 +282,7 @@ def _read_sharegpt(
                 raise InputError(
                     f"{path}, conversation {number}: expected a question and an answer in `conversations`"
                 )
-            dropped["no question and answer"] += 1
+            dropped["dropped: no question and answer"] += 1
             continue
         columns["timestamp"].append(0.0)
         columns["input_length"].append(count_tokens(texts[0]))

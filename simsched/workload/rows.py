@@ -50,7 +50,7 @@ class Rows:
     """Line (or row) numbers, from 1."""
     unit: str = "line"
     dropped: Counter[str] | None = None
-    """Rows that were unreadable and skipped, by reason."""
+    """How many unreadable rows were skipped, as `dropped: reason`."""
 
     def where(self, row: int) -> str:
         """`file:line`, or `file, row n` where the format has no lines."""
@@ -71,7 +71,7 @@ def build_trace(
         hash_block_size: tokens that one hash id stands for.
 
     Returns:
-        The trace, and how many rows were dropped (or sorted), by reason.
+        The trace, and how many rows were dropped or sorted, as `{"dropped: reason": 2, "sorted: reason": 1}`.
 
     Raises:
         InputError: the first row that can't be used, with its place and value; or nothing left.
@@ -90,7 +90,7 @@ def build_trace(
             values = columns.get(name)
             value = "missing" if values is None or values[row] is None else _shown(values[row])
             raise InputError(f"{rows.where(row)}: {name} {value}: expected {expected}")
-        counts[f"invalid {name}"] += int(bad.sum())
+        counts[f"dropped: invalid {name}"] += int(bad.sum())
         good[bad] = False
 
     for name, kind in (_REQUIRED | _OPTIONAL).items():
@@ -116,7 +116,7 @@ def build_trace(
                 f"{rows.where(row)}: timestamp {time[row]:g} is before the row above it; expected rows in "
                 "order of arrival"
             )
-        counts["out of order (sorted)"] += int(late.sum())
+        counts["sorted: out of order"] += int(late.sum())
     order = np.flatnonzero(good)
     if late.any():
         order = order[np.argsort(time[order], kind="stable")]

@@ -58,7 +58,7 @@ def parse_lines(
         if type(value) is not dict:
             if not skip_invalid:
                 raise InputError(f"{path}:{number}: {_excerpt(line)}: expected one JSON object a line")
-            dropped["not a JSON object"] += 1
+            dropped["dropped: not a JSON object"] += 1
             continue
         objects.append(value)
         lines.append(number)

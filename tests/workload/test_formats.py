@@ -72,7 +72,7 @@ def test_burstgpt_failures_are_refused_or_counted(tmp_path: Path) -> None:
         load_trace(path)
     trace, counts = load_trace(path, skip_invalid=True)
     assert len(trace) == 3
-    assert counts == {"invalid output_length": 1}
+    assert counts == {"dropped: invalid output_length": 1}
 
 
 def test_mooncake_is_in_milliseconds(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_sharegpt_without_an_answer(tmp_path: Path) -> None:
         load_trace(path)
     trace, counts = load_trace(path, skip_invalid=True)
     assert len(trace) == 2
-    assert counts == {"no question and answer": 2}
+    assert counts == {"dropped: no question and answer": 2}
 
 
 @pytest.mark.parametrize("indent", [None, 2])

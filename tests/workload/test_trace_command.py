@@ -54,7 +54,7 @@ def test_convert(tmp_path: Path) -> None:
         "convert", source, "--skip-invalid", "--max-requests", 5, "--request-rate", 10, "-o", target
     )
     assert result.exit_code == 0, result.output
-    assert "10 rows: invalid output_length" in result.stderr
+    assert "10 rows dropped: invalid output_length" in result.stderr
     trace, _ = load_trace(target)
     assert trace.num_prompt_tokens.tolist() == [2, 3, 5, 6, 8]
     assert trace.arrival_time[-1] == pytest.approx(0.4)

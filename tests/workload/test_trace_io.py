@@ -138,7 +138,7 @@ def test_rows_out_of_order(tmp_path: Path) -> None:
         load_trace(path)
     trace, counts = load_trace(path, skip_invalid=True)
     assert trace.num_prompt_tokens.tolist() == [7, 12]
-    assert counts == {"out of order (sorted)": 1}
+    assert counts == {"sorted: out of order": 1}
 
 
 def test_repeated_ids(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_repeated_ids(tmp_path: Path) -> None:
         load_trace(path)
     trace, counts = load_trace(path, skip_invalid=True)
     assert trace.request_ids() == ["1", "2"]
-    assert counts == {"invalid request_id": 1}
+    assert counts == {"dropped: invalid request_id": 1}
 
 
 def test_missing_empty_binary_truncated_and_folder(tmp_path: Path) -> None:
