@@ -22,7 +22,6 @@ Form = Literal["linear", "table"]
 
 NUM_TRAIN, NUM_TEST = 4000, 2000  # composed batches
 MIN_STEPS = 50  # fewer say too little
-UNKNOWN_MAX_MODEL_LEN = 8192  # where no model is named
 
 # Mean latency of ranking in the paper's burst of 2,000 ShareGPT requests is 0.56 s a token x 412 tokens =
 # 231 s, of which the predictor takes 1.11 % = 2.6 s, 1.3 ms a request (arXiv 2408.15792, Llama-3-8B).
@@ -145,7 +144,7 @@ def _calibrate(
         ),
         model=ModelFacts(
             name=model.name if model else "unknown",
-            max_model_len=model.max_model_len if model else UNKNOWN_MAX_MODEL_LEN,
+            max_model_len=model.max_model_len if model else None,
             weight_bytes=model.weight_bytes if model else None,
             kv_bytes_per_token=model.kv_bytes_per_token if model else None,
         ),

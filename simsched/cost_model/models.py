@@ -122,7 +122,7 @@ class TableCost(_Model):
     """Linear interpolation over P + N between knots; beyond the last knot its last slope goes on."""
 
     form: Literal["table"] = "table"
-    knots: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=2)
+    knots: tuple[Annotated[int, Field(ge=1, le=2**20)], ...] = Field(min_length=2)
     """Tokens of a step (P + N), increasing."""
     g: tuple[Seconds, ...] = Field(min_length=2)
     """Seconds at each knot."""

@@ -45,8 +45,8 @@ class ModelFacts(_Strict):
     """What the engine's memory arithmetic needs to know of the model."""
 
     name: str
-    max_model_len: int = Field(ge=2)
-    """Prompt plus output, in tokens."""
+    max_model_len: int | None = Field(None, ge=2)
+    """Prompt plus output, in tokens; None: unknown (give it)."""
     weight_bytes: Positive | None = None
     """All parameters, over all GPUs."""
     kv_bytes_per_token: Positive | None = None
@@ -117,7 +117,7 @@ class Profile:
 
     @property
     def max_model_len(self) -> int | None:
-        """Prompt plus output, in tokens; None for a bare cost file."""
+        """Prompt plus output, in tokens; None if the file does not say."""
         return self.file.model.max_model_len if self.file else None
 
     @property
@@ -229,6 +229,6 @@ def _validate(schema: type[Any], data: dict[str, Any], origin: str) -> Any:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         if isinstance(first["input"], str | float | int | list | None):
-            where += f" {first['input']!r}"
+            where += f" {first['input']!r:.40}"
         what = first["msg"].removeprefix("Value error, ")
         raise InputError(f"cost profile {origin}: {where + ': ' if where else ''}{what}") from None

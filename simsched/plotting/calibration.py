@@ -27,6 +27,7 @@ class CalibrationDisplay:
         """Two panels: predicted against measured time (ms), relative residual against tokens of the step."""
         with styled():
             from matplotlib.figure import Figure
+            from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
             figure = Figure(figsize=(WIDTH, WIDTH * 0.45))
             times, residuals = figure.subplots(1, 2)
@@ -48,6 +49,10 @@ class CalibrationDisplay:
             ends = [measured.min(), measured.max()]
             times.loglog(ends, ends, color=GREY, lw=1)
             times.set(xlabel="measured step time (ms)", ylabel="predicted step time (ms)", title=self.title)
+            for axis in (times.xaxis, times.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axis.set_minor_formatter(NullFormatter())
             times.legend(markerscale=3)
             residuals.axhline(0, color=GREY, lw=1)
             spread = float(np.percentile(np.abs(predicted / measured - 1), 99)) * 100
