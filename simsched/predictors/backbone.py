@@ -70,8 +70,8 @@ class TorchModel:
 
     def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt, the first `max_tokens`."""
-        # 16 characters a token leave room for any text whose start matters; the rest need not be read
-        cut = [prompt[: 16 * self.max_tokens] for prompt in prompts]
+        # 16 characters a token leave room for any text; the rest of a huge prompt need not be read
+        cut = [prompt[: 16 * self.max_tokens].encode(errors="replace").decode() for prompt in prompts]
         ids = self.tokenizer(cut, truncation=True, max_length=self.max_tokens, verbose=False)["input_ids"]
         return [entry or [0] for entry in ids]
 

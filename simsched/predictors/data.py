@@ -159,7 +159,7 @@ def write_trace(data: PromptFile, output: str | Path) -> None:
             with temporary.open("w", encoding="utf-8") as file:
                 for row in zip(*data.columns.values(), strict=True):
                     entry = {k: v for k, v in zip(data.columns, row, strict=True) if v is not None}
-                    file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+                    file.write(json.dumps(entry, default=str) + "\n")
         os.replace(temporary, output)
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror or error}") from None
