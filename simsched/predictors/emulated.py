@@ -4,8 +4,9 @@ With z the normal score of a request's true length among the trace's, the predic
 
     s = rho z + sqrt(1 - rho²) e,  e ~ N(0, 1),  rho = sin(pi tau / 2),
 
-for which Kendall's tau of (z, s) is tau. Everything else follows from the same s: a ranker sorts by s, a
-classifier says the most probable class given s, a regressor the mean length given s.
+for which Kendall's tau of (z, s) is tau. Equal lengths get their z at random, so they carry no information;
+where very many are equal no score can reach a tau-b of 1. Everything else follows from the same s: a ranker
+sorts by s, a classifier says the most probable class given s, a regressor the mean length given s.
 """
 
 from __future__ import annotations
