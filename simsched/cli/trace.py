@@ -13,6 +13,7 @@ import click
 from simsched.errors import InputError
 from simsched.workload.formats import FORMATS, load_trace
 from simsched.workload.named import named_workload, rescale
+from simsched.workload.rows import estimate_tokens
 from simsched.workload.trace import Trace
 from simsched.workload.trace_io import write_trace
 
@@ -96,7 +97,7 @@ def convert(
     output: Path,
 ) -> None:
     """Write a trace of a public format as our JSON Lines."""
-    count_tokens = _tokenizer(tokenizer) if tokenizer is not None else None
+    count_tokens = estimate_tokens if tokenizer is None else _tokenizer(tokenizer)
     trace, counts = load_trace(source, format=format_, skip_invalid=skip_invalid, count_tokens=count_tokens)
     _report(counts)
     if max_requests is not None and max_requests < len(trace):

@@ -39,6 +39,24 @@ _TEXT = ("request_id", "tenant", "prompt")
 COLUMNS = (*_REQUIRED, *_OPTIONAL, *_TEXT, "hash_ids")
 
 
+CHARACTERS_PER_TOKEN = 4  # the usual estimate for English text
+Loaded = tuple[Trace, dict[str, int]]
+
+
+def estimate_tokens(text: str) -> int:
+    """One token for each 4 characters or part of them."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+class Reading(NamedTuple):
+    """How a file is to be read."""
+
+    skip_invalid: bool = False
+    """Drop and count rows that can't be used, instead of refusing the file."""
+    count_tokens: Callable[[str], int] = estimate_tokens
+    """Tokens of a text, for formats that hold text."""
+
+
 @dataclass
 class Rows:
     """Raw columns of equal length, with the place of each row in its file."""
@@ -60,7 +78,7 @@ class Rows:
 
 def build_trace(
     rows: Rows, *, skip_invalid: bool, sort: bool = False, hash_block_size: int | None = None
-) -> tuple[Trace, dict[str, int]]:
+) -> Loaded:
     """Check every column and make the trace.
 
     Args:
@@ -125,6 +143,12 @@ def build_trace(
         raise InputError(f"{rows.path}: expected at least one request, found none{left}")
     trace = _assemble(rows.path, columns, numbers, order, hash_block_size)
     return trace, dict(counts)
+
+
+def from_zero(loaded: Loaded) -> Loaded:
+    """The same, with arrivals counted from the first one."""
+    trace, counts = loaded
+    return trace.with_columns(arrival_time=trace.arrival_time - trace.arrival_time[0]), counts
 
 
 def _assemble(

@@ -20,25 +20,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from simsched.errors import InputError
-from simsched.workload.rows import COLUMNS, Rows, build_trace
+from simsched.workload.rows import COLUMNS, Loaded, Reading, Rows, build_trace
 from simsched.workload.trace import Trace
 
 
-def read_trace(path: Path, *, skip_invalid: bool = False) -> tuple[Trace, dict[str, int]]:
-    """Read our JSON Lines; see `simsched.workload.rows.build_trace` for what is refused or counted."""
-    return trace_of_lines(path, text_of(path, read_bytes(path)), skip_invalid=skip_invalid)
-
-
-def trace_of_lines(path: Path, text: str, *, skip_invalid: bool) -> tuple[Trace, dict[str, int]]:
-    """The trace of a file's text."""
-    objects, lines, dropped = parse_lines(path, text, skip_invalid=skip_invalid)
+def read_lines(path: Path, text: str, reading: Reading) -> Loaded:
+    """The trace of our JSON Lines; `simsched.workload.rows.build_trace` says what is refused or counted."""
+    objects, lines, dropped = parse_lines(path, text, skip_invalid=reading.skip_invalid)
     keys = {key for row in objects for key in row}
     columns = {name: [row.get(name) for row in objects] for name in COLUMNS if name in keys}
     size = objects[0].get("hash_block_size") if objects else None
     if size is not None and (type(size) is not int or size < 1):
         raise InputError(f"{path}:{lines[0]}: hash_block_size {size!r}: expected a whole number of tokens")
     rows = Rows(path, columns, lines, dropped=dropped)
-    return build_trace(rows, skip_invalid=skip_invalid, hash_block_size=size)
+    return build_trace(rows, skip_invalid=reading.skip_invalid, hash_block_size=size)
 
 
 def parse_lines(
