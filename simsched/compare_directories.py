@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from simsched.compare import DEFAULT_METRICS, Load, Samples, choose_metrics, samples_of
-from simsched.compare_text import interval_text, load_text, option_text
+from simsched.compare_text import interval_text, load_text, option_text, ratio_text
 from simsched.errors import InputError
 from simsched.labels import metric_label
 from simsched.statistics import Ratio, kendall_tau, paired_ratio, unpaired_ratio
@@ -114,7 +114,7 @@ class DirectoryComparison:
         for row in rows:
             ratio = row.ratio
             cells: list[Any] = [*map(option_text, row.load.values()), row.policy, row.first, row.second]
-            cells += [ratio.ratio, interval_text(ratio)] if ratio else [None, ""]
+            cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else [None, ""]
             if self.baseline:
                 error = row.speedup_error
                 cells += [row.first_speedup, row.second_speedup, None if error is None else f"{error:+.1%}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,18 @@ _SHORT = {
 
 
 def load_text(load: Load) -> str:
-    """A load in words: `"request_rate 8, workload lmsys"`; empty where nothing varies."""
-    return ", ".join(f"{name} {option_text(value)}" for name, value in load.items())
+    """A load in words: `"8 req/s, workload lmsys"`; empty where nothing varies."""
+    return ", ".join(
+        rate_text(value) if name == "request_rate" else f"{name.replace('_', ' ')} {option_text(value)}"
+        for name, value in load.items()
+    )
+
+
+def rate_text(rate: float | None) -> str:
+    """A request rate in words."""
+    if rate is None:
+        return "arrivals as given"
+    return "all at once" if math.isinf(rate) else f"{rate:g} req/s"
 
 
 def option_text(value: Any) -> str:
@@ -58,9 +69,14 @@ def option_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def ratio_text(value: float | None) -> str:
+    """A ratio: three decimals near 1, else three digits."""
+    return f"{value:.3f}" if value is not None and 0.1 <= value < 10 else number(value)
+
+
 def interval_text(ratio: Ratio) -> str:
-    """`"0.91 to 0.94"`; empty with one run."""
-    return "" if ratio.low is None else f"{number(ratio.low)} to {number(ratio.high)}"
+    """`"0.910 to 0.940"`; empty with one run."""
+    return "" if ratio.low is None else f"{ratio_text(ratio.low)} to {ratio_text(ratio.high)}"
 
 
 def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
@@ -102,7 +118,7 @@ def _metric_table(comparison: Comparison, rows: Sequence[Row]) -> str:
         previous = row.load
         ratio = row.ratio
         cells: list[Any] = [*shown, row.policy, row.value]
-        cells += [ratio.ratio, interval_text(ratio)] if ratio else ["", ""]
+        cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else ["", ""]
         if bounded:
             cells.append(row.value / row.bound if row.value and row.bound else None)
         body.append([*cells, remark(row)])
@@ -114,7 +130,9 @@ def remark(row: Row) -> str:
     said = []
     if row.unfinished:
         said.append(f"{row.unfinished:,} unfinished")
-    if row.significant is False:
+    if row.ratio and row.ratio.low == row.ratio.high == 1:
+        said.append("identical")
+    elif row.significant is False:
         said.append("no significant difference")
     return ", ".join(said)
 
@@ -222,27 +240,32 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
             return samples.overall(policy, other, metric)
         return samples.ratio(load, policy, other, metric)
 
-    ratios = {policy: ratio_to(policy, baseline) for policy in comparison.policies}
-    complete = [
-        policy for policy in comparison.policies if not any(samples.unfinished(i, policy) for i in loads)
+    ranked = [
+        (ratio, policy)
+        for policy in comparison.policies
+        if not any(samples.unfinished(i, policy) for i in loads)
+        and (ratio := ratio_to(policy, baseline)) is not None
     ]
-    ranked = [(ratio, policy) for policy, ratio in ratios.items() if ratio and policy in complete]
     label = metric_label(metric, unit=False)
-    if not ranked:
-        return f"{label}: no policy can be judged"
+    if len(ranked) < 2:
+        return f"{label}: nothing to compare"
     ranked.sort(reverse=higher_is_better(metric), key=lambda each: each[0].ratio)
-    to_baseline, best = ranked[0]
+    (to_baseline, best), (_, rival) = ranked[:2]
+    against = {policy: ratio_to(best, policy) for _, policy in ranked[1:]}
+    tied = [policy for policy, ratio in against.items() if ratio and ratio.p is not None and ratio.p >= LEVEL]
+    if baseline in tied or (best == baseline and tied):
+        return f"{label}: no significant difference between {_listed([best, *tied])}"
     text = f"{label}: {best} is best"
     if best != baseline:
         text += f", {_times(to_baseline)} {baseline}"
-    if len(ranked) > 1:
-        rival = ranked[1][1]
-        against = ratio_to(best, rival)
-        if against and against.p is not None and against.p >= LEVEL:
-            text += f"; no significant difference from {rival}"
-        elif against and (rival != baseline or best == baseline):
-            text += f"; {_times(against)} {rival}, the next"
-    return text
+    if tied:
+        return f"{text}; no significant difference from {_listed(tied)}"
+    to_rival = against[rival]
+    return f"{text}; {_times(to_rival)} {rival}, the next" if to_rival and rival != baseline else text
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _times(ratio: Ratio) -> str:

@@ -48,7 +48,8 @@ def _cells(results: Results) -> dict[str, Cell]:
     from simsched.plan import make_plan
     from simsched.study import make_study
 
-    plan = make_plan(make_study(study, origin="manifest.json"))
+    given = {name: value for name, value in study.items() if value not in (None, [], {})}
+    plan = make_plan(make_study(given, origin="manifest.json"))
     today = plan.manifest()
     for what in ("sha256", "cells"):
         if results.manifest.get(what) != today[what]:

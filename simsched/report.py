@@ -44,10 +44,10 @@ class Figure:
 
     @classmethod
     def from_matplotlib(cls, figure: Any, alt: str, caption: str = "") -> Figure:
-        """A drawn matplotlib figure, as PNG."""
+        """A drawn matplotlib figure, as SVG: sharp at every size."""
         from simsched.plotting.style import image_bytes
 
-        return cls(image_bytes(figure, "png"), alt, caption)
+        return cls(image_bytes(figure, "svg"), alt, caption)
 
     @property
     def uri(self) -> str:
@@ -58,13 +58,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, then tables, then figures; sections may hold sections."""
+    """A heading with paragraphs, then points, tables and figures; sections may hold sections."""
 
     title: str
     prose: str | Sequence[str] = ()
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     sections: Sequence[Section] = ()
+    points: Sequence[str] = ()
+    """A list under the prose."""
 
     @property
     def paragraphs(self) -> list[str]:

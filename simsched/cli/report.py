@@ -1,0 +1,29 @@
+"""`simsched report`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("report")
+@click.argument("directory", metavar="DIR")
+@click.option("-o", "--output", metavar="FILE", help="The HTML file; default: DIR/report.html.")
+@click.option("--baseline", default="fcfs", show_default=True, help="The policy that ratios refer to.")
+@click.option("--title", default="", help="Title of the page.")
+def report_command(directory: str, output: str | None, baseline: str, title: str) -> None:
+    """Write one self-contained HTML page from a results directory: verdict, figures, tables, configuration.
+
+    \b
+    simsched report out/
+    simsched report out/ -o report.html --baseline mlfq
+    """
+    from simsched.errors import InputError
+    from simsched.report_results import report_results
+    from simsched.results import Results
+
+    results = Results.open(directory)
+    path = output or str(results.path / "report.html")
+    if not path.lower().endswith((".html", ".htm")):
+        raise InputError(f"--output {path}: expected a name that ends in .html")
+    report_results(results, path, baseline=baseline, title=title)
+    click.echo(path)

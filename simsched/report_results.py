@@ -1,0 +1,157 @@
+"""The report of a results directory: what was found, the figures, the tables, and how sure it is."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simsched.compare import Comparison, compare, verdict
+from simsched.compare_text import (
+    HIDDEN,
+    decile_rows,
+    highest_load,
+    interval_text,
+    load_text,
+    option_text,
+    ratio_text,
+    remark,
+    tests_text,
+)
+from simsched.deciles import COLUMNS, by_decile, requests_at
+from simsched.distance import bounds_of_results
+from simsched.errors import InputError
+from simsched.labels import metric_label
+from simsched.report import Figure, Section, Table, write_report
+
+if TYPE_CHECKING:
+    from simsched.results import Results
+
+_CAPTIONS = {
+    "latency": "Against the request rate. Bands: 95 % intervals over runs.",
+    "cdf": "The share of finished requests that took at most so long, at the highest load.",
+    "decile": "Who pays: requests by true output length, a tenth of them each, at the highest load.",
+    "occupancy": "KV memory, batch and queue over time, in the first run at the highest load.",
+    "tau": "How good a predictor must be. Bands: 95 % intervals over runs.",
+}
+
+
+def report_results(results: Results, path: str | Path, *, baseline: str = "fcfs", title: str = "") -> None:
+    """Write the report of a finished directory as one HTML page.
+
+    Args:
+        results: what to report.
+        path: the HTML file.
+        baseline: the policy that ratios refer to; where it is absent, the first of the grid is used.
+        title: of the page; empty: the study's title.
+    """
+    try:
+        bounds, reason = bounds_of_results(results)
+        comparison = compare(results, baseline, bounds=bounds)
+    except InputError:
+        if baseline != "fcfs":
+            raise
+        comparison = compare(results, str(results.summary["policy"][0]), bounds=bounds)
+    if reason:
+        comparison.notes.append(reason)
+    study = results.manifest.get("study", {})
+    write_report(
+        path,
+        title or study.get("title") or "Comparison of schedulers",
+        [
+            _verdict(comparison),
+            Section("Figures", figures=_figures(results)),
+            _ratios(comparison),
+            _order(comparison),
+            _hidden(results, comparison),
+            Section(
+                "How sure", [*tests_text(comparison), *comparison.notes, *results.manifest.get("notes", [])]
+            ),
+        ],
+        configuration={
+            name: value for name, value in results.manifest.items() if name not in ("cells", "notes")
+        },
+    )
+
+
+def _verdict(comparison: Comparison) -> Section:
+    """The lines of `verdict`: a heading, then the points under it."""
+    parts: list[tuple[str, list[str]]] = []
+    for line in verdict(comparison):
+        if line.startswith(" "):
+            parts[-1][1].append(line.strip())
+        else:
+            parts.append((line.rstrip(":"), []))
+    return Section("Verdict", sections=[Section(title, points=points) for title, points in parts])
+
+
+def _figures(results: Results) -> list[Figure]:
+    from simsched.plotting.figures import draw_all
+
+    figures = []
+    for name, figure in draw_all(results).items():
+        caption = _CAPTIONS[name.split("-")[0]]
+        figures.append(Figure.from_matplotlib(figure, alt=f"{name}: {caption}", caption=caption))
+    return figures
+
+
+def _ratios(comparison: Comparison) -> Section:
+    """A table per metric: every policy at every load."""
+    tables = []
+    options = list(comparison.loads[0])
+    for metric, group in groupby(comparison.rows, key=lambda row: row.metric):
+        rows = list(group)
+        bounded = any(row.bound for row in rows)
+        headers = [*(name.replace("_", " ") for name in options), "policy", "value"]
+        headers += [f"over {comparison.baseline}", "95 % interval"]
+        headers += ["over the bound"] if bounded else []
+        body: list[list[Any]] = []
+        for row in rows:
+            ratio = row.ratio
+            cells: list[Any] = [*map(option_text, row.load.values()), row.policy, row.value]
+            cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else ["", ""]
+            if bounded:
+                cells.append(row.value / row.bound if row.value and row.bound else None)
+            body.append([*cells, remark(row)])
+        tables.append(Table([*headers, ""], body, metric_label(metric)))
+    prose = (
+        f"Each policy at each load, and its ratio to {comparison.baseline}. “Over the bound” is the mean "
+        "over the least that any policy could reach on the same requests."
+    )
+    return Section("Every policy, metric and load", prose, tables)
+
+
+def _order(comparison: Comparison) -> Section:
+    taus = comparison.taus()
+    rows = [
+        [load_text(comparison.loads[load]), metric_label(metric, unit=False), tau,
+         ", ".join(comparison.samples.order(load, metric))]
+        for (load, metric), tau in taus.items()
+    ]  # fmt: skip
+    prose = (
+        "Which policy wins depends on the metric. Kendall's tau compares each order with that on "
+        f"{metric_label(comparison.metrics[0], unit=False).lower()}: 1 is the same order, −1 the reverse."
+    )
+    return Section("Order of the policies", prose, [Table(["load", "metric", "tau", "best first"], rows)])
+
+
+def _hidden(results: Results, comparison: Comparison) -> Section:
+    load = highest_load(comparison.loads)
+    samples = comparison.samples
+    metrics = [
+        name
+        for name in HIDDEN
+        if any(samples.mean(load, policy, name) is not None for policy in comparison.policies)
+    ]
+    rows = [
+        [policy, *(samples.mean(load, policy, name) for name in metrics)] for policy in comparison.policies
+    ]
+    tables = [
+        Table(["policy", *map(metric_label, metrics)], rows, "Tails, starvation and unfinished requests")
+    ]
+    deciles = by_decile(requests_at(results, comparison.loads[load]))
+    if deciles["mean"].count():
+        headers, body = decile_rows(deciles)
+        tables.append(Table(headers, body, f"{COLUMNS['slowdown']} by output length (tokens)"))
+    where = load_text(comparison.loads[load])
+    return Section("What a mean hides", f"At the highest load ({where})." if where else (), tables)
