@@ -8,8 +8,10 @@ So neither it nor its slip is here; `tests/engine/test_vllm_ltr_reference.py` ha
 from __future__ import annotations
 
 from abc import abstractmethod
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
@@ -19,6 +21,8 @@ from simsched.errors import InputError
 from simsched.workload.trace import Trace
 
 Chunk = tuple[int, int]
+Entry = tuple[Any, int, int]
+"""(place in the order, number that breaks ties, request)."""
 
 
 @dataclass(slots=True)
@@ -40,6 +44,11 @@ class Step:
     in_decodes: list[int] = field(default_factory=list)
     in_prefills: list[Chunk] = field(default_factory=list)
 
+    @property
+    def came_in(self) -> list[int]:
+        """Swapped in."""
+        return self.in_decodes + [i for i, _ in self.in_prefills]
+
 
 class GeneralEngine(ForkEngine):
     """Walk, reserve blocks, run. Subclasses keep the order."""
@@ -49,6 +58,12 @@ class GeneralEngine(ForkEngine):
         self.num_resident = 0
         self.num_queued = 0
         self.swap_blocks_used = 0
+        self.running: list[int] = []
+        """What ran in the last step and is not finished."""
+        self.started_at: list[float | None] = [None] * len(trace)
+        """Start of the current spell of running; None: it did not run in the last step."""
+        self.idle: list[Entry] = []
+        """On the GPU without having run in the last step, sorted as in the order."""
 
     @property
     def num_running(self) -> int:
@@ -63,32 +78,55 @@ class GeneralEngine(ForkEngine):
         self.num_queued += 1
 
     @abstractmethod
-    def left_out(self, chosen: Sequence[int]) -> Sequence[int]:
-        """The requests on the GPU that are not chosen, in order."""
+    def entries(self, chosen: set[int]) -> list[Entry]:
+        """What ran in the last step and is not chosen, sorted as in the order."""
+
+    @abstractmethod
+    def start(self, i: int) -> None:
+        """A spell of running begins."""
+
+    @abstractmethod
+    def stop(self, i: int) -> None:
+        """A spell of running is over, unfinished."""
 
     def form(self, order: Sequence[int]) -> tuple[Step, Batch]:
         """The step that serves this order, of which the head is enough: all that a batch can hold."""
         count, others = self.walk(order, self.max_num_seqs)
         step = Step(order[:count], others)
         short = count - len(others) - (self.num_blocks - self.blocks_used) + self.watermark
+        ran = count - len(others)
         for i, _ in others:
             short += self._price(i)
+            ran += self.started_at[i] is not None
+        left_out = self.entries(set(step.chosen)) if ran < len(self.running) else []
         if short > 0:
-            self._reserve(step, short)
+            self._reserve(step, left_out, short)
         if not step.chosen:
             raise self.stuck()
-        if len(step.chosen) - len(step.others) < self.num_decoders:
-            for i in self.left_out(step.chosen):
-                if self.where[i] == DECODING:
-                    self.pause(i)
+        self._turn_idle(left_out)
         self.grow_decoders()
         self._place(step)
         self.chunks = step.new + step.prefills + step.in_prefills
-        swapped_in = [i for i, _ in step.in_prefills] + step.in_decodes
-        quiet = not (self.chunks or step.out or swapped_in)
+        came_in = step.came_in
+        quiet = not (self.chunks or step.out or came_in)
         free = self.num_blocks - self.blocks_used
         self.slack = free - self.num_decoders - self.watermark if quiet else -1
-        return step, self.make_batch([*step.decodes, *step.in_decodes], (), step.out, swapped_in)
+        self.running = [
+            *(i for i, _ in step.new),
+            *step.decodes,
+            *(i for i, _ in step.prefills),
+            *came_in,
+        ]
+        return step, self.make_batch([*step.decodes, *step.in_decodes], (), step.out, came_in)
+
+    def _turn_idle(self, left_out: list[Entry]) -> None:
+        """These keep their blocks and skip the step."""
+        for entry in left_out:
+            i = entry[2]
+            if self.where[i] == DECODING:
+                self.pause(i)
+            self.stop(i)
+            insort(self.idle, entry)
 
     def _price(self, i: int) -> int:
         """Blocks that choosing this request needs."""
@@ -96,12 +134,18 @@ class GeneralEngine(ForkEngine):
             return self.blocks_for(self.known[i])
         return self.held[i] + 1 if self.where[i] == SWAPPED else 1
 
-    def _reserve(self, step: Step, short: int) -> None:
+    def _reserve(self, step: Step, left_out: list[Entry], short: int) -> None:
         """Swap out from the end of the order, then leave out chosen ones, until `short` blocks are found."""
-        for i in reversed(self.left_out(step.chosen)):
-            if short <= 0:
-                return
-            short -= self._swap_out(i, step)
+        idle, chosen = self.idle, set(step.chosen)
+        while short > 0:
+            # the chosen are the head of the order, so of the idle ones too
+            is_idle = bool(idle) and idle[-1][2] not in chosen
+            if is_idle and not (left_out and left_out[-1] > idle[-1]):
+                short -= self._swap_out(idle.pop()[2], step)
+            elif left_out:
+                short -= self._swap_out(left_out.pop()[2], step)
+            else:
+                break
         kept = len(step.chosen)
         while short > 0 and kept:
             kept -= 1
@@ -110,6 +154,8 @@ class GeneralEngine(ForkEngine):
             short -= self._price(i)
             if step.others and step.others[-1][0] == i:
                 step.others.pop()
+            if idle and idle[-1][2] == i:
+                idle.pop()
             if self.where[i] in (DECODING, RESIDENT):
                 short -= self._swap_out(i, step)
         step.chosen = step.chosen[:kept]
@@ -118,6 +164,8 @@ class GeneralEngine(ForkEngine):
         """Its blocks go to the CPU; returns how many."""
         if self.where[i] == DECODING:
             self.pause(i)
+        if self.started_at[i] is not None:
+            self.stop(i)
         held = self.held[i]
         self.where[i] = SWAPPED
         self.blocks_used -= held
@@ -134,8 +182,12 @@ class GeneralEngine(ForkEngine):
     def _place(self, step: Step) -> None:
         """Allocate, swap in, and sort the chosen by what they do."""
         apart = set()
+        woken = 0
         for i, tokens in step.others:
             came = self.where[i]
+            if self.started_at[i] is None:
+                woken += came == RESIDENT
+                self.start(i)
             if came == WAITING:
                 self.held[i] = self.blocks_for(self.known[i])
                 self.blocks_used += self.held[i]
@@ -161,3 +213,4 @@ class GeneralEngine(ForkEngine):
                 (step.in_prefills if came == SWAPPED else step.prefills).append((i, tokens))
                 apart.add(i)
         step.decodes = [i for i in step.chosen if i not in apart] if apart else list(step.chosen)
+        del self.idle[:woken]

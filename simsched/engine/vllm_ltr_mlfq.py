@@ -13,8 +13,8 @@ from itertools import groupby
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import FINISHED, SWAPPED
-from simsched.engine.vllm_ltr_general import GeneralEngine, Step
+from simsched.engine.vllm_ltr_base import FINISHED
+from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Step
 from simsched.workload.trace import Trace
 
 
@@ -41,15 +41,9 @@ class MlfqEngine(GeneralEngine):
         self.level = [0] * n
         self.service = [0.0] * n
         """At its level, without the current spell of running."""
-        self.started_at: list[float | None] = [None] * n
         self.due: list[tuple[float, int]] = []
         """(time at which it outruns its quantum if it keeps running, request); past spells are stale."""
         self.due_at = [0.0] * n
-        self.batch: list[int] = []
-        """What runs in the current step, in batch order."""
-        self.idle: dict[int, tuple[int, int, int]] = {}
-        """On the GPU but not in that batch: (level, -step of its last return, -place in its batch), the order
-        in which they stand in the queues."""
 
     def add_request(self, index: int, now: float) -> None:
         super().add_request(index, now)
@@ -66,29 +60,14 @@ class MlfqEngine(GeneralEngine):
         self._dequeue(step)
         if len(step.dropped) > 1:
             self.slack = -1  # they went back in reverse: another one is first next time
-        starting = [i for i, _ in step.others if self.started_at[i] is None]
-        if len(step.chosen) - len(starting) < len(self.batch):
-            taken = set(step.chosen)
-            for position, i in enumerate(self.batch):
-                if i not in taken:
-                    self.service[i] += now - self._started(i)
-                    self.started_at[i] = None
-                    self.idle[i] = (self.level[i], -self.step, -position)
-        for i in step.out:
-            self.idle.pop(i, None)
-        for i in starting:
-            self.idle.pop(i, None)
-            self._start(i, now)
-        self.batch = [i for i, _ in self.chunks] + step.decodes + step.in_decodes
+        self.running = [i for i, _ in self.chunks] + step.decodes + step.in_decodes
         return batch
 
-    def left_out(self, chosen: Sequence[int]) -> Sequence[int]:
-        taken = set(chosen)
-        places = {i: place for i, place in self.idle.items() if i not in taken}
-        for position, i in enumerate(self.batch):
-            if i not in taken:
-                places[i] = (self.level[i], -self.step, -position)
-        return sorted((i for i in places if self.where[i] != SWAPPED), key=places.__getitem__)
+    def entries(self, chosen: set[int]) -> list[Entry]:
+        # the later it came back to the front of its queue, the nearer the front it is
+        places = [(self.level[i], -self.step, -p) for p, i in enumerate(self.running)]
+        pairs = zip(places, self.running, strict=True)
+        return sorted((place, 0, i) for place, i in pairs if i not in chosen)
 
     def _dequeue(self, step: Step) -> None:
         """The walked leave their queues; the dropped return to the front, the last of them foremost."""
@@ -102,16 +81,16 @@ class MlfqEngine(GeneralEngine):
         for i in reversed(step.dropped):
             self.queues[self.level[i]].append(i)
 
-    def _started(self, i: int) -> float:
+    def stop(self, i: int) -> None:
         since = self.started_at[i]
         assert since is not None
-        return since
+        self.service[i] += self.now - since
+        self.started_at[i] = None
 
-    def _start(self, i: int, now: float) -> None:
-        """A spell of running, at its level, begins."""
-        self.started_at[i] = now
+    def start(self, i: int) -> None:
+        self.started_at[i] = self.now
         quantum = self.base_quantum * self.threshold ** self.level[i]
-        self.due_at[i] = now + quantum - self.service[i]
+        self.due_at[i] = self.now + quantum - self.service[i]
         heapq.heappush(self.due, (self.due_at[i], i))
 
     def _is_due(self, entry: tuple[float, int]) -> bool:
@@ -125,7 +104,7 @@ class MlfqEngine(GeneralEngine):
 
     def after_step(self, finished: Sequence[int], steps: int) -> None:
         now = self.now
-        batch = self.batch
+        batch = self.running
         for i in finished:
             self.started_at[i] = None
         if finished:
@@ -142,8 +121,8 @@ class MlfqEngine(GeneralEngine):
                 self.service[i] = 0.0
                 if self.level[i] == len(self.queues):
                     self.queues.append([])
-                self._start(i, now)
+                self.start(i)
         queues, level = self.queues, self.level
         for i in batch:
             queues[level[i]].append(i)
-        self.batch = batch
+        self.running = batch

@@ -17,7 +17,7 @@ from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr_base import FINISHED, SWAPPED, WAITING
-from simsched.engine.vllm_ltr_general import GeneralEngine, Step
+from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Step
 from simsched.engine.vllm_ltr_view import LtrView
 from simsched.policies.base import Policy, Priority
 from simsched.streams import stream
@@ -46,18 +46,16 @@ class OrderedEngine(GeneralEngine):
         self.keys: list[Key] = [0.0] * n
         self.waiting: list[tuple[Key, int]] = []
         """(key, arrival number), sorted."""
-        self.running: list[int] = []
-        """As the fork's list, up to a stable sort by key."""
-        self.swapped: list[tuple[Key, int, int]] = []
-        """(key, number of the swap, request), sorted."""
-        self.swap_number = [0] * n
-        self.num_swaps = 0
+        self.swapped: list[Entry] = []
+        """Sorted, like `idle`."""
+        self.number = [0] * n
+        """Of when it was swapped out or left out: ties are served in that order."""
+        self.last_number = 0
         self.drifts = False
         """Some priorities move while their request runs."""
         self.freely = False
         """... in any direction: no leap."""
         # counters behind the views; `changed_step`: when it last started or stopped running, or arrived
-        self.started_at: list[float | None] = [None] * n
         self.service = [0.0] * n
         self.steps_run = [0] * n
         self.changed_step = [0] * n
@@ -85,78 +83,66 @@ class OrderedEngine(GeneralEngine):
         if self.drifts:
             for i in self.running:
                 self._rekey(i)
-        self.running.sort(key=self.keys.__getitem__)
-        order = self._candidates()
-        if order:
-            order += self.running
-            order.sort(key=self.keys.__getitem__)
-        else:
-            order = self.running
+        key = self.keys.__getitem__
+        running = self.running
+        running.sort(key=key)
+        last = key(running[-1]) if len(running) == self.max_num_seqs else None
+        ahead, swapped = self._ahead(last), self._head(self.swapped, last)
+        order = [*ahead, *running, *swapped] if ahead or swapped else running
+        if order is not running:
+            order.sort(key=key)
         step, batch = self.form(order)
         if self.freely or self._tied_at_the_cut(step):
             self.slack = -1
         self._relist(step)
         return batch
 
-    def _candidates(self) -> list[int]:
-        """The waiting, then swapped requests that may be chosen: not behind a full batch of running ones."""
-        running, slots = self.running, self.max_num_seqs
-        last = self.keys[running[slots - 1]] if len(running) >= slots else None
-        candidates: list[int] = []
+    def _ahead(self, last: Key | None) -> list[int]:
+        """The waiting, then the idle ones, that may be chosen: no later than the last of a full batch."""
+        waiting: list[int] = []
         budget = self.max_tokens
         for key, i in self.waiting:
             if budget <= 0 or (last is not None and key > last):  # type: ignore[operator]
                 break
-            candidates.append(i)
+            waiting.append(i)
             budget -= self.known[i]
-        if self.swapped and (last is None or self.swapped[0][0] <= last):  # type: ignore[operator]
-            head = self.swapped[:slots]
-            end = len(head) if last is None else bisect_right(head, (last, self.num_swaps, 0))
-            candidates += [i for _, _, i in head[:end]]
-        return candidates
+        return waiting + self._head(self.idle, last)
 
-    def left_out(self, chosen: Sequence[int]) -> Sequence[int]:
-        taken = set(chosen)
-        return [i for i in self.running if i not in taken]
+    def _head(self, entries: list[Entry], last: Key | None) -> list[int]:
+        end = len(entries) if last is None else bisect_right(entries, (last, self.last_number, 0))
+        return [i for _, _, i in entries[: min(end, self.max_num_seqs)]]
+
+    def entries(self, chosen: set[int]) -> list[Entry]:
+        left_out = [i for i in self.running if i not in chosen]
+        return [(self.keys[i], self._count(i), i) for i in left_out]
+
+    def _count(self, i: int) -> int:
+        self.last_number += 1
+        self.number[i] = self.last_number
+        return self.last_number
 
     def _tied_at_the_cut(self, step: Step) -> bool:
         """Would the first request left out, idle on the GPU, go ahead of the last one taken next time?"""
-        count = len(step.chosen)
-        return (
-            count < len(self.running)
-            and self.slack >= 0
-            and self.keys[self.running[count]] == self.keys[step.chosen[-1]]
-        )
+        return self.slack >= 0 and bool(self.idle) and self.idle[0][0] == self.keys[step.chosen[-1]]
 
     def _relist(self, step: Step) -> None:
-        """Bring the fork's three lists, and what the views count, up to date."""
+        """Bring the waiting and swapped lists up to date."""
         for i, _ in step.new:
             del self.waiting[bisect_left(self.waiting, (self.keys[i], i))]
-        prefills = [i for i, _ in step.prefills]
-        stayed: Sequence[int] = ()
-        if len(step.decodes) + len(prefills) < len(self.running):
-            stayed = self.left_out([*step.decodes, *prefills, *step.out])
-            for i in [*stayed, *step.out]:
-                if self.started_at[i] is not None:
-                    self._stop(i)
-        for i, _ in step.others:
-            if self.started_at[i] is None:
-                self.started_at[i] = self.now
-                self.changed_step[i] = self.step
-                self._ask(i)
-        came = step.in_decodes + [i for i, _ in step.in_prefills]
-        self.running = [*stayed, *(i for i, _ in step.new), *step.decodes, *prefills, *came]
-        for i in came:
-            del self.swapped[bisect_left(self.swapped, (self.keys[i], self.swap_number[i], i))]
+        for i in step.came_in:
+            del self.swapped[bisect_left(self.swapped, (self.keys[i], self.number[i], i))]
         for i in step.out:
-            self.num_swaps += 1
-            self.swap_number[i] = self.num_swaps
             self.policy.on_preempt(self._view(i), self.now)
             self.keys[i] = self._key(i)
-            insort(self.swapped, (self.keys[i], self.num_swaps, i))
+            insort(self.swapped, (self.keys[i], self._count(i), i))
             self._ask(i)
 
-    def _stop(self, i: int) -> None:
+    def start(self, i: int) -> None:
+        self.started_at[i] = self.now
+        self.changed_step[i] = self.step
+        self._ask(i)
+
+    def stop(self, i: int) -> None:
         since = self.started_at[i]
         assert since is not None
         self.service[i] += self.now - since
@@ -194,9 +180,10 @@ class OrderedEngine(GeneralEngine):
         if self.where[i] == WAITING:
             del self.waiting[bisect_left(self.waiting, (old, i))]
             insort(self.waiting, (key, i))
-        elif self.where[i] == SWAPPED:
-            del self.swapped[bisect_left(self.swapped, (old, self.swap_number[i], i))]
-            insort(self.swapped, (key, self.swap_number[i], i))
+        elif self.started_at[i] is None:
+            entries = self.swapped if self.where[i] == SWAPPED else self.idle
+            del entries[bisect_left(entries, (old, self.number[i], i))]
+            insort(entries, (key, self.number[i], i))
 
     def _ask(self, i: int) -> None:
         """When may its priority next differ?"""
