@@ -23,7 +23,9 @@ FloatArray = NDArray[np.float64]
 TILE_KNOTS = (1, 32, 64, 65, 128, 129, 256, 257, 384, 385, 512, 768, 1024, 2048, 4096, 8192)
 
 MIN_SUPPORT = 5  # steps that a knot of the table needs around it
-OUTLIER = 4.685  # Tukey's biweight: 95 % efficiency on Gaussian noise; residuals beyond it count nothing
+OUTLIER = 4.685  # Tukey's biweight: steps that many spreads off count nothing
+# So no step within 23 % is an outlier: steady decodes must not make outliers of prefills that a form misses.
+MIN_SPREAD = 0.05
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def fit_error(cost: LinearCost | TableCost, test: Steps, num_train: int) -> FitE
 def fit_linear(steps: Steps, *, robust: bool = False) -> LinearCost:
     """`t0 + a·P + b·N + c·K + d·Q` with the least relative squared error."""
     columns = linear_columns(steps)
-    t0, a, b, c, d = _relative_nnls(columns, steps.time, robust).tolist()
+    t0, a, b, c, d = _relative_nnls(columns, steps, robust).tolist()
     return LinearCost(t0=t0, a=a, b=b, c=c, d=d)
 
 
@@ -84,7 +86,7 @@ def fit_table(steps: Steps, knots: Sequence[int] = TILE_KNOTS, *, robust: bool =
     Knots without data around them are left out; the smallest and largest step become the end knots.
     """
     used = _supported(steps.P + steps.N, knots)
-    *g, h, c, d = _relative_nnls(table_columns(steps, used), steps.time, robust).tolist()
+    *g, h, c, d = _relative_nnls(table_columns(steps, used), steps, robust).tolist()
     while len(g) > 2 and g[-1] < g[-2]:  # noise at the far end must not be extrapolated downwards
         del g[-1], used[-1]
     return TableCost(knots=tuple(used), g=tuple(g), h=h, c=c, d=d)
@@ -116,22 +118,29 @@ def _supported(tokens: FloatArray, knots: Sequence[int]) -> list[int]:
         del used[min(inner)[1]]
 
 
-def _relative_nnls(columns: FloatArray, time: FloatArray, robust: bool) -> FloatArray:
+def _relative_nnls(columns: FloatArray, steps: Steps, robust: bool) -> FloatArray:
     from scipy.optimize import nnls
 
-    relative = columns / time[:, None]
+    relative = columns / steps.time[:, None]
     scale = np.linalg.norm(relative, axis=0)
     scale[scale == 0] = 1.0  # a feature that never occurs gets the coefficient 0
     relative = relative / scale
-    weights = np.ones(len(time))
+    weights = np.ones(len(steps))
     solution = np.zeros(columns.shape[1])
     for _ in range(30 if robust else 1):
         root = np.sqrt(weights)
         previous, solution = solution, nnls(relative * root[:, None], root)[0]
         if np.allclose(solution, previous, rtol=1e-9, atol=0):
             break
-        residual = relative @ solution - 1
-        spread = max(1.4826 * float(np.median(np.abs(residual))), 1e-9)
-        weights = np.clip(1 - (residual / (OUTLIER * spread)) ** 2, 0, 1) ** 2
+        weights = _biweight(relative @ solution - 1, steps.P > 0)
     # six digits: more would be noise, and this way the file holds what was tested
     return np.array([float(f"{value:.6g}") for value in solution / scale])
+
+
+def _biweight(residual: FloatArray, prefill: NDArray[np.bool_]) -> FloatArray:
+    """Tukey's weights, each kind of step with a spread of its own."""
+    spread = np.full(len(residual), MIN_SPREAD)
+    for rows in (prefill, ~prefill):
+        if rows.any():
+            spread[rows] = max(MIN_SPREAD, 1.4826 * float(np.median(np.abs(residual[rows]))))
+    return np.asarray(np.clip(1 - (residual / (OUTLIER * spread)) ** 2, 0, 1) ** 2)

@@ -59,6 +59,16 @@ def test_outliers_do_not_move_a_robust_fit(form: object) -> None:
     assert fit_error(plain, clean, 0).mean > 0.05
 
 
+def test_steady_decodes_do_not_make_outliers_of_prefills() -> None:
+    """Simulated decodes are exact; a few prefills that the form misses by 10 % must still count."""
+    steps = random_steps(LINEAR)
+    steps = steps.select((steps.P == 0) | (np.arange(len(steps)) % 10 == 0))
+    slower = np.random.default_rng(0).uniform(1.0, 1.1, len(steps))
+    steps = replace(steps, time=np.where(steps.P > 0, steps.time * slower, steps.time))
+    prefills = steps.select(steps.P > 0)
+    assert fit_error(fit_table(steps, robust=True), prefills, 0).p95 < 0.1
+
+
 def test_relative_error_keeps_small_steps_right() -> None:
     """A linear form cannot follow tiles; what it gets wrong must not be the small steps."""
     steps = random_steps(TABLE)

@@ -78,7 +78,7 @@ def test_features_are_reconstructed_as_the_engine_saw_them(tmp_path: Path, optio
 def test_a_linear_profile_is_recovered(tmp_path: Path) -> None:
     simulated_log(tmp_path, LINEAR, noise=0.02)
     done = from_steps([tmp_path], Target("mine"), "linear", seed=0, command="")
-    for name, tolerance in (("t0", 0.01), ("a", 0.02), ("b", 0.1), ("c", 0.1), ("d", 0.1)):
+    for name, tolerance in (("t0", 0.01), ("a", 0.02), ("b", 0.1), ("c", 0.1), ("d", 0.2)):
         assert getattr(done.cost, name) == pytest.approx(getattr(LINEAR, name), rel=tolerance), name
     assert done.file.fit is not None
     assert done.file.fit.mean < 0.025  # the noise itself is 1.6 % in the mean
