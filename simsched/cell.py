@@ -87,28 +87,45 @@ def expand(path: str) -> str:
     return path.replace(DATA_VARIABLE, folder)
 
 
-@lru_cache(maxsize=4)
 def read_trace_once(path: str, skip_invalid: bool) -> tuple[Trace, dict[str, int]]:
     """The trace in this file, and how many of its rows were dropped for which reason."""
-    return load_trace(expand(path), skip_invalid=skip_invalid)
+    return _read_trace(expand(path), skip_invalid, _version(path))
+
+
+@lru_cache(maxsize=4)
+def _read_trace(path: str, skip_invalid: bool, version: Any) -> tuple[Trace, dict[str, int]]:
+    return load_trace(path, skip_invalid=skip_invalid)
+
+
+def profile_of(name: str) -> Profile:
+    """The cost profile of this name or path, read once."""
+    return _read_profile(expand(name), _version(name))
 
 
 @lru_cache(maxsize=8)
-def profile_of(name: str) -> Profile:
-    """The cost profile of this name or path, read once."""
-    return load_profile(expand(name))
+def _read_profile(name: str, version: Any) -> Profile:
+    return load_profile(name)
+
+
+def _version(path: str) -> tuple[str, int, int] | None:
+    """Changes with the file, so that what was read of it is not used again; None if there is no file."""
+    file = Path(expand(path)).absolute()
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return str(file), found.st_mtime_ns, found.st_size
 
 
 def requests_of(cell: Cell) -> tuple[Trace, tuple[str, ...]]:
     """The requests of a cell before they are checked against its engine, and notes on what was dropped."""
     # policies of one grid share their requests
-    return _requests(
-        replace(cell, policy="", predictor=None, tau=None, predictor_time=None, preset="", engine=())
-    )
+    shared = replace(cell, policy="", predictor=None, tau=None, predictor_time=None, preset="", engine=())
+    return _requests(shared, _version(cell.trace) if cell.trace is not None else None)
 
 
 @lru_cache(maxsize=2)
-def _requests(cell: Cell) -> tuple[Trace, tuple[str, ...]]:
+def _requests(cell: Cell, version: Any) -> tuple[Trace, tuple[str, ...]]:
     if cell.workload is not None:
         workload = named_workload(cell.workload)
         arrivals = cell.arrivals or "poisson"

@@ -36,8 +36,9 @@ Options = dict[str, str | int | float | bool | None]
 """A cell's values of the swept options: policy, workload, request_rate (req/s; None: as traced), preset,
 run, seed, then whatever else was swept."""
 
-FILES = ("requests.parquet", "summary.csv", "summary.json", "run.log", "latency.png")
+FILES = ("requests.parquet", "summary.csv", "summary.json", "run.log", "report.html")
 FOLDERS = ("cells", "steps")
+FIGURES = ("*.png", "*.svg", "*.pdf")
 RUN_OPTIONS = ("run", "seed")
 """Options that tell runs of one setting apart."""
 
@@ -149,8 +150,11 @@ class ResultsWriter:
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         if not check_target(path, manifest, resume=resume, overwrite=overwrite):
             path.mkdir(parents=True, exist_ok=True)
-            for name in (*FOLDERS, *FILES):
-                _remove(path / name)
+            for old in [
+                *(path / name for name in (*FOLDERS, *FILES)),
+                *(figure for pattern in FIGURES for figure in (path / "figures").glob(pattern)),
+            ]:
+                _remove(old)
             # replaced, never removed: a kill at any point leaves a directory that --overwrite knows as ours
             write_atomic(path / "manifest.json", text.encode())
         for leftover in [*path.glob(".tmp-*"), *path.glob("*/.tmp-*")]:

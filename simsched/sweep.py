@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from simsched.cell import run_cell
+from simsched.cell import Cell, run_cell
 from simsched.errors import InputError
 from simsched.plan import Plan, make_plan
-from simsched.results import Results, ResultsWriter
+from simsched.results import Options, Results, ResultsWriter, check_target
 from simsched.study import Study
 
 Executor = Literal["joblib", "dask"]
+Task = tuple[str, Cell, Options, Path, bool]
+"""The arguments of `run_cell`."""
+
 REQUESTS_PER_JOB = 100_000  # simulated in the time that a worker process takes to start
 
 
@@ -27,6 +31,7 @@ def run_study(
     overwrite: bool = False,
     executor: Executor = "joblib",
     dask_scheduler: str | None = None,
+    on_start: Callable[[], None] = lambda: None,
     on_cell: Callable[[str], None] = lambda cell: None,
 ) -> Results:
     """Run all cells of a study that are not there yet, and merge them.
@@ -39,62 +44,79 @@ def run_study(
         overwrite: replace what `out` holds.
         executor: `dask` sends the cells to the cluster at `dask_scheduler` (such as `tcp://host:8786`), whose
             workers need this package, and the inputs and `out` at the same paths.
+        on_start: called when everything has been checked.
         on_cell: called after each cell, in the order in which they finish.
 
     Raises:
         InputError: anything wrong with the inputs, or a cluster that can't be reached.
     """
     plan = study if isinstance(study, Plan) else make_plan(study)
-    writer = ResultsWriter.create(out, plan.manifest(), resume=resume, overwrite=overwrite)
-    pending = writer.pending()
-    tasks = [
-        (name, plan.cells[name], plan.options[name], writer.path.resolve(), plan.study.log_steps)
-        for name in pending
-    ]
-    if jobs is None:
-        enough = sum(plan.num_requests[name] for name in pending) // REQUESTS_PER_JOB
-        jobs = max(1, min(os.cpu_count() or 1, enough))
-    jobs = min(jobs, len(tasks))
-    writer.log(
-        f"{len(tasks)} of {len(plan.cells)} cells to run on {platform.node()}, {executor}, {jobs} jobs"
-    )
-    if executor == "dask":
-        finished = _on_dask(tasks, dask_scheduler)
-    elif jobs > 1:
-        finished = _in_processes(tasks, jobs)
-    else:
-        finished = ((task[0], run_cell(*task)) for task in tasks)
-    for name, seconds in finished:
-        writer.log(f"{name} took {seconds:.2f} s")
-        on_cell(name)
+    manifest = plan.manifest()
+    check_target(Path(out), manifest, resume=resume, overwrite=overwrite)
+    with _cluster(executor, dask_scheduler) as client:
+        writer = ResultsWriter.create(out, manifest, resume=resume, overwrite=overwrite)
+        on_start()
+        pending = writer.pending()
+        if jobs is None:
+            enough = sum(plan.num_requests[name] for name in pending) // REQUESTS_PER_JOB
+            jobs = min(os.cpu_count() or 1, enough)
+        jobs = max(1, min(jobs, len(pending)))
+        where = executor if client is not None else f"{jobs} processes"
+        writer.log(f"{len(pending)} of {len(plan.cells)} cells to run on {platform.node()}, {where}")
+        folder = writer.path.resolve()
+        tasks = [
+            (name, plan.cells[name], plan.options[name], folder, plan.study.log_steps) for name in pending
+        ]
+        finished: Iterable[tuple[str, float]]
+        if client is not None:
+            finished = _on_dask(tasks, client)
+        elif jobs > 1:
+            finished = _in_processes(tasks, jobs)
+        else:
+            finished = map(_run, tasks)
+        for name, seconds in finished:
+            writer.log(f"{name} took {seconds:.2f} s")
+            on_cell(name)
     results = writer.merge()
     writer.log("merged")
     return results
 
 
-def _named_run(task: tuple[Any, ...]) -> tuple[str, float]:
+def _run(task: Task) -> tuple[str, float]:
     return task[0], run_cell(*task)
 
 
-def _in_processes(tasks: list[tuple[Any, ...]], jobs: int) -> Iterator[tuple[str, float]]:
+def _in_processes(tasks: list[Task], jobs: int) -> Iterator[tuple[str, float]]:
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    yield from parallel(delayed(_named_run)(task) for task in tasks)
+    yield from parallel(delayed(_run)(task) for task in tasks)
 
 
-def _on_dask(tasks: list[tuple[Any, ...]], address: str | None) -> Iterator[tuple[str, float]]:
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise InputError("--executor dask: not installed; pip install 'simsched[dask]'") from None
+@contextmanager
+def _cluster(executor: Executor, address: str | None) -> Iterator[Any]:
+    """A client of the Dask cluster; None without one."""
+    if executor != "dask":
+        if address is not None:
+            raise InputError("--dask-scheduler: only with --executor dask")
+        yield None
+        return
     if address is None:
         raise InputError("--executor dask: give the cluster's address with --dask-scheduler tcp://HOST:PORT")
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError("--executor dask: not installed; pip install 'simsched[dask]'") from None
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise InputError(f"--dask-scheduler {address}: cannot reach it: {error}") from None
     with client:
-        futures = [client.submit(_named_run, task, pure=False) for task in tasks]
-        for future in as_completed(futures):
-            yield future.result()
+        yield client
+
+
+def _on_dask(tasks: list[Task], client: Any) -> Iterator[tuple[str, float]]:
+    from distributed import as_completed
+
+    for future in as_completed([client.submit(_run, task, pure=False) for task in tasks]):
+        yield future.result()

@@ -55,6 +55,10 @@ def cli() -> None:
     simsched run                                         the paper's comparison, in seconds
     simsched run --policy fcfs,ranking --request-rate 4,8,16 --num-runs 5 -o out/
     simsched compare out/                                ratios with confidence intervals
+
+    \b
+    Completion in bash (zsh_source and fish_source likewise), for ~/.bashrc:
+    eval "$(_SIMSCHED_COMPLETE=bash_source simsched)"
     """
 
 

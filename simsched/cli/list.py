@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
-from simsched.tables import show_table
+from simsched.cli._table import show_table
 
-Rows = tuple[Sequence[str], Sequence[Sequence[str]]]
-KINDS = ("policies", "workloads", "profiles", "presets", "predictors")
-
-
-@click.command("list")
-@click.argument("kind", type=click.Choice(KINDS))
-def list_command(kind: str) -> None:
-    """List what can be given to `simsched run`, with its parameters.
-
-    \b
-    simsched list policies
-    simsched list profiles
-    """
-    headers, rows = {
-        "policies": _policies,
-        "workloads": _workloads,
-        "profiles": _profiles,
-        "presets": _presets,
-        "predictors": _predictors,
-    }[kind]()
-    show_table(headers, rows)
+Rows = tuple[Sequence[str], Sequence[Sequence[str | None]]]
 
 
 def _policies() -> Rows:
     import dataclasses
-    import inspect
+    import sys
+    from importlib.metadata import entry_points
 
-    from simsched.policies.spec import available_policies
+    from simsched.policies.base import registered
+    from simsched.policies.spec import GROUP, make_policy
 
-    rows = []
-    for name, policy in sorted(available_policies().items()):
+    rows: list[list[str | None]] = []
+    for name in sorted({*registered(), *(entry.name for entry in entry_points(group=GROUP))}):
+        policy = make_policy(name)
         fields = dataclasses.fields(policy) if dataclasses.is_dataclass(policy) else ()
-        parameters = ",".join(f"{field.name}={field.default}" for field in fields if field.init)
-        doc = (inspect.getdoc(policy) or "").partition("\n")[0]
-        rows.append((name, parameters or "-", policy.reads or "-", doc))
+        parameters = ",".join(f"{f.name}={getattr(policy, f.name)}" for f in fields if f.init)
+        about = sys.modules[type(policy).__module__].__doc__ or ""
+        rows.append([name, parameters or None, policy.reads, about.partition("\n")[0]])
     return ("policy", "parameters", "reads", ""), rows
 
 
@@ -83,3 +66,25 @@ def _predictors() -> Rows:
         *PREDICTORS.items(),
         ("MODEL", "path of a model from `simsched train`"),
     ]
+
+
+KINDS: dict[str, Callable[[], Rows]] = {
+    "policies": _policies,
+    "workloads": _workloads,
+    "profiles": _profiles,
+    "presets": _presets,
+    "predictors": _predictors,
+}
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+def list_command(kind: str) -> None:
+    """List what can be given to `simsched run`, with its parameters.
+
+    \b
+    simsched list policies
+    simsched list profiles
+    """
+    headers, rows = KINDS[kind]()
+    show_table(headers, rows)

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simsched.errors import InputError
-
 if TYPE_CHECKING:
     from simsched.plan import Plan
     from simsched.results import Results
@@ -82,12 +80,12 @@ def study_options(command: Command) -> Command:
 
 
 @click.command("run")
-@click.argument("study", required=False, metavar="[STUDY.yaml]")
+@click.argument("study", required=False, type=click.Path(), metavar="[STUDY.yaml]")
 @study_options
 @click.option(
     "-o", "--output-dir", default="simsched-results", show_default=True, metavar="DIR", help="Results."
 )
-@click.option("--data", metavar="DIR", help="Outside data, for studies with $SIMSCHED_DATA in a path.")
+@click.option("--data", type=click.Path(), help="Outside data, for studies with $SIMSCHED_DATA in a path.")
 @click.option("--resume", is_flag=True, help="Continue the results in DIR.")
 @click.option("--overwrite", is_flag=True, help="Replace the results in DIR.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processes.  [default: as many as pay off]")
@@ -121,7 +119,6 @@ def run_command(
     simsched run plots/latency.yaml --jobs 4
     """
     from simsched.plan import make_plan
-    from simsched.results import check_target
     from simsched.study import make_study, read_study
 
     if data is not None:
@@ -132,20 +129,18 @@ def run_command(
         make_study(of_file, origin=study)  # so that an error names the file
         given = {**of_file, **given}
     plan = make_plan(make_study(given))
-    for note in plan.notes:
-        click.echo(note, err=True)
     if dry_run:
+        _show_notes(plan)
         _show_grid(plan)
         return
-    check_target(Path(output_dir), plan.manifest(), resume=resume, overwrite=overwrite)
-    if dask_scheduler is not None and executor != "dask":
-        raise InputError("--dask-scheduler: only with --executor dask")
     results = _execute(
         plan, output_dir, jobs=jobs, resume=resume, overwrite=overwrite, executor=executor,
         dask_scheduler=dask_scheduler,
     )  # fmt: skip
     _show_results(results)
-    click.echo(f"results in {output_dir}", err=True)
+    _show_verdict(results)
+    written = [output_dir] if no_plot else [output_dir, *_draw(results, study)]
+    click.echo(f"written: {', '.join(written)}", err=True)
 
 
 def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
@@ -154,7 +149,7 @@ def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
 
     try:
         with _progress(plan) as advance:
-            return run_study(plan, output_dir, on_cell=advance, **options)
+            return run_study(plan, output_dir, on_start=lambda: _show_notes(plan), on_cell=advance, **options)
     except KeyboardInterrupt:
         done = sum((Path(output_dir) / "cells" / name).is_dir() for name in plan.cells)
         again = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
@@ -172,8 +167,13 @@ def _progress(plan: Plan) -> Any:
     return progress_bar(plan.num_requests)
 
 
+def _show_notes(plan: Plan) -> None:
+    for note in plan.notes:
+        click.echo(note, err=True)
+
+
 def _show_grid(plan: Plan) -> None:
-    from simsched.tables import show_table
+    from simsched.cli._table import show_table
 
     columns = list(next(iter(plan.options.values())))
     rows = [[*options.values(), plan.num_requests[name]] for name, options in plan.options.items()]
@@ -182,7 +182,7 @@ def _show_grid(plan: Plan) -> None:
 
 
 def _show_results(results: Results) -> None:
-    from simsched.tables import show_table
+    from simsched.cli._table import show_table
 
     shown = {
         "mean_ttft_ms": "TTFT mean", "p99_ttft_ms": "P99 (ms)",
@@ -197,3 +197,35 @@ def _show_results(results: Results) -> None:
     order = {name: i for i, name in enumerate(results.manifest["study"]["policy"])}
     rows.sort(key=lambda row: order[row[0]])
     show_table([*settings, *shown.values()], rows)
+
+
+def _show_verdict(results: Results) -> None:
+    policies = results.manifest["study"]["policy"]
+    if len(policies) == 1:
+        return
+    from simsched.compare import compare, verdict
+
+    comparison = compare(results, "fcfs" if "fcfs" in policies else policies[0])
+    click.echo("\n" + "\n".join([*comparison.notes, *verdict(comparison)]))
+
+
+def _draw(results: Results, study: str | None) -> list[str]:
+    """Draw the figures that the study asks for (a study file's also beside it), else one that fits."""
+    from simsched.plotting.figures import draw, draw_all, save
+
+    asked = results.manifest["study"]["figures"]
+    if asked:
+        figures = draw_all(results)
+    else:
+        kind = "latency" if results.summary["request_rate"].n_unique() > 1 else "cdf"
+        figures = {kind: draw(results, kind)}
+    written = []
+    for name, figure in figures.items():
+        paths = [results.path / "figures" / f"{name}.png"]
+        if study is not None and asked:
+            stem = Path(study).stem if len(figures) == 1 else f"{Path(study).stem}-{name}"
+            paths.append(Path(study).with_name(f"{stem}.png"))
+        for path in paths:
+            save(figure, path)
+            written.append(str(path))
+    return written

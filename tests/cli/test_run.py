@@ -1,0 +1,269 @@
+"""`simsched run` and `simsched list` from the outside: contracts, messages, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from simsched.cli import main
+from tests.test_sweep import COST, write_jsonl
+
+CONTRACT = [
+    "--preset", "vllm-v1", "--max-num-seqs", "16", "--max-num-batched-tokens", "512", "--block-size", "16",
+    "--num-gpu-blocks", "400", "--max-model-len", "2048", "--enable-prefix-caching",
+    "--long-prefill-token-threshold", "0", "--log-steps",
+]  # fmt: skip
+
+
+def simsched(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "simsched", *words],
+        capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment}, timeout=120,
+    )  # fmt: skip
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that the command prints when it refuses; nothing on stdout."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    output = capsys.readouterr()
+    assert caught.value.code == 2, output.err
+    assert output.out == ""
+    return output.err
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with T.jsonl and COST.json, which is also the working directory."""
+    (tmp_path / "COST.json").write_text(json.dumps(COST))
+    rows = [
+        {"timestamp": 0.02 * i, "input_length": 50 + i, "output_length": 20 + i % 7, "request_id": f"q{i}"}
+        for i in range(60)
+    ]
+    write_jsonl(tmp_path / "T.jsonl", rows)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contract_run(*extra: str) -> list[str]:
+    return ["run", "--trace", "T.jsonl", "--cost-profile", "COST.json", *CONTRACT, "-o", "out", *extra]
+
+
+def test_the_contract(files: Path) -> None:
+    done = simsched(*contract_run("--policy", "fcfs"), cwd=files)
+    assert done.returncode == 0, done.stderr
+    (log,) = (files / "out" / "steps").glob("*.jsonl")
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
+    keys = {
+        "step",
+        "time",
+        "step_time",
+        "scheduled",
+        "preempted",
+        "num_running",
+        "num_waiting",
+        "kv_blocks_used",
+    }
+    assert set(steps[0]) == keys
+    assert steps[0]["scheduled"] == {"q0": 50}
+    assert steps[0]["step_time"] == pytest.approx(0.01 + 5e-5 * 50 + 3e-9 * 50 * 25)
+    requests = pl.read_parquet(files / "out" / "requests.parquet")
+    assert requests["finish_time"].is_not_null().all()
+    assert {"manifest.json", "summary.csv", "summary.json"} <= {
+        path.name for path in (files / "out").iterdir()
+    }
+    (cell,) = json.loads((files / "out" / "manifest.json").read_text())["cells"]
+    assert log.name == f"{cell}.jsonl"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "fcfs", "ranking", "ranking(starvation_threshold=50,starvation_period=10)", "classification", "srtf",
+        "po", "mlfq(base_quantum=0.03,threshold=2)",
+    ],
+)  # fmt: skip
+def test_the_contract_in_the_forks_preset(files: Path, policy: str) -> None:
+    words = contract_run("--policy", policy, "--preset", "vllm-0.4.1-ltr", "--no-enable-prefix-caching")
+    done = simsched(*words, cwd=files)
+    assert done.returncode == 0, done.stderr
+    (log,) = (files / "out" / "steps").glob("*.jsonl")
+    first = json.loads(log.read_text().splitlines()[0])
+    assert {"swapped_out", "swapped_in"} <= set(first)
+    if policy not in ("fcfs", "srtf", "mlfq(base_quantum=0.03,threshold=2)"):
+        assert "emulated predictor" in done.stderr  # the trace has no predictions
+
+
+def test_bare_run(tmp_path: Path) -> None:
+    """Works offline with nothing given, and says who wins; a second time it says what to do."""
+    done = simsched("run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "simsched-results"
+    assert (out / "figures" / "latency.png").stat().st_size > 10_000
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert len(manifest["cells"]) == 5 * 6 * 3
+    assert "capacity about" in done.stderr
+    *_, last = done.stdout.splitlines()
+    assert "is best" in last
+    assert re.search(r"ranking is best, [\d.]+ times lower \[[\d., ]+\] than fcfs", done.stdout)
+    again = simsched("run", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    assert "--overwrite" in again.stderr
+
+
+def test_dry_run_writes_nothing(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main_ok("run", "--policy", "fcfs,ranking", "--request-rate", "4,0.5x", "--dry-run")
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("4 cells, about")
+    assert not (files / "simsched-results").exists()
+
+
+def main_ok(*words: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    assert caught.value.code == 0
+
+
+BAD_OPTIONS: list[tuple[list[str], str]] = [
+    (["--policy", "nope"], "nope"),
+    (["--policy", "mlfq(base_quantum=x)"], "base_quantum"),
+    (["--policy", "./nope.py:Mine"], "nope.py"),
+    (["--workload", "nope"], "expected one of sharegpt"),
+    (["--preset", "nope"], "expected one of vllm-v1"),
+    (["--cost-profile", "nope"], "no such profile or file"),
+    (["--predictor", "nope", "--policy", "ranking"], "--predictor"),
+    (["--arrivals", "sometimes"], "--arrivals sometimes: unknown"),
+    (["--arrivals", "burst", "--request-rate", "4"], "have no rate"),
+    (["--request-rate", "0"], "--request-rate 0"),
+    (["--max-num-seqs", "0"], "--max-num-seqs 0"),
+    (["--num-swap-blocks", "5"], "preset vllm-v1 has no such option"),
+    (["--max-model-len", "100000"], "--max-model-len 100000"),
+    (["--max-model-len", "64"], "64"),
+    (["--num-gpu-blocks", "5"], "5"),
+    (["--goodput", "speed:1"], "--goodput speed:1"),
+    (["--tau", "1.5"], "--tau 1.5"),
+    (["--num-requests", "none"], "--num-requests none"),
+    (["--dask-scheduler", "tcp://x:1"], "only with --executor dask"),
+    (["--resume", "--overwrite"], "exclude each other"),
+    (["nope.yaml"], "nope.yaml: cannot read the study"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD_OPTIONS, ids=[" ".join(words) for words, _ in BAD_OPTIONS])
+def test_bad_options(files: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    before = sorted(files.iterdir())
+    error = refused(capsys, "run", *words, "-o", "out")
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert sorted(files.iterdir()) == before
+
+
+GOOD = '{"timestamp": 0, "input_length": 3, "output_length": 4}\n'
+BAD_TRACES: dict[str, bytes] = {
+    "empty": b"",
+    "truncated": GOOD.encode() + b'{"timestamp": 1, "inp',
+    "binary": b"\x00\x01\x02\xff" * 50,
+    "missing": b'{"timestamp": 0, "input_length": 3}\n',
+    "wrong type": b'{"timestamp": 0, "input_length": "three", "output_length": 4}\n',
+    "negative": b'{"timestamp": 0, "input_length": -3, "output_length": 4}\n',
+    "zero": b'{"timestamp": 0, "input_length": 3, "output_length": 0}\n',
+    "NaN": b'{"timestamp": NaN, "input_length": 3, "output_length": 4}\n',
+    "unsorted": b'{"timestamp": 5, "input_length": 3, "output_length": 4}\n' + GOOD.encode(),
+    "duplicate": 2 * b'{"timestamp": 0, "input_length": 3, "output_length": 4, "request_id": "a"}\n',
+    "over-long": b'{"timestamp": 0, "input_length": 3000, "output_length": 4}\n',
+    "never fits": b'{"timestamp": 0, "input_length": 100, "output_length": 1900}\n',
+    "bad score": b'{"timestamp": 0, "input_length": 3, "output_length": 4, "score": "low"}\n',
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TRACES)
+def test_bad_traces(files: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    (files / "T.jsonl").write_bytes(BAD_TRACES[kind])
+    extra = ["--num-gpu-blocks", "40"] if kind == "never fits" else []
+    error = refused(capsys, *contract_run("--policy", "fcfs", *extra))
+    assert "T" in error
+    assert len(error.splitlines()) == 1
+    assert not (files / "out").exists()
+
+
+def test_missing_trace(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nope.jsonl" in refused(capsys, "run", "--trace", "nope.jsonl", "-o", "out")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"form": "linear"}', '{"form": "cubic", "unit": "s"}', json.dumps({**COST, "t0": -1})],
+)
+def test_bad_cost_files(files: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (files / "COST.json").write_text(content)
+    error = refused(capsys, *contract_run("--policy", "fcfs"))
+    assert "COST.json" in error
+    assert len(error.splitlines()) == 1
+    assert not (files / "out").exists()
+
+
+def test_a_bare_cost_file_needs_blocks(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(capsys, "run", "--trace", "T.jsonl", "--cost-profile", "COST.json", "-o", "out")
+    assert "--num-gpu-blocks: COST.json does not say" in error
+
+
+@pytest.mark.parametrize("flag", ["--skip-invalid", "--truncate"])
+def test_long_requests_dropped_or_cut_and_counted(files: Path, flag: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"timestamp": 0, "input_length": 5000, "output_length": 4},
+        {"timestamp": 0, "input_length": 5, "output_length": 4},
+    ]
+    write_jsonl(files / "T.jsonl", rows)
+    done = simsched(*contract_run("--policy", "fcfs", flag), cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert "T: 1 " in done.stderr
+    requests = pl.read_parquet(files / "out" / "requests.parquet")
+    assert requests.height == (1 if flag == "--skip-invalid" else 2)
+    assert requests["finish_time"].is_not_null().all()
+
+
+def test_study_file_and_flags_on_top(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "study.yaml").write_text(
+        "title: t\ntrace: $SIMSCHED_DATA/T.jsonl\npolicy: [fcfs, sjf]\n"
+        "cost_profile: $SIMSCHED_DATA/COST.json\nnum_gpu_blocks: 400\nmax_model_len: 2048\n"
+    )
+    assert "give its folder with --data" in refused(capsys, "run", "study.yaml", "-o", "out")
+    done = simsched("run", "study.yaml", "--data", ".", "--policy", "sjf,ljf", "-o", "out", cwd=files)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((files / "out" / "manifest.json").read_text())
+    assert manifest["study"]["policy"] == ["sjf", "ljf"]
+    assert manifest["study"]["trace"] == ["$SIMSCHED_DATA/T.jsonl"]
+
+
+def test_user_policy_from_a_file(files: Path) -> None:
+    (files / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from simsched.policies.base import Policy\n\n"
+        "@dataclass\nclass Mine(Policy):\n"
+        "    def priority(self, request, now):\n        return -request.num_prompt_tokens\n"
+    )
+    done = simsched(*contract_run("--policy", "fcfs,./mine.py:Mine", "--jobs", "2"), cwd=files)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((files / "out" / "manifest.json").read_text())
+    assert "./mine.py" in manifest["sha256"]
+
+
+@pytest.mark.parametrize("kind", ["policies", "workloads", "profiles", "presets", "predictors"])
+def test_list(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    main_ok("list", kind)
+    out = capsys.readouterr().out
+    expected = {
+        "policies": "ranking", "workloads": "sharegpt", "profiles": "a100-80gb/llama-3-8b",
+        "presets": "vllm-0.4.1-ltr", "predictors": "emulated",
+    }  # fmt: skip
+    assert expected[kind] in out
+    assert "\x1b" not in out
