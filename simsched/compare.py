@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class Samples:
 
     policies: list[str]
     loads: list[Load]
-    """Only options that vary; a directory with one load has one empty dict."""
+    """Of each, the options that vary; a directory with one load has one empty dict."""
     values: dict[tuple[int, str, str], dict[Any, float]]
     """(index of the load, policy, metric) -> run -> value; runs of one seed share the key."""
     cells: dict[tuple[int, str], list[str]] = field(default_factory=dict)
@@ -219,13 +219,21 @@ def compare(
     return Comparison(name, samples, chosen, rows, runs, _notes(samples, runs))
 
 
-def samples_of(results: Results) -> Samples:
-    """The summary of a results directory, by load, policy and run."""
+def swept_options(results: Results) -> tuple[list[str], list[str]]:
+    """The options that make a load (neither policy nor run), and those of them that vary."""
+    from simsched.results import RUN_OPTIONS
+
+    options = [name for name in next(iter(results.cells.values())) if name not in ("policy", *RUN_OPTIONS)]
+    return options, [name for name in options if results.summary[name].n_unique() > 1]
+
+
+def samples_of(results: Results, also: Collection[str] = ()) -> Samples:
+    """The summary of a results directory, by load, policy and run; `also`: options to keep if constant."""
     from simsched.results import RUN_OPTIONS
 
     summary = results.summary
-    options = [name for name in next(iter(results.cells.values())) if name not in ("policy", *RUN_OPTIONS)]
-    varying = [name for name in options if summary[name].n_unique() > 1]
+    options, varying = swept_options(results)
+    varying = [name for name in options if name in varying or name in also]
     metrics = [name for name in summary.columns if name not in ("cell", "policy", *RUN_OPTIONS, *options)]
     loads: list[Load] = []
     values: dict[tuple[int, str, str], dict[Any, float]] = {}

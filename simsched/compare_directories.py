@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare import DEFAULT_METRICS, Load, Samples, choose_metrics, samples_of
+from simsched.compare import DEFAULT_METRICS, Load, Samples, choose_metrics, samples_of, swept_options
 from simsched.compare_text import interval_text, load_text, option_text, ratio_text
 from simsched.errors import InputError
 from simsched.labels import metric_label
@@ -140,7 +140,8 @@ def compare_directories(
     Raises:
         InputError: no cell in common, or an unknown metric.
     """
-    a, b = samples_of(first), samples_of(second)
+    a = samples_of(first, also=swept_options(second)[1])
+    b = samples_of(second, also=swept_options(first)[1])
     chosen = choose_metrics(first.summary, metrics)
     if metrics is None:
         chosen = [name for name in _FEW if name in chosen and name in choose_metrics(second.summary, None)]
