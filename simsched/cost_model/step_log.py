@@ -36,7 +36,8 @@ def read_step_logs(paths: Sequence[Path], time_column: str = "step_time") -> Ste
 
     Args:
         paths: log files or results directories.
-        time_column: `step_time` (a whole step, scheduling included) or `exec_time` (model execution alone).
+        time_column: `step_time` (a whole step, scheduling included; where steps overlap, from one end to the
+            next) or `exec_time` (model execution alone).
 
     Raises:
         InputError: no log, a damaged line, no such column, or features that cannot be reconstructed.
@@ -49,6 +50,8 @@ def read_step_logs(paths: Sequence[Path], time_column: str = "step_time") -> Ste
         if lines and not all(name in lines[0] for name in FEATURES):
             reconstructed += 1
             _Reconstruction(file, lines).run()
+        if time_column == "step_time":
+            _unoverlap(lines)
         for line in lines:
             if line.get("swapped_out") or line.get("swapped_in"):
                 swaps += 1
@@ -65,6 +68,16 @@ def read_step_logs(paths: Sequence[Path], time_column: str = "step_time") -> Ste
     if not rows:
         raise InputError(f"--from-steps {paths[0]}: no step to fit")
     return StepLogs(Steps(*np.array(rows).T), files, notes)
+
+
+def _unoverlap(lines: list[dict[str, Any]]) -> None:
+    """Count a step that began before the last one was over (asynchronous scheduling) from that one's end."""
+    last_end = -math.inf
+    for line in lines:
+        start, end = line["time"], line["time"] + line["step_time"]
+        if start < last_end < end:
+            line["step_time"] = end - last_end
+        last_end = end
 
 
 def _log_files(path: Path) -> list[Path]:
@@ -93,11 +106,11 @@ def _checked(text: str, where: str, time_column: str) -> dict[str, Any]:
         raise InputError(f"{where}: not JSON: {text.strip()[:40]!r}") from None
     if not isinstance(line, dict) or not isinstance(line.get("scheduled"), dict):
         raise InputError(f"{where}: not a step: expected an object with 'scheduled'")
-    for name in (time_column, *(name for name in FEATURES if name in line)):
+    for name in ("time", time_column, *(name for name in FEATURES if name in line)):
         value = line.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(f"{where}: {name} {value!r}: expected a number")
-        if value < 0 or (name == time_column and value == 0):
+        if (value < 0 and name != "time") or (name == time_column and value == 0):
             raise InputError(f"{where}: {name} {value!r}: expected a positive number")
     return line
 

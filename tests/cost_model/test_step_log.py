@@ -41,8 +41,10 @@ def simulated_log(folder: Path, cost: LinearCost | TableCost, noise: float = 0.0
     config = engine_config("vllm-v1", max_model_len=4096, **{"num_gpu_blocks": 4000, **options})
     simulate(trace, make_policy("fcfs"), cost, config, step_log=lines.append)
     rng = np.random.default_rng(0)
-    for line in lines:
-        line["step_time"] *= float(rng.lognormal(0, noise)) if noise else 1.0
+    clock = 0.0
+    for line in lines if noise else ():
+        line["step_time"] *= float(rng.lognormal(0, noise))
+        line["time"], clock = clock, clock + line["step_time"]
     (folder / "steps").mkdir(parents=True)
     (folder / "steps" / "cell.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     table = pl.DataFrame(
@@ -102,8 +104,8 @@ def test_a_log_without_prefills_is_warned_of(tmp_path: Path) -> None:
     file = tmp_path / "steps" / "cell.jsonl"
     steps = read_step_logs([file]).steps
     lines = [
-        {"scheduled": {"x": 1}, "step_time": time, **dict(zip(FEATURES, row, strict=True))}
-        for row, time in zip(rows(steps), steps.time, strict=True)
+        {"scheduled": {"x": 1}, "time": index, "step_time": time, **dict(zip(FEATURES, row, strict=True))}
+        for index, (row, time) in enumerate(zip(rows(steps), steps.time, strict=True))
         if row[0] == 0
     ]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -111,9 +113,21 @@ def test_a_log_without_prefills_is_warned_of(tmp_path: Path) -> None:
     assert {warning[0] for warning in done.file.warnings} == {"a", "d"}
 
 
+GOOD = {"scheduled": {"x": 1}, "time": 5.0, "step_time": 0.02, "P": 0, "N": 1, "S": 0, "K": 9, "Q": 0}
+
+
+def test_overlapping_steps_count_from_one_end_to_the_next(tmp_path: Path) -> None:
+    """Asynchronous scheduling forms a step while the one before it still runs."""
+    times = [(0.00, 0.020), (0.005, 0.035), (0.021, 0.039), (0.100, 0.020)]
+    lines = [{**GOOD, "time": time, "step_time": step_time} for time, step_time in times]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_step_logs([tmp_path]).steps.time == pytest.approx([0.020, 0.020, 0.020, 0.020])
+
+
 def test_logged_features_and_execution_times_are_used(tmp_path: Path) -> None:
     line = {
         "scheduled": {"x": 3},
+        "time": 0,
         "step_time": 0.02,
         "exec_time": 0.015,
         "P": 3,
@@ -129,15 +143,12 @@ def test_logged_features_and_execution_times_are_used(tmp_path: Path) -> None:
 
 
 def test_steps_with_swaps_are_left_out_and_counted(tmp_path: Path) -> None:
-    line = {"scheduled": {"x": 1}, "step_time": 0.02, "P": 0, "N": 1, "S": 0, "K": 9, "Q": 0}
+    line = GOOD
     swap = {**line, "swapped_out": ["y"]}
     (tmp_path / "log.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(swap)}\n")
     logs = read_step_logs([tmp_path])
     assert len(logs.steps) == 1
     assert logs.notes[0].startswith("1 steps with swapping left out")
-
-
-GOOD = {"scheduled": {"x": 1}, "step_time": 0.02, "P": 0, "N": 1, "S": 0, "K": 9, "Q": 0}
 
 
 @pytest.mark.parametrize(
@@ -150,8 +161,12 @@ GOOD = {"scheduled": {"x": 1}, "step_time": 0.02, "P": 0, "N": 1, "S": 0, "K": 9
         (json.dumps({**GOOD, "step_time": 0}), "line 1: step_time 0"),
         (json.dumps({**GOOD, "step_time": float("nan")}), "line 1: step_time nan: expected a number"),
         (json.dumps({**GOOD, "K": "9"}), "line 1: K '9': expected a number"),
-        (json.dumps(GOOD) + "\n" + json.dumps({"scheduled": {}}), "line 2: step_time None"),
-        (json.dumps({"scheduled": {"x": 1}, "step_time": 1.0}), "no requests.parquet to get them from"),
+        (json.dumps(GOOD) + "\n" + json.dumps({"scheduled": {}, "time": 1}), "line 2: step_time None"),
+        (json.dumps({**GOOD, "time": None}), "line 1: time None: expected a number"),
+        (
+            json.dumps({"scheduled": {"x": 1}, "time": 0, "step_time": 1.0}),
+            "no requests.parquet to get them from",
+        ),
         ("", "no step to fit"),
     ],
 )
