@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr_base import ForkEngine
 from simsched.engine.vllm_ltr_fcfs import FcfsEngine
 from simsched.engine.vllm_ltr_mlfq import MlfqEngine
 from simsched.engine.vllm_ltr_order import OrderedEngine
+from simsched.errors import InputError
 from simsched.policies.base import Policy
+from simsched.policies.fcfs import Fcfs
+from simsched.policies.mlfq import Mlfq
 from simsched.workload.trace import Trace
 
 
@@ -23,12 +24,15 @@ def make_fork(
     leap: bool = True,
     seed: int = 0,
 ) -> ForkEngine:
-    """The fork's scheduler under this policy: FCFS and MLFQ have paths of their own."""
-    if policy.name == "fcfs":
+    """The fork's scheduler under this policy: FCFS and MLFQ have paths of their own.
+
+    Raises:
+        InputError: MLFQ's promotion after so many seconds, which the fork never reaches.
+    """
+    if type(policy) is Fcfs:
         return FcfsEngine(trace, config, recorder, leap=leap)
-    if policy.name == "mlfq":
-        own: Any = policy
-        return MlfqEngine(
-            trace, config, recorder, leap=leap, base_quantum=own.base_quantum, threshold=own.threshold
-        )
+    if type(policy) is Mlfq:
+        if policy.starvation_seconds is not None:
+            raise InputError("policy mlfq: starvation_seconds has no effect in preset vllm-0.4.1-ltr")
+        return MlfqEngine(trace, config, recorder, policy, leap=leap)
     return OrderedEngine(trace, policy, config, recorder, leap=leap, seed=seed)

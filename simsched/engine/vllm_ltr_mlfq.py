@@ -15,6 +15,7 @@ from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr_base import FINISHED
 from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Step
+from simsched.policies.mlfq import Mlfq
 from simsched.workload.trace import Trace
 
 
@@ -23,18 +24,10 @@ class MlfqEngine(GeneralEngine):
     `base_quantum * threshold ** level`."""
 
     def __init__(
-        self,
-        trace: Trace,
-        config: EngineConfig,
-        recorder: Recorder,
-        *,
-        leap: bool,
-        base_quantum: float,
-        threshold: float,
+        self, trace: Trace, config: EngineConfig, recorder: Recorder, policy: Mlfq, *, leap: bool
     ) -> None:
         super().__init__(trace, config, recorder, leap=leap)
-        self.base_quantum = base_quantum
-        self.threshold = threshold
+        self.quantum = policy.quantum
         n = len(trace)
         self.queues: list[list[int]] = [[]]
         """By level; the *end* of a list is the front of its queue."""
@@ -89,8 +82,7 @@ class MlfqEngine(GeneralEngine):
 
     def start(self, i: int) -> None:
         self.started_at[i] = self.now
-        quantum = self.base_quantum * self.threshold ** self.level[i]
-        self.due_at[i] = self.now + quantum - self.service[i]
+        self.due_at[i] = self.now + self.quantum(self.level[i]) - self.service[i]
         heapq.heappush(self.due, (self.due_at[i], i))
 
     def _is_due(self, entry: tuple[float, int]) -> bool:

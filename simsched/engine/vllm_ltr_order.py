@@ -109,7 +109,7 @@ class OrderedEngine(GeneralEngine):
         return waiting + self._head(self.idle, last)
 
     def _head(self, entries: list[Entry], last: Key | None) -> list[int]:
-        end = len(entries) if last is None else bisect_right(entries, (last, self.last_number, 0))
+        end = len(entries) if last is None else bisect_right(entries, (last, self.last_number + 1, 0))
         return [i for _, _, i in entries[: min(end, self.max_num_seqs)]]
 
     def entries(self, chosen: set[int]) -> list[Entry]:
