@@ -47,7 +47,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def write_model(name: str, folder: Path) -> Path:
-    """Write the configuration `MODELS[name]`, which vLLM loads with `load_format="dummy"`; returns its folder."""
+    """Write the configuration `MODELS[name]` (for vLLM's `load_format="dummy"`); returns its folder."""
     path = folder / name
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(_LLAMA | MODELS[name], indent=1), encoding="utf-8")

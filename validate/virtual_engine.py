@@ -108,9 +108,7 @@ def make_scheduler(config: EngineConfig, policy: str, scheduler: str, clock: Vir
     options.async_scheduling = config.async_scheduling
     cache.block_size = config.block_size
     cache.num_gpu_blocks = config.num_gpu_blocks
-    spec = FullAttentionSpec(
-        block_size=config.block_size, num_kv_heads=1, head_size=1, dtype=torch.float32
-    )
+    spec = FullAttentionSpec(block_size=config.block_size, num_kv_heads=1, head_size=1, dtype=torch.float32)
     made = {
         "vllm_config": whole,
         "kv_cache_config": KVCacheConfig(
@@ -144,6 +142,7 @@ class VirtualEngine:
         self.scheduler = make_scheduler(config, policy, scheduler, self.clock)
         self._index = {name: index for index, name in enumerate(trace.request_ids())}
         self._hasher = self._block_hasher()
+        self._preempted: set[str] = set()  # since the last step in which something ran
 
     def steps(self) -> Iterator[dict[str, Any]]:
         """`time, step_time, scheduled, preempted, num_running, num_waiting, kv_blocks_used` of each step."""
@@ -164,6 +163,7 @@ class VirtualEngine:
                 continue
             if scheduler.has_unfinished_requests():
                 output = scheduler.schedule()
+                self._preempted.update(output.preempted_req_ids or ())
                 if output.num_scheduled_tokens:
                     record, step_time = self._record(output)
                     number += 1
@@ -173,6 +173,8 @@ class VirtualEngine:
                     in_flight.append((output, self._model_output(output), free_at))
                     if len(in_flight) < depth:
                         continue
+                elif output.preempted_req_ids and not in_flight:
+                    continue  # it only made room; the engine schedules again at once
                 elif not in_flight:
                     if arrived == len(names):
                         raise RuntimeError("vLLM's scheduler is stuck: nothing can run")
@@ -228,11 +230,12 @@ class VirtualEngine:
         pool = self.scheduler.kv_cache_manager.block_pool
         record = {
             "scheduled": dict(output.num_scheduled_tokens),
-            "preempted": sorted(output.preempted_req_ids or ()),
+            "preempted": sorted(self._preempted),
             "num_running": len(self.scheduler.running),
             "num_waiting": waiting,
             "kv_blocks_used": pool.num_gpu_blocks - 1 - pool.get_num_free_blocks(),
         }
+        self._preempted.clear()
         return record, step_time
 
     def _model_output(self, output: Any) -> Any:
@@ -245,8 +248,7 @@ class VirtualEngine:
             req_ids=names,
             req_id_to_index={name: row for row, name in enumerate(names)},
             sampled_token_ids=[
-                [] if requests[name].is_prefill_chunk else [VOCABULARY + self._index[name]]
-                for name in names
+                [] if requests[name].is_prefill_chunk else [VOCABULARY + self._index[name]] for name in names
             ],
             logprobs=None,
             prompt_logprobs_dict={},

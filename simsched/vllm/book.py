@@ -2,13 +2,14 @@
 
 `Policy.next_change` says when a priority may next differ. Requests that run are checked as their counters
 move; the others wait in two heaps (idle steps, seconds), so a thousand waiting requests cost nothing a step.
+The reference is the simulator's `engine.request_state`, which looks at every request in every step.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from simsched.policies.base import Policy
 from simsched.vllm.view import StepClock, VllmView
@@ -24,11 +25,10 @@ class PriorityBook:
     def __init__(self, policy: Policy, clock: StepClock) -> None:
         self.policy = policy
         self.clock = clock
-        self.waiting_changed = False
-        """A waiting request has moved in the order since `refresh` was last asked to clear this."""
         self._idle: list[Due] = []
         self._timed: list[Due] = []
-        self._due: list[VllmView] = []
+        self._due: dict[int, VllmView] = {}
+        self._ran: Sequence[VllmView] = ()
         self._drifting: dict[int, VllmView] = {}
 
     def add(self, view: VllmView, now: float) -> bool:
@@ -38,46 +38,51 @@ class PriorityBook:
         if reads is not None and not complete:
             setattr(view, reads, LAST_CLASS if reads == "predicted_class" else math.inf)
         self.policy.on_arrival(view, now)
+        self._ask(view, now)
         self._price(view, now)
         return complete
 
-    def started(self, view: VllmView, now: float) -> None:
-        """The request has joined the batch."""
-        view.running = True
-        self._price(view, now)
-
-    def skipped(self, view: VllmView, now: float) -> None:
-        """The request holds its place, but does not run in this step."""
-        view.running = False
-        self._price(view, now)
-
     def preempted(self, view: VllmView, now: float) -> None:
-        """The request has lost its place."""
-        view.running = False
+        """The request has lost its place and its blocks."""
         self.policy.on_preempt(view, now)
+        self._ask(view, now)
         self._price(view, now)
 
     def finished(self, view: VllmView, now: float) -> None:
-        """The request is done, or was aborted."""
+        """The request is done, or was aborted; its last step has been counted."""
         view.change_version += 1
         self._drifting.pop(view.number, None)
+        self._due.pop(view.number, None)
         self.policy.on_finish(view, now)
 
-    def step_done(self, ran: Iterable[VllmView], step_time: float) -> None:
-        """A step of `step_time` seconds is over, in which these requests ran."""
-        self.clock.steps += 1
-        now = self.clock.steps
-        for view in ran:
+    def step_done(self, batch: Sequence[VllmView], start: float, end: float) -> None:
+        """A step from `start` to `end` (s) is over, in which these requests ran; tokens are counted."""
+        clock = self.clock
+        streak_end = clock.end
+        clock.steps += 1
+        clock.end = end
+        steps = clock.steps
+        for view in batch:
             view.steps_run += 1
-            view.attained_service += step_time
-            view.last_step = now
-            if view.steps_run >= view.due_steps_run or view.attained_service > view.due_service:
-                self._due.append(view)
+            view.last_step = steps
+            if not view.ran:
+                view.ran = True
+                view.running_since = start
+                if not view.ended:
+                    self._ask(view, end)
+            if view.steps_run >= view.due_steps_run or end > view.due_service:
+                self._due[view.number] = view
+        for view in self._ran:
+            if view.last_step != steps and not view.ended:
+                view.ran = False
+                view.service_before += streak_end - view.running_since
+                self._due.pop(view.number, None)
+                self._ask(view, end)
+        self._ran = batch
 
     def refresh(self, now: float) -> None:
-        """Let every change that has come by `now` take place; each request changes at most once."""
-        due = {view.number: view for view in self._due}
-        self._due.clear()
+        """Let every change that has come by `now` take place; a request changes at most once."""
+        due, self._due = self._due, {}
         while self._timed and self._timed[0][0] <= now:
             _, number, version, view = heapq.heappop(self._timed)
             if version == view.change_version:
@@ -86,38 +91,39 @@ class PriorityBook:
         while self._idle and self._idle[0][0] <= steps:
             _, number, version, view = heapq.heappop(self._idle)
             if version == view.change_version:
-                if view.last_step + view.due_steps_idle <= steps:
+                if view.steps_idle >= view.due_steps_idle:
                     due[number] = view
                 else:  # a step that was under way when this was announced ran it
                     self._push(self._idle, view.last_step + view.due_steps_idle, view)
         for view in due.values():
             self.policy.on_change(view, now)
+            self._ask(view, now)
             self._price(view, now)
         for view in self._drifting.values():
-            view.key = (self.policy.priority(view, now), view.arrival_time, view.number)
+            self._price(view, now)
 
     def _price(self, view: VllmView, now: float) -> None:
-        """Ask for the priority, and for when to ask again."""
         view.key = (self.policy.priority(view, now), view.arrival_time, view.number)
+
+    def _ask(self, view: VllmView, now: float) -> None:
+        """Ask the policy when this priority may next differ."""
         change = self.policy.next_change(view, now)
         view.change_version += 1
-        view.due_steps_run = (
-            math.inf if change.after_steps_run is None else view.steps_run + change.after_steps_run
-        )
-        view.due_service = (
-            math.inf if change.after_service is None else view.attained_service + change.after_service
-        )
-        if change.after_time is not None:
-            self._push(self._timed, now + change.after_time, view)
-        if view.running:
-            if change.while_running != "none":
-                self._drifting[view.number] = view
-            return
-        self._drifting.pop(view.number, None)
-        self.waiting_changed = True
-        if change.after_steps_idle is not None:
-            view.due_steps_idle = view.steps_idle + change.after_steps_idle
-            self._push(self._idle, view.last_step + view.due_steps_idle, view)
+        run, service, time, idle = (
+            change.after_steps_run, change.after_service, change.after_time, change.after_steps_idle
+        )  # fmt: skip
+        view.due_steps_run = math.inf if run is None else view.steps_run + run
+        view.due_service = math.inf if service is None else now + service
+        if time is not None:
+            self._push(self._timed, now + time, view)
+        if idle is not None:
+            view.due_steps_idle = view.steps_idle + idle
+            if not view.ran:
+                self._push(self._idle, view.last_step + view.due_steps_idle, view)
+        if view.ran and change.while_running != "none":
+            self._drifting[view.number] = view
+        else:
+            self._drifting.pop(view.number, None)
 
     def _push(self, heap: list[Due], due: float, view: VllmView) -> None:
         heapq.heappush(heap, (due, view.number, view.change_version, view))

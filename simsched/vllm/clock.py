@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the scheduler asks; lock-step answers with a virtual clock."""
+
+    def now(self) -> float: ...
+    def from_wall(self, wall_time: float) -> float: ...
 
 
 class EngineClock:

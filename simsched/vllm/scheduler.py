@@ -17,9 +17,10 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_qu
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
+from simsched.engine.vllm_v1 import discipline
 from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook
-from simsched.vllm.clock import EngineClock
+from simsched.vllm.clock import Clock, EngineClock
 from simsched.vllm.preemption import Room, plan_preemptions
 from simsched.vllm.queue import PolicyQueue
 from simsched.vllm.request_state import is_draining, is_ending, outstanding
@@ -29,7 +30,6 @@ from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT, StepClock, VllmView
 
 logger = init_logger("vllm.simsched")
-BUILTIN = {"fcfs": SchedulingPolicy.FCFS, "priority": SchedulingPolicy.PRIORITY}
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         refuse_unsupported(self.vllm_config, self.asynchronous)
         settings = read_settings(self.vllm_config.additional_config)
         policy = make_policy(settings.policy)
-        self.clock = EngineClock()
+        self.clock: Clock = EngineClock()
         self.step_clock = StepClock()
         self.book = PriorityBook(policy, self.step_clock)
         self.views: dict[str, VllmView] = {}
@@ -68,9 +68,10 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         self._unwritten: Step | None = None
         self._last_update = float("-inf")
         self._log = StepLog(settings.step_log) if settings.step_log else None
-        self.builtin_order = policy.name in BUILTIN and not policy.preemptive
+        order = discipline(policy)
+        self.builtin_order = order != "policy"
         if self.builtin_order:
-            self.policy = BUILTIN[policy.name]
+            self.policy = SchedulingPolicy(order)
             self.waiting = create_request_queue(self.policy)
             self.kv_holding_waiting = create_request_queue(self.policy)
         else:
@@ -100,10 +101,17 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         self._forget_finished(self.clock.now())
         return aborted
 
-    def _forget_finished(self, now: float) -> None:
+    def _forget_finished(self, now: float, step: Step | None = None) -> None:
+        """Drop the views of requests that vLLM has dropped; their last step, if over, is counted first."""
+        ended = []
         if len(self.views) != len(self.requests):
-            for request_id in [each for each in self.views if each not in self.requests]:
-                self.book.finished(self.views.pop(request_id), now)
+            ended = [each for each in self.views if each not in self.requests]
+            for request_id in ended:
+                self.views[request_id].ended = True
+        if step is not None:
+            self.book.step_done(step.views, step.start, now)
+        for request_id in ended:
+            self.book.finished(self.views.pop(request_id), now)
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super()._preempt_request(request, *args, **kwargs)
@@ -138,9 +146,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             step.scheduled = max(step.scheduled, self._last_update)
             self._last_update = now
             step.end = now
-            self.book.step_done(step.views, now - step.start)
         result = super().update_from_output(scheduler_output, model_runner_output)
-        self._forget_finished(now)
+        self._forget_finished(now, step)
         if step is not None and self._log is not None:
             self._unwritten = step
             if self.asynchronous:
@@ -161,9 +168,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
     def _order(self, now: float) -> None:
         """Sort waiting and running by the policy, and let waiting requests displace worse running ones."""
         self.book.refresh(now)
-        if self.book.waiting_changed:
-            self.waiting.resort()
-            self.book.waiting_changed = False
+        self.waiting.resort()
         self.running.sort(key=self._key)
         if self.book.policy.preemptive and self.waiting and self.running:
             self._displace(now)
@@ -199,17 +204,9 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
     # -- bookkeeping and step log --------------------------------------------------------------------------
 
     def _begin(self, output: Any, now: float) -> None:
-        """A batch has been formed: tell the book who started and who stopped, and note it for the log."""
+        """A batch has been formed: note who runs, for the book and for the log."""
         scheduled = output.num_scheduled_tokens
         views = [self.views[request_id] for request_id in scheduled]
-        for view in views:
-            if not view.running:
-                self.book.started(view, now)
-        if len(views) < len(self.running):
-            for request in self.running:
-                view = self.views[request.request_id]
-                if view.running and request.request_id not in scheduled:
-                    self.book.skipped(view, now)
         record = {} if self._log is None else self._record(scheduled)
         self._in_flight.append(Step(output, views, now, self.clock.now(), record))
 
@@ -240,7 +237,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self._log.write(step.start, now, {**step.record, "exec_time": step.end - step.scheduled})
 
 
-class AsyncPolicyScheduler(PolicyScheduler, AsyncScheduler):
+class AsyncPolicyScheduler(PolicyScheduler, AsyncScheduler):  # type: ignore[misc]
     """For asynchronous scheduling, vLLM's default on a GPU."""
 
     asynchronous = True

@@ -38,11 +38,11 @@ class VllmView:
 
     __slots__ = (
         "arrival_time",
-        "attained_service",
         "change_version",
         "due_service",
         "due_steps_idle",
         "due_steps_run",
+        "ended",
         "engine_request",
         "key",
         "last_step",
@@ -51,13 +51,14 @@ class VllmView:
         "predicted_class",
         "predicted_length",
         "priority",
+        "ran",
         "request_id",
-        "running",
+        "running_since",
         "score",
+        "service_before",
         "step_clock",
         "steps_run",
         "tenant",
-        "while_running",
     )
 
     def __init__(
@@ -77,17 +78,18 @@ class VllmView:
         client = _number(hints.get("priority"))
         self.priority = request.priority if client is None else int(client)
         self.tenant = None if hints.get("tenant") is None else str(hints["tenant"])
+        self.ended = False
         self.steps_run = 0
-        self.attained_service = 0.0
         self.last_step = step_clock.steps
-        self.running = False
+        self.ran = False  # in the step done last
+        self.running_since = 0.0  # start of the current streak of steps
+        self.service_before = 0.0  # seconds, before that streak
         # kept by the PriorityBook
         self.key: tuple[Priority, float, int] = (0.0, arrival_time, number)
         self.change_version = 0
         self.due_steps_run = math.inf
         self.due_service = math.inf
         self.due_steps_idle = 0
-        self.while_running = "none"
 
     @property
     def num_output_tokens(self) -> int:
@@ -102,17 +104,22 @@ class VllmView:
         return self.engine_request.num_preemptions
 
     @property
+    def attained_service(self) -> float:
+        return self.service_before + (self.step_clock.end - self.running_since if self.ran else 0.0)
+
+    @property
     def steps_idle(self) -> int:
         return self.step_clock.steps - self.last_step
 
 
 class StepClock:
-    """How many steps the engine has done; shared by all views, so that idling costs nothing."""
+    """The steps that the engine has done; shared by all views, so that idling and running cost nothing."""
 
-    __slots__ = ("steps",)
+    __slots__ = ("end", "steps")
 
     def __init__(self) -> None:
         self.steps = 0
+        self.end = 0.0  # of the step done last, in seconds
 
 
 def _number(value: Any) -> float | None:

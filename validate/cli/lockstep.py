@@ -1,0 +1,68 @@
+"""`python -m validate lockstep`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from validate.cli.options import engine_options, given_engine_options
+
+
+@click.command("lockstep")
+@click.option("--trace", type=click.Path(path_type=Path), help="Check this trace, in any format we read.")
+@click.option("--policy", default="fcfs", show_default=True, help="The policy for --trace.")
+@click.option(
+    "--scheduler",
+    type=click.Choice(["builtin", "policy"]),
+    help="vLLM's own class or ours, for --trace.  [default: builtin for fcfs and priority]",
+)
+@click.option("--predictor", help="Fills the column that the policy reads, for --trace.")
+@click.option("--num-requests", type=click.IntRange(min=1), help="The first requests of --trace only.")
+@click.option("--cost-profile", default="a100-80gb/llama-3-8b", show_default=True, help="For --trace.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the table as JSON.")
+@engine_options
+def lockstep_command(json_path: Path | None, **options: Any) -> None:
+    """Compare every step of the simulator with vLLM's real scheduler; exit 1 on any divergence.
+
+    Without --trace: every policy on several engines, synchronous and asynchronous.
+
+    \b
+    python -m validate lockstep --json lockstep.json
+    python -m validate lockstep --trace t.jsonl --policy mlfq --num-gpu-blocks 400 --async-scheduling
+    """
+    from simsched.errors import InputError
+    from simsched.results import write_atomic
+    from validate.cases import builtin_cases
+    from validate.lockstep import report, run_cases
+    from validate.own_case import own_case
+    from validate.virtual_engine import prepare_vllm
+
+    engine = given_engine_options(options)
+    if options["trace"] is None and engine:
+        raise InputError(f"--{next(iter(engine)).replace('_', '-')}: engine options go with --trace")
+    version = prepare_vllm()
+    if options["trace"] is None:
+        cases = builtin_cases(options["seed"])
+    else:
+        names = ("trace", "policy", "scheduler", "predictor", "num_requests", "cost_profile", "seed")
+        cases = iter([own_case(engine, **{name: options[name] for name in names})])
+    click.echo(f"vLLM {version}", err=True)
+    outcomes = []
+    for outcome in run_cases(cases):
+        outcomes.append(outcome)
+        case = outcome.case
+        loop = "async" if case.config.async_scheduling else "sync"
+        verdict = outcome.first_divergence or "same"
+        click.echo(
+            f"{case.name:30} {case.policy:45} {case.scheduler:8} {loop:6} {outcome.steps:7} steps  {verdict}"
+        )
+    result = report(version, outcomes)
+    click.echo(f"{result['steps_compared']} steps compared, {result['divergent_steps']} divergent")
+    if json_path is not None:
+        write_atomic(json_path, (json.dumps(result, indent=1) + "\n").encode())
+    sys.exit(1 if result["divergent_steps"] else 0)
