@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,7 +18,6 @@ from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
-from simsched.study import DATA_VARIABLE
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.formats import load_trace
 from simsched.workload.named import named_workload, rescale
@@ -73,23 +71,9 @@ class Inputs:
     """What was chosen, dropped or cut without being asked for: a line each."""
 
 
-def expand(path: str) -> str:
-    """The path with $SIMSCHED_DATA replaced.
-
-    Raises:
-        InputError: the variable is used and not set.
-    """
-    if DATA_VARIABLE not in path:
-        return path
-    folder = os.environ.get(DATA_VARIABLE[1:])
-    if not folder:
-        raise InputError(f"{path}: needs outside data; give its folder with --data or {DATA_VARIABLE}")
-    return path.replace(DATA_VARIABLE, folder)
-
-
 def read_trace_once(path: str, skip_invalid: bool) -> tuple[Trace, dict[str, int]]:
     """The trace in this file, and how many of its rows were dropped for which reason."""
-    return _read_trace(expand(path), skip_invalid, _version(path))
+    return _read_trace(path, skip_invalid, _version(path))
 
 
 @lru_cache(maxsize=4)
@@ -99,7 +83,7 @@ def _read_trace(path: str, skip_invalid: bool, version: Any) -> tuple[Trace, dic
 
 def profile_of(name: str) -> Profile:
     """The cost profile of this name or path, read once."""
-    return _read_profile(expand(name), _version(name))
+    return _read_profile(name, _version(name))
 
 
 @lru_cache(maxsize=8)
@@ -109,7 +93,7 @@ def _read_profile(name: str, version: Any) -> Profile:
 
 def _version(path: str) -> tuple[str, int, int] | None:
     """Changes with the file, so that what was read of it is not used again; None if there is no file."""
-    file = Path(expand(path)).absolute()
+    file = Path(path).absolute()
     try:
         found = file.stat()
     except OSError:
@@ -193,20 +177,19 @@ def prepare(cell: Cell) -> Inputs:
         InputError: whatever is wrong with it.
     """
     profile, config = profile_of(cell.cost_profile), resolve_config(cell)
-    policy = make_policy(expand(cell.policy))
+    policy = make_policy(cell.policy)
     trace, dropped = requests_of(cell)
     notes = list(dropped)
     trace, counts = check_admissible(trace, config, cell.skip_invalid, cell.truncate)
     notes += [f"{trace.name}: {count} {reason}" for reason, count in counts.items() if count]
-    predictor = cell.predictor and expand(cell.predictor)
-    trace, said = apply_predictor(predictor, policy, trace, seed=cell.seed, tau=cell.tau)
+    trace, said = apply_predictor(cell.predictor, policy, trace, seed=cell.seed, tau=cell.tau)
     if policy.reads is not None:
         notes.append(said)
     seconds = 0.0
     if policy.reads is not None and cell.predictor_time is not None:
         seconds = cell.predictor_time
     elif policy.reads is not None and policy.name not in SELF_PREDICTING:
-        oracle = predictor == "oracle" or (predictor is None and policy.predictor == "oracle")
+        oracle = cell.predictor == "oracle" or (cell.predictor is None and policy.predictor == "oracle")
         seconds = 0.0 if oracle else profile.predictor_time
         if seconds:
             took = f"{seconds * 1e3:g} ms a request ({profile.name})"

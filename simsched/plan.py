@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ from typing import Any
 
 from simsched import __version__
 from simsched.capacity import SAMPLE, capacity
-from simsched.cell import Cell, expand, num_generated, prepare, profile_of, read_trace_once, resolve_config
+from simsched.cell import Cell, num_generated, prepare, profile_of, read_trace_once, resolve_config
 from simsched.errors import InputError
 from simsched.results import Options
-from simsched.study import ENGINE_OPTIONS, PAPER_RATES, Study, parse_rate
+from simsched.study import DATA_VARIABLE, ENGINE_OPTIONS, PAPER_RATES, Study, parse_rate
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.named import named_workload
 
@@ -102,16 +103,19 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
         for arrivals in study.arrivals or default_arrivals:
             # of the cells that differ only in what follows
             cell = Cell(
-                policy="fcfs", workload=workload, trace=trace, request_rate=None, arrivals=arrivals,
+                policy="fcfs", workload=workload, trace=trace and expand(trace), request_rate=None,
+                arrivals=arrivals,
                 num_requests=study.num_requests, duration=study.duration, seed=study.seed,
-                preset=of_system["preset"], cost_profile=of_system["cost_profile"],
+                preset=of_system["preset"], cost_profile=expand(of_system["cost_profile"]),
                 gpu_memory_utilization=of_system["gpu_memory_utilization"], engine=given,
                 predictor=None, tau=None, predictor_time=None, goodput=goodput,
                 skip_invalid=study.skip_invalid, truncate=study.truncate,
             )  # fmt: skip
             most = _capacity(cell)
             name = names[workload or trace or ""]
-            note = f"{name} on {cell.cost_profile}, {cell.preset}: capacity about {most:.3g} requests/s"
+            engine = [f"{option} {value}" for option, value in given if len(getattr(study, option)) > 1]
+            where = ", ".join([f"{name} on {of_system['cost_profile']}", cell.preset, *engine])
+            note = f"{where}: capacity about {most:.3g} requests/s"
             if note not in notes:
                 notes.append(note)
             for rate, *prediction, run, policy in itertools.product(
@@ -120,7 +124,12 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
                 of_cell = dict(zip(_PREDICTION, prediction, strict=True))
                 varied = {"policy": policy, "request_rate": rate, "seed": study.seed + run}
                 options = {"workload": name, "run": run, "arrivals": arrivals}
-                yield replace(cell, **varied, **of_cell), {**of_system, **of_cell, **varied, **options}
+                resolved = {
+                    **varied, **of_cell,
+                    "policy": expand(policy),
+                    "predictor": of_cell["predictor"] and expand(of_cell["predictor"]),
+                }  # fmt: skip
+                yield replace(cell, **resolved), {**of_system, **of_cell, **varied, **options}
 
 
 def _workload_names(study: Study) -> dict[str, str]:
@@ -184,13 +193,29 @@ def _check(plan: Plan) -> None:
 
 def _hashes(study: Study) -> dict[str, str]:
     """SHA-256 of every file that the results depend on."""
+    hashes = {name: profile_of(expand(name)).hash for name in study.cost_profile}
     files = [*study.trace, *(text.rpartition(":")[0] for text in study.policy if ".py:" in text)]
     for text in study.predictor:
         inner = re.search(r"file=([^,)]+)", text)
         files.append(inner[1] if inner else text)
-    hashes = {name: profile_of(name).hash for name in study.cost_profile}
     for file in files:
         path = Path(expand(file))
-        if path.is_file():
-            hashes[file] = hashlib.sha256(path.read_bytes()).hexdigest()
+        parts = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        for part in parts:
+            if part.is_file():
+                hashes[file + str(part)[len(str(path)) :]] = hashlib.sha256(part.read_bytes()).hexdigest()
     return hashes
+
+
+def expand(path: str) -> str:
+    """The path with $SIMSCHED_DATA replaced.
+
+    Raises:
+        InputError: the variable is used and not set.
+    """
+    if DATA_VARIABLE not in path:
+        return path
+    folder = os.environ.get(DATA_VARIABLE[1:])
+    if not folder:
+        raise InputError(f"{path}: needs outside data; give its folder with --data or {DATA_VARIABLE}")
+    return path.replace(DATA_VARIABLE, folder)

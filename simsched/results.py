@@ -149,7 +149,10 @@ class ResultsWriter:
         path = Path(path)
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         if not check_target(path, manifest, resume=resume, overwrite=overwrite):
-            path.mkdir(parents=True, exist_ok=True)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{path}: cannot make the directory: {error.strerror}") from None
             for old in [
                 *(path / name for name in (*FOLDERS, *FILES)),
                 *(figure for pattern in FIGURES for figure in (path / "figures").glob(pattern)),

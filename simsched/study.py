@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -64,6 +64,18 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Tau = Annotated[float, Field(ge=-1, le=1)]
 
 
+class Figure(BaseModel):
+    """A figure of a study; see `simsched.plotting.figures.draw`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["latency", "cdf", "decile", "occupancy", "tau"] = "latency"
+    metric: str | tuple[str, ...] | None = None
+    where: dict[str, str | float | bool | None] | None = None
+    """Swept options to hold fixed."""
+    title: str | None = None
+
+
 class Study(BaseModel):
     """What to simulate. An empty tuple or None: not given."""
 
@@ -71,8 +83,8 @@ class Study(BaseModel):
 
     title: str | None = None
     """For a reader: what the study shows."""
-    figures: tuple[dict[str, Any], ...] = ()
-    """What to draw (see `simsched.plotting`); none: latency against rate."""
+    figures: tuple[Figure, ...] = ()
+    """What to draw; none: latency against rate, or distributions at the one rate."""
 
     policy: Swept[str] = PAPER_POLICIES
     workload: Swept[str] = ()
@@ -177,6 +189,6 @@ def parse_rate(text: str) -> tuple[float, bool]:
         rate = float(text.removesuffix("x"))
     except ValueError:
         rate = math.nan
-    if not rate > 0 or (share and math.isinf(rate)):
-        raise ValueError("expected requests/s above 0 (inf: all at once), or a share of capacity as 0.9x")
+    if not 0 < rate < math.inf:
+        raise ValueError("expected requests/s above 0, or a share of the capacity, such as 0.9x")
     return rate, share

@@ -107,6 +107,12 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
             ResultsWriter.create(tmp_path / "out", make_manifest(), **options)
 
 
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot make the directory"):
+        ResultsWriter.create(tmp_path / "file" / "out", make_manifest())
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"cells": 3}', b'{"cells": {"a": 1}}', b"\xff\xfe\x00"])
 def test_damaged_manifest(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)

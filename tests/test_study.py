@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from simsched.engine.config import EngineConfig
 from simsched.errors import InputError
+from simsched.plotting.figures import KINDS
 from simsched.study import (
     ENGINE_OPTIONS,
     PAPER_POLICIES,
+    Figure,
     make_study,
     parse_rate,
     read_study,
@@ -54,6 +56,10 @@ def test_every_engine_option_can_be_swept() -> None:
     assert set(ENGINE_OPTIONS) == set(EngineConfig.model_fields) - {"preset"}
 
 
+def test_every_kind_of_figure_can_be_asked_for() -> None:
+    assert set(get_args(Figure.model_fields["kind"].annotation)) == set(KINDS)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -63,7 +69,8 @@ def test_every_engine_option_can_be_swept() -> None:
         ({"request_rate": "0"}, "--request-rate 0: expected requests/s above 0"),
         ({"request_rate": "nan"}, "--request-rate nan"),
         ({"request_rate": "-2x"}, "--request-rate -2x"),
-        ({"request_rate": "infx"}, "--request-rate infx"),
+        ({"request_rate": "inf"}, "--request-rate inf"),
+        ({"figures": [{"kind": "pie"}]}, "--figures"),
         ({"max_num_seqs": "many"}, "--max-num-seqs many"),
         ({"num_runs": "0"}, "--num-runs 0"),
         ({"num_requests": "1.5"}, "--num-requests 1.5"),
@@ -91,6 +98,7 @@ def test_bad_flags(given: dict[str, Any], message: str) -> None:
         (b"polcy: fcfs\n", "study.yaml: polcy: unknown; expected"),
         (b"num_runs: many\n", "study.yaml: num_runs many"),
         (b"goodput: {itl: 3}\n", "study.yaml: goodput"),
+        (b"figures: [{kind: latency, colour: red}]\n", "study.yaml: figures"),
     ],
 )
 def test_bad_study_file(tmp_path: Path, content: bytes, message: str) -> None:
