@@ -212,10 +212,13 @@ def verdict_lines(comparison: Comparison, metrics: Sequence[str] = ()) -> list[s
         return []
     last = highest_load(comparison.loads)
     where = load_text(comparison.loads[last])
-    lines = [f"At the highest load ({where}):" if where else "In these runs:"]
+    rated = any(load.get("request_rate") is not None for load in comparison.loads)
+    which = "highest load" if rated else "last setting"
+    lines = [f"At the {which} ({where}):" if where else "In these runs:"]
     lines += [f"  {_winner(comparison, metric, last)}" for metric in known]
     if len(comparison.loads) > 1:
-        lines.append(f"Over all {len(comparison.loads)} loads (geometric mean):")
+        what = "loads" if rated else "settings"
+        lines.append(f"Over all {len(comparison.loads)} {what} (geometric mean):")
         lines += [f"  {_winner(comparison, metric, None)}" for metric in known]
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -36,17 +37,19 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
         kind: one of `KINDS`.
         options: `metric` (latency, tau: a column of the summary or a list of them; cdf: of `ttft, tpot, e2el,
             latency_per_token`; decile: one of `simsched.deciles.COLUMNS`), `where` (swept options to hold
-            fixed; by default the highest load, where a figure shows one), `title`.
+            fixed; by default the highest load, where a figure shows one), `relative_to` (latency, tau: draw
+            ratios to this policy), `title`.
 
     Raises:
         InputError: an unknown kind or option, or results that don't hold what the figure shows.
     """
     if kind not in KINDS:
         raise InputError(f"figure kind {kind}: expected one of {', '.join(KINDS)}")
-    for name in options:
-        if name not in ("metric", "where", "title"):
-            raise InputError(f"figure option {name}: unknown; expected metric, where or title")
     title = options.pop("title", None)
+    for name in options:
+        if name not in inspect.signature(KINDS[kind]).parameters or name == "results":
+            known = [*list(inspect.signature(KINDS[kind]).parameters)[1:], "title"]
+            raise InputError(f"figure option {name}: {kind} has no such option; expected {', '.join(known)}")
     with styled():
         figure = KINDS[kind](results, **options)
         if title:
@@ -65,10 +68,12 @@ def draw_all(results: Results) -> dict[str, Figure]:
     if wanted:
         return figures
     for kind in KINDS:
+        if kind == "tau" and swept_number(results) == "tau":
+            continue  # that is the latency figure
         try:
             figures[kind] = draw(results, kind)
         except InputError:
-            continue  # no step logs, no swept tau
+            continue  # no step logs, no swept tau, no slowdown
     return figures
 
 
@@ -134,27 +139,55 @@ def _metrics(metric: Metric, default: Sequence[str]) -> list[str]:
     return list(default) if metric is None else [metric] if isinstance(metric, str) else list(metric)
 
 
-def _latency(results: Results, metric: Metric = None, where: Where = None) -> Figure:
-    rates = {load.get("request_rate") for load in samples_of(results).loads} - {None, math.inf}
-    display = LatencyDisplay if len(rates) > 1 else PolicyDisplay
+def _latency(
+    results: Results, metric: Metric = None, where: Where = None, relative_to: str | None = None
+) -> Figure:
+    """Along the request rate, or another option that was swept; at a single load a dot per policy."""
+    names = _metrics(metric, LATENCY_METRICS)
+    along = swept_number(results)
+    if along is not None:
+        return _along(LatencyDisplay, along, results, names, where, relative_to)
     panels = [
-        (display.from_results(results, metric=name, where=setting), setting)
-        for setting in _settings(results, "request_rate", where)
-        for name in _metrics(metric, LATENCY_METRICS)
+        (PolicyDisplay.from_results(results, metric=name, where=setting), setting)
+        for setting in _settings(results, "", where)
+        for name in names
     ]
-    if display is LatencyDisplay:
-        return _arrange(panels)
-    return _arrange(panels, height=0.9 + 0.42 * len(samples_of(results).policies), legend=False)
+    return _arrange(panels, height=0.7 + 0.4 * len(samples_of(results).policies), legend=False)
 
 
-def _tau(results: Results, metric: Metric = None, where: Where = None) -> Figure:
-    return _arrange(
-        [
-            (TauDisplay.from_results(results, metric=name, where=setting), setting)
-            for setting in _settings(results, "tau", where)
-            for name in _metrics(metric, (PRIMARY,))
-        ]
-    )
+def swept_number(results: Results) -> str | None:
+    """The request rate if it varies, else the first option with several numbers, else None."""
+    loads = samples_of(results).loads
+    for name in ("request_rate", *loads[0]):
+        values = {load.get(name) for load in loads}
+        numbers = {value for value in values if isinstance(value, int | float) and math.isfinite(value)}
+        if len(numbers) > 1 and not any(isinstance(value, bool) for value in values):
+            return name
+    return None
+
+
+def _tau(
+    results: Results, metric: Metric = None, where: Where = None, relative_to: str | None = None
+) -> Figure:
+    return _along(TauDisplay, "tau", results, _metrics(metric, (PRIMARY,)), where, relative_to)
+
+
+def _along(
+    display: type[LatencyDisplay],
+    along: str,
+    results: Results,
+    metrics: Sequence[str],
+    where: Where,
+    relative_to: str | None,
+) -> Figure:
+    panels = []
+    for setting in _settings(results, along, where):
+        for name in metrics:
+            drawn = display.from_results(
+                results, metric=name, along=along, where=setting, relative_to=relative_to
+            )
+            panels.append((drawn, setting))
+    return _arrange(panels)
 
 
 def _one_load(results: Results, where: Where) -> Load:
@@ -181,7 +214,7 @@ def _decile(results: Results, metric: Metric = None, where: Where = None) -> Fig
     return _arrange([(DecileDisplay.from_results(results, column=name, where=load), load) for name in names])
 
 
-def _occupancy(results: Results, metric: None = None, where: Where = None) -> Figure:
+def _occupancy(results: Results, where: Where = None) -> Figure:
     load = _one_load(results, where)
     display = OccupancyDisplay.from_results(results, where=load).plot()
     display.axes_[0].set_title(load_text(load))

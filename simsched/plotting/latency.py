@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from simsched.compare import PRIMARY, samples_of
+from simsched.compare import PRIMARY, find_policy, samples_of
 from simsched.errors import InputError
 from simsched.labels import metric_label
 from simsched.plotting.style import direct_labels, log_ticks, new_axes, policy_color, policy_line, styled
-from simsched.statistics import paired_ratio
+from simsched.statistics import Ratio, paired_ratio
+from simsched.text_table import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ class Point:
 
 
 def points_along(
-    results: Results, option: str, metric: str, where: Mapping[str, Any]
+    results: Results, option: str, metric: str, where: Mapping[str, Any], relative_to: str | None = None
 ) -> dict[str, list[Point]]:
     """Policy -> a point for each value of a swept option, ascending; policies without values are left out.
 
@@ -39,22 +40,37 @@ def points_along(
         option: a numeric option that varies, such as `request_rate`.
         metric: a column of the summary.
         where: other options to hold fixed.
+        relative_to: a policy; points are then ratios to it, with paired intervals.
     """
     samples = samples_of(results)
+    base = find_policy(samples.policies, relative_to) if relative_to else None
     lines: dict[str, list[Point]] = {}
     for policy in samples.policies:
         points = []
         for i, load in enumerate(samples.loads):
-            if any(load.get(name) != value for name, value in where.items() if name in load):
-                continue
             x = load.get(option)
-            values = [each for each in samples.values.get((i, policy, metric), {}).values() if each > 0]
-            if x is not None and math.isfinite(x) and values:
-                mean = paired_ratio(values, [1.0] * len(values))
+            if x is None or not math.isfinite(x) or not agrees(load, where):
+                continue
+            if base is not None:
+                mean = samples.ratio(i, policy, base, metric)
+            else:
+                mean = _over_runs(samples.values.get((i, policy, metric), {}))
+            if mean is not None:
                 points.append(Point(float(x), mean.ratio, mean.low, mean.high))
         if points:
             lines[policy] = sorted(points, key=lambda point: point.x)
     return lines
+
+
+def agrees(load: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    """Has a load the values that are asked for? What does not vary is not asked."""
+    return all(load[name] == value for name, value in where.items() if name in load)
+
+
+def _over_runs(runs: Mapping[Any, float]) -> Ratio | None:
+    """The geometric mean of positive values, with its interval."""
+    values = [value for value in runs.values() if value > 0]
+    return paired_ratio(values, [1.0] * len(values)) if values else None
 
 
 @dataclass
@@ -63,21 +79,36 @@ class LatencyDisplay:
 
     lines: dict[str, list[Point]]
     metric: str = PRIMARY
-    x_label: str = "Request rate (req/s)"
+    along: str = "request_rate"
+    """The option on the horizontal axis."""
+    relative_to: str | None = None
 
     @classmethod
     def from_results(
-        cls, results: Results, *, metric: str = PRIMARY, where: Mapping[str, Any] | None = None
+        cls,
+        results: Results,
+        *,
+        metric: str = PRIMARY,
+        along: str = "request_rate",
+        where: Mapping[str, Any] | None = None,
+        relative_to: str | None = None,
     ) -> Self:
-        """From a finished directory; `where` fixes other swept options.
+        """From a finished directory.
+
+        Args:
+            results: the directory.
+            metric: a column of the summary.
+            along: the swept option on the horizontal axis.
+            where: other swept options, held fixed.
+            relative_to: draw ratios to this policy, with intervals of paired runs.
 
         Raises:
-            InputError: no metric of this name has values at two rates or more.
+            InputError: the metric has values at fewer than two values of the option.
         """
-        lines = points_along(results, "request_rate", metric, where or {})
+        lines = points_along(results, along, metric, where or {}, relative_to)
         if len({point.x for points in lines.values() for point in points}) < 2:
-            raise InputError(f"{results.path}: no {metric} at two or more request rates")
-        return cls(lines, metric)
+            raise InputError(f"{results.path}: no {metric} at two or more values of {along}")
+        return cls(lines, metric, along, relative_to)
 
     def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
         """Draw; `label_lines` names each line at its right end. Sets `ax_` and `figure_`."""
@@ -92,16 +123,13 @@ class LatencyDisplay:
                     [point.x for point in banded],
                     [point.low or 0.0 for point in banded],
                     [point.high or 0.0 for point in banded],
-                    color=policy_color(policy), alpha=0.18, linewidth=0,
+                    color=policy_color(policy), alpha=0.15, linewidth=0,
                 )  # fmt: skip
-            rates = sorted({point.x for points in self.lines.values() for point in points})
-            ax.set_xscale("log")
-            shown = rates if len(rates) <= 8 else rates[:: math.ceil(len(rates) / 8)]
-            ax.set_xticks(shown, [f"{rate:g}" for rate in shown])
-            ax.set_xticks([], minor=True)
-            log_ticks(ax, "y")
-            ax.set_xlabel(self.x_label)
+            self._scale(ax)
+            ax.set_xlabel(metric_label(self.along))
             ax.set_ylabel(metric_label(self.metric))
+            if self.relative_to:
+                ax.set_ylabel(f"{metric_label(self.metric, unit=False)}, over {self.relative_to}")
             if label_lines:
                 ends = [
                     (p[-1].x, p[-1].mean, policy, policy_color(policy)) for policy, p in self.lines.items()
@@ -109,42 +137,33 @@ class LatencyDisplay:
                 direct_labels(ax, ends)
         return self
 
+    def _scale(self, ax: Axes) -> None:
+        """Logarithmic axes; linear in tau, and in options that span less than a factor of three."""
+        values = sorted({point.x for points in self.lines.values() for point in points})
+        log_ticks(ax, "y")
+        if self.along != "tau" and values[0] > 0 and values[-1] >= 3 * values[0]:
+            ax.set_xscale("log")
+            shown = values if len(values) <= 8 else values[:: math.ceil(len(values) / 8)]
+            ax.set_xticks(shown, [f"{value:g}" for value in shown])
+            ax.set_xticks([], minor=True)
+
 
 @dataclass
 class TauDisplay(LatencyDisplay):
     """Latency against Kendall's tau of the predictor; policies that read no prediction are level lines."""
 
-    x_label: str = "Kendall's tau of the predictor"
-
     @classmethod
     def from_results(
-        cls, results: Results, *, metric: str = PRIMARY, where: Mapping[str, Any] | None = None
+        cls,
+        results: Results,
+        *,
+        metric: str = PRIMARY,
+        along: str = "tau",
+        where: Mapping[str, Any] | None = None,
+        relative_to: str | None = None,
     ) -> Self:
-        """From a directory whose grid has several `tau`.
-
-        Raises:
-            InputError: tau does not vary.
-        """
-        lines = points_along(results, "tau", metric, where or {})
-        if len({point.x for points in lines.values() for point in points}) < 2:
-            raise InputError(f"{results.path}: no {metric} at two or more values of tau (--tau 0.3,0.5,0.7)")
-        return cls(lines, metric)
-
-    def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
-        """As `LatencyDisplay.plot`, on a linear axis of tau."""
-        from matplotlib.ticker import AutoLocator, ScalarFormatter
-
-        super().plot(ax, label_lines=False)
-        with styled():
-            self.ax_.set_xscale("linear")
-            self.ax_.xaxis.set_major_locator(AutoLocator())
-            self.ax_.xaxis.set_major_formatter(ScalarFormatter())
-            if label_lines:
-                ends = [
-                    (p[-1].x, p[-1].mean, policy, policy_color(policy)) for policy, p in self.lines.items()
-                ]
-                direct_labels(self.ax_, ends)
-        return self
+        """As `LatencyDisplay.from_results`, from a directory whose grid has several `tau`."""
+        return super().from_results(results, metric=metric, along=along, where=where, relative_to=relative_to)
 
 
 @dataclass
@@ -166,18 +185,16 @@ class PolicyDisplay:
         samples = samples_of(results)
         found: dict[str, Point] = {}
         for (i, policy, name), runs in samples.values.items():
-            load = samples.loads[i]
-            fits = all(load.get(key) == value for key, value in (where or {}).items() if key in load)
-            values = [each for each in runs.values() if each > 0]
-            if name == metric and fits and values:
-                mean = paired_ratio(values, [1.0] * len(values))
+            if name == metric and agrees(samples.loads[i], where or {}) and (mean := _over_runs(runs)):
                 found[policy] = Point(0.0, mean.ratio, mean.low, mean.high)
         if not found:
             raise InputError(f"{results.path}: no {metric}")
         return cls(found, metric)
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw, best policy on top. Sets `ax_` and `figure_`."""
+        """Draw, the least on top. Sets `ax_` and `figure_`."""
+        from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
         with styled():
             self.ax_ = ax = new_axes(ax, height=1.2 + 0.42 * len(self.points))
             self.figure_ = ax.figure
@@ -190,12 +207,14 @@ class PolicyDisplay:
                     )
                 ax.plot([point.mean], [row], **line)
                 ax.annotate(
-                    f"{point.mean:.3g}", (point.mean, row), xytext=(0, 7), textcoords="offset points",
-                    ha="center", fontsize=9, color="#444444",
+                    number(point.mean), (point.high or point.mean, row), xytext=(8, 0),
+                    textcoords="offset points", va="center", fontsize=9, color="#444444",
                 )  # fmt: skip
             ax.set_yticks(range(len(ranked)), [policy for policy, _ in ranked])
-            ax.set_ylim(-0.6, len(ranked) - 0.2)
+            ax.set_ylim(-0.6, len(ranked) - 0.4)
             ax.grid(axis="y", visible=False)
-            ax.set_xlim(left=0, right=1.08 * max(point.high or point.mean for point in self.points.values()))
+            ax.set_xlim(0, 1.2 * max(point.high or point.mean for point in self.points.values()))
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
             ax.set_xlabel(metric_label(self.metric))
         return self

@@ -87,6 +87,7 @@ class OccupancyDisplay:
     def plot(self, axes: Sequence[Axes] | None = None) -> Self:
         """Draw on three axes, one above the other. Sets `axes_` and `figure_`."""
         from matplotlib.figure import Figure
+        from matplotlib.ticker import StrMethodFormatter
 
         with styled():
             if axes is None:
@@ -106,6 +107,7 @@ class OccupancyDisplay:
                         linewidth=1.4,
                     )
                 ax.set_ylim(bottom=0)
+                ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
                 ax.set_ylabel(label)
             axes[-1].set_xlabel("Time (s)")
             legend_on_top(figure, axes[0])
