@@ -96,8 +96,11 @@ class KVCache:
         unheld = sum(not self._users[block] for block in hits)
         return max(0, -(-num_tokens // self.block_size) - held) + unheld
 
-    def allocate(self, index: int, num_tokens: int, hits: Sequence[int] = ()) -> None:
-        """Take the hits, then new blocks from the front of the queue; register those that fill up."""
+    def allocate(
+        self, index: int, num_tokens: int, hits: Sequence[int] = (), known: int | None = None
+    ) -> None:
+        """Take the hits, then new blocks from the front of the queue; register those that fill up (with
+        asynchronous scheduling only up to the `known` tokens)."""
         held = self._held.setdefault(index, [])
         for block in hits:
             if not self._users[block]:
@@ -109,12 +112,20 @@ class KVCache:
             self._evict(block)
             self._users[block] = 1
             held.append(block)
-        if self.caching:
-            full = num_tokens // self.block_size
-            for place in range(max(self._full.get(index, 0), len(hits)), full):
-                key = self._keys.key(index, place)
-                self._key_of[held[place]] = key
-                self._cached.setdefault(key, {})[held[place]] = None
+        if len(hits) > self._full.get(index, 0):
+            self._full[index] = len(hits)
+        self.register(index, num_tokens if known is None else min(num_tokens, known))
+
+    def register(self, index: int, num_tokens: int) -> None:
+        """These first tokens of a request are known: the blocks that they fill can be hit from now on."""
+        if not self.caching:
+            return
+        held = self._held[index]
+        full = num_tokens // self.block_size
+        for place in range(self._full.get(index, 0), full):
+            key = self._keys.key(index, place)
+            self._key_of[held[place]] = key
+            self._cached.setdefault(key, {})[held[place]] = None
             self._full[index] = full
 
     def _evict(self, block: int) -> None:

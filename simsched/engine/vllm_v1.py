@@ -6,8 +6,9 @@ schedule for less work, and is tested against this. Source: vllm/v1/core/sched/s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
+from typing import Any
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.base import Batch
@@ -34,6 +35,8 @@ class VllmV1:
     """The scheduler of vLLM V1, one step at a time."""
 
     swaps = False
+    step_ends: list[float] | None = None
+    request_type = Request
 
     def __init__(
         self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
@@ -64,7 +67,7 @@ class VllmV1:
     def add_request(self, index: int, now: float) -> None:
         """It joins the waiting queue."""
         arrival = self._recorder.arrival_time[index]
-        request = Request(self._trace, index, self._ids[index], arrival)
+        request = self.request_type(self._trace, index, self._ids[index], arrival)
         request.time = now
         self._requests[index] = request
         self._num_new += 1
@@ -83,6 +86,8 @@ class VllmV1:
             if self._policy.preemptive:
                 held = self._make_room(now)
                 self._waiting = [request for request in self._waiting if request not in held]
+            if self._config.decodes_first:
+                self._running.sort(key=lambda r: r.num_tokens - r.num_computed_tokens > 1)
         tokens = self._tokens = {}
         threshold = self._config.long_prefill_token_threshold
         if not threshold or len(self._running) + len(self._waiting) == 1:
@@ -114,7 +119,7 @@ class VllmV1:
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         """Requests whose computed tokens have caught up get one token; the done ones free their blocks."""
-        recorder, outputs, tokens = self._recorder, self._outputs, self._tokens
+        recorder, tokens = self._recorder, self._tokens
         sampled = [request for request in tokens if request.num_computed_tokens == request.num_tokens]
         before = self._in_streak
         self._in_streak = {request.index for request in sampled}
@@ -128,20 +133,29 @@ class VllmV1:
                 recorder.token(request.index, now)
         for request in sampled:
             index = request.index
-            if request.num_output_tokens >= outputs[index] or request.num_tokens >= self._max_model_len:
+            if self._is_done(request):
                 finished.append(index)
                 self._kv.free(index, finished=True)
                 self._running.remove(request)
                 self._in_streak.discard(index)
                 recorder.finish(index, now)
+        self._count_step(now, tokens, finished)
+        return finished
+
+    def _count_step(self, now: float, ran: Mapping[Any, int], finished: Sequence[int]) -> None:
+        """A step is over: who ran in it, who did not, and who is done."""
         for request in list(self._requests.values()):
-            changed = request.step_done(self._start, now, request in tokens)
+            changed = request.step_done(self._start, now, request in ran)
             if request.index in finished:
                 del self._requests[request.index]
                 self._policy.on_finish(request, now)
             elif changed:
                 self._ask(request, now)
-        return finished
+
+    def _is_done(self, request: Request) -> bool:
+        """Has it all its tokens (rule 19)?"""
+        known = self._num_known(request)
+        return request.num_output_tokens >= self._outputs[request.index] or known >= self._max_model_len
 
     # -- order -------------------------------------------------------------------------------------------
     def _ask(self, request: Request, now: float) -> None:
@@ -173,9 +187,11 @@ class VllmV1:
         budget = budget_per_step - sum(
             min(r.num_tokens - r.num_computed_tokens, budget_per_step) for r in self._running
         )
-        candidates = list(self._running)
+        candidates = [request for request in self._running if not self._is_ending(request)]
         victims: list[Request] = []
         for request in self._waiting:
+            if self._is_draining(request):
+                continue
             need = -(-request.num_tokens // block_size)
             plan: list[Request] = []
             room = free
@@ -220,7 +236,7 @@ class VllmV1:
             request = running[place]
             computed = request.num_computed_tokens
             n = min(request.num_tokens - computed, threshold, budget, self._max_model_len - computed - 1)
-            if n <= 0:
+            if n <= 0 or self._is_ending(request):
                 place += 1
                 continue
             while request in running and kv.needed(request.index, computed + n) > kv.num_free:
@@ -234,7 +250,7 @@ class VllmV1:
                 self._requeue(victim)
             if request not in running:
                 break
-            kv.allocate(request.index, computed + n)
+            kv.allocate(request.index, computed + n, known=self._num_known(request))
             tokens[request] = n
             budget -= n
             place += 1
@@ -254,9 +270,12 @@ class VllmV1:
     def _admit(self, now: float, threshold: int, budget: int) -> None:
         """Rules 8 to 15."""
         kv, waiting = self._kv, self._waiting
-        admitted = 0
-        while admitted < len(waiting) and budget > 0 and len(self._running) < self._config.max_num_seqs:
-            request = waiting[admitted]
+        place = 0
+        while place < len(waiting) and budget > 0 and len(self._running) < self._config.max_num_seqs:
+            request = waiting[place]
+            if self._is_draining(request):
+                place += 1
+                continue
             index, known = request.index, request.num_tokens
             hits = kv.lookup(index, known)
             hit = len(hits) * self._config.block_size
@@ -271,15 +290,27 @@ class VllmV1:
             self._tokens[request] = n
             self._recorder.scheduled(index, now)
             budget -= n
-            admitted += 1
-        del waiting[:admitted]
+            del waiting[place]
+
+    # what asynchronous scheduling changes (rule 21); see vllm_v1_async.py
+    def _is_ending(self, request: Request) -> bool:
+        """Is its last token on its way?"""
+        return False
+
+    def _is_draining(self, request: Request) -> bool:
+        """Was it preempted while a step with it was under way, which is not over yet?"""
+        return False
+
+    def _num_known(self, request: Request) -> int:
+        """Its tokens without those on their way."""
+        return request.num_tokens
 
     def _features(self) -> tuple[int, int, int, int, float]:
         P = N = S = K = 0
         Q = 0.0
         for request, n in self._tokens.items():
             computed = request.num_computed_tokens
-            if n == 1 and request.num_output_tokens and computed + 1 == request.num_tokens:
+            if n == 1 and request.num_prompt_tokens < request.num_tokens == computed + 1:
                 N += 1
                 K += computed + 1
             else:

@@ -1,0 +1,136 @@
+"""Asynchronous scheduling of vLLM V1 (engine-spec rule 21): step k + 1 is formed before step k's tokens.
+
+Depth 2: when step k starts, step k + 1 is formed at once, on placeholders for the tokens that k will bring.
+So a finished request frees its slot and blocks a step later, and a request preempted while a step with it is
+under way still gets that step's token, and waits until then. Stepping only.
+Source: vllm/v1/core/sched/async_scheduler.py and the batch queue of vllm/v1/engine/core.py, vLLM 0.32.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+from simsched.engine.base import Batch
+from simsched.engine.request_state import Request
+from simsched.engine.vllm_v1 import VllmV1
+from simsched.workload.trace import Trace
+
+
+class AsyncRequest(Request):
+    """A request whose newest tokens may be on their way."""
+
+    __slots__ = ("in_flight", "placeholders", "stale")
+
+    def __init__(self, trace: Trace, index: int, request_id: str, arrival_time: float) -> None:
+        super().__init__(trace, index, request_id, arrival_time)
+        self.in_flight = 0  # tokens computed in steps that are not over
+        self.placeholders = 0  # output tokens that those steps bring
+        self.stale = 0  # of `in_flight`, what was under way when it was preempted
+
+    @property
+    def num_known(self) -> int:
+        """Prompt, and output that has come."""
+        return self.num_prompt_tokens + self.num_output_tokens
+
+    @property
+    def num_tokens(self) -> int:
+        """As the next step will find it: with the tokens on their way."""
+        return self.num_known + self.placeholders
+
+
+class _Step(NamedTuple):
+    """A step that is formed and not over."""
+
+    batch: Batch
+    tokens: dict[AsyncRequest, int]
+    sampled: list[AsyncRequest]
+
+
+class AsyncVllmV1(VllmV1):
+    """`schedule()` returns the step that starts now, and forms the one after it."""
+
+    request_type = AsyncRequest
+
+    _ahead: _Step | None = None
+    _under_way: _Step | None = None
+
+    def schedule(self, now: float) -> Batch | None:
+        step = self._ahead or self._form(now)
+        self._ahead = None if step is None else self._form(now)
+        self._under_way = step
+        self._start = now
+        return None if step is None else step.batch
+
+    def _form(self, now: float) -> _Step | None:
+        batch = super().schedule(now)
+        if batch is None:
+            return None
+        tokens = cast("dict[AsyncRequest, int]", self._tokens)
+        sampled = []
+        for request, n in tokens.items():
+            request.in_flight += n
+            if request.num_computed_tokens == request.num_tokens:
+                request.placeholders += 1
+                sampled.append(request)
+        return _Step(batch, tokens, sampled)
+
+    def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
+        step = self._under_way
+        assert step is not None
+        assert step.batch is batch
+        recorder = self._recorder
+        before = self._in_streak
+        self._in_streak = {request.index for request in step.sampled}
+        for index in before - self._in_streak:
+            recorder.pause(index, self._start)
+        recorder.steps(first, last, steps, len(before & self._in_streak))
+        finished: list[int] = []
+        sampled = set(step.sampled)
+        for request, n in step.tokens.items():
+            request.in_flight -= n
+            is_stale = request.stale > 0
+            if is_stale:
+                request.stale -= n
+            if request in sampled:
+                self._take_token(request, is_stale, now, request.index not in before)
+                if self._is_done(request):
+                    finished.append(request.index)
+                    self._leave(request, now)
+        self._count_step(now, step.tokens, finished)
+        return finished
+
+    def _take_token(self, request: AsyncRequest, is_stale: bool, now: float, new_streak: bool) -> None:
+        request.num_output_tokens += 1
+        if new_streak:
+            self._recorder.token(request.index, now)
+        if is_stale:
+            return  # preempted: it has no placeholders and no blocks
+        request.placeholders -= 1
+        self._kv.register(request.index, request.num_computed_tokens - request.placeholders)
+
+    def _leave(self, request: AsyncRequest, now: float) -> None:
+        self._kv.free(request.index, finished=True)
+        (self._running if request in self._running else self._waiting).remove(request)
+        self._in_streak.discard(request.index)
+        self._recorder.finish(request.index, now)
+
+    def _preempt(self, request: Request, now: float) -> None:
+        assert isinstance(request, AsyncRequest)
+        request.stale = request.in_flight
+        request.placeholders = 0
+        super()._preempt(request, now)
+
+    def _is_ending(self, request: Request) -> bool:
+        assert isinstance(request, AsyncRequest)
+        coming = request.placeholders
+        last = request.num_prompt_tokens + self._outputs[request.index]
+        return coming > 0 and request.num_computed_tokens + 2 - coming >= last
+
+    def _is_draining(self, request: Request) -> bool:
+        assert isinstance(request, AsyncRequest)
+        return request.stale > 0
+
+    def _num_known(self, request: Request) -> int:
+        assert isinstance(request, AsyncRequest)
+        return request.num_known
