@@ -24,7 +24,7 @@ def test_there_are_samples_and_every_one_has_a_card() -> None:
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
 def test_the_cards_command_makes_the_sample(sample: Path, tmp_path: Path) -> None:
     card = sample.with_suffix(".md").read_text()
-    [line] = [line.strip() for line in card.splitlines() if line.strip().startswith("simsched ")]
+    [line] = [line.strip() for line in card.splitlines() if line.strip().startswith("simsched trace ")]
     arguments = shlex.split(line)[1:]
     assert arguments[-1] == f"traces/{sample.name}"
     result = CliRunner().invoke(cli, [*arguments[:-1], str(tmp_path / "again.jsonl")])
