@@ -35,6 +35,9 @@ class Scheduler(Protocol):
 
     swaps: bool
     """Does it swap KV blocks to the CPU (and log that)?"""
+    step_ends: list[float] | None
+    """If not None, the simulator appends the end of every step before `update` (leaps: of each step in
+    them); the engine may shorten it at the front."""
     counters: dict[str, int]
     """Engine-specific counts (swaps, steps skipped, ...), for the record."""
 

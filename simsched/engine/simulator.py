@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Generator
+from copy import deepcopy
 from math import inf
 from typing import Any
 
@@ -18,11 +19,15 @@ import simpy
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.base import Batch, Scheduler
 from simsched.engine.config import EngineConfig
+from simsched.engine.leap_order import CannotLeap
 from simsched.engine.recorder import Recorder
-from simsched.errors import InputError
+from simsched.engine.vllm_v1 import VllmV1
+from simsched.engine.vllm_v1_leap import VllmV1Leap
 from simsched.policies.base import Policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
+
+LONG = 64  # steps in a leap, beyond which NumPy takes over
 
 StepLog = Callable[[dict[str, Any]], None]
 
@@ -53,8 +58,27 @@ def simulate(
     Raises:
         InputError: a request that can never be scheduled.
     """
+    if leap and step_log is None:
+        try:
+            # of the policy as it is: should leaping prove impossible, the run starts again
+            return _run(trace, deepcopy(policy), cost, config, True, predictor_time, None, seed)
+        except CannotLeap:
+            pass
+    return _run(trace, policy, cost, config, False, predictor_time, step_log, seed)
+
+
+def _run(
+    trace: Trace,
+    policy: Policy,
+    cost: CostModel,
+    config: EngineConfig,
+    leap: bool,
+    predictor_time: float,
+    step_log: StepLog | None,
+    seed: int,
+) -> RunRecord:
     recorder = Recorder(trace)
-    scheduler = make_scheduler(trace, policy, config, recorder, leap=leap and step_log is None, seed=seed)
+    scheduler = make_scheduler(trace, policy, config, recorder, leap=leap, seed=seed)
     environment = simpy.Environment()
     engine = _Engine(environment, Arrivals(trace, recorder), scheduler, cost, predictor_time, step_log)
     environment.run(environment.process(engine.run()))
@@ -70,9 +94,11 @@ def make_scheduler(
 
         return make_fork(trace, policy, config, recorder, leap=leap, seed=seed)
     if config.async_scheduling:
-        raise InputError("--async-scheduling: the simulator models synchronous scheduling only")
-    from simsched.engine.vllm_v1 import VllmV1
+        from simsched.engine.vllm_v1_async import AsyncVllmV1
 
+        return AsyncVllmV1(trace, policy, config, recorder, seed=seed)
+    if leap and not config.decodes_first:
+        return VllmV1Leap(trace, policy, config, recorder, seed=seed)
     return VllmV1(trace, policy, config, recorder, seed=seed)
 
 
@@ -139,6 +165,7 @@ class _Engine:
 
     def run(self) -> Generator[simpy.Event, None, None]:
         environment, arrivals, scheduler = self._environment, self._arrivals, self._scheduler
+        step_ends = scheduler.step_ends
         now = 0.0
         arrival = arrivals.next_time()
         while True:
@@ -157,9 +184,11 @@ class _Engine:
             features = batch.features
             first = last = self._duration(features)
             end, steps = now + first, 1
+            if step_ends is not None:
+                step_ends.append(end)
             most, until = scheduler.max_steps(batch)
-            if most > 1 and end < arrival and end < until and not features.num_predicted:
-                end, steps, last = self._leap(end, first, batch, most, min(arrival, until))
+            if most > 1 and end < arrival and end < until:
+                end, steps, last = self._leap(end, first, features, most, min(arrival, until))
             if self._step_log is not None:
                 self._log(batch, now, first)
             yield environment.timeout(end - now)
@@ -176,36 +205,35 @@ class _Engine:
         return base + slope * features.K
 
     def _leap(
-        self, end: float, first: float, batch: Batch, most: int, until: float
+        self, end: float, first: float, features: StepFeatures, most: int, until: float
     ) -> tuple[float, int, float]:
-        """Repeat the batch: (end of the last step, steps, duration of the last step)."""
-        features = batch.features
-        N = features.N
+        """Repeat a step of decodes that ends at `end`, up to `most` steps in all, the last of which starts
+        before `until`: (end of the last one, steps, its duration)."""
+        N, K = features.N, features.K
         base, slope = self._cost.decode_line(N, features.num_waiting)
-        K = features.K
         steps, last = 1, first
+        if features.num_predicted and first != base + slope * K:
+            return end, steps, last  # it took longer for the predictor's sake
+        step_ends = self._scheduler.step_ends
         while steps < most and end < until:
-            K += N
-            last = base + slope * K
-            end += last
-            steps += 1
-            if steps == _LONG:
-                return self._long_leap(end, base, slope, K, N, steps, most, until)
-        return end, steps, last
-
-    def _long_leap(
-        self, end: float, base: float, slope: float, K: int, N: int, steps: int, most: int, until: float
-    ) -> tuple[float, int, float]:
-        """As `_leap` goes on, many steps at a time; NumPy accumulates in the same order, to the same bits."""
-        last = base + slope * K
-        while steps < most and end < until:
-            count = min(most - steps, 4096)
-            durations = base + slope * (K + N * np.arange(1, count + 1, dtype=np.int64))
-            ends = np.add.accumulate(np.concatenate(([end], durations)))[1:]
-            taken = min(count, int(np.searchsorted(ends, until)) + 1)
-            end, last = float(ends[taken - 1]), float(durations[taken - 1])
-            steps += taken
-            K += N * taken
+            if steps >= LONG:
+                count = min(most - steps, 4096)
+                durations = base + slope * (K + N * np.arange(1, count + 1, dtype=np.int64))
+                # NumPy accumulates in the same order, to the same bits
+                ends = np.add.accumulate(np.concatenate(([end], durations)))[1:]
+                count = min(count, int(np.searchsorted(ends, until)) + 1)
+                end, last = float(ends[count - 1]), float(durations[count - 1])
+                if step_ends is not None:
+                    step_ends.extend(ends[:count].tolist())
+                K += N * count
+                steps += count
+            else:
+                K += N
+                last = base + slope * K
+                end += last
+                steps += 1
+                if step_ends is not None:
+                    step_ends.append(end)
         return end, steps, last
 
     def _log(self, batch: Batch, now: float, duration: float) -> None:
@@ -226,6 +254,3 @@ class _Engine:
         line["num_waiting"] = batch.num_waiting
         line["kv_blocks_used"] = batch.kv_blocks_used
         self._step_log(line)
-
-
-_LONG = 128  # steps, beyond which NumPy is faster

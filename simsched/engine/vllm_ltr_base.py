@@ -34,6 +34,7 @@ class ForkEngine(ABC):
     """
 
     swaps = True
+    step_ends: list[float] | None = None
 
     def __init__(self, trace: Trace, config: EngineConfig, recorder: Recorder, *, leap: bool) -> None:
         assert config.num_gpu_blocks is not None

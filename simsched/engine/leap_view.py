@@ -1,0 +1,110 @@
+"""What a policy sees of a request in the leaping engine: everything is computed when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simsched.workload.trace import Trace
+
+if TYPE_CHECKING:
+    from simsched.engine.vllm_v1_leap import VllmV1Leap
+
+WAITING, DECODING, PARTIAL, DONE = range(4)
+"""Where a request is. DECODING: it gets a token in every step, and is not touched until that ends. PARTIAL:
+running, but in the midst of its prefill, or left out of the last step."""
+
+
+class Columns:
+    """What the trace says of each request, besides lengths, as lists."""
+
+    def __init__(self, trace: Trace) -> None:
+        n = len(trace)
+        nothing: list[None] = [None] * n
+        self.score = nothing if trace.score is None else trace.score.tolist()
+        self.predicted_class = nothing if trace.predicted_class is None else trace.predicted_class.tolist()
+        self.predicted_length = nothing if trace.predicted_length is None else trace.predicted_length.tolist()
+        self.priority: list[int] = [0] * n if trace.priority is None else trace.priority.tolist()
+        self.tenant = nothing if trace.tenant is None else trace.tenant
+
+
+class LeapView:
+    """`simsched.request.RequestView` of one request."""
+
+    __slots__ = (
+        "_engine",
+        "arrival_time",
+        "idle_from",
+        "index",
+        "num_preemptions",
+        "num_prompt_tokens",
+        "predicted_class",
+        "predicted_length",
+        "priority",
+        "ran",
+        "request_id",
+        "run_before",
+        "run_from",
+        "score",
+        "service_before",
+        "service_from",
+        "tenant",
+    )
+
+    def __init__(self, engine: VllmV1Leap, index: int, arrival_time: float) -> None:
+        self._engine = engine
+        self.index = index
+        self.arrival_time = arrival_time
+        self.request_id = engine.ids[index]
+        self.num_prompt_tokens = engine.prompt[index]
+        columns = engine.columns
+        self.score = columns.score[index]
+        self.predicted_class = columns.predicted_class[index]
+        self.predicted_length = columns.predicted_length[index]
+        self.priority = columns.priority[index]
+        self.tenant = columns.tenant[index]
+        self.num_preemptions = 0
+        self.ran = False  # in the step done last
+        self.run_before = 0  # steps, before its current streak
+        self.run_from = 0  # step counter when that began
+        self.service_before = 0.0  # seconds, likewise
+        self.service_from = 0.0  # seconds on the clock
+        self.idle_from = engine.steps  # step counter when it last stopped running, or arrived
+
+    @property
+    def num_output_tokens(self) -> int:
+        engine, index = self._engine, self.index
+        if engine.where[index] == DECODING:
+            return engine.offset[index] + engine.steps - self.num_prompt_tokens
+        return engine.known[index] - self.num_prompt_tokens
+
+    @property
+    def num_computed_tokens(self) -> int:
+        engine, index = self._engine, self.index
+        if engine.where[index] == DECODING:
+            return engine.offset[index] + engine.steps - 1
+        return engine.computed[index]
+
+    @property
+    def steps_run(self) -> int:
+        return self.run_before + (self._engine.steps - self.run_from if self.ran else 0)
+
+    @property
+    def steps_idle(self) -> int:
+        return 0 if self.ran else self._engine.steps - self.idle_from
+
+    @property
+    def attained_service(self) -> float:
+        return self.service_before + (self._engine.time - self.service_from if self.ran else 0.0)
+
+    def start(self, steps: int, time: float) -> None:
+        """It runs in the step that began then."""
+        self.ran = True
+        self.run_from = steps
+        self.service_from = time
+
+    def stop(self, steps: int, time: float) -> None:
+        """It does not run in the step that began then."""
+        self.run_before += steps - self.run_from
+        self.service_before += time - self.service_from
+        self.ran = False
+        self.idle_from = steps

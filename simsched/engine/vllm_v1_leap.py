@@ -1,0 +1,394 @@
+"""vLLM V1's scheduler for less work: the schedule of `vllm_v1.py`, computed from event to event.
+
+A request that gets a token in every step (a *decoder*) is not touched until something happens to it: its
+tokens are an offset from the step counter, the step in which it finishes is known when it starts, the
+context of all decoders is one sum, and the blocks they will need are counted by phase (a decoder takes a
+block each `block_size` steps). Where a step is uneventful, it costs the same for 1 and for 1,000 decoders.
+Where KV blocks or the token budget run short, `_walk` goes through the running requests one by one.
+
+Content that requests share, and some rare cases, need the reference: `CannotLeap`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from collections.abc import Sequence
+from math import inf
+
+from simsched.cost_model.base import StepFeatures
+from simsched.engine.base import Batch
+from simsched.engine.config import EngineConfig
+from simsched.engine.free_queue import FreeQueue
+from simsched.engine.leap_order import NO_LIMIT, CannotLeap, FcfsOrder, Order, PriorityOrder
+from simsched.engine.leap_policy import PolicyOrder
+from simsched.engine.leap_view import DECODING, DONE, PARTIAL, WAITING, Columns
+from simsched.engine.recorder import Recorder
+from simsched.engine.vllm_v1 import discipline
+from simsched.policies.base import Policy
+from simsched.workload.trace import Trace
+
+MEMORY = 1 << 16  # ends of steps that are kept at least
+
+
+class VllmV1Leap:
+    """The scheduler of vLLM V1, from event to event.
+
+    Raises:
+        CannotLeap: now or later, where only the reference is exact.
+    """
+
+    swaps = False
+
+    def __init__(
+        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
+    ) -> None:
+        assert config.num_gpu_blocks is not None
+        assert config.max_model_len is not None
+        if trace.hash_ids is not None and config.enable_prefix_caching:
+            raise CannotLeap("prompts share blocks")
+        n = len(trace)
+        self.counters: dict[str, int] = {}
+        self.recorder = recorder
+        self.block_size = config.block_size
+        self.max_num_seqs = config.max_num_seqs
+        self.max_tokens = config.max_num_batched_tokens
+        self.prompt: list[int] = trace.num_prompt_tokens.tolist()
+        totals = trace.num_prompt_tokens + trace.num_output_tokens
+        self._total: list[int] = totals.clip(max=config.max_model_len).tolist()
+        self._long_prefill = config.long_prefill_token_threshold
+        self._reserve = config.scheduler_reserve_full_isl
+        self._watermark = int(config.watermark * config.num_gpu_blocks)
+        self._caching = config.enable_prefix_caching
+
+        self.steps = 0
+        self.time = 0.0  # end of the step done last
+        self.where = [WAITING] * n
+        self.known = list(self.prompt)  # N; of a decoder: offset + steps
+        self.computed = [0] * n  # C; of a decoder: N - 1
+        self.offset = [0] * n
+        self.running: dict[int, None] = {}  # in order of admission
+        self.partials: dict[int, None] = {}
+        self.num_decoders = 0
+        self.context = 0  # summed N of the decoders
+        self.phases = [0] * config.block_size  # decoders that need a block in steps of this phase
+        self.free = config.num_gpu_blocks - 1
+        self.queue = FreeQueue()
+        self._ends: list[tuple[int, int]] = []  # (step counter when it is done, decoder), some stale
+        self._num_new = 0
+        self._most = 1  # steps of the current batch
+
+        self._start = 0.0  # of the current step
+        self.chunks: list[tuple[int, int]] = []  # its requests that are not decoders, with their tokens
+        self.stopped: list[int] = []  # those it preempted
+        self._batch = Batch(StepFeatures())
+        self._forgotten = 0  # steps whose ends are no longer kept
+        self._keep = MEMORY
+        self.ids = trace.request_ids()
+        self.order: Order = FcfsOrder(self)
+        self.step_ends: list[float] | None = None
+        self.columns = Columns(trace)
+        kind = discipline(policy)
+        if kind == "priority":
+            self.order = PriorityOrder(self, self.columns.priority)
+        elif kind == "policy":
+            self.order = PolicyOrder(self, policy, n)
+            self.step_ends = []
+
+    # -- the protocol ------------------------------------------------------------------------------------
+    def add_request(self, index: int, now: float) -> None:
+        self._num_new += 1
+        self.order.arrived(index, now)
+
+    def has_unfinished(self) -> bool:
+        return bool(self.running or len(self.order))
+
+    def schedule(self, now: float) -> Batch | None:
+        self._start = now
+        self.chunks = chunks = []
+        self.stopped.clear()
+        order = self.order
+        calm = order.prepare(now)
+        threshold = self._long_prefill
+        if not threshold or len(self.running) + len(order) == 1:
+            threshold = self.max_tokens
+        need = self.phases[self.steps % self.block_size]
+        preempted = False
+        if self.partials or need > self.free or self.num_decoders > self.max_tokens:
+            budget, preempted = self._schedule_running(now, need, threshold)
+        else:
+            budget = self.max_tokens - self.num_decoders
+            self._take(need)
+        if budget > 0 and not preempted and len(order):
+            self._admit(now, threshold, budget)
+        calm = calm and not preempted and not order.held and not self.partials
+        order.release(now)
+        N, K = self.num_decoders, self.context
+        if not chunks:
+            if not N:
+                return None
+            waiting = len(order) + len(self.running) - N
+            self._batch.features = StepFeatures(0, N, 0, K, 0.0, waiting, 0, self._num_new)
+            self._most = NO_LIMIT if calm else 1
+        else:
+            self._batch.features = self._features(N, K)
+            self._most = 1
+        self._num_new = 0
+        return self._batch
+
+    def _features(self, N: int, K: int) -> StepFeatures:
+        """Of a step with more in it than decoders."""
+        P = S = 0
+        Q = 0.0
+        waiting = len(self.order) + len(self.running) - N - len(self.chunks)
+        for index, n in self.chunks:
+            computed, known = self.computed[index], self.known[index]
+            if n == 1 and computed + 1 == known > self.prompt[index]:
+                N += 1
+                K += known
+            else:
+                P += n
+                S += 1
+                Q += n * (computed + n / 2)
+        return StepFeatures(P, N, S, K, Q, waiting, 0, self._num_new)
+
+    def max_steps(self, batch: Batch) -> tuple[int, float]:
+        """Until a decoder finishes, KV blocks may run short, or the order may change."""
+        if self._most == 1:
+            return 1, inf
+        steps, ends = self.steps, self._ends
+        where, offset, total = self.where, self.offset, self._total
+        while True:
+            end, index = ends[0]
+            if where[index] == DECODING and offset[index] + end == total[index]:
+                break
+            heapq.heappop(ends)
+        most = end - steps
+        if self.free < self.num_decoders * (most // self.block_size + 1):
+            most = min(most, self._steps_to_spare())
+        step, time = self.order.limit()
+        return max(1, min(most, step - steps)), time
+
+    def _steps_to_spare(self) -> int:
+        """For how many steps in all, the current one included, there are blocks (or fewer, if many)."""
+        cycles = self.free // self.num_decoders
+        if cycles:
+            return 1 + cycles * self.block_size
+        left, count = self.free, 1
+        while (left := left - self.phases[(self.steps + count) % self.block_size]) >= 0:
+            count += 1
+        return count
+
+    def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
+        before = self.steps
+        N = self.num_decoders
+        self.recorder.steps(first, last, steps, N)
+        if steps > 1:
+            self._take_for(before + 1, steps - 1)
+        self.steps = after = before + steps
+        self.time = now
+        self.context += N * steps
+        finished: list[int] = []
+        ends = self._ends
+        where, offset, total = self.where, self.offset, self._total
+        while ends and ends[0][0] <= after:
+            end, index = heapq.heappop(ends)
+            if where[index] == DECODING and offset[index] + end == total[index]:
+                self._stop_decoding(index)
+                self._finish(index, now, finished)
+        for index, n in self.chunks:
+            computed = self.computed[index] = self.computed[index] + n
+            if computed < self.known[index]:
+                self.partials[index] = None
+                continue
+            if self.partials:
+                self.partials.pop(index, None)
+            self.recorder.token(index, now)
+            self.known[index] = known = computed + 1
+            if known < total[index]:
+                self._start_decoding(index, known)
+            else:
+                self._finish(index, now, finished)
+        self.order.step_done(before, self._start, now)
+        if self.step_ends is not None and len(self.step_ends) > self._keep:
+            self._forget()
+        return finished
+
+    # -- decoders ------------------------------------------------------------------------------------------
+    def _start_decoding(self, index: int, known: int) -> None:
+        self.where[index] = DECODING
+        offset = self.offset[index] = known - self.steps
+        self.phases[(1 - offset) % self.block_size] += 1
+        self.num_decoders += 1
+        self.context += known
+        heapq.heappush(self._ends, (self._total[index] - offset, index))
+
+    def _stop_decoding(self, index: int) -> None:
+        offset = self.offset[index]
+        known = self.known[index] = offset + self.steps
+        self.computed[index] = known - 1
+        self.where[index] = PARTIAL
+        self.phases[(1 - offset) % self.block_size] -= 1
+        self.num_decoders -= 1
+        self.context -= known
+
+    def _finish(self, index: int, now: float, finished: list[int]) -> None:
+        self.where[index] = DONE
+        hashed, tokens = divmod(self.computed[index], self.block_size)
+        unhashed = 1 if tokens else 0
+        self.free += hashed + unhashed
+        if self.queue.runs:
+            self.queue.put(hashed, unhashed)
+        self.recorder.finish(index, now)
+        self.order.finished(index, now)
+        del self.running[index]
+        finished.append(index)
+
+    # -- KV blocks -----------------------------------------------------------------------------------------
+    def _take(self, blocks: int) -> None:
+        self.free -= blocks
+        if self.queue.runs:
+            self.queue.take(blocks)
+
+    def _take_for(self, first: int, count: int) -> None:
+        """Take what the decoders need in so many steps, from step counter `first` on."""
+        cycles, rest = divmod(count, self.block_size)
+        start = first % self.block_size
+        end = start + rest
+        phases = self.phases
+        blocks = cycles * self.num_decoders + sum(phases[start:end])
+        if end > self.block_size:
+            blocks += sum(phases[: end - self.block_size])
+        self._take(blocks)
+
+    def preempt(self, index: int, now: float, scheduled: int = 0) -> None:
+        """By recompute (rule 7); `scheduled`: tokens that this step had given it already."""
+        if self.where[index] == DECODING:
+            self.recorder.pause(index, now)
+            self.order.preempted(index, now)
+            self._stop_decoding(index)
+        else:
+            self.order.preempted(index, now)
+            self.partials.pop(index, None)
+        hashed, tokens = divmod(self.computed[index] + scheduled, self.block_size)
+        unhashed = 1 if tokens else 0
+        if self._caching:
+            if hashed > (self.known[index] - 1) // self.block_size:
+                raise CannotLeap("a block will be computed twice")
+            self.queue.leave(index, hashed, unhashed, self.free)
+        self.free += hashed + unhashed
+        self.computed[index] = 0
+        self.where[index] = WAITING
+        del self.running[index]
+        self.recorder.preempted(index)
+        self.stopped.append(index)
+
+    # -- vLLM's schedule() ---------------------------------------------------------------------------------
+    def _schedule_running(self, now: float, need: int, threshold: int) -> tuple[int, bool]:
+        """Where more than decoders runs, or something runs short: (tokens left, was anything preempted?)."""
+        size = self.block_size
+        budget = self.max_tokens - self.num_decoders
+        blocks = need
+        chunks: list[tuple[int, int]] = []
+        for index in self.partials:
+            computed = self.computed[index]
+            n = min(self.known[index] - computed, threshold)
+            if n > budget and not (self.order.by_admission and index == next(reversed(self.running))):
+                return self._walk(now, threshold)  # it may leave nothing to others
+            n = min(n, budget)
+            chunks.append((index, n))
+            budget -= n
+            blocks += -(-(computed + n) // size) - -(-computed // size)
+        if blocks > self.free or budget < 0:
+            return self._walk(now, threshold)
+        self._take(blocks)
+        self.chunks += chunks
+        return budget, False
+
+    def _walk(self, now: float, threshold: int) -> tuple[int, bool]:
+        """Rules 3 to 7, request by request."""
+        size, order = self.block_size, self.order
+        running = order.running(now)
+        budget = self.max_tokens
+        preempted = False
+        tokens: dict[int, int] = {}
+        place = 0
+        while place < len(running) and budget > 0:
+            index = running[place]
+            if self.where[index] == DECODING:
+                computed, n = self.offset[index] + self.steps - 1, 1
+            else:
+                computed = self.computed[index]
+                n = min(self.known[index] - computed, threshold, budget)
+            blocks = -(-(computed + n) // size) - -(-computed // size)
+            while blocks > self.free:
+                preempted = True
+                victim = order.victim(running)
+                at = running.index(victim)
+                place -= at < place
+                del running[at]
+                scheduled = tokens.pop(victim, 0)
+                budget += scheduled
+                self.preempt(victim, now, scheduled)
+                order.requeue(victim, now)
+                if victim == index:
+                    break
+            if self.where[index] == WAITING:
+                break
+            self._take(blocks)
+            tokens[index] = n
+            budget -= n
+            place += 1
+        for index in running:
+            if self.where[index] == DECODING:
+                if index not in tokens:
+                    self.recorder.pause(index, now)
+                    self._stop_decoding(index)
+                    self.partials[index] = None
+            elif index in tokens:
+                self.chunks.append((index, tokens[index]))
+        return budget, preempted
+
+    def _admit(self, now: float, threshold: int, budget: int) -> None:
+        """Rules 8 to 15."""
+        order, running, queue, size = self.order, self.running, self.queue, self.block_size
+        room = self.max_num_seqs - len(running)
+        while budget > 0 and room > 0 and len(order):
+            index = order.head()
+            known = self.known[index]
+            hits = queue.survivors(index) if queue.runs else 0
+            n = min(known - hits * size, threshold, budget)
+            fit = known if self._reserve else hits * size + n
+            if -(-fit // size) + (self._watermark if running else 0) > self.free:
+                break
+            order.pop()
+            blocks = -(-(hits * size + n) // size)
+            self.free -= blocks
+            if queue.runs:
+                queue.hit(index)
+                queue.take(blocks - hits)
+            self.computed[index] = hits * size
+            self.where[index] = PARTIAL
+            running[index] = None
+            self.chunks.append((index, n))
+            self.recorder.scheduled(index, now)
+            budget -= n
+            room -= 1
+
+    # -- looking back --------------------------------------------------------------------------------------
+    def end_of_step(self, step: int) -> float:
+        """When the step counter came to `step`."""
+        assert self.step_ends is not None
+        return self.step_ends[step - self._forgotten - 1]
+
+    def first_step_from(self, time: float) -> int:
+        """The first value of the step counter at `time` or later; one too high if it was not reached."""
+        assert self.step_ends is not None
+        return self._forgotten + 1 + bisect_left(self.step_ends, time)
+
+    def _forget(self) -> None:
+        assert self.step_ends is not None
+        count = max(0, self.order.oldest_change() - self._forgotten - 1)
+        del self.step_ends[:count]
+        self._forgotten += count
+        self._keep = 2 * len(self.step_ends) + MEMORY
