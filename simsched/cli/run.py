@@ -182,21 +182,30 @@ def _show_grid(plan: Plan) -> None:
 
 
 def _show_results(results: Results) -> None:
+    """A row per policy and setting: means over runs. What is the same or zero everywhere is left out."""
     from simsched.cli._table import show_table
 
     shown = {
-        "mean_ttft_ms": "TTFT mean", "p99_ttft_ms": "P99 (ms)",
-        "mean_tpot_ms": "TPOT mean", "p99_tpot_ms": "P99 (ms)",
-        "mean_latency_per_token_ms": "latency/token mean", "p99_latency_per_token_ms": "P99 (ms)",
+        "mean_ttft_ms": "TTFT ms", "p99_ttft_ms": "P99", "mean_tpot_ms": "TPOT ms", "p99_tpot_ms": "P99",
+        "mean_latency_per_token_ms": "ms/token", "p99_latency_per_token_ms": "P99",
         "request_throughput": "served/s", "num_preemptions": "preempted", "unfinished": "unfinished",
     }  # fmt: skip
     groups = results.over_runs
     settings = [name for name in groups[0] if not isinstance(groups[0][name], dict)]
     settings = [name for name in settings if name == "policy" or len({group[name] for group in groups}) > 1]
-    rows = [[*(g[name] for name in settings), *(g[metric]["mean"] for metric in shown)] for g in groups]
-    order = {name: i for i, name in enumerate(results.manifest["study"]["policy"])}
-    rows.sort(key=lambda row: order[row[0]])
-    show_table([*settings, *shown.values()], rows)
+    for metric in ("num_preemptions", "unfinished"):
+        if not any(group[metric]["mean"] for group in groups):
+            del shown[metric]
+    rows = [
+        [*(_whole(g[name]) for name in settings), *(g[metric]["mean"] for metric in shown)] for g in groups
+    ]
+    order = results.manifest["study"]["policy"]
+    rows.sort(key=lambda row: order.index(row[0]))
+    show_table(["req/s" if name == "request_rate" else name for name in settings] + [*shown.values()], rows)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _show_verdict(results: Results) -> None:
