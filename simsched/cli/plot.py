@@ -23,9 +23,15 @@ import click
     help="A file for one figure, else a directory; default: DIR/figures.",
 )
 @click.option("--metric", metavar="NAME[,NAME...]", help="What to draw instead of the figure's own choice.")
+@click.option("--relative-to", metavar="POLICY", help="latency, tau: draw ratios to this policy.")
 @click.option("--format", "formats", metavar="png,svg,pdf", help="File formats; default: png, or the file's.")
 def plot_command(
-    directory: str, kind: str, output: str | None, metric: str | None, formats: str | None
+    directory: str,
+    kind: str,
+    output: str | None,
+    metric: str | None,
+    relative_to: str | None,
+    formats: str | None,
 ) -> None:
     """Draw figures from a results directory.
 
@@ -40,8 +46,8 @@ def plot_command(
 
     if kind not in (*KINDS, "all"):
         raise InputError(f"--kind {kind}: expected one of {', '.join(KINDS)}, all")
-    if kind == "all" and metric:
-        raise InputError("--metric: only with one --kind")
+    if kind == "all" and (metric or relative_to):
+        raise InputError(f"--{'metric' if metric else 'relative-to'}: only with one --kind")
     wanted = [name.strip().lower() for name in formats.split(",")] if formats else []
     for name in wanted:
         if name not in FORMATS:
@@ -62,8 +68,9 @@ def plot_command(
     if kind == "all":
         figures = draw_all(results)
     else:
-        options = {"metric": [name.strip() for name in metric.split(",")]} if metric else {}
-        figures = {kind: draw(results, kind, **options)}
+        names = [name.strip() for name in metric.split(",")] if metric else None
+        given = {"metric": names, "relative_to": relative_to}
+        figures = {kind: draw(results, kind, **{name: value for name, value in given.items() if value})}
     folder = Path(output or results.path / "figures")
     paths = (
         {Path(str(output)): figures[kind]}

@@ -54,6 +54,8 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
         figure = KINDS[kind](results, **options)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+            for legend in figure.legends:
+                legend.set_loc("outside lower center")  # the title has its place
     return figure
 
 

@@ -205,7 +205,7 @@ class PolicyDisplay:
                     ax.plot(
                         [point.low, point.high], [row, row], color=line["color"], linewidth=2.5, alpha=0.5
                     )
-                ax.plot([point.mean], [row], **line)
+                ax.plot([point.mean], [row], clip_on=False, **line)
                 ax.annotate(
                     number(point.mean), (point.high or point.mean, row), xytext=(8, 0),
                     textcoords="offset points", va="center", fontsize=9, color="#444444",
@@ -213,7 +213,7 @@ class PolicyDisplay:
             ax.set_yticks(range(len(ranked)), [policy for policy, _ in ranked])
             ax.set_ylim(-0.6, len(ranked) - 0.4)
             ax.grid(axis="y", visible=False)
-            ax.set_xlim(0, 1.2 * max(point.high or point.mean for point in self.points.values()))
+            ax.set_xlim(0, 1.25 * max(point.high or point.mean for point in self.points.values()))
             ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
             ax.set_xlabel(metric_label(self.metric))

@@ -1,0 +1,249 @@
+"""Figures: what they show is what the results hold, they look the same everywhere, and files are whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from simsched.cli.plot import plot_command
+from simsched.compare import PRIMARY
+from simsched.errors import InputError
+from simsched.plotting import (
+    CDFDisplay,
+    DecileDisplay,
+    LatencyDisplay,
+    OccupancyDisplay,
+    PolicyDisplay,
+    TauDisplay,
+)
+from simsched.plotting.figures import KINDS, draw, draw_all, save
+from simsched.plotting.occupancy import series_of
+from simsched.plotting.style import image_bytes, policy_color, policy_line, policy_marker
+from simsched.results import Results
+from tests.fake_results import make_results
+
+MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+def step(time: float, length: float, running: int, **more: Any) -> dict[str, Any]:
+    values = {"kv_blocks_used": 10 * running, "num_running": running, "num_waiting": 1}
+    return {"step": 1, "time": time, "step_time": length, **values, **more}
+
+
+STEPS = [step(0.0, 1.0, 2), step(1.0, 1.0, 4), step(5.0, 5.0, 8)]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    policies = ("fcfs", "mlfq", "po", "classification", "ranking")
+    return make_results(tmp_path_factory.mktemp("a") / "out", policies=policies, steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def with_tau(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return make_results(
+        tmp_path_factory.mktemp("b") / "out", rates=(8.0,), extra={"tau": [0.2, 0.5, 0.8]}, runs=2
+    )
+
+
+def lines_of(ax: Any) -> dict[str, Any]:
+    return {line.get_label(): line for line in ax.get_lines() if not line.get_label().startswith("_")}
+
+
+def test_a_policy_looks_the_same_everywhere(results: Results, with_tau: Results) -> None:
+    axes = [
+        LatencyDisplay.from_results(results).plot().ax_,
+        CDFDisplay.from_results(results).plot().ax_,
+        DecileDisplay.from_results(results, where={"request_rate": 8.0}).plot().ax_,
+        TauDisplay.from_results(with_tau).plot().ax_,
+        OccupancyDisplay.from_results(results).plot().axes_[0],
+    ]
+    for ax in axes:
+        for policy, line in lines_of(ax).items():
+            assert line.get_color() == policy_color(policy)
+            assert line.get_marker() in (policy_marker(policy), "None")
+    shown = [
+        policy_color(name) for name in ("fcfs", "mlfq", "po", "classification", "ranking", "srtf", "sjf")
+    ]
+    assert len(set(shown)) == len(shown)
+
+
+def test_variants_share_the_colour_and_differ_otherwise() -> None:
+    assert policy_color("mlfq(threshold=10)") == policy_color("mlfq")
+    assert policy_line("mlfq(threshold=10)") != policy_line("mlfq")
+    assert policy_line("mlfq(threshold=10)") != policy_line("mlfq(threshold=2)")
+    assert policy_color("./mine.py:Mine") == policy_color("./other/mine.py:Mine")
+
+
+def test_latency_shows_means_and_intervals(results: Results) -> None:
+    display = LatencyDisplay.from_results(results, metric="mean_ttft_ms").plot()
+    fcfs = results.summary.filter(policy="fcfs")
+    for x, y in zip(*lines_of(display.ax_)["fcfs"].get_data(), strict=True):
+        values = fcfs.filter(request_rate=x)["mean_ttft_ms"].to_numpy()
+        assert y == pytest.approx(np.exp(np.log(values).mean()))
+    assert len(display.ax_.collections) == 5
+    assert display.ax_.get_xlabel() == "Request rate (req/s)"
+    assert display.ax_.get_ylabel() == "Mean time to first token (ms)"
+    assert {text.get_text() for text in display.ax_.texts} == set(display.lines)
+
+
+def test_relative_lines_start_from_the_baseline(results: Results) -> None:
+    display = LatencyDisplay.from_results(results, relative_to="fcfs").plot()
+    assert all(point.mean == 1 for point in display.lines["fcfs"])
+    assert all(point.mean < 1 for point in display.lines["ranking"])
+
+
+def test_labels_do_not_overlap(results: Results) -> None:
+    """Even where all lines end in one place."""
+    display = LatencyDisplay.from_results(results, metric="output_throughput")
+    for points in display.lines.values():
+        points[-1] = replace(points[-1], mean=500.0)
+    ax = display.plot().ax_
+    figure = ax.get_figure()
+    figure.draw_without_rendering()
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert len(boxes) == 5
+    for lower, upper in pairwise(boxes):
+        assert upper.y0 >= lower.y1 - 1
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_cdf_is_the_empirical_distribution(results: Results) -> None:
+    display = CDFDisplay.from_results(results, metric="ttft", where={"request_rate": 8.0}).plot()
+    requests = results.requests.filter(policy="mlfq", request_rate=8.0)
+    ttft = np.sort((requests["first_token_time"] - requests["arrival_time"]).to_numpy())
+    assert np.allclose(display.values["mlfq"], ttft)
+    x, y = lines_of(display.ax_)["mlfq"].get_data()
+    assert np.interp(50, y, x) == pytest.approx(np.median(ttft), rel=0.02)
+    with pytest.raises(InputError, match="metric speed"):
+        CDFDisplay.from_results(results, metric="speed")
+
+
+def test_occupancy_weighs_steps_by_their_length() -> None:
+    series = series_of(STEPS, bins=5)  # spans of two seconds, none of which is idle throughout but the second
+    assert series.time.tolist() == [1, 3, 5, 7, 9]
+    running = series.values["num_running"]
+    assert running[0] == pytest.approx(3.0)
+    assert np.isnan(running[1])
+    assert running[2:] == pytest.approx([8.0, 8.0, 8.0])
+    with pytest.raises(InputError):
+        series_of([])
+
+
+def test_tau_needs_several(results: Results, with_tau: Results) -> None:
+    assert [point.x for point in TauDisplay.from_results(with_tau).lines["fcfs"]] == [0.2, 0.5, 0.8]
+    with pytest.raises(InputError, match="two or more values of tau"):
+        TauDisplay.from_results(results)
+
+
+def test_dots_for_a_single_load(tmp_path: Path) -> None:
+    single = make_results(tmp_path / "out", rates=(None,))
+    display = PolicyDisplay.from_results(single).plot()
+    assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["fcfs", "mlfq", "ranking"]
+    assert len(draw(single).axes) == 2
+    with pytest.raises(InputError):
+        LatencyDisplay.from_results(single)
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [*((kind, "png") for kind in KINDS), ("latency", "svg"), ("latency", "pdf")]
+)
+def test_every_kind_in_every_format_with_the_same_bytes(
+    results: Results, with_tau: Results, tmp_path: Path, kind: str, form: str
+) -> None:
+    source = with_tau if kind == "tau" else results
+    paths = [tmp_path / f"{i}.{form}" for i in range(2)]
+    for path in paths:
+        save(draw(source, kind), path)
+    assert paths[0].read_bytes().startswith(MAGIC[form])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_every_axis_has_its_unit(results: Results, with_tau: Results) -> None:
+    for figure in [*draw_all(results).values(), draw(with_tau, "tau")]:
+        for ax in figure.axes:
+            below = any(other.get_xlabel() for other in figure.axes)
+            assert ax.get_ylabel() or below
+            assert below
+    assert "ms" in draw(results).axes[0].get_ylabel()
+
+
+def test_at_readme_size(results: Results) -> None:
+    header = image_bytes(draw(results), "png")[16:24]
+    assert int.from_bytes(header[:4]) == 800
+
+
+def test_draw_all_leaves_out_what_there_is_no_data_for(results: Results, tmp_path: Path) -> None:
+    assert set(draw_all(results)) == {"latency", "cdf", "decile", "occupancy"}
+    bare = make_results(tmp_path / "out", rates=(2.0,), runs=1)
+    assert set(draw_all(bare)) == {"latency", "cdf", "decile"}
+
+
+def test_a_study_chooses_its_figures(results: Results) -> None:
+    figures: list[Mapping[str, Any]] = [
+        {"kind": "latency", "metric": PRIMARY, "title": "One"},
+        {"kind": "latency", "metric": ["mean_ttft_ms"], "relative_to": "fcfs"},
+        {"kind": "cdf"},
+    ]
+    chosen = Results(results.path, {**results.manifest, "study": {"figures": figures}})
+    drawn = draw_all(chosen)
+    assert list(drawn) == ["latency-1", "latency-2", "cdf"]
+    assert drawn["latency-1"].get_suptitle() == "One"
+
+
+def test_wrong_options_are_named(results: Results) -> None:
+    with pytest.raises(InputError, match="kind pie: expected one of latency"):
+        draw(results, "pie")
+    with pytest.raises(InputError, match="figure option metrics: latency has no such option"):
+        draw(results, "latency", metrics="x")
+    with pytest.raises(InputError, match="no cell with 3 req/s"):
+        draw(results, "cdf", where={"request_rate": 3.0})
+    with pytest.raises(InputError, match=r"\.png, \.svg, \.pdf"):
+        save(draw(results, "decile"), "figure.gif")
+
+
+def test_command(results: Results, tmp_path: Path) -> None:
+    def invoke(*options: str) -> Any:
+        return CliRunner().invoke(plot_command, [str(results.path), *options])
+
+    shown = invoke("-o", str(tmp_path / "figures"), "--format", "png,svg")
+    assert shown.exit_code == 0, shown.output
+    assert len(list((tmp_path / "figures").iterdir())) == 8
+    assert len(shown.output.splitlines()) == 8
+    one = invoke(
+        "--kind",
+        "latency",
+        "--metric",
+        "mean_tpot_ms",
+        "--relative-to",
+        "fcfs",
+        "-o",
+        str(tmp_path / "x.pdf"),
+    )
+    assert one.exit_code == 0, one.output
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+    for options in (
+        ("--kind", "pie"),
+        ("--format", "gif"),
+        ("-o", str(tmp_path / "y.png")),
+        ("--metric", "mean_ttft_ms"),
+        ("--kind", "latency", "--metric", "speed"),
+        ("--kind", "tau"),
+    ):
+        assert isinstance(invoke(*options).exception, InputError), options
+    assert not (tmp_path / "y.png").exists()
+
+
+def test_matplotlib_settings_are_left_alone(results: Results) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    draw(results)
+    assert dict(matplotlib.rcParams) == before
