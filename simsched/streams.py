@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["arrivals", "prompts", "outputs", "ties", "predictor", "engine"]
+Purpose = Literal["arrivals", "prompts", "outputs", "ties", "predictor", "engine", "prefixes"]
 _KEYS: dict[Purpose, int] = {
     "arrivals": 0,
     "prompts": 1,
@@ -14,6 +14,7 @@ _KEYS: dict[Purpose, int] = {
     "ties": 3,
     "predictor": 4,
     "engine": 5,
+    "prefixes": 6,
 }
 
 
