@@ -136,11 +136,11 @@ class GeneralEngine(ForkEngine):
 
     def _reserve(self, step: Step, left_out: list[Entry], short: int) -> None:
         """Swap out from the end of the order, then leave out chosen ones, until `short` blocks are found."""
-        idle, chosen = self.idle, set(step.chosen)
+        # the chosen are the head of the order, so of the idle ones too
+        idle, where, started = self.idle, self.where, self.started_at
+        woken = sum(where[i] == RESIDENT and started[i] is None for i, _ in step.others)
         while short > 0:
-            # the chosen are the head of the order, so of the idle ones too
-            is_idle = bool(idle) and idle[-1][2] not in chosen
-            if is_idle and not (left_out and left_out[-1] > idle[-1]):
+            if len(idle) > woken and not (left_out and left_out[-1] > idle[-1]):
                 short -= self._swap_out(idle.pop()[2], step)
             elif left_out:
                 short -= self._swap_out(left_out.pop()[2], step)
@@ -154,7 +154,7 @@ class GeneralEngine(ForkEngine):
             short -= self._price(i)
             if step.others and step.others[-1][0] == i:
                 step.others.pop()
-            if idle and idle[-1][2] == i:
+            if where[i] == RESIDENT and started[i] is None:
                 idle.pop()
             if self.where[i] in (DECODING, RESIDENT):
                 short -= self._swap_out(i, step)

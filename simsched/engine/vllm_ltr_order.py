@@ -16,7 +16,7 @@ from typing import Any
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import FINISHED, SWAPPED, WAITING
+from simsched.engine.vllm_ltr_base import DECODING, FINISHED, SWAPPED, WAITING
 from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Step
 from simsched.engine.vllm_ltr_view import LtrView
 from simsched.policies.base import Policy, Priority
@@ -51,6 +51,8 @@ class OrderedEngine(GeneralEngine):
         self.number = [0] * n
         """Of when it was swapped out or left out: ties are served in that order."""
         self.last_number = 0
+        self.anchor = [0.0] * n
+        """Of a decoder under such a policy: its priority at step 0, had it decoded since."""
         self.drifts = False
         """Some priorities move while their request runs."""
         self.freely = False
@@ -81,13 +83,11 @@ class OrderedEngine(GeneralEngine):
         self.now = now
         self._announced_changes()
         if self.drifts:
-            for i in self.running:
-                self._rekey(i)
+            self._rekey_running()
         key = self.keys.__getitem__
         running = self.running
         running.sort(key=key)
-        last = key(running[-1]) if len(running) == self.max_num_seqs else None
-        ahead, swapped = self._ahead(last), self._head(self.swapped, last)
+        ahead, swapped = self._waiting_head() + self._head(self.idle), self._head(self.swapped)
         order = [*ahead, *running, *swapped] if ahead or swapped else running
         if order is not running:
             order.sort(key=key)
@@ -97,8 +97,9 @@ class OrderedEngine(GeneralEngine):
         self._relist(step)
         return batch
 
-    def _ahead(self, last: Key | None) -> list[int]:
-        """The waiting, then the idle ones, that may be chosen: no later than the last of a full batch."""
+    def _waiting_head(self) -> list[int]:
+        """The waiting requests that may be chosen: one budget of tokens, not behind a full batch."""
+        last = self.keys[self.running[-1]] if len(self.running) == self.max_num_seqs else None
         waiting: list[int] = []
         budget = self.max_tokens
         for key, i in self.waiting:
@@ -106,10 +107,13 @@ class OrderedEngine(GeneralEngine):
                 break
             waiting.append(i)
             budget -= self.known[i]
-        return waiting + self._head(self.idle, last)
+        return waiting
 
-    def _head(self, entries: list[Entry], last: Key | None) -> list[int]:
-        end = len(entries) if last is None else bisect_right(entries, (last, self.last_number + 1, 0))
+    def _head(self, entries: list[Entry]) -> list[int]:
+        """Those that may be chosen: before the last running one, or as many behind it as there are slots."""
+        end = self.max_num_seqs - len(self.running)
+        if entries and self.running:
+            end += bisect_right(entries, (self.keys[self.running[-1]], self.last_number + 1, 0))
         return [i for _, _, i in entries[: min(end, self.max_num_seqs)]]
 
     def entries(self, chosen: set[int]) -> list[Entry]:
@@ -129,6 +133,11 @@ class OrderedEngine(GeneralEngine):
         """Bring the waiting and swapped lists up to date."""
         for i, _ in step.new:
             del self.waiting[bisect_left(self.waiting, (self.keys[i], i))]
+        drift = self.policy.drift_per_token
+        if drift is not None:
+            for i, _ in step.others:
+                if self.where[i] == DECODING:
+                    self.anchor[i] = self.keys[i] - drift * self.step  # type: ignore[operator]
         for i in step.came_in:
             del self.swapped[bisect_left(self.swapped, (self.keys[i], self.number[i], i))]
         for i in step.out:
@@ -184,6 +193,17 @@ class OrderedEngine(GeneralEngine):
             entries = self.swapped if self.where[i] == SWAPPED else self.idle
             del entries[bisect_left(entries, (old, self.number[i], i))]
             insort(entries, (key, self.number[i], i))
+
+    def _rekey_running(self) -> None:
+        """Priorities that move with every step; where each token moves all alike, without asking."""
+        drift = self.policy.drift_per_token
+        if drift is None or self.tie is not None:
+            for i in self.running:
+                self.keys[i] = self._key(i)
+            return
+        moved, keys, anchors, where = drift * self.step, self.keys, self.anchor, self.where
+        for i in self.running:
+            keys[i] = anchors[i] + moved if where[i] == DECODING else self._key(i)
 
     def _ask(self, i: int) -> None:
         """When may its priority next differ?"""

@@ -63,6 +63,8 @@ class Policy(ABC):
     """The predicted column it reads; None if it reads none."""
     predictor: ClassVar[Literal["oracle", "trace"]] = "trace"
     """Where that column comes from when nothing else is said: the oracle, or the trace (else emulated)."""
+    drift_per_token: ClassVar[float | None] = None
+    """By how much each token that a request generates moves its priority, if that is all that moves it."""
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         """The request has been added to the waiting queue."""

@@ -19,6 +19,7 @@ class Srtf(Policy):
 
     reads = "predicted_length"
     predictor = "oracle"
+    drift_per_token = -1.0
 
     def priority(self, request: RequestView, now: float) -> float:
         return needed(request.predicted_length, "predicted_length", request) - request.num_output_tokens
