@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import simsched
+from simsched.errors import InputError
 
 _PACKAGES = ("numpy", "polars", "scipy", "simpy", "matplotlib")
 
@@ -89,19 +89,20 @@ def write_report(
         sections: what it holds, in order.
         summary: paragraphs above all sections: what was found.
         configuration: shown as JSON at the end, beside the installed versions.
+
+    Raises:
+        InputError: the file cannot be written.
     """
     html = render_report(title, sections, summary=summary, configuration=configuration)
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(html)
-        os.chmod(temporary, 0o644)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(html, encoding="utf-8")
         os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot write the report: {error.strerror}") from None
 
 
 def render_report(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from simsched.compare import PRIMARY, find_policy, samples_of
 from simsched.errors import InputError
 from simsched.labels import metric_label
-from simsched.plotting.style import direct_labels, log_ticks, new_axes, policy_color, policy_line, styled
+from simsched.plotting.style import log_ticks, name_lines, new_axes, policy_color, policy_line, styled
 from simsched.statistics import Ratio, paired_ratio
 from simsched.text_table import number
 
@@ -134,7 +134,7 @@ class LatencyDisplay:
                 ends = [
                     (p[-1].x, p[-1].mean, policy, policy_color(policy)) for policy, p in self.lines.items()
                 ]
-                direct_labels(ax, ends)
+                name_lines(ax, ends)
         return self
 
     def _scale(self, ax: Axes) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from simsched.deciles import COLUMNS, by_decile, requests_at
 from simsched.errors import InputError
-from simsched.plotting.style import direct_labels, log_ticks, new_axes, policy_color, policy_line, styled
+from simsched.plotting.style import log_ticks, name_lines, new_axes, policy_color, policy_line, styled
 from simsched.workload.trace import FloatArray
 
 if TYPE_CHECKING:
@@ -132,5 +132,5 @@ class DecileDisplay:
             ax.set_xlabel("Output length up to (tokens); a tenth of the requests each")
             ax.set_ylabel(COLUMNS[self.column])
             if label_lines:
-                direct_labels(ax, ends)
+                name_lines(ax, ends)
         return self

@@ -38,6 +38,8 @@ _DASHES: tuple[Any, ...] = ((0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (
 
 WIDTH = 8.0  # inches; at DPI this is the 800 pixels of a README
 DPI = 100
+_ROW, _HANDLE = 112, 9  # letters in a row of a legend, and what a handle takes of it
+_LONG = 24  # letters; a longer name beside a line leaves too little of the figure
 
 _RC: dict[Any, Any] = {
     "figure.dpi": DPI,
@@ -126,9 +128,10 @@ def log_ticks(ax: Axes, which: str) -> None:
 
 
 def legend_on_top(figure: Figure, ax: Axes) -> None:
-    """One legend for all panels, in a row above them."""
+    """One legend for all panels, above them, in as few rows as its names allow."""
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), handlelength=2.2)
+    columns = max(1, min(6, len(labels), _ROW // (_HANDLE + max(map(len, labels), default=0))))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=2.2)
 
 
 def image_bytes(figure: Figure, kind: str) -> bytes:
@@ -144,6 +147,14 @@ def image_bytes(figure: Figure, kind: str) -> bytes:
     with rc_context(_RC):
         figure.savefig(buffer, format=kind, metadata=undated[kind])
     return buffer.getvalue()
+
+
+def name_lines(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Names beside the lines' ends (see `direct_labels`), or a legend where a name is too long for that."""
+    if max((len(text) for _, _, text, _ in ends), default=0) > _LONG:
+        ax.legend(loc="best", fontsize=9)
+    else:
+        direct_labels(ax, ends)
 
 
 def direct_labels(ax: Axes, ends: list[tuple[float, float, str, str]], *, gap: float = 0.055) -> None:

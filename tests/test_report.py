@@ -1,0 +1,178 @@
+"""The report: one file, nothing from a network, readable in a real browser on a phone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from simsched.cli.report import report_command
+from simsched.errors import InputError
+from simsched.report import Figure, Section, Table, format_cell, render_report, write_report
+from tests.fake_results import make_results
+
+PIXEL = (
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
+    b"\x00\x00\x00\rIDATx\xdac\xfc\xcf\xc0P\x0f\x00\x04\x85\x01\x80\x84\xa9\x8c!\x00\x00\x00\x00IEND\xaeB`\x82"
+)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PROBE = """<script>addEventListener("load", () => {
+const images = [...document.images];
+parent.postMessage({
+  width: innerWidth, needed: document.documentElement.scrollWidth, images: images.length,
+  loaded: images.filter(i => i.complete && i.naturalWidth > 1 && i.alt).length,
+  small: [...document.querySelectorAll("p, li, td, th, h1, h2, figcaption")]
+    .filter(e => parseFloat(getComputedStyle(e).fontSize) < 13).length,
+}, "*");
+});</script>"""
+# a browser window has a least width; a frame has none
+FRAME = """<script>addEventListener("message", event => {{
+document.body.innerHTML = "<pre id=probe>" + JSON.stringify(event.data) + "</pre>";
+}});</script><body><iframe width="{width}" height="900" frameborder="0" src="{page}"></iframe></body>"""
+
+
+class Links(HTMLParser):
+    """Every address that the page loads or points to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+def browse(page: Path, width: int, profile: Path) -> tuple[dict[str, Any], list[str]]:
+    """What the probe saw in a headless browser of this width, and its console's lines."""
+    probed = page.with_name("probed.html")
+    probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
+    frame = page.with_name("frame.html")
+    frame.write_text(FRAME.format(width=width, page=probed.as_uri()))
+    done = subprocess.run(
+        [
+            str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={profile}", "--window-size=1400,1000", "--enable-logging=stderr",
+            "--virtual-time-budget=5000", "--dump-dom", frame.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = re.search(r"<pre id=\"probe\">(.*?)</pre>", done.stdout)
+    assert found, done.stderr[-2000:]
+    return json.loads(found[1]), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    policies = ("fcfs", "mlfq", "ranking(starvation_threshold=200,starvation_period=10)")
+    make_results(folder / "out", policies=policies, unfinished={"mlfq": 2})
+    shown = CliRunner().invoke(report_command, [str(folder / "out"), "-o", str(folder / "report.html")])
+    assert shown.exit_code == 0, shown.output
+    return folder / "report.html"
+
+
+def test_it_holds_everything(page: Path) -> None:
+    text = page.read_text()
+    for part in (
+        "Verdict",
+        "Every policy, metric and load",
+        "What a mean hides",
+        "95 % interval",
+        "Holm",
+        "mlfq left 12 requests unfinished",
+        "Configuration",
+        "simsched 0",
+        "numpy",
+    ):
+        assert part in text, part
+    assert text.count("<img ") == 3
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Path) -> None:
+    links = Links()
+    links.feed(page.read_text())
+    assert links.found
+    assert all(link.startswith(("data:", "#")) for link in links.found)
+    assert "@import" not in page.read_text()
+    assert "<script" not in page.read_text()
+
+
+def test_the_same_results_give_the_same_page(page: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.html"
+    CliRunner().invoke(report_command, [str(page.parent / "out"), "-o", str(again)])
+    assert again.read_bytes() == page.read_bytes()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(page: Path, tmp_path: Path, width: int) -> None:
+    seen, console = browse(page, width, tmp_path / "profile")
+    assert console == []
+    assert seen["width"] == width
+    assert seen["needed"] <= width  # tables and figures scroll inside their boxes
+    assert seen["images"] == seen["loaded"] == 3
+    assert seen["small"] == 0
+
+
+def test_content_is_escaped_and_numbers_are_set_right() -> None:
+    section = Section(
+        "A <b> & c",
+        "Prose <script>",
+        [
+            Table(
+                ["policy", "value"], [["<i>", 1234.5], ["x", None], ["y", float("nan")], ["z", 0.12345]], "T"
+            )
+        ],
+        [Figure(PIXEL, "a dot", "Caption"), Figure(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "empty")],
+        points=["one"],
+    )
+    html = render_report("Title", [section], summary="Found it.", configuration={"seed": 0})
+    assert "A &lt;b&gt; &amp; c" in html
+    assert "<script>" not in html
+    assert '<td class="number">1,234</td>' in html
+    assert html.count('<td class="number">–</td>') == 2
+    assert "0.1235" in html
+    assert "data:image/png;base64," in html
+    assert "data:image/svg+xml;base64," in html
+    assert "<li>one</li>" in html
+    assert "Found it." in html
+    assert "&#34;seed&#34;: 0" in html
+
+
+def test_cells() -> None:
+    assert [format_cell(x) for x in (None, float("nan"), True, 1234567, 0.1 + 0.2, -4567.8, "a")] == [
+        "–", "–", "True", "1,234,567", "0.3", "-4,568", "a",
+    ]  # fmt: skip
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "busy.html").mkdir()
+    with pytest.raises(InputError, match=r"busy\.html"):
+        write_report(tmp_path / "busy.html", "T", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["busy.html"]
+
+
+def test_bad_arguments(page: Path, tmp_path: Path) -> None:
+    out = str(page.parent / "out")
+    for options in (
+        [str(tmp_path / "none")],
+        [out, "-o", str(tmp_path / "report.pdf")],
+        [out, "--baseline", "nobody", "-o", str(tmp_path / "r.html")],
+    ):
+        assert isinstance(CliRunner().invoke(report_command, options).exception, InputError), options
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_without_the_default_baseline(tmp_path: Path) -> None:
+    make_results(tmp_path / "out", policies=("mlfq", "ranking"), rates=(4.0,), runs=1)
+    shown = CliRunner().invoke(report_command, [str(tmp_path / "out")])
+    assert shown.exit_code == 0, shown.output
+    assert "over mlfq" in (tmp_path / "out" / "report.html").read_text()
