@@ -17,6 +17,7 @@ from simsched.engine.validate import check_admissible
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
+from simsched.predictors.model import is_model, seconds_per_prompt
 from simsched.predictors.spec import apply_predictor
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.formats import load_trace
@@ -190,9 +191,11 @@ def prepare(cell: Cell) -> Inputs:
         seconds = cell.predictor_time
     elif policy.reads is not None and policy.name not in SELF_PREDICTING:
         oracle = cell.predictor == "oracle" or (cell.predictor is None and policy.predictor == "oracle")
-        seconds = 0.0 if oracle else profile.predictor_time
+        model = cell.predictor if cell.predictor is not None and is_model(cell.predictor) else None
+        given = profile.predictor_time if model is None else seconds_per_prompt(model)
+        seconds = 0.0 if oracle else given
         if seconds:
-            took = f"{seconds * 1e3:g} ms a request ({profile.name})"
+            took = f"{seconds * 1e3:.4g} ms a request ({model or profile.name})"
             notes.append(f"{policy.name}: its predictor takes {took}; --predictor-time says otherwise")
     return Inputs(trace, policy, profile, config, seconds, tuple(notes))
 

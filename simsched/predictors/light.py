@@ -140,14 +140,16 @@ class LightFit:
         self._targets = objective.targets(lengths)
         self._objective = objective
         self._seed = seed
+        self._start = np.zeros(self._space.size * objective.num_outputs)
 
     def solve(self, penalty: float) -> LightModel:
-        """The model for this ridge factor (targets have unit variance)."""
+        """The model for this ridge factor (targets have unit variance); L-BFGS starts from the last one."""
         if self._objective.name in ("percentile", "regression"):
             mean = self._targets.mean()
             weights = _ridge(self._vectors, self._targets - mean, penalty)
             return LightModel(self._space, weights[:, None], np.array([mean]))
-        weights = _minimise(self._vectors, self._targets, self._objective, penalty, self._seed)
+        weights = _minimise(self._vectors, self._targets, self._objective, penalty, self._start, self._seed)
+        self._start = weights.ravel()
         return LightModel(self._space, weights, np.zeros(self._objective.num_outputs))
 
 
@@ -167,7 +169,12 @@ def _ridge(vectors: csr_array, targets: FloatArray, penalty: float) -> FloatArra
 
 
 def _minimise(
-    vectors: csr_array, targets: FloatArray, objective: Objective, penalty: float, seed: int
+    vectors: csr_array,
+    targets: FloatArray,
+    objective: Objective,
+    penalty: float,
+    start: FloatArray,
+    seed: int,
 ) -> FloatArray:
     """argmin mean loss over random lists + penalty / (2 n) |w|², by L-BFGS; shape (size, outputs)."""
     from scipy.optimize import minimize
@@ -193,7 +200,7 @@ def _minimise(
 
     found = minimize(
         value_and_gradient,
-        np.zeros(size * outputs),
+        start,
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": _MAX_ITERATIONS, "maxcor": 8},

@@ -71,6 +71,31 @@ def is_model(path: str | Path) -> bool:
     return (Path(path) / CARD).is_file()
 
 
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of a ranker's folder, with its readout.
+
+    Raises:
+        InputError: no ranker there, or one of another format.
+    """
+    folder = Path(path)
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if card["format"] != FORMAT:
+            raise InputError(f"{folder}: ranker of format {card['format']}; expected {FORMAT}")
+        return dict(card)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no ranker: {error.strerror or error}; expected a folder that `simsched train` wrote"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / CARD}: not a ranker's card: {error}") from None
+
+
+def seconds_per_prompt(path: str | Path) -> float:
+    """`Ranker.seconds_per_prompt`, without loading the ranker."""
+    return float(read_card(path)["seconds_per_prompt"]["32"])
+
+
 def load_model(path: str | Path) -> Ranker:
     """The ranker that `simsched train` wrote to this folder.
 
@@ -78,10 +103,8 @@ def load_model(path: str | Path) -> Ranker:
         InputError: no ranker there, a broken one, one of another format, or torch is missing and needed.
     """
     folder = Path(path)
+    card = read_card(folder)
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        if card["format"] != FORMAT:
-            raise InputError(f"{folder}: ranker of format {card['format']}; expected {FORMAT}")
         readout = Readout.from_json(card.pop("readout"))
         backbone: Backbone
         if card["backbone"] == "light":
@@ -90,10 +113,6 @@ def load_model(path: str | Path) -> Ranker:
             from simsched.predictors.backbone import TorchModel
 
             backbone = TorchModel.load(folder, card["num_outputs"], card["pooling"], card["max_tokens"])
-    except OSError as error:
-        raise InputError(
-            f"{folder}: no ranker: {error.strerror or error}; expected a folder that `simsched train` wrote"
-        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / CARD}: not a ranker's card: {error}") from None
     return Ranker(backbone, readout, card)

@@ -29,7 +29,7 @@ from simsched.workload.trace import FloatArray, IntArray
 
 DECILES = Buckets("percentile", count=10)
 MIN_EXAMPLES = 20
-PENALTIES = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
+PENALTIES = (8.0, 4.0, 2.0, 1.0, 0.3, 0.1)
 Progress = Callable[[int, int, str], None]
 """(done, in all, a note)."""
 
@@ -134,7 +134,7 @@ def _fit_light(
     options: Options,
     progress: Progress,
 ) -> Fitted:
-    """The penalty with the best validation tau; then all examples with that penalty."""
+    """From the strongest penalty down to the best validation tau; then all examples with that one."""
     fit = LightFit(train.prompts, train.lengths, objective, options.seed)
     total = len(PENALTIES) + 1
     tried: list[tuple[float, float, FloatArray]] = []
@@ -144,6 +144,8 @@ def _fit_light(
         tau = tau_b(readout.columns(outputs)["score"], validation.lengths)
         tried.append((tau, penalty, outputs))
         progress(done, total, f"penalty {penalty:g}: validation tau {tau:.4f}")
+        if len(tried) > 1 and tau < tried[-2][0]:
+            break  # tau has one peak along the penalty
     _, penalty, outputs = max(tried, key=lambda entry: entry[0])
     model: LightModel = LightFit(data.prompts, data.lengths, objective, options.seed).solve(penalty)
     progress(total, total, f"all prompts, penalty {penalty:g}")

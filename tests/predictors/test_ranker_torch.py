@@ -72,18 +72,18 @@ def test_padding_changes_nothing(backbones, tmp_path):
         assert ranker.predict(prompts)["score"] == pytest.approx(alone, abs=1e-5)
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     pass
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(backbones, tmp_path):
     def stop_in_epoch_3(done, total, note):
         if note == "epoch 3":
-            raise Stop
+            raise StoppedError
 
     chosen = options(backbones["bert"])
     whole = train_ranker(examples(), chosen, tmp_path / "whole", silent)
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         train_ranker(examples(), chosen, tmp_path / "cut", stop_in_epoch_3)
     assert json.loads((tmp_path / "cut" / "state.json").read_text())["epoch"] == 2
     resumed = train_ranker(examples(), chosen, tmp_path / "cut", silent)
