@@ -43,8 +43,8 @@ def capacity(trace: Trace, cost: CostModel, config: EngineConfig) -> float:
         np.add.at(S, step, tokens > 0)
         np.add.at(Q, step, tokens * (chunk * budget + tokens / 2))
     N, K = round(finished * float(decodes.mean())), round(finished * attended)
-    seconds = sum(
-        cost.step_time(StepFeatures(int(p), N, int(s), K, q))
-        for p, s, q in zip(P, S, Q.tolist(), strict=True)
-    )
+    prefills = np.flatnonzero(P)
+    seconds = (num_steps - len(prefills)) * cost.step_time(StepFeatures(N=N, K=K))
+    for p, s, q in zip(P[prefills].tolist(), S[prefills].tolist(), Q[prefills].tolist(), strict=True):
+        seconds += cost.step_time(StepFeatures(int(p), N, int(s), K, q))
     return len(prompts) / seconds

@@ -19,7 +19,7 @@ Executor = Literal["joblib", "dask"]
 Task = tuple[str, Cell, Options, Path, bool]
 """The arguments of `run_cell`."""
 
-REQUESTS_PER_JOB = 100_000  # simulated in the time that a worker process takes to start
+REQUESTS_PER_JOB = 20_000  # fewer are simulated in the time that a worker process takes to start
 
 
 def run_study(
