@@ -33,6 +33,11 @@ Load = dict[str, Any]
 """Everything of a cell that is neither policy nor run: its swept options."""
 
 
+def json_load(load: Load) -> Load:
+    """A load for JSON, which has no infinity: a burst's rate is the string "inf"."""
+    return {name: "inf" if value == math.inf else value for name, value in load.items()}
+
+
 @dataclass(frozen=True)
 class Row:
     """One policy against the baseline on one metric, at one load."""
@@ -61,7 +66,7 @@ class Row:
         ratio = self.ratio
         return {
             "metric": self.metric,
-            **self.load,
+            **json_load(self.load),
             "policy": self.policy,
             "value": self.value,
             "ratio": ratio.ratio if ratio else None,
@@ -172,7 +177,7 @@ class Comparison:
             "rows": [row.to_dict() for row in self.rows],
             "order": [
                 {
-                    **self.loads[load],
+                    **json_load(self.loads[load]),
                     "metric": metric,
                     "order": self.samples.order(load, metric),
                     "kendall_tau": None if math.isnan(tau) else tau,

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare import DEFAULT_METRICS, Load, Samples, choose_metrics, samples_of, swept_options
+from simsched.compare import (
+    DEFAULT_METRICS,
+    Load,
+    Samples,
+    choose_metrics,
+    json_load,
+    samples_of,
+    swept_options,
+)
 from simsched.compare_text import interval_text, load_text, option_text, ratio_text
 from simsched.errors import InputError
 from simsched.labels import metric_label
@@ -49,7 +57,7 @@ class PairRow:
         ratio = self.ratio
         return {
             "metric": self.metric,
-            **self.load,
+            **json_load(self.load),
             "policy": self.policy,
             "first": self.first,
             "second": self.second,
@@ -85,7 +93,7 @@ class DirectoryComparison:
             "paired": self.paired,
             "rows": [row.to_dict() for row in self.rows],
             "kendall_tau": [
-                {**load, "metric": metric, "kendall_tau": None if math.isnan(tau) else tau}
+                {**json_load(load), "metric": metric, "kendall_tau": None if math.isnan(tau) else tau}
                 for load, metric, tau in self.taus
             ],
             "notes": self.notes,

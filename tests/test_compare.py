@@ -285,3 +285,12 @@ def test_bounds_of_a_real_run(tmp_path: Path) -> None:
     bounds, reason = bounds_of_results(Results.open(tmp_path / "out"))
     assert bounds == {}
     assert "inputs have changed" in reason
+
+
+def test_a_burst_is_the_highest_load_and_valid_json(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", rates=(8.0, math.inf), runs=2)
+    comparison = compare(results)
+    assert verdict(comparison)[0] == "At the highest load (all at once):"
+    found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert {row["request_rate"] for row in found["rows"]} == {8.0, "inf"}
+    assert requests_at(results, comparison.loads[1]).height == 3 * 2 * 200

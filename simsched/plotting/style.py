@@ -130,7 +130,8 @@ def log_ticks(ax: Axes, which: str) -> None:
 def legend_on_top(figure: Figure, ax: Axes) -> None:
     """One legend for all panels, above them, in as few rows as its names allow."""
     handles, labels = ax.get_legend_handles_labels()
-    columns = max(1, min(6, len(labels), _ROW // (_HANDLE + max(map(len, labels), default=0))))
+    widths = [_HANDLE + len(label) for label in labels]
+    columns = len(labels) if sum(widths) <= _ROW else max(1, _ROW // max(widths))
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=2.2)
 
 
