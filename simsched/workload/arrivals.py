@@ -66,6 +66,8 @@ class Arrivals:
         requests are there at t = 0 (in the loop, the engine holds each back until its user is free).
         """
         if not self.rated:
+            if request_rate is not None:
+                raise InputError(f"--request-rate {request_rate:g}: {self.process} arrivals have no rate")
             return np.zeros(num_requests)
         if request_rate is None or math.isnan(request_rate) or request_rate <= 0:
             given = "" if request_rate is None else f" {request_rate:g}"

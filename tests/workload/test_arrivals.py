@@ -69,6 +69,12 @@ def test_bad_specs(spec: str, message: str) -> None:
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("spec", ["burst", "closed(users=2)"])
+def test_a_rate_that_would_do_nothing(spec: str) -> None:
+    with pytest.raises(InputError, match="--request-rate 4: .* arrivals have no rate"):
+        Arrivals.parse(spec).times(5, 4.0, seed=0)
+
+
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), None])
 def test_bad_rates(rate: float | None) -> None:
     with pytest.raises(InputError, match="--request-rate"):
