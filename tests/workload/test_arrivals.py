@@ -71,7 +71,7 @@ def test_bad_specs(spec: str, message: str) -> None:
 
 @pytest.mark.parametrize("spec", ["burst", "closed(users=2)"])
 def test_a_rate_that_would_do_nothing(spec: str) -> None:
-    with pytest.raises(InputError, match="--request-rate 4: .* arrivals have no rate"):
+    with pytest.raises(InputError, match="arrivals have no rate"):
         Arrivals.parse(spec).times(5, 4.0, seed=0)
 
 

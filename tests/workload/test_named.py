@@ -84,9 +84,9 @@ def test_arrivals_do_not_move_the_lengths() -> None:
 
 def test_a_million_requests_take_about_a_second() -> None:
     workload = named_workload("sharegpt")
-    start = time.perf_counter()
+    start = time.process_time()
     trace = workload.generate(1_000_000, 8.0, seed=0)
-    assert time.perf_counter() - start < 2.0  # 0.15 s on a quiet machine
+    assert time.process_time() - start < 2.0  # 0.15 s on a quiet machine
     assert len(trace) == 1_000_000
 
 
