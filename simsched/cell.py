@@ -17,7 +17,6 @@ from simsched.engine.validate import check_admissible
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
-from simsched.predictors.model import is_model, seconds_per_prompt
 from simsched.predictors.spec import apply_predictor
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.formats import load_trace
@@ -186,18 +185,31 @@ def prepare(cell: Cell) -> Inputs:
     trace, said = apply_predictor(cell.predictor, policy, trace, seed=cell.seed, tau=cell.tau)
     if policy.reads is not None:
         notes.append(said)
-    seconds = 0.0
-    if policy.reads is not None and cell.predictor_time is not None:
-        seconds = cell.predictor_time
-    elif policy.reads is not None and policy.name not in SELF_PREDICTING:
-        oracle = cell.predictor == "oracle" or (cell.predictor is None and policy.predictor == "oracle")
-        model = cell.predictor if cell.predictor is not None and is_model(cell.predictor) else None
-        given = profile.predictor_time if model is None else seconds_per_prompt(model)
-        seconds = 0.0 if oracle else given
-        if seconds:
-            took = f"{seconds * 1e3:.4g} ms a request ({model or profile.name})"
-            notes.append(f"{policy.name}: its predictor takes {took}; --predictor-time says otherwise")
+    seconds, source = _predictor_time(cell, policy, profile)
+    if seconds and cell.predictor_time is None:
+        took = f"{seconds * 1e3:.4g} ms a request ({source})"
+        notes.append(f"{policy.name}: its predictor takes {took}; --predictor-time says otherwise")
     return Inputs(trace, policy, profile, config, seconds, tuple(notes))
+
+
+def _predictor_time(cell: Cell, policy: Policy, profile: Profile) -> tuple[float, str]:
+    """Seconds of predictor for each request, and where the figure comes from.
+
+    A bare cost file says what a step costs, so nothing is added to it unasked.
+    """
+    if policy.reads is None:
+        return 0.0, ""
+    if cell.predictor_time is not None:
+        return cell.predictor_time, "--predictor-time"
+    oracle = cell.predictor == "oracle" or (cell.predictor is None and policy.predictor == "oracle")
+    if oracle or policy.name in SELF_PREDICTING or profile.file is None:
+        return 0.0, ""
+    if cell.predictor is not None:
+        from simsched.predictors.model import is_model, seconds_per_prompt
+
+        if is_model(cell.predictor):
+            return seconds_per_prompt(cell.predictor), cell.predictor
+    return profile.predictor_time, profile.name
 
 
 def run_cell(name: str, cell: Cell, options: dict[str, Any], out: Path, log_steps: bool) -> float:
