@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,15 +18,10 @@ class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts
 
 
 class Order(Protocol):
-    """The waiting queue, and the order of the running requests."""
+    """The waiting queue, and who goes when KV blocks run short."""
 
     by_admission: bool
     """Do requests run in the order in which they were admitted?"""
-    held: Sequence[int]
-    """Victims of this step that are kept out of the queue until it is formed."""
-
-    def __len__(self) -> int:
-        """How many wait (without those held)."""
 
     def arrived(self, index: int, now: float) -> None: ...
     def head(self) -> int:
@@ -39,43 +33,21 @@ class Order(Protocol):
     def requeue(self, index: int, now: float) -> None:
         """It was preempted for want of KV blocks."""
 
-    def prepare(self, now: float) -> bool:
-        """Before vLLM's own schedule(): put things in order and make room. False: if the step turns out to
-        be nothing but decodes, the next one may differ all the same."""
-
-    def release(self, now: float) -> None:
-        """After vLLM's own schedule(): held victims rejoin the queue, untried requests stay in it."""
-
     def running(self, now: float) -> list[int]:
         """The running requests in vLLM's order."""
 
     def victim(self, running: list[int]) -> int:
         """Of these, the one to be preempted for want of KV blocks."""
 
-    def preempted(self, index: int, now: float) -> None: ...
-    def finished(self, index: int, now: float) -> None: ...
-    def step_done(self, before: int, start: float, now: float) -> None:
-        """The step that began at step counter `before` and time `start` is over."""
-
-    def limit(self) -> tuple[int, float]:
-        """The step counter, and the time, at which the order may change by itself."""
-
-    def oldest_change(self) -> int:
-        """The step counter since which the order may want to look back."""
-
 
 class FcfsOrder:
     """vLLM's `fcfs`: queue by arrival, preempted requests in front; victims from the end of the batch."""
 
     by_admission = True
-    held: Sequence[int] = ()
 
     def __init__(self, engine: VllmV1Leap) -> None:
         self._engine = engine
         self._queue: deque[int] = deque()
-
-    def __len__(self) -> int:
-        return len(self._queue)
 
     def arrived(self, index: int, now: float) -> None:
         self._queue.append(index)
@@ -89,32 +61,11 @@ class FcfsOrder:
     def requeue(self, index: int, now: float) -> None:
         self._queue.appendleft(index)
 
-    def prepare(self, now: float) -> bool:
-        return True
-
-    def release(self, now: float) -> None:
-        pass
-
     def running(self, now: float) -> list[int]:
         return list(self._engine.running)
 
     def victim(self, running: list[int]) -> int:
         return running[-1]
-
-    def preempted(self, index: int, now: float) -> None:
-        pass
-
-    def finished(self, index: int, now: float) -> None:
-        pass
-
-    def step_done(self, before: int, start: float, now: float) -> None:
-        pass
-
-    def limit(self) -> tuple[int, float]:
-        return NO_LIMIT, inf
-
-    def oldest_change(self) -> int:
-        return self._engine.steps
 
 
 class PriorityOrder(FcfsOrder):
@@ -124,9 +75,6 @@ class PriorityOrder(FcfsOrder):
         super().__init__(engine)
         self._heap: list[tuple[int, float, str, int]] = []
         self._priority = priority
-
-    def __len__(self) -> int:
-        return len(self._heap)
 
     def arrived(self, index: int, now: float) -> None:
         engine = self._engine

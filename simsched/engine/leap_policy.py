@@ -41,7 +41,6 @@ class PolicyOrder:
         self._heap: list[Entry] = []  # waiting; entries that are not the valid one are stale
         self._ready: list[Entry] = []  # taken from the heap in this step, in order
         self._tried = 0  # of those: admitted
-        self._num_waiting = 0
         self.held: list[int] = []
         self._sorted: list[Entry] | None = None  # running, the best first
         self._last_contended = 0  # step counter
@@ -51,9 +50,6 @@ class PolicyOrder:
         self._num_asked = 0
         self._at_step: list[tuple[int, int, int]] = []  # (step counter, index, announcement)
         self._at_time: list[tuple[float, int, int]] = []  # (seconds, index, announcement)
-
-    def __len__(self) -> int:
-        return self._num_waiting
 
     # -- the waiting queue -------------------------------------------------------------------------------
     def arrived(self, index: int, now: float) -> None:
@@ -65,7 +61,6 @@ class PolicyOrder:
     def _enqueue(self, index: int, view: LeapView, now: float) -> None:
         entry = self._entry[index] = (self._policy.priority(view, now), self._arrivals[index], index)
         heapq.heappush(self._heap, entry)
-        self._num_waiting += 1
 
     def requeue(self, index: int, now: float) -> None:
         view = self._views[index]
@@ -94,7 +89,6 @@ class PolicyOrder:
     def pop(self) -> int:
         entry = self._ready[self._tried]
         self._tried += 1
-        self._num_waiting -= 1
         index = entry[2]
         if self._sorted is not None:
             insort(self._sorted, entry)
@@ -110,6 +104,7 @@ class PolicyOrder:
         if self.held:
             for index in self.held:
                 self.requeue(index, now)
+            self._engine.num_waiting += len(self.held)
             self.held = []
 
     # -- before schedule() ---------------------------------------------------------------------------------
@@ -122,13 +117,13 @@ class PolicyOrder:
         if self._sorted is None:
             for index in engine.partials:
                 self._catch_up(index)
-        elif self._num_waiting:
+        elif engine.num_waiting:
             self._last_contended = steps
         elif steps - self._last_contended > CALM and not engine.partials:
             self._sorted = None
             at_step.clear()
             at_time.clear()
-        if not self._num_waiting or not self._preemptive:
+        if not engine.num_waiting or not self._preemptive:
             return True
         return self._make_room(now)
 

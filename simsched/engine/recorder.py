@@ -8,7 +8,7 @@ a streak is a range maximum over the steps, found by bisection in a stack of the
 from __future__ import annotations
 
 from bisect import bisect_right
-from math import nan
+from math import inf, nan
 
 import numpy as np
 
@@ -39,21 +39,21 @@ class Recorder:
         self._last_token = [nan] * n  # of a paused streak
         self._streak = [0] * n  # number of steps done when its streak began
         # steps whose duration no later step has reached, oldest and longest first
-        self._peak_step: list[int] = []
-        self._peak_time: list[float] = []
+        self._peak_step: list[int] = [-1]
+        self._peak_time: list[float] = [inf]  # a sentinel, before the first step
 
     def steps(self, first: float, last: float, steps: int, weight: int) -> None:
         """`steps` steps are done, with durations on a ramp from `first` to `last` (not shorter); `weight`
         requests got a token in each of them and in the step before."""
-        self.num_steps += steps
+        done = self.num_steps = self.num_steps + steps
         if weight:
             self.itl.add_ramp(first, (last - first) / (steps - 1) if steps > 1 else 0.0, steps, weight)
         peaks, durations = self._peak_step, self._peak_time
-        while durations and durations[-1] <= last:
+        while durations[-1] <= last:
             durations.pop()
             peaks.pop()
         durations.append(last)
-        peaks.append(self.num_steps)
+        peaks.append(done)
 
     def scheduled(self, index: int, now: float) -> None:
         """It has its place in the batch of the step that starts now (the first such call counts)."""
@@ -75,6 +75,9 @@ class Recorder:
     def pause(self, index: int, now: float) -> None:
         """Its latest token came at `now`, the end of the step done last; it gets none in the next."""
         self._last_token[index] = now
+        self._end_streak(index)
+
+    def _end_streak(self, index: int) -> None:
         first = self._streak[index]
         if first < self.num_steps:
             longest = self._peak_time[bisect_right(self._peak_step, first)]
@@ -87,8 +90,8 @@ class Recorder:
 
     def finish(self, index: int, now: float) -> None:
         """It got its last token in the step that ends now."""
-        self.pause(index, now)
         self.finish_time[index] = now
+        self._end_streak(index)
 
     def record(self, end_time: float, counters: dict[str, int]) -> RunRecord:
         """Everything as columns."""

@@ -7,14 +7,17 @@ the last bit, and no tie between an arrival and the end of a step can fall diffe
 
 from __future__ import annotations
 
+import gc
 import heapq
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from math import inf
 from typing import Any
 
 import numpy as np
 import simpy
+from simpy.events import Timeout
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.base import Batch, Scheduler
@@ -81,7 +84,8 @@ def _run(
     scheduler = make_scheduler(trace, policy, config, recorder, leap=leap, seed=seed)
     environment = simpy.Environment()
     engine = _Engine(environment, Arrivals(trace, recorder), scheduler, cost, predictor_time, step_log)
-    environment.run(environment.process(engine.run()))
+    with _no_collection():
+        environment.run(environment.process(engine.run()))
     return recorder.record(engine.now, scheduler.counters)
 
 
@@ -102,44 +106,60 @@ def make_scheduler(
     return VllmV1(trace, policy, config, recorder, seed=seed)
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the cyclic garbage collector: a run leaves no cycles, only millions of objects to look at."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Arrivals:
     """When requests arrive: as the trace says, or from users who wait for their answers (closed loop)."""
 
     def __init__(self, trace: Trace, recorder: Recorder) -> None:
-        self._recorder = recorder
-        self._think_time = trace.think_time
-        self._closed = trace.closed_loop_users is not None
-        self._times: list[float] = recorder.arrival_time
         self.request_ids = trace.request_ids()
+        self.closed = trace.closed_loop_users is not None
         self._n = len(trace)
-        self._next = 0
-        self._users: list[tuple[float, int]] = []  # (when it sends its next request, the user's number)
+        self._index = 0
+        self._times: list[float] = recorder.arrival_time
+        self._think_time = trace.think_time
+        # (when it sends its next request, the user's number), and who sent a request
+        self._users: list[tuple[float, int]] = [(0.0, user) for user in range(trace.closed_loop_users or 0)]
         self._user_of: dict[int, int] = {}
-        if trace.closed_loop_users is not None:
-            self._users = [(0.0, user) for user in range(trace.closed_loop_users)]
-
-    def next_time(self) -> float:
+        self.next_time = 0.0
         """When the next request arrives, as far as is known; inf when there is none."""
-        if self._next == self._n:
-            return inf
-        if self._closed:
-            return self._users[0][0] if self._users else inf
-        return self._times[self._next]
+        self._look()
+
+    def _look(self) -> None:
+        if self._index == self._n:
+            self.next_time = inf
+        elif self.closed:
+            self.next_time = self._users[0][0] if self._users else inf
+        else:
+            self.next_time = self._times[self._index]
 
     def pop(self) -> int:
         """The request that arrives next."""
-        index = self._next
-        self._next += 1
-        if self._closed:
-            time, user = heapq.heappop(self._users)
-            self._times[index] = time
-            self._user_of[index] = user
+        index = self._index
+        self._index += 1
+        if self.closed:
+            self._times[index], self._user_of[index] = heapq.heappop(self._users)
+            self._look()
+        elif self._index < self._n:
+            self.next_time = self._times[self._index]
+        else:
+            self.next_time = inf
         return index
 
     def finished(self, index: int, now: float) -> None:
-        """The user who sent it has the answer."""
-        if self._closed:
-            heapq.heappush(self._users, (now + self._think_time, self._user_of.pop(index)))
+        """The user who sent it has the answer (closed loop)."""
+        heapq.heappush(self._users, (now + self._think_time, self._user_of.pop(index)))
+        self._look()
 
 
 class _Engine:
@@ -165,44 +185,53 @@ class _Engine:
 
     def run(self) -> Generator[simpy.Event, None, None]:
         environment, arrivals, scheduler = self._environment, self._arrivals, self._scheduler
-        step_ends = scheduler.step_ends
+        schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
+        step_ends, closed = scheduler.step_ends, arrivals.closed
         now = 0.0
-        arrival = arrivals.next_time()
         while True:
-            while arrival <= now:
+            while arrivals.next_time <= now:
                 scheduler.add_request(arrivals.pop(), now)
-                arrival = arrivals.next_time()
-            batch = scheduler.schedule(now)
+            batch = schedule(now)
             if batch is None:
                 if scheduler.has_unfinished():
                     continue  # it only made room: vLLM schedules again at once
-                if arrival == inf:
+                if arrivals.next_time == inf:
                     break
-                yield environment.timeout(arrival - now)
-                now = arrival
+                yield Timeout(environment, arrivals.next_time - now)
+                now = arrivals.next_time
                 continue
             features = batch.features
             first = last = self._duration(features)
             end, steps = now + first, 1
             if step_ends is not None:
                 step_ends.append(end)
-            most, until = scheduler.max_steps(batch)
-            if most > 1 and end < arrival and end < until:
-                end, steps, last = self._leap(end, first, features, most, min(arrival, until))
+            if not features.S and end < arrivals.next_time:
+                most, until = max_steps(batch)
+                if most > 1 and end < until:
+                    end, steps, last = self._leap(end, first, features, most, min(arrivals.next_time, until))
             if self._step_log is not None:
                 self._log(batch, now, first)
-            yield environment.timeout(end - now)
-            self.now = now = end
-            for index in scheduler.update(batch, now, first, last, steps):
-                arrivals.finished(index, now)
-            arrival = arrivals.next_time()
+            yield Timeout(environment, end - now)
+            now = end
+            finished = update(batch, now, first, last, steps)
+            if closed:
+                for index in finished:
+                    arrivals.finished(index, now)
+        self.now = now
 
     def _duration(self, features: StepFeatures) -> float:
         if features.S or features.swapped_tokens or features.num_predicted:
             return self._cost.step_time(features) + self._predictor_time * features.num_predicted
         # a decode step is priced in one way whether it is leapt over or not, to the last bit
-        base, slope = self._cost.decode_line(features.N, features.num_waiting)
+        base, slope = self._decode_line(features)
         return base + slope * features.K
+
+    def _decode_line(self, features: StepFeatures) -> tuple[float, float]:
+        if features.num_ordered:
+            return self._cost.decode_line(
+                features.N, features.num_waiting, features.num_ordered, features.num_compared
+            )
+        return self._cost.decode_line(features.N, features.num_waiting)
 
     def _leap(
         self, end: float, first: float, features: StepFeatures, most: int, until: float
@@ -210,7 +239,7 @@ class _Engine:
         """Repeat a step of decodes that ends at `end`, up to `most` steps in all, the last of which starts
         before `until`: (end of the last one, steps, its duration)."""
         N, K = features.N, features.K
-        base, slope = self._cost.decode_line(N, features.num_waiting)
+        base, slope = self._decode_line(features)
         steps, last = 1, first
         if features.num_predicted and first != base + slope * K:
             return end, steps, last  # it took longer for the predictor's sake

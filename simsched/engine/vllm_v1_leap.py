@@ -11,9 +11,9 @@ Content that requests share, and some rare cases, need the reference: `CannotLea
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from math import inf
 
 from simsched.cost_model.base import StepFeatures
@@ -85,62 +85,71 @@ class VllmV1Leap:
         self._forgotten = 0  # steps whose ends are no longer kept
         self._keep = MEMORY
         self.ids = trace.request_ids()
+        self.num_waiting = 0  # without victims that are held
         self.order: Order = FcfsOrder(self)
+        self._own: PolicyOrder | None = None  # the order, if it is ours
         self.step_ends: list[float] | None = None
         self.columns = Columns(trace)
         kind = discipline(policy)
         if kind == "priority":
             self.order = PriorityOrder(self, self.columns.priority)
         elif kind == "policy":
-            self.order = PolicyOrder(self, policy, n)
+            self.order = self._own = PolicyOrder(self, policy, n)
             self.step_ends = []
 
     # -- the protocol ------------------------------------------------------------------------------------
     def add_request(self, index: int, now: float) -> None:
         self._num_new += 1
+        self.num_waiting += 1
         self.order.arrived(index, now)
 
     def has_unfinished(self) -> bool:
-        return bool(self.running or len(self.order))
+        return bool(self.running or self.num_waiting)
 
     def schedule(self, now: float) -> Batch | None:
         self._start = now
         self.chunks = chunks = []
-        self.stopped.clear()
-        order = self.order
-        calm = order.prepare(now)
-        threshold = self._long_prefill
-        if not threshold or len(self.running) + len(order) == 1:
-            threshold = self.max_tokens
+        own = self._own
+        calm = own is None or own.prepare(now)
         need = self.phases[self.steps % self.block_size]
-        preempted = False
-        if self.partials or need > self.free or self.num_decoders > self.max_tokens:
-            budget, preempted = self._schedule_running(now, need, threshold)
+        budget = self.max_tokens - self.num_decoders
+        if self.partials or need > self.free or budget < 0:
+            budget = self._schedule_running(now, need)
         else:
-            budget = self.max_tokens - self.num_decoders
-            self._take(need)
-        if budget > 0 and not preempted and len(order):
-            self._admit(now, threshold, budget)
-        calm = calm and not preempted and not order.held and not self.partials
-        order.release(now)
-        N, K = self.num_decoders, self.context
-        if not chunks:
-            if not N:
-                return None
-            waiting = len(order) + len(self.running) - N
-            self._batch.features = StepFeatures(0, N, 0, K, 0.0, waiting, 0, self._num_new)
-            self._most = NO_LIMIT if calm else 1
-        else:
-            self._batch.features = self._features(N, K)
+            self.free -= need
+            if self.queue.runs:
+                self.queue.take(need)
+        if self.num_waiting and budget > 0:
+            self._admit(now, budget)
+        if self.stopped or self.partials:
+            calm = False
+        if own is not None:
+            own.release(now)
+        N = self.num_decoders
+        if chunks:
             self._most = 1
+            self._batch.features = self._features(N, self.context)
+        elif N:
+            self._most = NO_LIMIT if calm else 1
+            waiting = self.num_waiting + len(self.running) - N
+            self._batch.features = StepFeatures(0, N, 0, self.context, 0.0, waiting, 0, self._num_new)
+        else:
+            self.stopped.clear()
+            return None
         self._num_new = 0
         return self._batch
+
+    def _threshold(self) -> int:
+        """The most tokens that a request may have in this step (rule 4)."""
+        if self._long_prefill and len(self.running) + self.num_waiting > 1:
+            return self._long_prefill
+        return self.max_tokens
 
     def _features(self, N: int, K: int) -> StepFeatures:
         """Of a step with more in it than decoders."""
         P = S = 0
         Q = 0.0
-        waiting = len(self.order) + len(self.running) - N - len(self.chunks)
+        waiting = self.num_waiting + len(self.running) - N - len(self.chunks)
         for index, n in self.chunks:
             computed, known = self.computed[index], self.known[index]
             if n == 1 and computed + 1 == known > self.prompt[index]:
@@ -162,11 +171,13 @@ class VllmV1Leap:
             end, index = ends[0]
             if where[index] == DECODING and offset[index] + end == total[index]:
                 break
-            heapq.heappop(ends)
+            heappop(ends)
         most = end - steps
         if self.free < self.num_decoders * (most // self.block_size + 1):
             most = min(most, self._steps_to_spare())
-        step, time = self.order.limit()
+        if self._own is None:
+            return most, inf
+        step, time = self._own.limit()
         return max(1, min(most, step - steps)), time
 
     def _steps_to_spare(self) -> int:
@@ -190,28 +201,32 @@ class VllmV1Leap:
         self.context += N * steps
         finished: list[int] = []
         ends = self._ends
-        where, offset, total = self.where, self.offset, self._total
         while ends and ends[0][0] <= after:
-            end, index = heapq.heappop(ends)
-            if where[index] == DECODING and offset[index] + end == total[index]:
+            end, index = heappop(ends)
+            if self.where[index] == DECODING and self.offset[index] + end == self._total[index]:
                 self._stop_decoding(index)
                 self._finish(index, now, finished)
         for index, n in self.chunks:
-            computed = self.computed[index] = self.computed[index] + n
+            computed = self.computed[index] + n
             if computed < self.known[index]:
+                self.computed[index] = computed
                 self.partials[index] = None
                 continue
             if self.partials:
                 self.partials.pop(index, None)
             self.recorder.token(index, now)
             self.known[index] = known = computed + 1
-            if known < total[index]:
+            if known < self._total[index]:
                 self._start_decoding(index, known)
             else:
+                self.computed[index] = computed
                 self._finish(index, now, finished)
-        self.order.step_done(before, self._start, now)
-        if self.step_ends is not None and len(self.step_ends) > self._keep:
-            self._forget()
+        if self._own is not None:
+            self._own.step_done(before, self._start, now)
+            if len(self.step_ends or ()) > self._keep:
+                self._forget()
+        if self.stopped:
+            self.stopped.clear()
         return finished
 
     # -- decoders ------------------------------------------------------------------------------------------
@@ -221,7 +236,7 @@ class VllmV1Leap:
         self.phases[(1 - offset) % self.block_size] += 1
         self.num_decoders += 1
         self.context += known
-        heapq.heappush(self._ends, (self._total[index] - offset, index))
+        heappush(self._ends, (self._total[index] - offset, index))
 
     def _stop_decoding(self, index: int) -> None:
         offset = self.offset[index]
@@ -240,7 +255,8 @@ class VllmV1Leap:
         if self.queue.runs:
             self.queue.put(hashed, unhashed)
         self.recorder.finish(index, now)
-        self.order.finished(index, now)
+        if self._own is not None:
+            self._own.finished(index, now)
         del self.running[index]
         finished.append(index)
 
@@ -252,24 +268,25 @@ class VllmV1Leap:
 
     def _take_for(self, first: int, count: int) -> None:
         """Take what the decoders need in so many steps, from step counter `first` on."""
-        cycles, rest = divmod(count, self.block_size)
-        start = first % self.block_size
-        end = start + rest
-        phases = self.phases
-        blocks = cycles * self.num_decoders + sum(phases[start:end])
-        if end > self.block_size:
-            blocks += sum(phases[: end - self.block_size])
+        size, phases = self.block_size, self.phases
+        start = first % size
+        end = start + count
+        if end <= size:
+            blocks = sum(phases[start:end])
+        else:
+            cycles, end = divmod(end - size, size)
+            blocks = sum(phases[start:]) + cycles * self.num_decoders + sum(phases[:end])
         self._take(blocks)
 
     def preempt(self, index: int, now: float, scheduled: int = 0) -> None:
         """By recompute (rule 7); `scheduled`: tokens that this step had given it already."""
         if self.where[index] == DECODING:
             self.recorder.pause(index, now)
-            self.order.preempted(index, now)
             self._stop_decoding(index)
         else:
-            self.order.preempted(index, now)
             self.partials.pop(index, None)
+        if self._own is not None:
+            self._own.preempted(index, now)
         hashed, tokens = divmod(self.computed[index] + scheduled, self.block_size)
         unhashed = 1 if tokens else 0
         if self._caching:
@@ -284,9 +301,9 @@ class VllmV1Leap:
         self.stopped.append(index)
 
     # -- vLLM's schedule() ---------------------------------------------------------------------------------
-    def _schedule_running(self, now: float, need: int, threshold: int) -> tuple[int, bool]:
-        """Where more than decoders runs, or something runs short: (tokens left, was anything preempted?)."""
-        size = self.block_size
+    def _schedule_running(self, now: float, need: int) -> int:
+        """Where more than decoders runs, or something runs short: the tokens left for those who wait."""
+        size, threshold = self.block_size, self._threshold()
         budget = self.max_tokens - self.num_decoders
         blocks = need
         chunks: list[tuple[int, int]] = []
@@ -303,10 +320,10 @@ class VllmV1Leap:
             return self._walk(now, threshold)
         self._take(blocks)
         self.chunks += chunks
-        return budget, False
+        return budget
 
-    def _walk(self, now: float, threshold: int) -> tuple[int, bool]:
-        """Rules 3 to 7, request by request."""
+    def _walk(self, now: float, threshold: int) -> int:
+        """Rules 3 to 8, request by request."""
         size, order = self.block_size, self.order
         running = order.running(now)
         budget = self.max_tokens
@@ -331,6 +348,7 @@ class VllmV1Leap:
                 budget += scheduled
                 self.preempt(victim, now, scheduled)
                 order.requeue(victim, now)
+                self.num_waiting += 1
                 if victim == index:
                     break
             if self.where[index] == WAITING:
@@ -347,13 +365,14 @@ class VllmV1Leap:
                     self.partials[index] = None
             elif index in tokens:
                 self.chunks.append((index, tokens[index]))
-        return budget, preempted
+        return 0 if preempted else budget
 
-    def _admit(self, now: float, threshold: int, budget: int) -> None:
-        """Rules 8 to 15."""
+    def _admit(self, now: float, budget: int) -> None:
+        """Rules 9 to 15."""
         order, running, queue, size = self.order, self.running, self.queue, self.block_size
+        threshold = self._threshold()
         room = self.max_num_seqs - len(running)
-        while budget > 0 and room > 0 and len(order):
+        while budget > 0 and room > 0 and self.num_waiting:
             index = order.head()
             known = self.known[index]
             hits = queue.survivors(index) if queue.runs else 0
@@ -362,6 +381,7 @@ class VllmV1Leap:
             if -(-fit // size) + (self._watermark if running else 0) > self.free:
                 break
             order.pop()
+            self.num_waiting -= 1
             blocks = -(-(hits * size + n) // size)
             self.free -= blocks
             if queue.runs:
@@ -387,8 +407,9 @@ class VllmV1Leap:
         return self._forgotten + 1 + bisect_left(self.step_ends, time)
 
     def _forget(self) -> None:
+        assert self._own is not None
         assert self.step_ends is not None
-        count = max(0, self.order.oldest_change() - self._forgotten - 1)
+        count = max(0, self._own.oldest_change() - self._forgotten - 1)
         del self.step_ends[:count]
         self._forgotten += count
         self._keep = 2 * len(self.step_ends) + MEMORY
