@@ -211,8 +211,10 @@ class _Needs:
         blocks = -(-known // block) - self.shared_blocks[part][owner]
         work += line.fixed * (shares.slot + shares.block * blocks)
         base = max(each.fixed + each.decode for each in lines)
-        recompute = np.max([each.fixed + each.chunk + each.prefill * again for each in lines], axis=0)
-        time = np.minimum(base + cost.c * known, recompute + attention)
+        # one chunk of 0, 1, 2, ... tokens
+        sizes = np.arange(int(again.max(initial=0)) + 1)
+        chunk = np.max([each.fixed + each.chunk + each.prefill * sizes for each in lines], axis=0)
+        time = np.minimum(base + cost.c * known, chunk[again] + attention)
 
         def per_request(values: FloatArray) -> FloatArray:
             sums: FloatArray = np.bincount(owner, weights=values, minlength=len(decodes)).astype(float)

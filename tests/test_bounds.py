@@ -268,7 +268,7 @@ def test_no_policy_beats_the_bound(
     engine = engine_config(preset, max_model_len=128, **options, **v1)
     predicted = trace.with_columns(predicted_length=trace.num_output_tokens.astype(float))
     oracle = policy in ("srtf", "sjf", "ljf")
-    record = simulate(predicted if oracle else trace, make_policy(policy), cost, engine)
+    record = simulate(predicted if oracle else trace, make_policy(policy), cost, engine, leap=False)
     latency = record.finish_time - record.arrival_time
     bounds = lower_bounds(trace, cost, engine)
     assert bounds["mean_e2el_ms"] <= latency.mean() * 1e3 * (1 + 1e-9)
