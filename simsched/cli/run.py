@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from simsched.errors import InputError
 
 if TYPE_CHECKING:
     from simsched.plan import Plan
@@ -127,6 +130,9 @@ def run_command(
     if study is not None:
         of_file = read_study(study)
         make_study(of_file, origin=study)  # so that an error names the file
+        for pair in (("workload", "trace"), ("num_requests", "duration")):
+            if any(name in given for name in pair):
+                of_file = {name: value for name, value in of_file.items() if name not in pair}
         given = {**of_file, **given}
     plan = make_plan(make_study(given))
     if dry_run:
@@ -156,6 +162,12 @@ def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
         click.echo(f"\ninterrupted after {done} of {len(plan.cells)} cells; continue with", err=True)
         click.echo(f"  {shlex.join(['simsched', *again, '--resume'])}", err=True)
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        raise InputError(
+            f"{output_dir}: {error.strerror}; --resume continues once it can be written"
+        ) from None
 
 
 def _progress(plan: Plan) -> Any:

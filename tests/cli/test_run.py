@@ -231,17 +231,24 @@ def test_long_requests_dropped_or_cut_and_counted(files: Path, flag: str) -> Non
     assert requests["finish_time"].is_not_null().all()
 
 
-def test_study_file_and_flags_on_top(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_study_file_and_flags_on_top(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SIMSCHED_DATA", raising=False)
     (files / "study.yaml").write_text(
         "title: t\ntrace: $SIMSCHED_DATA/T.jsonl\npolicy: [fcfs, sjf]\n"
         "cost_profile: $SIMSCHED_DATA/COST.json\nnum_gpu_blocks: 400\nmax_model_len: 2048\n"
     )
     assert "give its folder with --data" in refused(capsys, "run", "study.yaml", "-o", "out")
+    monkeypatch.setenv("SIMSCHED_DATA", "elsewhere")  # --data wins, and is forgotten after the test
     done = simsched("run", "study.yaml", "--data", ".", "--policy", "sjf,ljf", "-o", "out", cwd=files)
     assert done.returncode == 0, done.stderr
     manifest = json.loads((files / "out" / "manifest.json").read_text())
     assert manifest["study"]["policy"] == ["sjf", "ljf"]
     assert manifest["study"]["trace"] == ["$SIMSCHED_DATA/T.jsonl"]
+    flags = ["--workload", "sharegpt", "--request-rate", "4", "--num-requests", "3", "--dry-run"]
+    main_ok("run", "study.yaml", "--data", ".", *flags)  # replaces the file's trace
+    assert capsys.readouterr().out.splitlines()[-1] == "2 cells, about 6 requests"
 
 
 def test_user_policy_from_a_file(files: Path) -> None:
