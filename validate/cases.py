@@ -56,10 +56,10 @@ class Setting:
 
 SETTINGS: dict[str, Setting] = {
     "tiny": Setting(
-        {"max_num_seqs": 8, "max_num_batched_tokens": 256, "num_gpu_blocks": 2000}, 60, 3.0, 100, 60
+        {"max_num_seqs": 8, "max_num_batched_tokens": 256, "num_gpu_blocks": 2000}, 35, 3.0, 100, 60
     ),
     "pressure": Setting(
-        {"max_num_seqs": 16, "max_num_batched_tokens": 512, "num_gpu_blocks": 100}, 90, 4.0, 100, 60
+        {"max_num_seqs": 16, "max_num_batched_tokens": 512, "num_gpu_blocks": 100}, 50, 4.0, 100, 60
     ),
     "no-caching": Setting(
         {
@@ -68,10 +68,10 @@ SETTINGS: dict[str, Setting] = {
             "num_gpu_blocks": 100,
             "enable_prefix_caching": False,
         },
-        90, 4.0, 100, 60,
+        50, 4.0, 100, 60,
     ),
     "shared-prefixes": Setting(
-        {"max_num_seqs": 16, "max_num_batched_tokens": 512, "num_gpu_blocks": 120}, 90, 4.0, 200, 60, True
+        {"max_num_seqs": 16, "max_num_batched_tokens": 512, "num_gpu_blocks": 120}, 50, 4.0, 200, 60, True
     ),
     "threshold": Setting(
         {
@@ -82,9 +82,9 @@ SETTINGS: dict[str, Setting] = {
             "watermark": 0.03,
             "scheduler_reserve_full_isl": False,
         },
-        90, 4.0, 150, 60,
+        50, 4.0, 150, 60,
     ),
-    "a100": Setting({"num_gpu_blocks": 8000}, 450, 60.0, 150, 100),
+    "a100": Setting({"num_gpu_blocks": 8000}, 320, 60.0, 150, 100),
 }  # fmt: skip
 MAX_MODEL_LEN = 1024
 

@@ -53,8 +53,8 @@ def run_case(case: Case) -> Outcome:
         step = next(real, None)
         if step is None:
             outcome.diverged("the simulator goes on where vLLM has finished")
-        elif difference := _difference(step, simulated):
-            outcome.diverged(difference)
+        elif found := difference(step, simulated) or _time_difference(step, simulated):
+            outcome.diverged(found)
 
     simulate(case.trace, make_policy(case.policy), case.cost, case.config, leap=False, step_log=check)
     for _ in real:
@@ -79,8 +79,8 @@ def report(version: str, outcomes: list[Outcome]) -> dict[str, Any]:
     }
 
 
-def _difference(real: dict[str, Any], simulated: dict[str, Any]) -> str | None:
-    """The first difference of two steps in words; the order of a batch counts, that of victims does not."""
+def difference(real: dict[str, Any], simulated: dict[str, Any]) -> str | None:
+    """What two steps decide differently, in words; the order of a batch counts, that of victims does not."""
     for column in COMPARED:
         ours, theirs = simulated[column], real[column]
         if column == "scheduled":
@@ -89,6 +89,10 @@ def _difference(real: dict[str, Any], simulated: dict[str, Any]) -> str | None:
             ours, theirs = sorted(ours), sorted(theirs)
         if ours != theirs:
             return f"{column}: vLLM {_short(theirs)}, simulator {_short(ours)}"
+    return None
+
+
+def _time_difference(real: dict[str, Any], simulated: dict[str, Any]) -> str | None:
     if abs(real["time"] - simulated["time"]) > TIME_TOLERANCE * max(1.0, abs(real["time"])):
         return f"time: vLLM {real['time']!r}, simulator {simulated['time']!r}"
     return None

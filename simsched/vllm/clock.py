@@ -16,11 +16,14 @@ class Clock(Protocol):
 class EngineClock:
     """Seconds of `time.monotonic`."""
 
+    def __init__(self) -> None:
+        # one offset for all requests: equal wall-clock times stay equal
+        self._offset = time.monotonic() - time.time()
+
     def now(self) -> float:
         """Seconds now."""
         return time.monotonic()
 
     def from_wall(self, wall_time: float) -> float:
-        """A wall-clock time (`time.time`) of the recent past on this clock; never later than now."""
-        now = time.monotonic()
-        return min(now, now - (time.time() - wall_time))
+        """A wall-clock time (`time.time`) on this clock."""
+        return wall_time + self._offset

@@ -8,6 +8,7 @@ preemption are vLLM's built-in orders and are left to it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
 from simsched.engine.vllm_v1 import discipline
+from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook
 from simsched.vllm.clock import Clock, EngineClock
@@ -53,9 +55,20 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         check_version(installed_version())
         super().__init__(*args, **kwargs)
         refuse_unsupported(self.vllm_config, self.asynchronous)
-        settings = read_settings(self.vllm_config.additional_config)
-        policy = make_policy(settings.policy)
         self.clock: Clock = EngineClock()
+        self._log: StepLog | None = None
+        self.restart((self.vllm_config.additional_config or {}).get("simsched", {}))
+
+    def restart(self, given: Mapping[str, Any]) -> None:
+        """Serve under these settings (`settings.py`) from now on, with nothing cached; for an idle engine.
+
+        Raises:
+            InputError: a bad setting, or requests that are not finished.
+        """
+        settings = read_settings(given)
+        if self.requests:
+            raise InputError(f"simsched: {len(self.requests)} requests are not finished; cannot restart")
+        policy = make_policy(settings.policy)
         self.step_clock = StepClock()
         self.book = PriorityBook(policy, self.step_clock)
         self.views: dict[str, VllmView] = {}
@@ -64,7 +77,9 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         self._decodes_first = settings.decodes_first
         self._held: list[Request] = []
         self._preempted: list[str] = []
+        self._arrived: dict[str, float] = {}
         self._in_flight: deque[Step] = deque()
+        self._close_log()
         self._unwritten: Step | None = None
         self._last_update = float("-inf")
         self._log = StepLog(settings.step_log) if settings.step_log else None
@@ -78,6 +93,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             # vLLM's rule "the victim is the last of `running`" then means the worst one
             self.policy = SchedulingPolicy.FCFS
             self.waiting = PolicyQueue(self._key)
+        self.reset_prefix_cache()
         logger.info("simsched: policy %s, preemptive: %s", settings.policy, policy.preemptive)
 
     # -- requests come and go ------------------------------------------------------------------------------
@@ -89,6 +105,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self._arrivals += 1
             request.priority = view.priority
             self.views[request.request_id] = view
+            if self._log is not None:
+                self._arrived[view.request_id] = arrival
             if not self.book.add(view, self.clock.now()) and not self._warned:
                 self._warned = True
                 hint, policy = HINT + str(self.book.policy.reads), self.book.policy.name
@@ -157,10 +175,14 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         return result
 
     def shutdown(self) -> None:
+        self._close_log()
+        super().shutdown()
+
+    def _close_log(self) -> None:
         if self._log is not None:
             self._write_last(self._last_update)
             self._log.close()
-        super().shutdown()
+            self._log = None
 
     def _key(self, request: Request) -> Any:
         return self.views[request.request_id].key
@@ -214,6 +236,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         chunks = [self._chunk(self.requests[each], tokens) for each, tokens in scheduled.items()]
         pool = self.kv_cache_manager.block_pool
         preempted, self._preempted = self._preempted, []
+        arrived, self._arrived = self._arrived, {}
         return {
             "scheduled": {chunk.log_id: chunk.tokens for chunk in chunks},
             "preempted": preempted,
@@ -221,6 +244,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             "num_waiting": len(self.waiting),
             "kv_blocks_used": pool.num_gpu_blocks - 1 - pool.get_num_free_blocks(),
             **features(chunks),
+            "arrived": arrived,
         }
 
     def _chunk(self, request: Request, tokens: int) -> Chunk:
@@ -234,7 +258,9 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         """Write the step that is over; scheduling and output, up to its successor's start, are its time."""
         step, self._unwritten = self._unwritten, None
         if step is not None and self._log is not None:
-            self._log.write(step.start, now, {**step.record, "exec_time": step.end - step.scheduled})
+            self._log.write(
+                step.start, now, {**step.record, "exec_time": step.end - step.scheduled, "end": step.end}
+            )
 
 
 class AsyncPolicyScheduler(PolicyScheduler, AsyncScheduler):  # type: ignore[misc]

@@ -23,13 +23,12 @@ class Settings(BaseModel):
     then can't take the budget of decodes, and is the first to be preempted for memory."""
 
 
-def read_settings(additional_config: Any) -> Settings:
-    """The settings under the key `simsched`; the defaults where there are none.
+def read_settings(given: Any) -> Settings:
+    """What stands under the key `simsched` of vLLM's `additional_config`; defaults for the rest.
 
     Raises:
         InputError: an unknown key or a value of the wrong type.
     """
-    given = additional_config.get("simsched", {}) if isinstance(additional_config, dict) else {}
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

@@ -1,7 +1,8 @@
 """One JSON line per step of the real engine, in the schema of the simulator's `steps/*.jsonl`.
 
-Beside the simulator's columns: `exec_time` (s; from the end of scheduling to the engine's having the tokens)
-and the cost model's features P, N, S, K, Q. `time` is the engine's monotonic clock, in seconds.
+Beside the simulator's columns: `exec_time` (s; from the end of scheduling to the engine's having the tokens),
+`end` (when it had them), the cost model's features P, N, S, K, Q, and `arrived`, the requests seen since the
+last step with their arrival times. Times are those of the engine's monotonic clock, in seconds.
 """
 
 from __future__ import annotations

@@ -1,0 +1,74 @@
+"""`python -m validate replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from simsched.cli.run import study_options
+
+
+@click.command("replay")
+@study_options
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--model",
+    default="tiny-llama",
+    show_default=True,
+    help="tiny-llama or llama-3-8b (dummy weights), or a model that vLLM loads.",
+)
+@click.option(
+    "--engine",
+    "kind",
+    type=click.Choice(["offline", "http"]),
+    default="offline",
+    show_default=True,
+    help="vLLM in this process, or `vllm serve` and a client in several processes.",
+)
+@click.option("--clients", type=click.IntRange(1), default=2, show_default=True, help="Client processes.")
+@click.option("--enforce-eager", is_flag=True, help="No CUDA graphs.")
+@click.option("-o", "--output-dir", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--overwrite", is_flag=True, help="Replace the results in DIR.")
+def replay_command(
+    device: str,
+    model: str,
+    kind: str,
+    clients: int,
+    enforce_eager: bool,
+    output_dir: Path,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Play traces at their time stamps into real vLLM; takes the options of `simsched run`.
+
+    The results have the simulator's format, with a step log for each cell: compare them with those of
+    `simsched run` with the same options (and the engine's resolved --num-gpu-blocks, from replay.json).
+
+    \b
+    python -m validate replay --workload sharegpt --request-rate 2 --policy fcfs,srtf --block-size 32 \\
+        --num-gpu-blocks 400 --max-num-seqs 16 --max-model-len 1024 -o real/
+    """
+    from simsched.plan import make_plan
+    from simsched.study import make_study
+    from validate.engine_options import environment
+    from validate.replay import Engine, replay
+
+    given = {name: value for name, value in options.items() if value is not None}
+    plan = make_plan(make_study({**given, "log_steps": True}))
+
+    def start(job: Any) -> Engine:
+        if kind == "http":
+            from validate.http_engine import HttpEngine
+
+            return HttpEngine(job, device=device, model=model, enforce_eager=enforce_eager, clients=clients)
+        from validate.offline_engine import OfflineEngine
+
+        return OfflineEngine(job, device=device, model=model, enforce_eager=enforce_eager)
+
+    facts = {"device": device, "model": model, "engine": kind, "environment": environment(device)}
+    results = replay(
+        plan, output_dir, start, facts, overwrite=overwrite, on_cell=lambda cell: click.echo(cell, err=True)
+    )
+    click.echo(f"written: {results.path}", err=True)

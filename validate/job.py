@@ -1,0 +1,37 @@
+"""One run on a real engine: what goes in, what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from simsched.cell import Cell, prepare
+from simsched.engine.config import EngineConfig
+from simsched.record import RunRecord
+from simsched.workload.trace import Trace
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell of a study, prepared: the simulator would start from the same."""
+
+    policy: str
+    trace: Trace
+    config: EngineConfig
+    given: dict[str, Any]
+    """The engine options that were given."""
+
+
+class Outcome(NamedTuple):
+    """What a real run left behind."""
+
+    record: RunRecord
+    steps: Sequence[dict[str, Any]]
+    lateness: Sequence[float]
+
+
+def job_of(cell: Cell) -> Job:
+    """Read, generate and check what the cell needs, as the simulator does."""
+    inputs = prepare(cell)
+    return Job(cell.policy, inputs.trace, inputs.config, dict(cell.engine))

@@ -1,0 +1,115 @@
+"""Replays: every cell of a study on real vLLM, into a results directory like the simulator's."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from simsched.errors import InputError
+from simsched.metrics import request_table, summarize
+from simsched.plan import Plan
+from simsched.results import Results, ResultsWriter, check_target, write_atomic
+from validate.decisions import check_decisions
+from validate.job import Job, Outcome, job_of
+from validate.recording import summary_of_lateness
+
+FACTS = "replay.json"
+"""In the results directory: engine, machine, and the load generator's lateness per cell."""
+
+
+class Engine(Protocol):
+    """A real engine, offline or behind HTTP."""
+
+    version: str
+    num_gpu_blocks: int
+
+    def run(self, job: Job) -> Outcome: ...
+    def close(self) -> None: ...
+
+
+def replay(
+    plan: Plan,
+    out: Path,
+    start: Callable[[Job], Engine],
+    facts: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    on_cell: Callable[[str], None] = lambda cell: None,
+) -> Results:
+    """Play every cell; one engine serves all that share its options.
+
+    Args:
+        plan: what `simsched run` would simulate.
+        out: the results directory.
+        start: starts an engine for a job.
+        facts: what is known of device and model, for `replay.json`.
+        overwrite: replace what `out` holds.
+        on_cell: called after each cell.
+
+    Raises:
+        InputError: an engine that does not start or dies, lost requests, or a directory that exists.
+    """
+    manifest = {**plan.manifest(), "source": "vllm"}
+    check_target(out, manifest, overwrite=overwrite)
+    jobs = {name: job_of(cell) for name, cell in plan.cells.items()}
+    engine: Engine | None = None
+    engine_of: Any = None
+    cells: dict[str, Any] = {}
+    try:
+        for name, job in jobs.items():
+            if engine is None or engine_of != job.config:
+                if engine is not None:
+                    engine.close()
+                engine, engine_of = start(job), job.config
+            if not cells:
+                writer = ResultsWriter.create(out, manifest, overwrite=overwrite)
+            outcome = engine.run(job)
+            log = writer.step_log(name)
+            for step in outcome.steps:
+                log(step)
+            writer.write_cell(name, request_table(outcome.record), summarize(outcome.record), log)
+            cells[name] = {
+                "num_gpu_blocks": engine.num_gpu_blocks,
+                "duration": outcome.record.end_time,
+                "lateness": summary_of_lateness(outcome.lateness),
+                "decisions": _decisions(job, outcome, engine.num_gpu_blocks),
+            }
+            on_cell(name)
+        assert engine is not None
+        content = {**facts, "vllm_version": engine.version, "machine": machine(), "cells": cells}
+    finally:
+        if engine is not None:
+            engine.close()
+    write_atomic(out / FACTS, (json.dumps(content, indent=1) + "\n").encode())
+    return writer.merge()
+
+
+def _decisions(job: Job, outcome: Outcome, num_gpu_blocks: int) -> dict[str, Any] | None:
+    """None with asynchronous scheduling, where the log doesn't say which step ended before which began."""
+    if job.config.async_scheduling:
+        return None
+    return check_decisions(job, outcome.steps, num_gpu_blocks)
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, and graphics card if torch sees one."""
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    found: dict[str, Any] = {"processor": processor, "cores": os.cpu_count()}
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            found["gpu"] = torch.cuda.get_device_name()
+            found["cuda"] = torch.version.cuda
+    except ImportError as error:
+        raise InputError(f"torch cannot be imported: {error}") from None
+    return found
