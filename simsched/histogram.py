@@ -38,26 +38,30 @@ class WeightedHistogram:
         if len(pending) >= 4 * _FLUSH:
             self._flush()
 
-    def _flush(self) -> None:
-        if not self._pending:
+    def add_ramps(self, ramps: array[float]) -> None:
+        """Add many ramps at once: (start, slope, steps, weight) of each, one after the other."""
+        if not len(ramps):
             return
-        ramps = np.frombuffer(self._pending, dtype=np.float64).reshape(-1, 4).copy()
-        del self._pending[:]
-        start, slope, steps, weight = ramps.T
+        start, slope, steps, weight = np.frombuffer(ramps, dtype=np.float64).reshape(-1, 4).T
         n = steps.astype(np.int64)
         last = start + slope * (n - 1)
         # sums of an arithmetic progression, exact in closed form
         self.total += float(np.sum(weight * n * (start + last) / 2))
         squares = n * start**2 + start * slope * n * (n - 1) + slope**2 * (n - 1) * n * (2 * n - 1) / 6
         self.total_squared += float(np.sum(weight * squares))
-        one_bin = _bin(start) == _bin(last)
-        np.add.at(self.counts, _bin(start[one_bin]), (weight * n)[one_bin].astype(np.int64))
+        first_bin = _bin(start)
+        one_bin = first_bin == _bin(last)
+        np.add.at(self.counts, first_bin[one_bin], (weight * n)[one_bin].astype(np.int64))
         rest = ~one_bin
         if rest.any():
             lengths = n[rest]
             offsets = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             values = np.repeat(start[rest], lengths) + offsets * np.repeat(slope[rest], lengths)
             np.add.at(self.counts, _bin(values), np.repeat(weight[rest], lengths).astype(np.int64))
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, array("d")
+        self.add_ramps(pending)
 
     def merge(self, other: WeightedHistogram) -> None:
         """Add everything the other holds."""

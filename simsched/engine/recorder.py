@@ -7,6 +7,7 @@ a streak is a range maximum over the steps, found by bisection in a stack of the
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from math import inf, nan
 
@@ -15,6 +16,8 @@ import numpy as np
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
+
+BUFFER = 1 << 17  # numbers, four a ramp
 
 
 class Recorder:
@@ -35,7 +38,9 @@ class Recorder:
         self.num_preemptions = [0] * n
         self.max_itl = [nan] * n
         self.itl = WeightedHistogram()
+        self._ramps = array("d")
         self.num_steps = 0
+        self.token_step = 0  # number of the last step that gave anyone a token
         self._last_token = [nan] * n  # of a paused streak
         self._streak = [0] * n  # number of steps done when its streak began
         # steps whose duration no later step has reached, oldest and longest first
@@ -47,13 +52,20 @@ class Recorder:
         requests got a token in each of them and in the step before."""
         done = self.num_steps = self.num_steps + steps
         if weight:
-            self.itl.add_ramp(first, (last - first) / (steps - 1) if steps > 1 else 0.0, steps, weight)
+            ramps = self._ramps
+            ramps.extend((first, (last - first) / (steps - 1) if steps > 1 else 0.0, steps, weight))
+            if len(ramps) >= BUFFER:
+                self._flush()
         peaks, durations = self._peak_step, self._peak_time
         while durations[-1] <= last:
             durations.pop()
             peaks.pop()
         durations.append(last)
         peaks.append(done)
+
+    def _flush(self) -> None:
+        self.itl.add_ramps(self._ramps)
+        self._ramps = array("d")
 
     def scheduled(self, index: int, now: float) -> None:
         """It has its place in the batch of the step that starts now (the first such call counts)."""
@@ -70,7 +82,7 @@ class Recorder:
                 self.max_itl[index] = gap
         else:
             self.first_token_time[index] = now
-        self._streak[index] = self.num_steps
+        self._streak[index] = self.token_step = self.num_steps
 
     def pause(self, index: int, now: float) -> None:
         """Its latest token came at `now`, the end of the step done last; it gets none in the next."""
@@ -91,10 +103,15 @@ class Recorder:
     def finish(self, index: int, now: float) -> None:
         """It got its last token in the step that ends now."""
         self.finish_time[index] = now
-        self._end_streak(index)
+        first = self._streak[index]
+        if first < self.num_steps:  # `_end_streak`, written out: this is called for every request
+            longest = self._peak_time[bisect_right(self._peak_step, first)]
+            if not self.max_itl[index] >= longest:
+                self.max_itl[index] = longest
 
     def record(self, end_time: float, counters: dict[str, int]) -> RunRecord:
         """Everything as columns."""
+        self._flush()
         return RunRecord(
             trace=self.trace,
             arrival_time=np.array(self.arrival_time),

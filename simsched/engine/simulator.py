@@ -26,11 +26,14 @@ from simsched.engine.leap_order import CannotLeap
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1 import VllmV1
 from simsched.engine.vllm_v1_leap import VllmV1Leap
+from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 
 LONG = 64  # steps in a leap, beyond which NumPy takes over
+PATIENCE = 1000  # steps without a token, after which they are looked into
+FUTILE = 200  # times that all prompts may be computed anew before anyone gets a token
 
 StepLog = Callable[[dict[str, Any]], None]
 
@@ -59,7 +62,7 @@ def simulate(
         seed: for engines with chance in them.
 
     Raises:
-        InputError: a request that can never be scheduled.
+        InputError: requests that displace each other for ever, before any gets a token.
     """
     if leap and step_log is None:
         try:
@@ -83,7 +86,8 @@ def _run(
     recorder = Recorder(trace)
     scheduler = make_scheduler(trace, policy, config, recorder, leap=leap, seed=seed)
     environment = simpy.Environment()
-    engine = _Engine(environment, Arrivals(trace, recorder), scheduler, cost, predictor_time, step_log)
+    arrivals = Arrivals(trace, recorder)
+    engine = _Engine(environment, arrivals, scheduler, cost, predictor_time, step_log, recorder, config)
     with _no_collection():
         environment.run(environment.process(engine.run()))
     return recorder.record(engine.now, scheduler.counters)
@@ -173,6 +177,8 @@ class _Engine:
         cost: CostModel,
         predictor_time: float,
         step_log: StepLog | None,
+        recorder: Recorder,
+        config: EngineConfig,
     ) -> None:
         self.now = 0.0
         self._environment = environment
@@ -181,12 +187,15 @@ class _Engine:
         self._cost = cost
         self._predictor_time = predictor_time
         self._step_log = step_log
+        self._recorder = recorder
+        self._config = config
         self._num_steps = 0
 
     def run(self) -> Generator[simpy.Event, None, None]:
         environment, arrivals, scheduler = self._environment, self._arrivals, self._scheduler
         schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
-        step_ends, closed = scheduler.step_ends, arrivals.closed
+        decode_line = self._cost.decode_line
+        step_ends, closed, logs = scheduler.step_ends, arrivals.closed, self._step_log is not None
         now = 0.0
         while True:
             while arrivals.next_time <= now:
@@ -197,72 +206,74 @@ class _Engine:
                     continue  # it only made room: vLLM schedules again at once
                 if arrivals.next_time == inf:
                     break
-                yield Timeout(environment, arrivals.next_time - now)
                 now = arrivals.next_time
+                yield Timeout(environment, max(0.0, now - environment.now))
                 continue
             features = batch.features
-            first = last = self._duration(features)
-            end, steps = now + first, 1
+            steps = 1
+            if features.S or features.swapped_tokens or features.num_predicted:
+                first = last = self._cost.step_time(features) + self._predictor_time * features.num_predicted
+                base = slope = None
+            else:
+                # a decode step is priced in one way whether it is leapt over or not, to the last bit
+                if features.num_ordered:
+                    base, slope = self._ordered_line(features)
+                else:
+                    base, slope = decode_line(features.N, features.num_waiting)
+                first = last = base + slope * features.K
+            end = now + first
             if step_ends is not None:
                 step_ends.append(end)
             if not features.S and end < arrivals.next_time:
                 most, until = max_steps(batch)
                 if most > 1 and end < until:
-                    end, steps, last = self._leap(end, first, features, most, min(arrivals.next_time, until))
-            if self._step_log is not None:
+                    until = min(until, arrivals.next_time)
+                    if base is None or slope is None:
+                        base, slope = self._ordered_line(features)
+                    if first == base + slope * features.K:  # else the predictor has made it longer
+                        end, steps, last = self._leap(end, base, slope, features.K, features.N, most, until)
+            if logs:
                 self._log(batch, now, first)
-            yield Timeout(environment, end - now)
             now = end
+            if not features.S:  # a step with prefills is one event with the decodes that follow
+                yield Timeout(environment, now - environment.now)
             finished = update(batch, now, first, last, steps)
             if closed:
                 for index in finished:
                     arrivals.finished(index, now)
         self.now = now
 
-    def _duration(self, features: StepFeatures) -> float:
-        if features.S or features.swapped_tokens or features.num_predicted:
-            return self._cost.step_time(features) + self._predictor_time * features.num_predicted
-        # a decode step is priced in one way whether it is leapt over or not, to the last bit
-        base, slope = self._decode_line(features)
-        return base + slope * features.K
-
-    def _decode_line(self, features: StepFeatures) -> tuple[float, float]:
-        if features.num_ordered:
-            return self._cost.decode_line(
-                features.N, features.num_waiting, features.num_ordered, features.num_compared
-            )
-        return self._cost.decode_line(features.N, features.num_waiting)
+    def _ordered_line(self, features: StepFeatures) -> tuple[float, float]:
+        return self._cost.decode_line(
+            features.N, features.num_waiting, features.num_ordered, features.num_compared
+        )
 
     def _leap(
-        self, end: float, first: float, features: StepFeatures, most: int, until: float
+        self, end: float, base: float, slope: float, K: int, N: int, most: int, until: float
     ) -> tuple[float, int, float]:
         """Repeat a step of decodes that ends at `end`, up to `most` steps in all, the last of which starts
         before `until`: (end of the last one, steps, its duration)."""
-        N, K = features.N, features.K
-        base, slope = self._decode_line(features)
-        steps, last = 1, first
-        if features.num_predicted and first != base + slope * K:
-            return end, steps, last  # it took longer for the predictor's sake
+        last, before = 0.0, K
         step_ends = self._scheduler.step_ends
-        while steps < most and end < until:
-            if steps >= LONG:
-                count = min(most - steps, 4096)
-                durations = base + slope * (K + N * np.arange(1, count + 1, dtype=np.int64))
-                # NumPy accumulates in the same order, to the same bits
-                ends = np.add.accumulate(np.concatenate(([end], durations)))[1:]
-                count = min(count, int(np.searchsorted(ends, until)) + 1)
-                end, last = float(ends[count - 1]), float(durations[count - 1])
-                if step_ends is not None:
-                    step_ends.extend(ends[:count].tolist())
-                K += N * count
-                steps += count
-            else:
-                K += N
-                last = base + slope * K
-                end += last
-                steps += 1
-                if step_ends is not None:
-                    step_ends.append(end)
+        for K in range(before + N, before + N * min(most, LONG), N):
+            last = base + slope * K
+            end += last
+            if step_ends is not None:
+                step_ends.append(end)
+            if end >= until:
+                break
+        steps = (K - before) // N + 1
+        while steps >= LONG and steps < most and end < until:
+            count = min(most - steps, 4096)
+            durations = base + slope * (K + N * np.arange(1, count + 1, dtype=np.int64))
+            # NumPy accumulates in the same order, to the same bits
+            ends = np.add.accumulate(np.concatenate(([end], durations)))[1:]
+            count = min(count, int(np.searchsorted(ends, until)) + 1)
+            end, last = float(ends[count - 1]), float(durations[count - 1])
+            if step_ends is not None:
+                step_ends.extend(ends[:count].tolist())
+            K += N * count
+            steps += count
         return end, steps, last
 
     def _log(self, batch: Batch, now: float, duration: float) -> None:

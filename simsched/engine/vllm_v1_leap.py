@@ -203,9 +203,15 @@ class VllmV1Leap:
         ends = self._ends
         while ends and ends[0][0] <= after:
             end, index = heappop(ends)
-            if self.where[index] == DECODING and self.offset[index] + end == self._total[index]:
-                self._stop_decoding(index)
-                self._finish(index, now, finished)
+            offset = self.offset[index]
+            if offset + end == self._total[index] and self.where[index] == DECODING:
+                self.known[index] = known = offset + after
+                self.computed[index] = known - 1
+                self.phases[(1 - offset) % self.block_size] -= 1
+                self.num_decoders -= 1
+                self.context -= known
+                self._finish(index, now)
+                finished.append(index)
         for index, n in self.chunks:
             computed = self.computed[index] + n
             if computed < self.known[index]:
@@ -220,7 +226,8 @@ class VllmV1Leap:
                 self._start_decoding(index, known)
             else:
                 self.computed[index] = computed
-                self._finish(index, now, finished)
+                self._finish(index, now)
+                finished.append(index)
         if self._own is not None:
             self._own.step_done(before, self._start, now)
             if len(self.step_ends or ()) > self._keep:
@@ -247,7 +254,7 @@ class VllmV1Leap:
         self.num_decoders -= 1
         self.context -= known
 
-    def _finish(self, index: int, now: float, finished: list[int]) -> None:
+    def _finish(self, index: int, now: float) -> None:
         self.where[index] = DONE
         hashed, tokens = divmod(self.computed[index], self.block_size)
         unhashed = 1 if tokens else 0
@@ -258,7 +265,6 @@ class VllmV1Leap:
         if self._own is not None:
             self._own.finished(index, now)
         del self.running[index]
-        finished.append(index)
 
     # -- KV blocks -----------------------------------------------------------------------------------------
     def _take(self, blocks: int) -> None:
