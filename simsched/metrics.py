@@ -39,6 +39,11 @@ LATENCIES = (
 )
 METRICS = ("duration", *COUNTS, *THROUGHPUTS, *LATENCIES, "num_preemptions")
 """Every metric of `summarize`, in the order of summary.csv."""
+REQUEST_NUMBERS = (
+    "arrival_time", "num_prompt_tokens", "num_output_tokens", "first_scheduled_time", "first_token_time",
+    "finish_time", "num_preemptions", "max_itl", "slowdown",
+)  # fmt: skip
+"""The columns of requests.parquet after `request_id`."""
 
 
 def summarize(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsched.errors import InputError
-from simsched.metrics import METRICS
+from simsched.metrics import METRICS, REQUEST_NUMBERS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,9 +82,11 @@ class Results:
         import polars as pl
 
         try:
-            return pl.DataFrame(self._summary["cells"], infer_schema_length=None)
+            frame = pl.DataFrame(self._summary["cells"], infer_schema_length=None)
         except (TypeError, pl.exceptions.PolarsError):
             raise InputError(f"{self.path / 'summary.json'}: damaged, expected a list of cells") from None
+        self._check(frame, "summary.json", ["cell", *self._options], METRICS)
+        return frame
 
     @property
     def over_runs(self) -> list[dict[str, Any]]:
@@ -104,7 +106,22 @@ class Results:
     @cached_property
     def requests(self) -> pl.DataFrame:
         """A row per request: the options, then the columns of `simsched.metrics.request_table`."""
-        return _read_parquet(self.path / "requests.parquet")
+        frame = _read_parquet(self.path / "requests.parquet")
+        self._check(frame, "requests.parquet", [*self._options, "request_id"], REQUEST_NUMBERS)
+        return frame
+
+    @property
+    def _options(self) -> list[str]:
+        return list(next(iter(self.cells.values())))
+
+    def _check(self, frame: pl.DataFrame, file: str, columns: Sequence[str], numbers: Sequence[str]) -> None:
+        """Refuse a table that lacks a column, or has something else than numbers where those are expected."""
+        for name in (*columns, *numbers):
+            if name not in frame.columns:
+                raise InputError(f"{self.path / file}: damaged, no column {name}")
+        for name in numbers:
+            if not (frame[name].dtype.is_numeric() or frame[name].is_null().all()):
+                raise InputError(f"{self.path / file}: damaged, {name} is not a number everywhere")
 
     def steps(self, cell: str) -> Iterator[dict[str, Any]]:
         """The step log of a cell, one dict a step.
@@ -321,7 +338,9 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path / 'manifest.json'}: cannot be read as text") from None
     try:
         manifest = json.loads(text)
-        if all(isinstance(options, dict) for options in manifest["cells"].values()) and manifest["cells"]:
+        options = list(manifest["cells"].values())
+        alike = all(list(each) == list(options[0]) for each in options)
+        if options and alike and "policy" in options[0] and isinstance(manifest.get("study", {}), dict):
             return dict(manifest)
     except (ValueError, KeyError, TypeError, AttributeError):
         pass

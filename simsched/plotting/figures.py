@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from simsched.errors import InputError
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay
 from simsched.plotting.occupancy import OccupancyDisplay
 from simsched.plotting.requests import CDFDisplay, DecileDisplay
-from simsched.plotting.style import WIDTH, image_bytes, legend_on_top, styled
+from simsched.plotting.style import WIDTH, NoDataError, image_bytes, legend_on_top, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +75,7 @@ def draw_all(results: Results) -> dict[str, Figure]:
             continue  # that is the latency figure
         try:
             figures[kind] = draw(results, kind)
-        except InputError:
+        except NoDataError:
             continue  # no step logs, no swept tau, no slowdown
     return figures
 
@@ -83,17 +84,22 @@ def save(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG, SVG or PDF, by the file's name; whole or not at all.
 
     Raises:
-        InputError: another ending.
+        InputError: another ending, or the file cannot be written.
     """
     path = Path(path)
     kind = path.suffix.lstrip(".").lower()
     if kind not in FORMATS:
         raise InputError(f"{path}: expected a name that ends in .{', .'.join(FORMATS)}")
     content = image_bytes(figure, kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise InputError(f"{path}: cannot write the figure: {error.strerror}") from None
 
 
 def _arrange(panels: Sequence[tuple[Any, Load]], *, height: float = 3.5, legend: bool = True) -> Figure:

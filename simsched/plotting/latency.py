@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from simsched.compare import PRIMARY, find_policy, samples_of
-from simsched.errors import InputError
 from simsched.labels import metric_label
-from simsched.plotting.style import log_ticks, name_lines, new_axes, policy_color, policy_line, styled
+from simsched.plotting.style import (
+    NoDataError,
+    log_ticks,
+    name_lines,
+    new_axes,
+    policy_color,
+    policy_line,
+    styled,
+)
 from simsched.statistics import Ratio, paired_ratio
 from simsched.text_table import number
 
@@ -107,7 +114,7 @@ class LatencyDisplay:
         """
         lines = points_along(results, along, metric, where or {}, relative_to)
         if len({point.x for points in lines.values() for point in points}) < 2:
-            raise InputError(f"{results.path}: no {metric} at two or more values of {along}")
+            raise NoDataError(f"{results.path}: no {metric} at two or more values of {along}")
         return cls(lines, metric, along, relative_to)
 
     def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
@@ -188,7 +195,7 @@ class PolicyDisplay:
             if name == metric and agrees(samples.loads[i], where or {}) and (mean := _over_runs(runs)):
                 found[policy] = Point(0.0, mean.ratio, mean.low, mean.high)
         if not found:
-            raise InputError(f"{results.path}: no {metric}")
+            raise NoDataError(f"{results.path}: no {metric}")
         return cls(found, metric)
 
     def plot(self, ax: Axes | None = None) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.plotting.style import WIDTH, legend_on_top, policy_color, styled
+from simsched.plotting.style import WIDTH, NoDataError, legend_on_top, policy_color, styled
 from simsched.workload.trace import FloatArray
 
 if TYPE_CHECKING:
@@ -37,10 +37,13 @@ class Series:
 
 def series_of(steps: Iterable[Mapping[str, Any]], bins: int = _BINS) -> Series:
     """The occupancy of one step log. A step counts in the spans that it covers, by its length there."""
-    rows = [(step["time"], step["step_time"], *(step[name] for name in QUANTITIES)) for step in steps]
+    try:
+        rows = [(step["time"], step["step_time"], *(step[name] for name in QUANTITIES)) for step in steps]
+        table = np.array(rows, dtype=float)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"a damaged step log: expected time, step_time, {', '.join(QUANTITIES)}") from None
     if not rows:
         raise InputError("a step log without steps")
-    table = np.array(rows, dtype=float)
     start, length = table[:, 0], table[:, 1]
     ends = start + length
     edges = np.linspace(start[0], ends[-1], bins + 1)
@@ -78,10 +81,11 @@ class OccupancyDisplay:
         for cell, options in results.cells.items():
             fits = all(options.get(name) == value for name, value in (where or {}).items())
             policy = str(options["policy"])
-            if fits and policy not in series:
+            logged = (results.path / "steps" / f"{cell}.jsonl").is_file()
+            if fits and logged and policy not in series:
                 series[policy] = series_of(results.steps(cell))
         if not series:
-            raise InputError(f"{results.path}: no cell to draw the occupancy of")
+            raise NoDataError(f"{results.path}: no step logs to draw (--log-steps)")
         return cls(series)
 
     def plot(self, axes: Sequence[Axes] | None = None) -> Self:

@@ -10,7 +10,15 @@ import numpy as np
 
 from simsched.deciles import COLUMNS, by_decile, requests_at
 from simsched.errors import InputError
-from simsched.plotting.style import log_ticks, name_lines, new_axes, policy_color, policy_line, styled
+from simsched.plotting.style import (
+    NoDataError,
+    log_ticks,
+    name_lines,
+    new_axes,
+    policy_color,
+    policy_line,
+    styled,
+)
 from simsched.workload.trace import FloatArray
 
 if TYPE_CHECKING:
@@ -66,7 +74,7 @@ class CDFDisplay:
         }[metric]
         requests = requests_at(results, where or {}).select("policy", value=column).drop_nulls()
         if not requests.height:
-            raise InputError(f"{results.path}: no finished request to draw")
+            raise NoDataError(f"{results.path}: no finished request to draw")
         groups = requests.partition_by("policy", as_dict=True, maintain_order=True)
         return cls({str(key[0]): np.sort(group["value"].to_numpy()) for key, group in groups.items()}, metric)
 
@@ -110,7 +118,7 @@ class DecileDisplay:
             raise InputError(f"column {column}: expected one of {', '.join(COLUMNS)}")
         deciles = by_decile(requests_at(results, where or {}), column)
         if not deciles["mean"].count():
-            raise InputError(f"{results.path}: no {column} to draw by length")
+            raise NoDataError(f"{results.path}: no {column} to draw by length")
         return cls(deciles, column)
 
     def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
