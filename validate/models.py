@@ -52,3 +52,21 @@ def write_model(name: str, folder: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(_LLAMA | MODELS[name], indent=1), encoding="utf-8")
     return path
+
+
+def write_tokenizer(path: Path, vocabulary: int) -> None:
+    """A tokenizer for a served model that has none: each token id is a word."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {f"t{number}": number for number in range(vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="t0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(path / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "unk_token": "t0",
+        "bos_token": "t1",
+        "eos_token": "t2",
+        "model_max_length": 131072,
+    }
+    (path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from simsched.errors import InputError
 from simsched.metrics import request_table, summarize
 from simsched.plan import Plan
-from simsched.results import Results, ResultsWriter, check_target, write_atomic
+from simsched.results import Results, ResultsWriter, check_target
 from validate.decisions import check_decisions
 from validate.job import Job, Outcome, job_of
+from validate.json_file import write_json
 from validate.recording import summary_of_lateness
 
 FACTS = "replay.json"
@@ -31,21 +31,56 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class Engines:
+    """One engine at a time, kept as long as jobs want the same options; a context that closes it."""
+
+    def __init__(self, start: Callable[[Job], Engine]) -> None:
+        self._start = start
+        self._engine: Engine | None = None
+        self._options: dict[str, Any] = {}
+
+    def serve(self, job: Job) -> Engine:
+        """An engine with the job's options."""
+        options = job.config.model_dump(exclude={"num_gpu_blocks"})
+        blocks = job.given.get("num_gpu_blocks")
+        if (
+            self._engine is not None
+            and self._options == options
+            and blocks in (None, self._engine.num_gpu_blocks)
+        ):
+            return self._engine
+        self.close()
+        self._engine, self._options = self._start(job), options
+        return self._engine
+
+    def close(self) -> None:
+        """Stop the engine."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
 def replay(
     plan: Plan,
     out: Path,
-    start: Callable[[Job], Engine],
+    engines: Engines,
     facts: dict[str, Any],
     *,
     overwrite: bool = False,
     on_cell: Callable[[str], None] = lambda cell: None,
 ) -> Results:
-    """Play every cell; one engine serves all that share its options.
+    """Play every cell of a plan.
 
     Args:
         plan: what `simsched run` would simulate.
         out: the results directory.
-        start: starts an engine for a job.
+        engines: serve the cells.
         facts: what is known of device and model, for `replay.json`.
         overwrite: replace what `out` holds.
         on_cell: called after each cell.
@@ -56,35 +91,24 @@ def replay(
     manifest = {**plan.manifest(), "source": "vllm"}
     check_target(out, manifest, overwrite=overwrite)
     jobs = {name: job_of(cell) for name, cell in plan.cells.items()}
-    engine: Engine | None = None
-    engine_of: Any = None
+    engine = engines.serve(next(iter(jobs.values())))  # may fail: before anything is written
+    writer = ResultsWriter.create(out, manifest, overwrite=overwrite)
     cells: dict[str, Any] = {}
-    try:
-        for name, job in jobs.items():
-            if engine is None or engine_of != job.config:
-                if engine is not None:
-                    engine.close()
-                engine, engine_of = start(job), job.config
-            if not cells:
-                writer = ResultsWriter.create(out, manifest, overwrite=overwrite)
-            outcome = engine.run(job)
-            log = writer.step_log(name)
-            for step in outcome.steps:
-                log(step)
-            writer.write_cell(name, request_table(outcome.record), summarize(outcome.record), log)
-            cells[name] = {
-                "num_gpu_blocks": engine.num_gpu_blocks,
-                "duration": outcome.record.end_time,
-                "lateness": summary_of_lateness(outcome.lateness),
-                "decisions": _decisions(job, outcome, engine.num_gpu_blocks),
-            }
-            on_cell(name)
-        assert engine is not None
-        content = {**facts, "vllm_version": engine.version, "machine": machine(), "cells": cells}
-    finally:
-        if engine is not None:
-            engine.close()
-    write_atomic(out / FACTS, (json.dumps(content, indent=1) + "\n").encode())
+    for name, job in jobs.items():
+        engine = engines.serve(job)
+        outcome = engine.run(job)
+        log = writer.step_log(name)
+        for step in outcome.steps:
+            log(step)
+        writer.write_cell(name, request_table(outcome.record), summarize(outcome.record), log)
+        cells[name] = {
+            "num_gpu_blocks": engine.num_gpu_blocks,
+            "duration": outcome.record.end_time,
+            "lateness": summary_of_lateness(outcome.lateness),
+            "decisions": _decisions(job, outcome, engine.num_gpu_blocks),
+        }
+        on_cell(name)
+    write_json(out / FACTS, {**facts, "vllm_version": engine.version, "machine": machine(), "cells": cells})
     return writer.merge()
 
 

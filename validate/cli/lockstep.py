@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,8 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
     python -m validate lockstep --trace t.jsonl --policy mlfq --num-gpu-blocks 400 --async-scheduling
     """
     from simsched.errors import InputError
-    from simsched.results import write_atomic
     from validate.cases import builtin_cases
+    from validate.json_file import write_json
     from validate.lockstep import report, run_cases
     from validate.own_case import own_case
     from validate.virtual_engine import prepare_vllm
@@ -64,5 +63,5 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
     result = report(version, outcomes)
     click.echo(f"{result['steps_compared']} steps compared, {result['divergent_steps']} divergent")
     if json_path is not None:
-        write_atomic(json_path, (json.dumps(result, indent=1) + "\n").encode())
+        write_json(json_path, result)
     sys.exit(1 if result["divergent_steps"] else 0)

@@ -53,7 +53,7 @@ def replay_command(
     from simsched.plan import make_plan
     from simsched.study import make_study
     from validate.engine_options import environment
-    from validate.replay import Engine, replay
+    from validate.replay import Engine, Engines, replay
 
     given = {name: value for name, value in options.items() if value is not None}
     plan = make_plan(make_study({**given, "log_steps": True}))
@@ -68,7 +68,13 @@ def replay_command(
         return OfflineEngine(job, device=device, model=model, enforce_eager=enforce_eager)
 
     facts = {"device": device, "model": model, "engine": kind, "environment": environment(device)}
-    results = replay(
-        plan, output_dir, start, facts, overwrite=overwrite, on_cell=lambda cell: click.echo(cell, err=True)
-    )
+    with Engines(start) as engines:
+        results = replay(
+            plan,
+            output_dir,
+            engines,
+            facts,
+            overwrite=overwrite,
+            on_cell=lambda cell: click.echo(cell, err=True),
+        )
     click.echo(f"written: {results.path}", err=True)

@@ -1,0 +1,210 @@
+"""The whole chain on one machine: calibrate on one trace, predict others, compare with what happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simsched.cost_model.calibrate import Target, from_steps, known_model
+from simsched.cost_model.facts import Gpu
+from simsched.plan import make_plan
+from simsched.results import Results
+from simsched.study import make_study
+from simsched.sweep import run_study
+from simsched.workload.trace import Trace
+from simsched.workload.trace_io import atomic_file, write_trace
+from validate.comparison import compare_results
+from validate.comparison_text import draw_cdfs
+from validate.json_file import write_json
+from validate.replay import FACTS, Engines, replay
+
+POLICIES = ("fcfs", "mlfq", "classification", "ranking", "srtf")
+LOADS = ("0.6x", "0.9x", "1.2x")
+"""Of the capacity by the calibrated profile: below, at and above saturation."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Lognormal prompt and output lengths: medians and largest values, in tokens."""
+
+    prompt: float
+    longest_prompt: int
+    output: float
+    longest_output: int
+    sigma: float = 0.8
+
+    def trace(self, num_requests: int, seed: int, name: str) -> Trace:
+        """Poisson arrivals at one request a second; replays rescale them."""
+        stream = np.random.default_rng(seed)
+        prompts = stream.lognormal(np.log(self.prompt), self.sigma, num_requests)
+        outputs = stream.lognormal(np.log(self.output), self.sigma, num_requests)
+        return Trace(
+            arrival_time=np.cumsum(stream.exponential(1.0, num_requests)),
+            num_prompt_tokens=np.clip(prompts, 4, self.longest_prompt).astype(int),
+            num_output_tokens=np.clip(outputs, 2, self.longest_output).astype(int),
+            name=name,
+        )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the chain runs on one kind of device."""
+
+    model: str
+    engine: dict[str, int | bool]
+    calibration: Lengths
+    validation: dict[str, Lengths]
+    calibration_rates: tuple[float, ...]
+    """Requests/s from idle to full batches, so that every term of the cost shows."""
+    num_requests: int
+    """Of each replay."""
+    policies: tuple[str, ...] = POLICIES
+    loads: tuple[str, ...] = LOADS
+    calibration_requests: int = field(default=60)
+    """Of each calibration rate."""
+
+
+SETUPS = {
+    "cpu": Setup(
+        model="tiny-llama",
+        engine={
+            "max_num_seqs": 16,
+            "max_num_batched_tokens": 256,
+            "block_size": 32,
+            "num_gpu_blocks": 90,
+            "max_model_len": 1024,
+        },
+        calibration=Lengths(40, 300, 60, 250),
+        validation={"chat": Lengths(80, 400, 50, 300)},
+        calibration_rates=(8.0, 25.0, 80.0),
+        num_requests=120,
+    ),
+    "cuda": Setup(
+        model="llama-3-8b",
+        engine={"max_num_seqs": 256, "max_num_batched_tokens": 2048, "max_model_len": 8192,
+                "async_scheduling": True},
+        calibration=Lengths(400, 4000, 200, 1000, 1.0),
+        validation={"chat": Lengths(250, 3000, 250, 1500, 1.0)},
+        calibration_rates=(1.0, 6.0, 40.0),
+        num_requests=600,
+        calibration_requests=250,
+    ),
+}  # fmt: skip
+
+
+def run_chain(
+    device: str,
+    out: Path,
+    engines: Engines,
+    *,
+    seed: int = 0,
+    again: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Calibrate, replay, simulate and compare; everything is kept in `out`.
+
+    Args:
+        device: a key of `SETUPS`.
+        out: a new directory.
+        engines: serve all of it.
+        seed: of all workloads.
+        again: replay the middle load twice, which shows the machine's own spread.
+        say: is told what is done.
+
+    Returns:
+        The comparison, with `spread` (real against real) and `decisions` (per cell).
+
+    Raises:
+        InputError: whatever a replay raises.
+    """
+    setup = SETUPS[device]
+    facts = {"device": device, "model": setup.model, "engine": "offline"}
+    traces = _write_traces(setup, out, seed)
+    engine = dict(setup.engine)
+    calibration = make_plan(make_study({
+        **engine, "policy": "fcfs", "trace": str(traces["calibration"]), "log_steps": True, "seed": seed,
+        "request_rate": ",".join(str(rate) for rate in setup.calibration_rates),
+    }))  # fmt: skip
+    replay(
+        calibration, out / "calibration", engines, facts, on_cell=lambda cell: say(f"calibrated on {cell}")
+    )
+    engine["num_gpu_blocks"] = _resolved_blocks(out / "calibration")
+    profile = _fit(setup, device, out, seed, say)
+    common = {
+        **engine, "policy": ",".join(setup.policies), "cost_profile": str(profile), "log_steps": True,
+        "trace": ",".join(str(traces[name]) for name in setup.validation), "seed": seed,
+    }  # fmt: skip
+    plan = make_plan(make_study({**common, "request_rate": ",".join(setup.loads)}))
+    for note in plan.notes:
+        say(note)
+    real = replay(plan, out / "real", engines, facts, on_cell=lambda cell: say(f"replayed {cell}"))
+    simulated = run_study(plan, out / "sim", jobs=1)
+    result = compare_results(real, simulated)
+    if again:
+        middle = setup.loads[len(setup.loads) // 2]
+        twice = make_plan(make_study({**common, "request_rate": middle}))
+        second = replay(twice, out / "again", engines, facts, on_cell=lambda cell: say(f"again: {cell}"))
+        result["spread"] = compare_results(real, second)
+    result["decisions"] = {cell: found["decisions"] for cell, found in _facts(out / "real")["cells"].items()}
+    write_json(out / "comparison.json", result)
+    _draw(real, simulated, out / "cdfs.png")
+    return result
+
+
+def _write_traces(setup: Setup, out: Path, seed: int) -> dict[str, Path]:
+    folder = out / "traces"
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {"calibration": setup.calibration.trace(setup.calibration_requests, seed + 1000, "calibration")}
+    for number, (name, lengths) in enumerate(setup.validation.items()):
+        made[name] = lengths.trace(setup.num_requests, seed + number, name)
+    paths = {name: folder / f"{name}.jsonl" for name in made}
+    for name, trace in made.items():
+        write_trace(trace, paths[name])
+    return paths
+
+
+def _fit(setup: Setup, device: str, out: Path, seed: int, say: Callable[[str], None]) -> Path:
+    """A profile from the calibration's step logs: the form that predicts held-out steps better."""
+    card = _card() if device == "cuda" else None
+    model = known_model(setup.model) if device == "cuda" else None
+    target = Target(f"{card.name if card else device}/{setup.model}", card, model)
+    command = f"python -m validate all --device {device} --seed {seed}"
+    fits = [from_steps([out / "calibration"], target, form, seed, command) for form in ("linear", "table")]
+    best = min(fits, key=lambda each: each.file.fit.mean if each.file.fit else float("inf"))
+    for each in fits:
+        error = each.file.fit
+        if error is not None:
+            say(f"{each.cost.form}: held-out error mean {error.mean:.1%}, P95 {error.p95:.1%}")
+    for warning in best.file.warnings:
+        say(f"warning: {warning}")
+    path = out / "profile.json"
+    with atomic_file(path) as stream:
+        stream.write(best.file.to_text().encode())
+    return path
+
+
+def _card() -> Gpu:
+    import torch
+
+    return Gpu(torch.cuda.get_device_name(), int(torch.cuda.get_device_properties(0).total_memory))
+
+
+def _resolved_blocks(results: Path) -> int:
+    cells = _facts(results)["cells"].values()
+    return int(next(iter(cells))["num_gpu_blocks"])
+
+
+def _facts(results: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((results / FACTS).read_text(encoding="utf-8"))
+    return content
+
+
+def _draw(real: Results, simulated: Results, path: Path) -> None:
+    from simsched.plotting.figures import save
+
+    save(draw_cdfs(real, simulated), path)

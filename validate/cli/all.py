@@ -1,0 +1,58 @@
+"""`python -m validate all`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("all")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("-o", "--output-dir", type=click.Path(path_type=Path), default="fidelity", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace DIR, if it holds such results.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--no-again", is_flag=True, help="Do not replay the middle load twice.")
+@click.option("--strict", is_flag=True, help="Exit 1 if times are outside tolerance, too.")
+def all_command(
+    device: str, output_dir: Path, overwrite: bool, seed: int, no_again: bool, strict: bool
+) -> None:
+    """Calibrate on one trace, predict others, compare; exit 1 if a decision of any policy differs.
+
+    \b
+    python -m validate all --device cpu -o fidelity/
+    """
+    from simsched.errors import InputError
+    from validate.chain import SETUPS, run_chain
+    from validate.comparison_text import to_table
+    from validate.job import Job
+    from validate.offline_engine import OfflineEngine
+    from validate.replay import Engine, Engines
+
+    if output_dir.exists() and any(output_dir.iterdir()):
+        if not (overwrite and (output_dir / "traces").is_dir()):
+            raise InputError(f"{output_dir}: exists; give --overwrite, or another directory with -o")
+        shutil.rmtree(output_dir)
+
+    def start(job: Job) -> Engine:
+        return OfflineEngine(job, device=device, model=SETUPS[device].model, enforce_eager=False)
+
+    with Engines(start) as engines:
+        result = run_chain(
+            device,
+            output_dir,
+            engines,
+            seed=seed,
+            again=not no_again,
+            say=lambda line: click.echo(line, err=True),
+        )
+    click.echo(to_table(result, result.get("spread")))
+    decisions = {cell: found for cell, found in result["decisions"].items() if found}
+    different = {cell: found for cell, found in decisions.items() if found["first_difference"]}
+    checked = sum(found["steps"] for found in decisions.values())
+    click.echo(f"{checked} decisions of the real engine checked, {len(different)} runs differ")
+    for cell, found in different.items():
+        click.echo(f"  {cell}: {found['first_difference']}")
+    sys.exit(1 if different or (strict and not result["verdict"]["within_tolerance"]) else 0)

@@ -1,0 +1,54 @@
+"""`python -m validate compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("compare")
+@click.argument("real", type=click.Path(path_type=Path))
+@click.argument("simulated", type=click.Path(path_type=Path), metavar="SIM")
+@click.option("--baseline", default="fcfs", show_default=True, help="Speed-ups are over this policy.")
+@click.option("--again", type=click.Path(path_type=Path), help="A second replay: the machine's own spread.")
+@click.option("--mean-tolerance", type=float, default=0.05, show_default=True, help="Mean latency per token.")
+@click.option("--p99-tolerance", type=float, default=0.10, show_default=True, help="P99 latency per token.")
+@click.option("--speedup-tolerance", type=float, default=0.05, show_default=True)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write everything as JSON.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Write real and simulated CDFs per policy.")
+def compare_command(
+    real: Path,
+    simulated: Path,
+    baseline: str,
+    again: Path | None,
+    mean_tolerance: float,
+    p99_tolerance: float,
+    speedup_tolerance: float,
+    json_path: Path | None,
+    figure: Path | None,
+) -> None:
+    """Compare a replay (REAL) with a simulation (SIM) of the same study.
+
+    \b
+    python -m validate compare real/ sim/ --json fidelity.json --figure fidelity.png
+    """
+    from simsched.results import Results
+    from validate.comparison import Tolerance, compare_results
+    from validate.comparison_text import draw_cdfs, to_table
+    from validate.json_file import write_json
+
+    left, right = Results.open(real), Results.open(simulated)
+    tolerance = Tolerance(mean_tolerance, p99_tolerance, speedup_tolerance)
+    result = compare_results(left, right, baseline=baseline, tolerance=tolerance)
+    spread = None
+    if again is not None:
+        spread = compare_results(left, Results.open(again), baseline=baseline, tolerance=tolerance)
+        result["spread"] = spread
+    click.echo(to_table(result, spread))
+    if json_path is not None:
+        write_json(json_path, result)
+    if figure is not None:
+        from simsched.plotting.figures import save
+
+        save(draw_cdfs(left, right), figure)
