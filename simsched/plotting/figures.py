@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare import PRIMARY, Load, samples_of
+from simsched.compare import PRIMARY, Load, samples_of, swept_options
 from simsched.compare_text import highest_load, load_text
 from simsched.errors import InputError
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay
@@ -51,6 +51,8 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
         if name not in inspect.signature(KINDS[kind]).parameters or name == "results":
             known = [*list(inspect.signature(KINDS[kind]).parameters)[1:], "title"]
             raise InputError(f"figure option {name}: {kind} has no such option; expected {', '.join(known)}")
+    if options.get("where"):
+        options["where"] = _varying(results, options["where"])
     with styled():
         figure = KINDS[kind](results, **options)
         if title:
@@ -58,6 +60,17 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
             for legend in figure.legends:
                 legend.set_loc("outside lower center")  # the title has its place
     return figure
+
+
+def _varying(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
+    """`where` without the options that have this value in every cell."""
+    options, varying = swept_options(results)
+    for name, value in where.items():
+        if name not in options:
+            raise InputError(f"figure option where: no option {name}; expected some of {', '.join(options)}")
+        if value not in results.summary[name].to_list():
+            raise InputError(f"{results.path}: no cell with {load_text({name: value})}")
+    return {name: value for name, value in where.items() if name in varying}
 
 
 def draw_all(results: Results) -> dict[str, Figure]:

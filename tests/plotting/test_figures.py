@@ -205,6 +205,9 @@ def test_wrong_options_are_named(results: Results) -> None:
         draw(results, "latency", metrics="x")
     with pytest.raises(InputError, match="no cell with 3 req/s"):
         draw(results, "cdf", where={"request_rate": 3.0})
+    with pytest.raises(InputError, match="where: no option rate; expected some of workload, request_rate"):
+        draw(results, "decile", where={"rate": 8.0})
+    assert draw(results, "decile", where={"request_rate": 8, "preset": "vllm-v1"})
     with pytest.raises(InputError, match=r"\.png, \.svg, \.pdf"):
         save(draw(results, "decile"), "figure.gif")
 
