@@ -8,8 +8,8 @@ changes that are due are put off, and made up for with the clocks turned back wh
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left, insort
+from heapq import heappop, heappush
 from math import inf, nextafter
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 Entry = tuple[Priority, float, int]
 """A place in an order: (priority, arrival time, index)."""
+
+Announced = tuple[Change, int, float, int]
+"""A change, the step counter and the time when it was announced, the first step counter for it to come."""
+
+NO_CHANGE: Announced = (NEVER, 0, 0.0, 0)
 
 CALM = 256  # steps without a waiting request, after which the order of the running ones is let go
 
@@ -44,8 +49,7 @@ class PolicyOrder:
         self.held: list[int] = []
         self._sorted: list[Entry] | None = None  # running, the best first
         self._last_contended = 0  # step counter
-        # announced changes: (change, step counter and time then, first step counter at which it can come)
-        self._announced: list[tuple[Change, int, float, int]] = [(NEVER, 0, 0.0, 0)] * n
+        self._announced = [NO_CHANGE] * n
         self._asked = [0] * n  # number of the latest announcement; others are stale
         self._num_asked = 0
         self._at_step: list[tuple[int, int, int]] = []  # (step counter, index, announcement)
@@ -60,7 +64,7 @@ class PolicyOrder:
 
     def _enqueue(self, index: int, view: LeapView, now: float) -> None:
         entry = self._entry[index] = (self._policy.priority(view, now), self._arrivals[index], index)
-        heapq.heappush(self._heap, entry)
+        heappush(self._heap, entry)
 
     def requeue(self, index: int, now: float) -> None:
         view = self._views[index]
@@ -74,7 +78,7 @@ class PolicyOrder:
             entry = heap[0]
             if valid[entry[2]] is entry:
                 return entry
-            heapq.heappop(heap)
+            heappop(heap)
         return None
 
     def head(self) -> int:
@@ -82,7 +86,7 @@ class PolicyOrder:
         if self._tried == len(ready):
             entry = self._next()
             assert entry is not None
-            heapq.heappop(self._heap)
+            heappop(self._heap)
             ready.append(entry)
         return ready[self._tried][2]
 
@@ -98,7 +102,7 @@ class PolicyOrder:
         ready = self._ready
         if ready:
             for entry in ready[self._tried :]:
-                heapq.heappush(self._heap, entry)
+                heappush(self._heap, entry)
             ready.clear()
             self._tried = 0
         if self.held:
@@ -143,7 +147,7 @@ class PolicyOrder:
             free -= not computed % block_size
             budget -= min(engine.known[index] - computed, engine.max_tokens)
         while entry is not None:
-            heapq.heappop(self._heap)
+            heappop(self._heap)
             ready.append(entry)
             known = engine.known[entry[2]]
             need = -(-known // block_size)
@@ -271,66 +275,67 @@ class PolicyOrder:
     def _ask(self, index: int, view: LeapView, now: float, first: int) -> None:
         """When may its priority next differ? `first`: the earliest step counter at which that can be."""
         change = self._policy.next_change(view, now)
-        if change.while_running == "any":
-            raise CannotLeap("priorities drift while requests run")
-        self._announced[index] = (change, self._engine.steps, now, first)
         if change is NEVER:
+            self._announced[index] = NO_CHANGE
             self._asked[index] = 0
             return
-        self._num_asked += 1
-        self._asked[index] = self._num_asked
-        if not view.ran:
-            if change.after_steps_idle is not None:
-                due = self._engine.steps + change.after_steps_idle
-                heapq.heappush(self._at_step, (due, index, self._num_asked))
-            if change.after_time is not None:
-                heapq.heappush(self._at_time, (now + change.after_time, index, self._num_asked))
-        elif self._sorted is not None:
-            self._watch(index)
+        if change.while_running == "any":
+            raise CannotLeap("priorities drift while requests run")
+        steps = self._engine.steps
+        self._announced[index] = (change, steps, now, first)
+        self._num_asked = number = self._num_asked + 1
+        self._asked[index] = number
+        if view.ran:
+            if self._sorted is not None:
+                self._watch(index)
+            return
+        if change.after_steps_idle is not None:
+            heappush(self._at_step, (steps + change.after_steps_idle, index, number))
+        if change.after_time is not None:
+            heappush(self._at_time, (now + change.after_time, index, number))
 
     def _watch(self, index: int) -> None:
         """Note when the announced change of a running request comes."""
-        change, steps, time, _ = self._announced[index]
+        (service, run, _, clock, _), steps, time, _ = self._announced[index]
         number = self._asked[index]
-        if change.after_steps_run is not None:
-            heapq.heappush(self._at_step, (steps + change.after_steps_run, index, number))
-        if change.after_service is not None:
-            due = nextafter(time + change.after_service, inf)
-            heapq.heappush(self._at_time, (due, index, number))
-        if change.after_time is not None:
-            heapq.heappush(self._at_time, (time + change.after_time, index, number))
+        if service is not None:
+            heappush(self._at_time, (nextafter(time + service, inf), index, number))
+        if run is not None:
+            heappush(self._at_step, (steps + run, index, number))
+        if clock is not None:
+            heappush(self._at_time, (time + clock, index, number))
 
     def _fire(self, now: float) -> None:
         """The announced changes that have come."""
         steps, asked = self._engine.steps, self._asked
-        due = set()
-        while self._at_step and self._at_step[0][0] <= steps:
-            _, index, number = heapq.heappop(self._at_step)
+        at_step, at_time = self._at_step, self._at_time
+        due: list[int] = []
+        while at_step and at_step[0][0] <= steps:
+            _, index, number = heappop(at_step)
             if asked[index] == number:
-                due.add(index)
-        while self._at_time and self._at_time[0][0] <= now:
-            _, index, number = heapq.heappop(self._at_time)
+                due.append(index)
+        while at_time and at_time[0][0] <= now:
+            _, index, number = heappop(at_time)
             if asked[index] == number:
-                due.add(index)
-        for index in sorted(due):
-            view = self._views[index]
+                due.append(index)
+        if len(due) > 1:
+            due = sorted(set(due))
+        order, running = self._sorted, self._engine.running
+        for index in due:
+            view, old = self._views[index], self._entry[index]
             assert view is not None
+            assert old is not None
             self._policy.on_change(view, now)
             self._ask(index, view, now, steps + 1)
-            self._reorder(index, view, now)
-
-    def _reorder(self, index: int, view: LeapView, now: float) -> None:
-        old = self._entry[index]
-        key = self._policy.priority(view, now)
-        if old is None or key == old[0]:
-            return
-        entry = (key, old[1], index)
-        if index not in self._engine.running:
-            heapq.heappush(self._heap, entry)
-        elif self._sorted is not None:
-            del self._sorted[bisect_left(self._sorted, old)]
-            insort(self._sorted, entry)
-        self._entry[index] = entry
+            key = self._policy.priority(view, now)
+            if key == old[0]:
+                continue
+            entry = self._entry[index] = (key, old[1], index)
+            if index not in running:
+                heappush(self._heap, entry)
+            elif order is not None:
+                del order[bisect_left(order, old)]
+                insort(order, entry)
 
     def _catch_up(self, index: int) -> None:
         """Make up for the changes of a running request that have been put off."""
@@ -366,9 +371,9 @@ class PolicyOrder:
         asked = self._asked
         at_step, at_time = self._at_step, self._at_time
         while at_step and asked[at_step[0][1]] != at_step[0][2]:
-            heapq.heappop(at_step)
+            heappop(at_step)
         while at_time and asked[at_time[0][1]] != at_time[0][2]:
-            heapq.heappop(at_time)
+            heappop(at_time)
         return at_step[0][0] if at_step else NO_LIMIT, at_time[0][0] if at_time else inf
 
     def oldest_change(self) -> int:

@@ -217,7 +217,7 @@ class _Engine:
             else:
                 # a decode step is priced in one way whether it is leapt over or not, to the last bit
                 if features.num_ordered:
-                    base, slope = self._ordered_line(features)
+                    base, slope = self._decode_line(features)
                 else:
                     base, slope = decode_line(features.N, features.num_waiting)
                 first = last = base + slope * features.K
@@ -229,7 +229,7 @@ class _Engine:
                 if most > 1 and end < until:
                     until = min(until, arrivals.next_time)
                     if base is None or slope is None:
-                        base, slope = self._ordered_line(features)
+                        base, slope = self._decode_line(features)
                     if first == base + slope * features.K:  # else the predictor has made it longer
                         end, steps, last = self._leap(end, base, slope, features.K, features.N, most, until)
             if logs:
@@ -243,7 +243,9 @@ class _Engine:
                     arrivals.finished(index, now)
         self.now = now
 
-    def _ordered_line(self, features: StepFeatures) -> tuple[float, float]:
+    def _decode_line(self, features: StepFeatures) -> tuple[float, float]:
+        if not features.num_ordered:
+            return self._cost.decode_line(features.N, features.num_waiting)
         return self._cost.decode_line(
             features.N, features.num_waiting, features.num_ordered, features.num_compared
         )

@@ -38,6 +38,7 @@ class Mlfq(Policy):
 
     def __post_init__(self) -> None:
         self._places: dict[str, Place] = {}
+        self._quanta = [self.base_quantum]
 
     def first_level(self, request: RequestView) -> int:
         """The level it starts at."""
@@ -45,10 +46,10 @@ class Mlfq(Policy):
 
     def quantum(self, level: int) -> float:
         """Seconds of service at this level."""
-        try:
-            return self.base_quantum * self.threshold**level
-        except OverflowError:
-            return inf
+        quanta = self._quanta
+        while level >= len(quanta):
+            quanta.append(quanta[-1] * self.threshold)
+        return quanta[level]
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         self._places[request.request_id] = Place(self.first_level(request), now)
@@ -60,17 +61,18 @@ class Mlfq(Policy):
         place = self._places[request.request_id]
         left = self.quantum(place.level) - (request.attained_service - place.service)
         if self.starvation_seconds is None or not place.level or request.steps_run > place.steps_run:
-            return Change(after_service=left)
+            return Change(left)
         return Change(after_service=left, after_time=place.waits_since + self.starvation_seconds - now)
 
     def on_change(self, request: RequestView, now: float) -> None:
         place = self._places[request.request_id]
-        if request.attained_service - place.service > self.quantum(place.level):
+        service = request.attained_service
+        if service - place.service > self.quantum(place.level):
             place.level += 1
-            place.service = request.attained_service
+            place.service = service
         elif self._starves(place, request, now):
             place.level = 0
-            place.service = request.attained_service
+            place.service = service
             place.waits_since = now
 
     def _starves(self, place: Place, request: RequestView, now: float) -> bool:

@@ -49,8 +49,11 @@ class StarvationControl(Policy):
     def next_change(self, request: RequestView, now: float) -> Change:
         promotion = self._promotions[request.request_id]
         inner = self.inner.next_change(request, now)
-        idle = self.threshold - self._idle(promotion, request)
-        run = promotion.run_mark + self.period - request.steps_run if promotion.active else None
+        idle = run = None
+        if not promotion.active or request.steps_run > promotion.run_mark:  # else it has its whole period yet
+            idle = self.threshold - self._idle(promotion, request)
+        if promotion.active:
+            run = promotion.run_mark + self.period - request.steps_run
         return inner._replace(
             after_steps_idle=_earlier(inner.after_steps_idle, idle),
             after_steps_run=_earlier(inner.after_steps_run, run),
