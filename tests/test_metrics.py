@@ -9,8 +9,10 @@ import pytest
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.config import engine_config
+from simsched.engine.simulator import simulate
 from simsched.histogram import WeightedHistogram
 from simsched.metrics import METRICS, alone_time, parse_goodput, request_table, summarize
+from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 
@@ -137,3 +139,18 @@ def test_parse_goodput() -> None:
 def test_parse_goodput_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_goodput(text)
+
+
+@pytest.mark.parametrize("preset", ["vllm-v1", "vllm-0.4.1-ltr"])
+def test_a_request_alone_is_not_slowed_down(preset: str) -> None:
+    """The closed form equals the engine itself, on requests so far apart that none meets another."""
+    n = 20
+    trace = Trace(
+        arrival_time=np.arange(n) * 1000.0,
+        num_prompt_tokens=np.array([1 + 97 * i for i in range(n)]),
+        num_output_tokens=np.array([1 + 31 * i % 80 for i in range(n)]),
+    )
+    config = engine_config(preset, max_num_batched_tokens=256, num_gpu_blocks=500, max_model_len=4096)
+    record = simulate(trace, make_policy("fcfs"), Linear(), config)
+    slowdown = (record.finish_time - record.arrival_time) / alone_time(trace, Linear(), config)
+    assert slowdown == pytest.approx(np.ones(n), rel=1e-9)

@@ -238,7 +238,8 @@ def _draw(results: Results, study: str | None) -> list[str]:
     if asked:
         figures = draw_all(results)
     else:
-        kind = "latency" if results.summary["request_rate"].n_unique() > 1 else "cdf"
+        varies = {name for name, of in results.summary.to_dict().items() if of.n_unique() > 1}
+        kind = "latency" if "request_rate" in varies else "tau" if "tau" in varies else "cdf"
         figures = {kind: draw(results, kind)}
     written = []
     for name, figure in figures.items():
