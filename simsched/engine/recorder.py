@@ -13,11 +13,13 @@ from math import inf, nan
 
 import numpy as np
 
+from simsched.errors import InputError
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 
 BUFFER = 1 << 17  # numbers, four a ramp
+PATIENCE = 500  # preemptions for each request, without a token for any
 
 
 class Recorder:
@@ -40,7 +42,8 @@ class Recorder:
         self.itl = WeightedHistogram()
         self._ramps = array("d")
         self.num_steps = 0
-        self.token_step = 0  # number of the last step that gave anyone a token
+        self._token_step = 0  # number of the last step that gave anyone a token
+        self._futile = (0, 0)  # that number, and the preemptions since
         self._last_token = [nan] * n  # of a paused streak
         self._streak = [0] * n  # number of steps done when its streak began
         # steps whose duration no later step has reached, oldest and longest first
@@ -52,6 +55,7 @@ class Recorder:
         requests got a token in each of them and in the step before."""
         done = self.num_steps = self.num_steps + steps
         if weight:
+            self._token_step = done
             ramps = self._ramps
             ramps.extend((first, (last - first) / (steps - 1) if steps > 1 else 0.0, steps, weight))
             if len(ramps) >= BUFFER:
@@ -72,6 +76,12 @@ class Recorder:
         if self.first_scheduled_time[index] != self.first_scheduled_time[index]:
             self.first_scheduled_time[index] = now
 
+    def begin(self, index: int, start: float, now: float) -> None:
+        """It got its first token at `now`, in the step that began at `start`, its first one."""
+        self.first_scheduled_time[index] = start
+        self.first_token_time[index] = now
+        self._streak[index] = self.num_steps
+
     def token(self, index: int, now: float) -> None:
         """It got a token in the step that ends now, and had none in the step before."""
         last = self._last_token[index]
@@ -82,7 +92,7 @@ class Recorder:
                 self.max_itl[index] = gap
         else:
             self.first_token_time[index] = now
-        self._streak[index] = self.token_step = self.num_steps
+        self._streak[index] = self._token_step = self.num_steps
 
     def pause(self, index: int, now: float) -> None:
         """Its latest token came at `now`, the end of the step done last; it gets none in the next."""
@@ -97,8 +107,23 @@ class Recorder:
                 self.max_itl[index] = longest
 
     def preempted(self, index: int) -> None:
-        """It lost its KV blocks, or they were swapped out."""
+        """It lost its KV blocks, or they were swapped out.
+
+        Raises:
+            InputError: requests have long displaced each other without a token for any: so they go on.
+        """
         self.num_preemptions[index] += 1
+        since, count = self._futile
+        count = count + 1 if since == self._token_step else 1
+        self._futile = self._token_step, count
+        if count >= PATIENCE and count % PATIENCE == 0:
+            left = int((np.isnan(self.finish_time) & ~np.isnan(self.first_scheduled_time)).sum())
+            if count > PATIENCE * left:
+                raise InputError(
+                    f"{left} requests displace each other before any gets a token ({count} preemptions "
+                    "since the last one); expected turns that outlast a prompt (starvation_period, "
+                    "base_quantum), a larger --max-num-batched-tokens, or a policy that does not preempt"
+                )
 
     def finish(self, index: int, now: float) -> None:
         """It got its last token in the step that ends now."""

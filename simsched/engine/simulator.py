@@ -21,20 +21,19 @@ from simpy.events import Timeout
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.base import Batch, Scheduler
+from simsched.engine.coast import coast
 from simsched.engine.config import EngineConfig
 from simsched.engine.leap_order import CannotLeap
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1 import VllmV1
 from simsched.engine.vllm_v1_leap import VllmV1Leap
-from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 
 LONG = 64  # steps in a leap, beyond which NumPy takes over
-PATIENCE = 1000  # steps without a token, after which they are looked into
-FUTILE = 200  # times that all prompts may be computed anew before anyone gets a token
 
+Leap = Callable[[float, float, float, int, int, int, float], tuple[float, int, float]]
 StepLog = Callable[[dict[str, Any]], None]
 
 
@@ -129,8 +128,8 @@ class Arrivals:
         self.request_ids = trace.request_ids()
         self.closed = trace.closed_loop_users is not None
         self._n = len(trace)
-        self._index = 0
-        self._times: list[float] = recorder.arrival_time
+        self.index = 0
+        self.times: list[float] = recorder.arrival_time
         self._think_time = trace.think_time
         # (when it sends its next request, the user's number), and who sent a request
         self._users: list[tuple[float, int]] = [(0.0, user) for user in range(trace.closed_loop_users or 0)]
@@ -140,25 +139,30 @@ class Arrivals:
         self._look()
 
     def _look(self) -> None:
-        if self._index == self._n:
+        if self.index == self._n:
             self.next_time = inf
         elif self.closed:
             self.next_time = self._users[0][0] if self._users else inf
         else:
-            self.next_time = self._times[self._index]
+            self.next_time = self.times[self.index]
 
     def pop(self) -> int:
         """The request that arrives next."""
-        index = self._index
-        self._index += 1
+        index = self.index
+        self.index += 1
         if self.closed:
-            self._times[index], self._user_of[index] = heapq.heappop(self._users)
+            self.times[index], self._user_of[index] = heapq.heappop(self._users)
             self._look()
-        elif self._index < self._n:
-            self.next_time = self._times[self._index]
+        elif self.index < self._n:
+            self.next_time = self.times[self.index]
         else:
             self.next_time = inf
         return index
+
+    def skip_to(self, index: int) -> None:
+        """The requests before this one have been taken in."""
+        self.index = index
+        self._look()
 
     def finished(self, index: int, now: float) -> None:
         """The user who sent it has the answer (closed loop)."""
@@ -196,8 +200,13 @@ class _Engine:
         schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
         decode_line = self._cost.decode_line
         step_ends, closed, logs = scheduler.step_ends, arrivals.closed, self._step_log is not None
+        coasts = isinstance(scheduler, VllmV1Leap) and not closed
         now = 0.0
         while True:
+            if coasts and scheduler.calm():
+                now = yield from coast(
+                    scheduler, environment, arrivals, self._cost, self._predictor_time, self._leap, now
+                )
             while arrivals.next_time <= now:
                 scheduler.add_request(arrivals.pop(), now)
             batch = schedule(now)

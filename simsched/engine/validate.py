@@ -26,14 +26,15 @@ def check_admissible(
     if not len(trace):
         raise InputError(f"{trace.name}: no requests; expected at least one")
     limit, why = _limit(config)
+    if limit < 2:
+        raise InputError(f"--num-gpu-blocks {config.num_gpu_blocks}: no request fits {why}")
     prompts, outputs = trace.num_prompt_tokens, trace.num_output_tokens
-    longest_prompt = _longest_prompt(config, limit)
-    bad = (prompts + outputs > limit) | (prompts > longest_prompt)
+    bad = prompts + outputs > limit
     num_bad = int(bad.sum())
     if not num_bad:
         return trace, {}
     if truncate:
-        short: IntArray = np.minimum(prompts, min(limit - 1, longest_prompt))
+        short: IntArray = np.minimum(prompts, limit - 1)
         cut = trace.with_columns(
             num_prompt_tokens=short, num_output_tokens=np.minimum(outputs, limit - short)
         )
@@ -55,18 +56,12 @@ def _limit(config: EngineConfig) -> tuple[int, str]:
     assert config.num_gpu_blocks is not None
     assert config.max_model_len is not None
     v1 = config.preset == "vllm-v1"
-    # V1 keeps a null block; the fork keeps its watermark free at admission
-    usable = config.num_gpu_blocks - (1 if v1 else int(config.watermark * config.num_gpu_blocks))
-    # the last token generated needs no KV
-    tokens = usable * config.block_size + (1 if v1 else 0)
+    # V1 keeps a null block; the fork keeps its watermark free, and a block for whoever runs on
+    usable = config.num_gpu_blocks - 1 - (0 if v1 else int(config.watermark * config.num_gpu_blocks))
+    tokens = usable * config.block_size + 1  # the last token generated needs no KV
     if config.max_model_len <= tokens:
         return config.max_model_len, f"max_model_len {config.max_model_len}"
     return tokens, f"{usable} usable KV blocks of {config.block_size} tokens"
-
-
-def _longest_prompt(config: EngineConfig, limit: int) -> int:
-    """A prompt must fit the KV cache and leave room for a token."""
-    return limit - 1
 
 
 def _select(trace: Trace, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Trace:
