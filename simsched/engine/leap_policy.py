@@ -248,6 +248,22 @@ class PolicyOrder:
         self._asked[index] = 0
         self._policy.on_finish(view, now)
 
+    def calm(self) -> bool:
+        """Is the order of the running requests of no concern?"""
+        return self._sorted is None
+
+    def arrived_in_calm(self, index: int, now: float) -> None:
+        """It arrived, and will run at once: nobody need know its priority."""
+        view = self._views[index] = LeapView(self._engine, index, self._arrivals[index])
+        self._policy.on_arrival(view, now)
+
+    def began(self, index: int, before: int, start: float, now: float) -> None:
+        """It ran in its first step, which began at step counter `before` and time `start`."""
+        view = self._views[index]
+        assert view is not None
+        view.start(before, start)
+        self._ask(index, view, now, self._engine.steps)
+
     def step_done(self, before: int, start: float, now: float) -> None:
         engine, views = self._engine, self._views
         chunks = engine.chunks

@@ -55,10 +55,10 @@ class VllmV1Leap:
         self.max_tokens = config.max_num_batched_tokens
         self.prompt: list[int] = trace.num_prompt_tokens.tolist()
         totals = trace.num_prompt_tokens + trace.num_output_tokens
-        self._total: list[int] = totals.clip(max=config.max_model_len).tolist()
-        self._long_prefill = config.long_prefill_token_threshold
+        self.total: list[int] = totals.clip(max=config.max_model_len).tolist()
+        self.long_prefill = config.long_prefill_token_threshold
         self._reserve = config.scheduler_reserve_full_isl
-        self._watermark = int(config.watermark * config.num_gpu_blocks)
+        self.watermark = int(config.watermark * config.num_gpu_blocks)
         self._caching = config.enable_prefix_caching
 
         self.steps = 0
@@ -74,7 +74,7 @@ class VllmV1Leap:
         self.phases = [0] * config.block_size  # decoders that need a block in steps of this phase
         self.free = config.num_gpu_blocks - 1
         self.queue = FreeQueue()
-        self._ends: list[tuple[int, int]] = []  # (step counter when it is done, decoder), some stale
+        self.ends: list[tuple[int, int]] = []  # (step counter when it is done, decoder), some stale
         self._num_new = 0
         self._most = 1  # steps of the current batch
 
@@ -83,18 +83,18 @@ class VllmV1Leap:
         self.stopped: list[int] = []  # those it preempted
         self._batch = Batch(StepFeatures())
         self._forgotten = 0  # steps whose ends are no longer kept
-        self._keep = MEMORY
+        self.keep = MEMORY
         self.ids = trace.request_ids()
         self.num_waiting = 0  # without victims that are held
         self.order: Order = FcfsOrder(self)
-        self._own: PolicyOrder | None = None  # the order, if it is ours
+        self.own: PolicyOrder | None = None  # the order, if it is ours
         self.step_ends: list[float] | None = None
         self.columns = Columns(trace)
         kind = discipline(policy)
         if kind == "priority":
             self.order = PriorityOrder(self, self.columns.priority)
         elif kind == "policy":
-            self.order = self._own = PolicyOrder(self, policy, n)
+            self.order = self.own = PolicyOrder(self, policy, n)
             self.step_ends = []
 
     # -- the protocol ------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class VllmV1Leap:
     def schedule(self, now: float) -> Batch | None:
         self._start = now
         self.chunks = chunks = []
-        own = self._own
+        own = self.own
         calm = own is None or own.prepare(now)
         need = self.phases[self.steps % self.block_size]
         budget = self.max_tokens - self.num_decoders
@@ -141,8 +141,8 @@ class VllmV1Leap:
 
     def _threshold(self) -> int:
         """The most tokens that a request may have in this step (rule 4)."""
-        if self._long_prefill and len(self.running) + self.num_waiting > 1:
-            return self._long_prefill
+        if self.long_prefill and len(self.running) + self.num_waiting > 1:
+            return self.long_prefill
         return self.max_tokens
 
     def _features(self, N: int, K: int) -> StepFeatures:
@@ -165,8 +165,8 @@ class VllmV1Leap:
         """Until a decoder finishes, KV blocks may run short, or the order may change."""
         if self._most == 1:
             return 1, inf
-        steps, ends = self.steps, self._ends
-        where, offset, total = self.where, self.offset, self._total
+        steps, ends = self.steps, self.ends
+        where, offset, total = self.where, self.offset, self.total
         while True:
             end, index = ends[0]
             if where[index] == DECODING and offset[index] + end == total[index]:
@@ -175,9 +175,9 @@ class VllmV1Leap:
         most = end - steps
         if self.free < self.num_decoders * (most // self.block_size + 1):
             most = min(most, self._steps_to_spare())
-        if self._own is None:
+        if self.own is None:
             return most, inf
-        step, time = self._own.limit()
+        step, time = self.own.limit()
         return max(1, min(most, step - steps)), time
 
     def _steps_to_spare(self) -> int:
@@ -195,16 +195,16 @@ class VllmV1Leap:
         N = self.num_decoders
         self.recorder.steps(first, last, steps, N)
         if steps > 1:
-            self._take_for(before + 1, steps - 1)
+            self._take(self.blocks_for(before + 1, steps - 1))
         self.steps = after = before + steps
         self.time = now
         self.context += N * steps
         finished: list[int] = []
-        ends = self._ends
+        ends = self.ends
         while ends and ends[0][0] <= after:
             end, index = heappop(ends)
             offset = self.offset[index]
-            if offset + end == self._total[index] and self.where[index] == DECODING:
+            if offset + end == self.total[index] and self.where[index] == DECODING:
                 self.known[index] = known = offset + after
                 self.computed[index] = known - 1
                 self.phases[(1 - offset) % self.block_size] -= 1
@@ -222,19 +222,23 @@ class VllmV1Leap:
                 self.partials.pop(index, None)
             self.recorder.token(index, now)
             self.known[index] = known = computed + 1
-            if known < self._total[index]:
+            if known < self.total[index]:
                 self._start_decoding(index, known)
             else:
                 self.computed[index] = computed
                 self._finish(index, now)
                 finished.append(index)
-        if self._own is not None:
-            self._own.step_done(before, self._start, now)
-            if len(self.step_ends or ()) > self._keep:
-                self._forget()
+        if self.own is not None:
+            self.own.step_done(before, self._start, now)
+            if len(self.step_ends or ()) > self.keep:
+                self.forget()
         if self.stopped:
             self.stopped.clear()
         return finished
+
+    def calm(self) -> bool:
+        """Does nobody wait, and nothing run but decoders? Then `coast` takes over."""
+        return not self.num_waiting and not self.partials and (self.own is None or self.own.calm())
 
     # -- decoders ------------------------------------------------------------------------------------------
     def _start_decoding(self, index: int, known: int) -> None:
@@ -243,7 +247,7 @@ class VllmV1Leap:
         self.phases[(1 - offset) % self.block_size] += 1
         self.num_decoders += 1
         self.context += known
-        heappush(self._ends, (self._total[index] - offset, index))
+        heappush(self.ends, (self.total[index] - offset, index))
 
     def _stop_decoding(self, index: int) -> None:
         offset = self.offset[index]
@@ -262,8 +266,8 @@ class VllmV1Leap:
         if self.queue.runs:
             self.queue.put(hashed, unhashed)
         self.recorder.finish(index, now)
-        if self._own is not None:
-            self._own.finished(index, now)
+        if self.own is not None:
+            self.own.finished(index, now)
         del self.running[index]
 
     # -- KV blocks -----------------------------------------------------------------------------------------
@@ -272,17 +276,15 @@ class VllmV1Leap:
         if self.queue.runs:
             self.queue.take(blocks)
 
-    def _take_for(self, first: int, count: int) -> None:
-        """Take what the decoders need in so many steps, from step counter `first` on."""
+    def blocks_for(self, first: int, count: int) -> int:
+        """What the decoders take in so many steps, from step counter `first` on."""
         size, phases = self.block_size, self.phases
         start = first % size
         end = start + count
         if end <= size:
-            blocks = sum(phases[start:end])
-        else:
-            cycles, end = divmod(end - size, size)
-            blocks = sum(phases[start:]) + cycles * self.num_decoders + sum(phases[:end])
-        self._take(blocks)
+            return sum(phases[start:end])
+        cycles, end = divmod(end - size, size)
+        return sum(phases[start:]) + cycles * sum(phases) + sum(phases[:end])
 
     def preempt(self, index: int, now: float, scheduled: int = 0) -> None:
         """By recompute (rule 7); `scheduled`: tokens that this step had given it already."""
@@ -291,8 +293,8 @@ class VllmV1Leap:
             self._stop_decoding(index)
         else:
             self.partials.pop(index, None)
-        if self._own is not None:
-            self._own.preempted(index, now)
+        if self.own is not None:
+            self.own.preempted(index, now)
         hashed, tokens = divmod(self.computed[index] + scheduled, self.block_size)
         unhashed = 1 if tokens else 0
         if self._caching:
@@ -384,7 +386,7 @@ class VllmV1Leap:
             hits = queue.survivors(index) if queue.runs else 0
             n = min(known - hits * size, threshold, budget)
             fit = known if self._reserve else hits * size + n
-            if -(-fit // size) + (self._watermark if running else 0) > self.free:
+            if -(-fit // size) + (self.watermark if running else 0) > self.free:
                 break
             order.pop()
             self.num_waiting -= 1
@@ -412,10 +414,10 @@ class VllmV1Leap:
         assert self.step_ends is not None
         return self._forgotten + 1 + bisect_left(self.step_ends, time)
 
-    def _forget(self) -> None:
-        assert self._own is not None
+    def forget(self) -> None:
+        assert self.own is not None
         assert self.step_ends is not None
-        count = max(0, self._own.oldest_change() - self._forgotten - 1)
+        count = max(0, self.own.oldest_change() - self._forgotten - 1)
         del self.step_ends[:count]
         self._forgotten += count
-        self._keep = 2 * len(self.step_ends) + MEMORY
+        self.keep = 2 * len(self.step_ends) + MEMORY
