@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -73,17 +72,21 @@ def calibrate_command(
     if output and output.exists() and not overwrite:
         raise InputError(f"-o {output}: exists; give --overwrite to replace it")
 
-    if from_summary:
-        fit_summary = importlib.import_module("simsched.cost_model.fit_summary")
-        _write(fit_summary.calibrate_from_summary(from_summary, seed=seed), output)
-        return
-
     from simsched.cost_model import calibrate
 
     target = _target(gpu, gpu_memory, model, tp, reserve, name, output.stem if output else "unnamed")
     options = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--model": model, "--tp": tp, "--form": form,
                "--reserve": reserve, "--seed": seed}  # fmt: skip
     words = " ".join(f"{option} {value}" for option, value in options.items() if value is not None)
+    if from_summary:
+        from simsched.cost_model.fit_summary import calibrate_from_summary
+
+        command = f"simsched calibrate --from-summary FILE {words}"
+        file = calibrate_from_summary(from_summary, target, seed=seed, command=command)
+        _write(file, output)
+        for line in (*file.provenance.derived, *(f"weak: {each}" for each in file.warnings)):
+            click.echo(line, err=True)
+        return
     if from_kernels:
         command = f"simsched calibrate --from-kernels DIR {words}"
         done = calibrate.from_kernels(from_kernels, target, form, seed, command)

@@ -20,11 +20,15 @@ class StepFeatures(NamedTuple):
     K: int = 0
     Q: float = 0.0
     num_waiting: int = 0
-    """Unfinished requests that are not in the batch (the fork sorts them all in each step)."""
+    """Unfinished requests that are not in the batch."""
     swapped_tokens: int = 0
     """KV tokens (blocks times block size) moved over PCIe, in and out."""
     num_predicted: int = 0
     """Requests seen for the first time by the predictor in this step."""
+    num_ordered: int = 0
+    """Requests that the fork's general path sorted for this step."""
+    num_compared: int = 0
+    """Pairs of requests that its membership tests in lists compared."""
 
 
 class CostModel(Protocol):
@@ -33,5 +37,7 @@ class CostModel(Protocol):
     def step_time(self, features: StepFeatures) -> float:
         """Seconds for one step with these features."""
 
-    def decode_line(self, N: int, num_waiting: int) -> tuple[float, float]:
+    def decode_line(
+        self, N: int, num_waiting: int, num_ordered: int = 0, num_compared: int = 0
+    ) -> tuple[float, float]:
         """`(base, slope)`: a step of N decodes and nothing else takes `base + slope * K` seconds."""

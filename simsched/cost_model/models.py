@@ -41,7 +41,11 @@ class _Model:
     floor: Seconds = 0.0
     """Least time of a step before attention and host terms (eager mode)."""
     per_waiting: Seconds = 0.0
-    """Host time per unfinished request outside the batch (the fork sorts them all in each step)."""
+    """Host time per unfinished request outside the batch."""
+    per_ordered: Seconds = 0.0
+    """Host time per request sorted (the fork's general path)."""
+    per_compared: Seconds = 0.0
+    """Host time per pair compared in the fork's lists."""
     per_swapped_token: Seconds = 0.0
     """Per KV token moved between GPU and host memory."""
 
@@ -64,22 +68,28 @@ class _Model:
 
     def step_time(self, features: StepFeatures) -> float:
         """Seconds for one step with these features."""
-        P, N, S, K, Q, waiting, swapped, _ = features
+        P, N, S, K, Q, waiting, swapped, _, ordered, compared = features
         time = max(self.floor, self._tokens(P, N)) + self.h * (N + S)
         if waiting:
             time += self.per_waiting * waiting
+        if ordered:
+            time += self.per_ordered * ordered + self.per_compared * compared
         if swapped:
             time += self.per_swapped_token * swapped
         # K last, so that a pure decode step equals its decode_line to the last bit
         return time + self.d * Q + self.c * K
 
-    def decode_line(self, N: int, num_waiting: int) -> tuple[float, float]:
+    def decode_line(
+        self, N: int, num_waiting: int, num_ordered: int = 0, num_compared: int = 0
+    ) -> tuple[float, float]:
         """`(base, slope)`: a step of N decodes and nothing else takes `base + slope * K` seconds."""
         base = self._bases.get(N)
         if base is None:
             base = self._bases[N] = max(self.floor, self._tokens(0, N)) + self.h * N
         if num_waiting:
             base += self.per_waiting * num_waiting
+        if num_ordered:
+            base += self.per_ordered * num_ordered + self.per_compared * num_compared
         return base, self.c
 
     def scaled(self, factor: float) -> Self:

@@ -167,7 +167,7 @@ def profile_names() -> list[str]:
     """Names of the embedded profiles, sorted."""
     folder = resources.files("simsched.cost_model") / "profiles"
     names = [each.name.removesuffix(".json") for each in folder.iterdir() if each.name.endswith(".json")]
-    return sorted(name.replace("--", "/", 1) for name in names)
+    return sorted(name.replace("--", "/") for name in names)
 
 
 def load_profile(name_or_path: str | Path) -> Profile:

@@ -202,6 +202,7 @@ class ForkEngine(ABC):
             self.unfinished - count,
             moved * self.block_size,
             seen,
+            *self.list_work(count),
         )
         scheduled: dict[int, int] = {}
         if not self.leap:
@@ -217,6 +218,11 @@ class ForkEngine(ABC):
             self.num_waiting,
             self.blocks_used,
         )
+
+    def list_work(self, batch: int) -> tuple[int, int]:
+        """What the fork's scheduler does in Python for a batch of this size: requests sorted, pairs of
+        requests compared in membership tests."""
+        return 0, 0
 
     def stuck(self) -> InputError:
         """What to raise when an idle engine can't serve what it has."""

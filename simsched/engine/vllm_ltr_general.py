@@ -53,6 +53,9 @@ class Step:
 class GeneralEngine(ForkEngine):
     """Walk, reserve blocks, run. Subclasses keep the order."""
 
+    marks_idle = True
+    """Does the fork count every request's idle steps on this path?"""
+
     def __init__(self, trace: Trace, config: EngineConfig, recorder: Recorder, *, leap: bool) -> None:
         super().__init__(trace, config, recorder, leap=leap)
         self.num_resident = 0
@@ -76,6 +79,17 @@ class GeneralEngine(ForkEngine):
     def add_request(self, index: int, now: float) -> None:
         super().add_request(index, now)
         self.num_queued += 1
+
+    def list_work(self, batch: int) -> tuple[int, int]:
+        # of each chosen request: half the running list to find it there, all of the swapped and the waiting
+        # (asserts), then the waiting and half the running once more to run it
+        running, waiting = len(self.running) + len(self.idle), self.num_queued
+        swapped = self.unfinished - running - waiting
+        compared = batch * (running + 2 * waiting + swapped)
+        # at the end every request is looked up in the batch
+        if self.marks_idle:
+            compared += batch * (self.unfinished - batch) + batch * batch // 2
+        return self.unfinished, compared
 
     @abstractmethod
     def entries(self, chosen: set[int]) -> list[Entry]:

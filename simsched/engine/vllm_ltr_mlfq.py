@@ -23,6 +23,8 @@ class MlfqEngine(GeneralEngine):
     """A request sinks a level once its service there, in seconds of steps, exceeds
     `base_quantum * threshold ** level`."""
 
+    marks_idle = False
+
     def __init__(
         self, trace: Trace, config: EngineConfig, recorder: Recorder, policy: Mlfq, *, leap: bool
     ) -> None:

@@ -1,0 +1,1 @@
+"""The paper's tables and figures, and an independent reproduction of them, published beside simulated."""

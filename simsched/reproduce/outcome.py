@@ -1,0 +1,141 @@
+"""What a study says: cells (published beside simulated), how close they are, and a section of the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from simsched.report import Section, Table
+from simsched.reproduce.runs import Metrics, Run
+
+TRIAL_SPREAD = 0.07  # of a published mean between trials of the same run [R]
+
+Lookup = Callable[[Run], Metrics]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the studies share."""
+
+    sample: Path | None = None
+    """The real joint sample of length, class and rank score (8B, ShareGPT); None: emulated instead."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number, published and simulated, in the metric's unit."""
+
+    study: str
+    policy: str
+    workload: str
+    request_rate: float | None
+    metric: str
+    published: float
+    simulated: float
+    note: str = ""
+    """Why it is no prediction, or not expected to match."""
+
+    @property
+    def error(self) -> float:
+        return self.simulated / self.published - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """By the contract's names; errors that are not numbers are null."""
+        simulated = self.simulated if math.isfinite(self.simulated) else None
+        return {
+            "study": self.study,
+            "policy": self.policy,
+            "workload": self.workload,
+            "request_rate": self.request_rate,
+            "metric": self.metric,
+            "published": self.published,
+            "simulated": simulated,
+            "relative_error": self.error if simulated is not None else None,
+        }
+
+
+Draw = Callable[[Any], None]
+"""Draws on a matplotlib figure."""
+
+
+@dataclass
+class Outcome:
+    """A study's result."""
+
+    title: str
+    prose: list[str]
+    cells: list[Cell] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    points: list[str] = field(default_factory=list)
+    draw: Draw | None = None
+    alt: str = ""
+
+    def section(self) -> Section:
+        """The page's section, without its figure."""
+        tables = [*self.tables, *([cell_table(self.cells)] if self.cells else [])]
+        return Section(self.title, self.prose, tables, points=[*self.points, *verdict(self.cells)])
+
+
+Study = Callable[[Setting, Lookup], Outcome]
+
+
+def cell_table(cells: Sequence[Cell]) -> Table:
+    """Published, simulated and error, a row a cell."""
+    rows = [
+        (c.workload, c.policy, c.request_rate, c.metric, c.published, c.simulated, f"{c.error:+.0%}", c.note)
+        for c in cells
+    ]
+    headers = ("workload", "policy", "req/s", "metric", "published", "simulated", "error", "note")
+    return Table(headers, rows, "Published beside simulated. No request rate: a burst.")
+
+
+def verdict(cells: Sequence[Cell]) -> list[str]:
+    """Errors and order in words, from the numbers."""
+    if not cells:
+        return []
+    predicted = [c for c in cells if not c.note.startswith("used for")]
+    lines = []
+    if predicted:
+        errors = [abs(c.error) for c in predicted]
+        worst = max(predicted, key=lambda c: abs(c.error))
+        lines.append(
+            f"{len(predicted)} predicted cells: median absolute error {median(errors):.0%}, "
+            f"{sum(error <= 0.1 for error in errors)} within 10 %, "
+            f"{sum(error > 0.3 for error in errors)} over 30 %; worst {worst.error:+.0%} ({describe(worst)})."
+        )
+    wrong, pairs = reversals(cells)
+    if pairs:
+        lines.append(
+            f"Order: of {pairs} pairs of policies whose published values differ by more than the trial "
+            f"spread ({TRIAL_SPREAD:.0%}), {pairs - len(wrong)} come out the same way round."
+        )
+        lines += [f"Reversed: {line}." for line in wrong]
+    return lines
+
+
+def describe(cell: Cell) -> str:
+    """Which cell this is."""
+    load = "burst" if cell.request_rate is None else f"{cell.request_rate:g} req/s"
+    return f"{cell.policy}, {cell.workload}, {load}, {cell.metric}"
+
+
+def reversals(cells: Iterable[Cell]) -> tuple[list[str], int]:
+    """Pairs of policies at one load whose order is not as published, and how many pairs were compared."""
+    loads: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        loads.setdefault((cell.workload, cell.request_rate, cell.metric), []).append(cell)
+    wrong, pairs = [], 0
+    for (workload, rate, metric), group in loads.items():
+        for a, b in combinations(group, 2):
+            if max(a.published, b.published) <= (1 + TRIAL_SPREAD) * min(a.published, b.published):
+                continue
+            pairs += 1
+            if (a.published < b.published) != (a.simulated < b.simulated):
+                load = "burst" if rate is None else f"{rate:g} req/s"
+                wrong.append(f"{a.policy} and {b.policy} ({workload}, {load}, {metric})")
+    return wrong, pairs

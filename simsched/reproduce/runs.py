@@ -1,0 +1,144 @@
+"""One simulated run of a study, and running many of them in processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from simsched.cost_model.profile import Profile, load_profile
+from simsched.engine.config import engine_config
+from simsched.engine.simulator import simulate
+from simsched.metrics import summarize
+from simsched.policies.spec import make_policy
+from simsched.predictors.spec import apply_predictor
+from simsched.workload.named import named_workload
+from simsched.workload.trace import Trace
+
+System = Literal["8b", "70b"]
+PROFILES: dict[System, str] = {
+    "8b": "a100-40gb/llama-3-8b/vllm-0.4.1-ltr",
+    "70b": "8xa100-40gb/llama-3-70b/vllm-0.4.1-ltr",
+}
+DURATION = 60.0  # seconds of arrivals [C]
+PREAMBLE = 15  # tokens in which the model guesses its length; they are added to its answer [C]
+MEAN_OUTPUT_70B = {"sharegpt": 429 / 412, "lmsys": 307 / 293}
+"""Mean output of Llama-3-70B over that of 8B [P]."""
+
+# A request that has scored; seconds, tokens
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What determines a run."""
+
+    policy: str
+    workload: str = "sharegpt"
+    request_rate: float | None = None
+    """Requests/s for a minute; None: all `num_requests` at once."""
+    num_requests: int = 2000
+    system: System = "8b"
+    predictor: str | None = None
+    """None: emulated with the published tau."""
+    random_ties: bool = True
+    """The classifier's, as over HTTP."""
+    predictor_time: bool = True
+    max_num_seqs: int = 256
+    seed: int = 0
+
+
+@lru_cache(maxsize=2)
+def _profile(system: System) -> Profile:
+    return load_profile(PROFILES[system])
+
+
+def requests(run: Run) -> Trace:
+    """The run's requests. In a burst they come 1 us apart: no two of them at the same instant."""
+    workload = named_workload(run.workload)
+    if run.request_rate is None:
+        trace = workload.generate(run.num_requests, arrivals="burst", seed=run.seed)
+        trace = trace.with_columns(arrival_time=np.arange(run.num_requests) * 1e-6)
+    else:
+        trace = workload.generate(round(DURATION * run.request_rate), run.request_rate, seed=run.seed)
+    outputs = trace.num_output_tokens
+    if run.system == "70b":
+        outputs = np.maximum(
+            1, np.rint(outputs * MEAN_OUTPUT_70B[run.workload.partition("(")[0]]).astype(int)
+        )
+    if run.policy == "po":
+        outputs = outputs + PREAMBLE
+    return trace.with_columns(num_output_tokens=outputs)
+
+
+def execute(run: Run) -> Metrics:
+    """Simulate it: the metrics of `summarize`, and the paper's of synthetic data generation."""
+    profile = _profile(run.system)
+    config = engine_config(
+        "vllm-0.4.1-ltr",
+        num_gpu_blocks=profile.num_gpu_blocks(16),
+        max_model_len=profile.max_model_len,
+        max_num_seqs=run.max_num_seqs,
+        random_ties=run.random_ties,
+    )
+    policy = make_policy(run.policy)
+    trace, _ = apply_predictor(run.predictor, policy, requests(run), seed=run.seed)
+    scored = run.predictor_time and policy.reads in ("score", "predicted_class")
+    record = simulate(
+        trace,
+        policy,
+        profile.cost,
+        config,
+        predictor_time=profile.predictor_time if scored else 0.0,
+        seed=run.seed,
+    )
+    finish = np.sort(record.finish_time)
+    return summarize(record) | {
+        "seconds_to_1000": float(finish[999]) if len(finish) >= 1000 else float("nan"),
+        "finished_in_300s": float(np.searchsorted(finish, 300.0)),
+        "swaps": float(record.counters["swapped_out"]),
+    }
+
+
+def _timed(run: Run) -> tuple[Run, Metrics]:
+    return run, execute(run)
+
+
+def execute_all(
+    runs: Iterable[Run], jobs: int, told: Callable[[int, int], None] = lambda done, total: None
+) -> dict[Run, Metrics]:
+    """Every distinct run once; the same results for any number of jobs.
+
+    Args:
+        runs: may repeat.
+        jobs: processes.
+        told: called with how many are done, and of how many, after each.
+    """
+    # the longest first, so that none is left over at the end
+    distinct = sorted(set(runs), key=lambda run: -(run.request_rate or run.num_requests / DURATION))
+    results: dict[Run, Metrics] = {}
+    if jobs == 1:
+        for run in distinct:
+            results[run] = execute(run)
+            told(len(results), len(distinct))
+        return results
+    with ProcessPoolExecutor(jobs) as pool:
+        futures = [pool.submit(_timed, run) for run in distinct]
+        for future in as_completed(futures):
+            run, metrics = future.result()
+            results[run] = metrics
+            told(len(results), len(distinct))
+    return results
+
+
+def joint_sample(data: Path | None) -> Path | None:
+    """The real joint sample of length, class and rank score, if it is in this folder of outside data."""
+    if data is None:
+        return None
+    path = data / "rep26" / "sharegpt_r16.csv"
+    return path if path.is_file() else None
