@@ -105,7 +105,8 @@ def directory_text(results: Results, comparison: Comparison) -> str:
 def _metric_table(comparison: Comparison, rows: Sequence[Row]) -> str:
     options = list(comparison.loads[0])
     bounded = any(row.bound for row in rows)
-    headers = [*options, "policy", "value", f"/ {comparison.baseline}", "95 % interval"]
+    over = comparison.baseline if len(comparison.baseline) <= 16 else "baseline"
+    headers = [*options, "policy", "value", f"/ {over}", "95 % interval"]
     headers += ["/ bound"] if bounded else []
     body: list[list[Any]] = []
     previous: Load | None = None

@@ -59,7 +59,7 @@ def report_results(results: Results, path: str | Path, *, baseline: str = "fcfs"
         path,
         title or study.get("title") or "Comparison of schedulers",
         [
-            _verdict(comparison),
+            *_verdict(comparison),
             Section("Figures", figures=_figures(results)),
             _ratios(comparison),
             _order(comparison),
@@ -74,15 +74,16 @@ def report_results(results: Results, path: str | Path, *, baseline: str = "fcfs"
     )
 
 
-def _verdict(comparison: Comparison) -> Section:
-    """The lines of `verdict`: a heading, then the points under it."""
+def _verdict(comparison: Comparison) -> list[Section]:
+    """The lines of `verdict`: a heading, then the points under it. Nothing where there is one policy."""
     parts: list[tuple[str, list[str]]] = []
     for line in verdict(comparison):
         if line.startswith(" "):
             parts[-1][1].append(line.strip())
         else:
             parts.append((line.rstrip(":"), []))
-    return Section("Verdict", sections=[Section(title, points=points) for title, points in parts])
+    inner = [Section(title, points=points) for title, points in parts]
+    return [Section("Verdict", sections=inner)] if inner else []
 
 
 def _figures(results: Results) -> list[Figure]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from simsched.compare import PRIMARY, Load, samples_of, swept_options
 from simsched.compare_text import highest_load, load_text
 from simsched.errors import InputError
-from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay
+from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay, dots_height
 from simsched.plotting.occupancy import OccupancyDisplay
 from simsched.plotting.requests import CDFDisplay, DecileDisplay
-from simsched.plotting.style import WIDTH, NoDataError, image_bytes, legend_on_top, styled
+from simsched.plotting.style import WIDTH, NoDataError, image_bytes, legend_on_top, styled, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,14 +115,16 @@ def save(figure: Figure, path: str | Path) -> None:
         raise InputError(f"{path}: cannot write the figure: {error.strerror}") from None
 
 
-def _arrange(panels: Sequence[tuple[Any, Load]], *, height: float = 3.5, legend: bool = True) -> Figure:
-    """A figure of displays, each with the setting it shows: two in a row, under one legend.
+def _arrange(
+    panels: Sequence[tuple[Any, Load]], *, height: float = 3.5, legend: bool = True, columns: int = 2
+) -> Figure:
+    """A figure of displays, each with the setting it shows, under one legend.
 
     A display alone names its lines directly instead.
     """
     from matplotlib.figure import Figure
 
-    columns = min(2, len(panels))
+    columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(WIDTH, 0.5 + height * rows))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -173,7 +175,9 @@ def _latency(
         for setting in _settings(results, "", where)
         for name in names
     ]
-    return _arrange(panels, height=0.7 + 0.4 * len(samples_of(results).policies), legend=False)
+    policies = samples_of(results).policies
+    columns = 1 if any("\n" in wrapped(policy) for policy in policies) else 2  # long names take the width
+    return _arrange(panels, height=0.7 + dots_height(policies), legend=False, columns=columns)
 
 
 def swept_number(results: Results) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +17,7 @@ from simsched.plotting.style import (
     policy_color,
     policy_line,
     styled,
+    wrapped,
 )
 from simsched.statistics import Ratio, paired_ratio
 from simsched.text_table import number
@@ -173,6 +174,11 @@ class TauDisplay(LatencyDisplay):
         return super().from_results(results, metric=metric, along=along, where=where, relative_to=relative_to)
 
 
+def dots_height(policies: Iterable[str]) -> float:
+    """Inches that the rows of a `PolicyDisplay` need."""
+    return max(1.0, sum(0.25 + 0.17 * len(wrapped(policy).splitlines()) for policy in policies))
+
+
 @dataclass
 class PolicyDisplay:
     """A metric at one load: a dot per policy with its 95 % interval over runs."""
@@ -203,7 +209,7 @@ class PolicyDisplay:
         from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
         with styled():
-            self.ax_ = ax = new_axes(ax, height=1.2 + 0.42 * len(self.points))
+            self.ax_ = ax = new_axes(ax, height=1.2 + dots_height(self.points))
             self.figure_ = ax.figure
             ranked = sorted(self.points.items(), key=lambda each: -each[1].mean)
             for row, (policy, point) in enumerate(ranked):
@@ -217,7 +223,7 @@ class PolicyDisplay:
                     number(point.mean), (point.high or point.mean, row), xytext=(8, 0),
                     textcoords="offset points", va="center", fontsize=9, color="#444444",
                 )  # fmt: skip
-            ax.set_yticks(range(len(ranked)), [policy for policy, _ in ranked])
+            ax.set_yticks(range(len(ranked)), [wrapped(policy) for policy, _ in ranked])
             ax.set_ylim(-0.6, len(ranked) - 0.4)
             ax.grid(axis="y", visible=False)
             ax.set_xlim(0, 1.25 * max(point.high or point.mean for point in self.points.values()))

@@ -12,6 +12,7 @@ from simsched.deciles import COLUMNS, by_decile, requests_at
 from simsched.errors import InputError
 from simsched.plotting.style import (
     NoDataError,
+    legend_on_top,
     log_ticks,
     name_lines,
     new_axes,
@@ -93,7 +94,7 @@ class CDFDisplay:
             ax.set_xlabel(_CDF_LABELS[self.metric])
             ax.set_ylabel("Requests (%)")
             if label_lines:
-                ax.legend(loc="best")
+                legend_on_top(ax.get_figure(root=True), ax)
         return self
 
 

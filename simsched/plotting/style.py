@@ -105,6 +105,11 @@ def policy_line(policy: str) -> dict[str, Any]:
     return line
 
 
+def wrapped(policy: str) -> str:
+    """A long policy name in lines, one parameter each."""
+    return policy if len(policy) <= _LONG else policy.replace("(", "(\n").replace(",", ",\n")
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw in the house style, leaving matplotlib's own settings as they were."""
@@ -134,8 +139,9 @@ def log_ticks(ax: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def legend_on_top(figure: Figure, ax: Axes) -> None:
+def legend_on_top(figure: Figure | None, ax: Axes) -> None:
     """One legend for all panels, above them, in as few rows as its names allow."""
+    assert figure is not None  # axes that are drawn on belong to one
     handles, labels = ax.get_legend_handles_labels()
     widths = [_HANDLE + len(label) for label in labels]
     columns = len(labels) if sum(widths) <= _ROW else max(1, _ROW // max(widths))
@@ -160,7 +166,7 @@ def image_bytes(figure: Figure, kind: str) -> bytes:
 def name_lines(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Names beside the lines' ends (see `direct_labels`), or a legend where a name is too long for that."""
     if max((len(text) for _, _, text, _ in ends), default=0) > _LONG:
-        ax.legend(loc="best", fontsize=9)
+        legend_on_top(ax.get_figure(root=True), ax)
     else:
         direct_labels(ax, ends)
 
@@ -184,9 +190,16 @@ def direct_labels(ax: Axes, ends: list[tuple[float, float, str, str]], *, gap: f
     heights = _spread([label[0] for label in placed], gap)
     for (_, text, color), height in zip(placed, heights, strict=True):
         ax.annotate(
-            text, (1.015, height), xycoords="axes fraction", color=color, va="center", ha="left",
+            text, (1.015, height), xycoords="axes fraction", color=_darker(color), va="center", ha="left",
             annotation_clip=False, fontsize=9.5,
         )  # fmt: skip
+
+
+def _darker(color: str) -> tuple[float, ...]:
+    """The same hue, dark enough for letters on white."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(0.72 * part for part in to_rgb(color))
 
 
 def _spread(wanted: list[float], gap: float) -> list[float]:

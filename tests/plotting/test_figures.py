@@ -250,3 +250,16 @@ def test_matplotlib_settings_are_left_alone(results: Results) -> None:
     before = dict(matplotlib.rcParams)
     draw(results)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_long_names_leave_room_for_the_figure(tmp_path: Path) -> None:
+    long = "ranking(starvation_threshold=200,starvation_period=10)"
+    for rates in ((8.0,), (2.0, 8.0)):
+        results = make_results(tmp_path / f"{len(rates)}", policies=("fcfs", long), rates=rates, n=60)
+        for figure in draw_all(results).values():
+            figure.draw_without_rendering()
+            for ax in figure.axes:
+                assert ax.get_position().width * figure.get_figwidth() > 2.5
+                boxes = [label.get_window_extent() for label in (*ax.get_yticklabels(), ax.xaxis.label)]
+                assert min(box.x0 for box in boxes) >= 0
+                assert max(box.x1 for box in boxes) <= figure.bbox.x1
