@@ -1,0 +1,111 @@
+"""Leaping gives the reference's schedule: same steps, same times."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from simsched.engine.config import EngineConfig, engine_config
+from simsched.engine.simulator import simulate
+from simsched.engine.vllm_v1 import VllmV1
+from simsched.engine.vllm_v1_leap import VllmV1Leap
+from simsched.errors import InputError
+from simsched.policies.base import EVERY_STEP, Change, Policy
+from simsched.policies.spec import make_policy
+from simsched.record import RunRecord
+from simsched.request import RequestView
+from simsched.workload.trace import Trace
+from tests.engine.scenarios import POLICIES, Linear, configs, same, shared_prefixes, trace, traces
+
+
+def outcome(trace: Trace, spec: str, config: EngineConfig, leap: bool, predictor: float) -> RunRecord | str:
+    """The record, or the message where requests displace each other for ever."""
+    try:
+        return simulate(trace, make_policy(spec), Linear(), config, leap=leap, predictor_time=predictor)
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("spec", POLICIES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(trace=traces(), config=configs(), predictor=st.sampled_from([0.0, 0.0, 0.004]))
+def test_leaping_equals_stepping(trace: Trace, spec: str, config: EngineConfig, predictor: float) -> None:
+    stepped = outcome(trace, spec, config, False, predictor)
+    leapt = outcome(trace, spec, config, True, predictor)
+    if isinstance(stepped, str) or isinstance(leapt, str):
+        assert stepped == leapt
+    else:
+        same(stepped, leapt)
+
+
+@pytest.mark.parametrize("spec", ["fcfs", "priority", "srtf", "mlfq"])
+@pytest.mark.parametrize("caching", [True, False])
+def test_shared_prefixes(spec: str, caching: bool) -> None:
+    plain = trace(60, 20.0, 3, longest=1000)
+    config = engine_config(
+        max_num_seqs=16, num_gpu_blocks=120, max_model_len=1500, enable_prefix_caching=caching
+    )
+    shared = shared_prefixes(plain, 4)
+    stepped = simulate(shared, make_policy(spec), Linear(), config, leap=False)
+    same(stepped, simulate(shared, make_policy(spec), Linear(), config))
+    if caching:
+        unique = shared.with_columns(hash_ids=None)
+        alone = simulate(unique, make_policy(spec), Linear(), config)
+        assert stepped.first_token_time.sum() < alone.first_token_time.sum()
+
+
+@pytest.mark.parametrize("spec", ["fcfs", "sjf", "srtf", "mlfq", "po"])
+@pytest.mark.parametrize("load", [3.0, 9.0, 20.0])
+def test_long_runs_at_the_presets_size(spec: str, load: float) -> None:
+    """256 slots, leaps of hundreds of steps, and the way into and out of contention."""
+    config = engine_config(num_gpu_blocks=3000, max_model_len=4096)
+    work = trace(400, load, 11, longest=3000)
+    stepped = simulate(work, make_policy(spec), Linear(), config, leap=False)
+    same(stepped, simulate(work, make_policy(spec), Linear(), config))
+
+
+def test_a_leap_leaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One long answer alone takes a handful of scheduler calls, not one per token."""
+    calls = 0
+    original = VllmV1Leap.schedule
+
+    def counted(self: VllmV1Leap, now: float):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        return original(self, now)
+
+    monkeypatch.setattr(VllmV1Leap, "schedule", counted)
+    work = trace(20, 0.01, 1).with_columns(closed_loop_users=1)
+    record = simulate(
+        work, make_policy("fcfs"), Linear(), engine_config(num_gpu_blocks=500, max_model_len=1500)
+    )
+    assert record.num_steps > 1000
+    assert calls < 20 * 5
+
+
+class Silent(Policy):
+    """Says nothing about when its priorities change."""
+
+    def priority(self, request: RequestView, now: float) -> float:
+        return -request.num_output_tokens % 7
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        return EVERY_STEP
+
+
+def test_a_policy_that_announces_nothing_is_stepped(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = trace(40, 30.0, 5)
+    config = engine_config(max_num_seqs=8, num_gpu_blocks=200, max_model_len=1500)
+    stepped = simulate(work, Silent(), Linear(), config, leap=False)
+    calls = 0
+    original = VllmV1.schedule
+
+    def counted(self: VllmV1, now: float):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        return original(self, now)
+
+    monkeypatch.setattr(VllmV1, "schedule", counted)
+    same(stepped, simulate(work, Silent(), Linear(), config))
+    assert calls >= stepped.num_steps
