@@ -39,6 +39,22 @@ def test_paired_ratio_is_the_paired_t_test_on_logs() -> None:
     assert (found.low, found.high) == pytest.approx((math.exp(interval.low), math.exp(interval.high)))
 
 
+def test_intervals_cover_as_they_say_with_three_runs() -> None:
+    rng = np.random.default_rng(0)
+    covered = differ = 0
+    for _ in range(2000):
+        seeds = rng.lognormal(0, 1, 3)  # runs differ far more than policies
+        baseline = seeds * rng.lognormal(0, 0.05, 3)
+        found = paired_ratio(seeds * 1.2 * rng.lognormal(0, 0.05, 3), baseline)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 1.2 <= found.high
+        same = paired_ratio(seeds * rng.lognormal(0, 0.05, 3), baseline)
+        differ += same.p is not None and same.p < 0.05
+    assert covered / 2000 == pytest.approx(0.95, abs=0.015)
+    assert differ / 2000 == pytest.approx(0.05, abs=0.015)
+
+
 def test_unpaired_ratio_is_welchs_test_on_logs() -> None:
     a, b = [2.0, 3.0, 5.0, 4.0], [1.1, 1.4, 2.2]
     found = unpaired_ratio(a, b)
