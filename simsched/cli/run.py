@@ -232,7 +232,7 @@ def _show_verdict(results: Results) -> None:
 
 def _draw(results: Results, study: str | None) -> list[str]:
     """Draw the figures that the study asks for (a study file's also beside it), else one that fits."""
-    from simsched.plotting.figures import draw, draw_all, save, swept_number
+    from simsched.plotting.figures import draw, draw_all, save
 
     asked = results.manifest["study"]["figures"]
     if asked:
