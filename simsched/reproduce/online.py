@@ -15,6 +15,7 @@ from simsched.reproduce.runs import Run, System
 
 # "0.03 x 10" in the script; its parser reads 0.01 x 10 [C]
 MLFQ = "mlfq(base_quantum=0.01,threshold=10)"
+TAU_FROM_ROW = ("po", "classification(num_buckets=82)", "classification(buckets=percentile)")
 LMSYS_SHAPES = ("lmsys", "lmsys(shape=lognormal)", "lmsys(shape=sharegpt)")
 
 
@@ -46,7 +47,7 @@ def rep(setting: Setting, look: Lookup) -> Outcome:
             continue
         runs = online(setting, policy, "sharegpt", rate)
         note = "used for the cost profile" if policy == "fcfs" else ""
-        if policy in ("classification(num_buckets=82)", "classification(buckets=percentile)") and rate == 16:
+        if policy in TAU_FROM_ROW and rate == 16:
             note = INFERRED
         for metric, value in row.items():
             cells.append(
@@ -63,7 +64,8 @@ def rep(setting: Setting, look: Lookup) -> Outcome:
         [
             "Latency per token, 8 to 64 req/s for a minute. The cost profile is fitted to the FCFS rows "
             "alone; what FCFS cannot show comes from stated or measured figures. All other rows are "
-            "predictions, but for two that tell how good the unpublished classifiers are.",
+            "predictions, but for three at 16 req/s, which tell how good the model's guesses and two of the "
+            "classifiers are (not published).",
             source(setting),
             "TTFT below saturation is too short in simulation: HTTP, tokenizing and streaming are not "
             "modelled. Published rows at 2 and 4 req/s differ by 2x between policies that cannot differ "

@@ -5,11 +5,11 @@ from __future__ import annotations
 from simsched.reproduce.outcome import Setting
 from simsched.reproduce.runs import System
 
-# Not published, so taken from one published latency each; those cells are marked, and are no predictions.
+# Not published, so taken from one row each, that at 16 req/s; those cells are marked, and are no predictions.
 PO_TAU_8B = 0.2
-"""How well Llama-3-8B guesses its own length on ShareGPT: from PO's latency in the paper's burst (table 1)."""
+"""How well Llama-3-8B guesses its own length on ShareGPT (70B: 0.51)."""
 OTHER_CLASSIFIERS_TAU = 0.25
-"""Of the hidden score of the reproduction's other classifiers: from their rows at 16 req/s."""
+"""Of the hidden score of the reproduction's classifiers with other buckets."""
 INFERRED = "used for the predictor's tau, which is not published"
 
 RANKING_SAMPLE_TAU = 0.517  # of the rank scores in the real joint sample

@@ -7,7 +7,7 @@ from typing import Any
 from simsched.reproduce import published
 from simsched.reproduce.drawing import bars
 from simsched.reproduce.outcome import Cell, Lookup, Outcome, Setting
-from simsched.reproduce.predicting import INFERRED, TAU_70B, predictor, source
+from simsched.reproduce.predicting import TAU_70B, predictor, source
 from simsched.reproduce.runs import Run, System
 
 SECONDS = {"mean_latency_per_token_ms": "mean latency per token (s)", "p90_latency_per_token_ms": "P90 (s)"}
@@ -33,11 +33,10 @@ def table1(setting: Setting, look: Lookup) -> Outcome:
         for policy, pair in zip(published.POLICIES, values, strict=True):
             run = burst(setting, policy, workload, system)  # type: ignore[arg-type]
             metrics = look(run)
-            note = INFERRED if (policy, workload, system) == ("po", "sharegpt", "8b") else ""
             for name, value in zip(SECONDS, pair, strict=True):
                 cells.append(
                     Cell("table1", policy, f"{system} {workload}", None, SECONDS[name], value,
-                         metrics[name] / 1e3, note)
+                         metrics[name] / 1e3)
                 )  # fmt: skip
     ratios = []
     for cell in cells:
