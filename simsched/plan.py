@@ -17,7 +17,7 @@ from simsched.capacity import SAMPLE, capacity
 from simsched.cell import Cell, num_generated, prepare, profile_of, read_trace_once, resolve_config
 from simsched.errors import InputError
 from simsched.results import Options
-from simsched.study import DATA_VARIABLE, ENGINE_OPTIONS, PAPER_RATES, Study, parse_rate
+from simsched.study import DATA_VARIABLE, DEFAULT_PROFILES, ENGINE_OPTIONS, PAPER_RATES, Study, parse_rate
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.named import named_workload
 
@@ -73,8 +73,12 @@ def make_plan(study: Study) -> Plan:
     """
     plan = Plan(study)
     grid = list(_cells(study, plan.notes))
-    swept = [name for name in ("arrivals", *_SYSTEM[1:], *_PREDICTION) if len(getattr(study, name)) > 1]
-    shown = [name for name in ("workload", "preset") if len({options[name] for _, options in grid}) > 1]
+
+    def varies(name: str) -> bool:
+        return len({options[name] for _, options in grid}) > 1
+
+    swept = [name for name in ("arrivals", *_SYSTEM[1:], *_PREDICTION) if varies(name)]
+    shown = [name for name in ("workload", "preset") if varies(name)]
     width = len(str(len(grid) - 1))
     for number, (cell, options) in enumerate(grid):
         columns = {name: options[name] for name in (*COLUMNS, *swept)}
@@ -98,6 +102,7 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
     goodput = tuple(study.goodput.items()) if study.goodput is not None else None
     for (workload, trace), *system in itertools.product(sources, *systems):
         of_system = dict(zip(_SYSTEM, system, strict=True))
+        of_system["cost_profile"] = of_system["cost_profile"] or _default_profile(of_system["preset"])
         given = tuple((name, of_system[name]) for name in ENGINE_OPTIONS if of_system[name] is not None)
         default_arrivals = ("poisson",) if workload else (None,)
         for arrivals in study.arrivals or default_arrivals:
@@ -130,6 +135,12 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
                     "predictor": of_cell["predictor"] and expand(of_cell["predictor"]),
                 }  # fmt: skip
                 yield replace(cell, **resolved), {**of_system, **of_cell, **varied, **options}
+
+
+def _default_profile(preset: str) -> str:
+    if preset not in DEFAULT_PROFILES:
+        raise InputError(f"--preset {preset}: unknown; expected one of {', '.join(DEFAULT_PROFILES)}")
+    return DEFAULT_PROFILES[preset]
 
 
 def _workload_names(study: Study) -> dict[str, str]:
@@ -193,7 +204,8 @@ def _check(plan: Plan) -> None:
 
 def _hashes(study: Study) -> dict[str, str]:
     """SHA-256 of every file that the results depend on."""
-    hashes = {name: profile_of(expand(name)).hash for name in study.cost_profile}
+    profiles = study.cost_profile or [_default_profile(preset) for preset in study.preset]
+    hashes = {name: profile_of(expand(name)).hash for name in profiles}
     files = [*study.trace, *(text.rpartition(":")[0] for text in study.policy if ".py:" in text)]
     for text in study.predictor:
         inner = re.search(r"file=([^,)]+)", text)

@@ -15,7 +15,10 @@ from simsched.metrics import parse_goodput
 PAPER_POLICIES = ("fcfs", "mlfq", "po", "classification", "ranking")
 PAPER_RATES = ("2", "4", "8", "16", "32", "64")
 DEFAULT_WORKLOAD = "sharegpt"
-DEFAULT_PROFILE = "a100-80gb/llama-3-8b"
+DEFAULT_PROFILES = {
+    "vllm-v1": "a100-80gb/llama-3-8b",
+    "vllm-0.4.1-ltr": "a100-40gb/llama-3-8b/vllm-0.4.1-ltr",  # the paper's machine, the fork's own overhead
+}
 DATA_VARIABLE = "$SIMSCHED_DATA"
 
 T = TypeVar("T")
@@ -100,7 +103,8 @@ class Study(BaseModel):
     seed: int = Field(0, ge=0)
 
     preset: Swept[str] = ("vllm-v1",)
-    cost_profile: Swept[str] = (DEFAULT_PROFILE,)
+    cost_profile: Swept[str] = ()
+    """Not given: the preset's own, of `DEFAULT_PROFILES`."""
     gpu_memory_utilization: Swept[Annotated[float, Field(gt=0, le=1)]] = (0.9,)
     # the engine's own options: names and bounds are those of simsched.engine.config.EngineConfig
     max_num_seqs: Swept[int] = ()

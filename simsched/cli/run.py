@@ -48,7 +48,7 @@ _OPTIONS = (
     click.option("--seed", metavar="S", help="First seed.  [default: 0]"),
     # the engine
     _swept("--preset", help="vllm-v1 (default), vllm-0.4.1-ltr."),
-    _swept("--cost-profile", help="Embedded profiles (simsched list profiles) or files."),
+    _swept("--cost-profile", help="Profiles (simsched list profiles) or files.  [default: the preset's]"),
     _swept("--gpu-memory-utilization", help="Share of GPU memory, where blocks are derived.  [default: 0.9]"),
     _swept("--max-num-seqs", help="Sequences in a batch."),
     _swept("--max-num-batched-tokens", help="Tokens in a step."),
