@@ -46,6 +46,7 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
     """
     if kind not in KINDS:
         raise InputError(f"figure kind {kind}: expected one of {', '.join(KINDS)}")
+    options = {name: value for name, value in options.items() if value is not None}
     title = options.pop("title", None)
     for name in options:
         if name not in inspect.signature(KINDS[kind]).parameters or name == "results":
