@@ -86,11 +86,13 @@ class LeapView:
 
     @property
     def steps_run(self) -> int:
-        return self.run_before + (self._engine.steps - self.run_from if self.ran else 0)
+        run: int = self._engine.steps - self.run_from if self.ran else 0
+        return self.run_before + run
 
     @property
     def steps_idle(self) -> int:
-        return 0 if self.ran else self._engine.steps - self.idle_from
+        idle: int = 0 if self.ran else self._engine.steps - self.idle_from
+        return idle
 
     @property
     def attained_service(self) -> float:

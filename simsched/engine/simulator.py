@@ -27,6 +27,7 @@ from simsched.engine.leap_order import CannotLeap
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1 import VllmV1
 from simsched.engine.vllm_v1_leap import VllmV1Leap
+from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
@@ -63,6 +64,10 @@ def simulate(
     Raises:
         InputError: requests that displace each other for ever, before any gets a token.
     """
+    if policy.reads is not None and getattr(trace, policy.reads) is None:
+        raise InputError(
+            f"{trace.name}: no {policy.reads}, which policy {policy.name} reads; expected a predictor"
+        )
     if leap and step_log is None:
         try:
             # of the policy as it is: should leaping prove impossible, the run starts again
@@ -200,12 +205,12 @@ class _Engine:
         schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
         decode_line = self._cost.decode_line
         step_ends, closed, logs = scheduler.step_ends, arrivals.closed, self._step_log is not None
-        coasts = isinstance(scheduler, VllmV1Leap) and not closed
+        leaping = scheduler if isinstance(scheduler, VllmV1Leap) and not closed else None
         now = 0.0
         while True:
-            if coasts and scheduler.calm():
+            if leaping is not None and leaping.calm():
                 now = yield from coast(
-                    scheduler, environment, arrivals, self._cost, self._predictor_time, self._leap, now
+                    leaping, environment, arrivals, self._cost, self._predictor_time, self._leap, now
                 )
             while arrivals.next_time <= now:
                 scheduler.add_request(arrivals.pop(), now)

@@ -108,7 +108,8 @@ class VllmV1Leap:
 
     def schedule(self, now: float) -> Batch | None:
         self._start = now
-        self.chunks = chunks = []
+        chunks: list[tuple[int, int]] = []
+        self.chunks = chunks
         own = self.own
         calm = own is None or own.prepare(now)
         need = self.phases[self.steps % self.block_size]

@@ -1,0 +1,134 @@
+"""What every registered policy owes its engine."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from simsched.engine import leap_view, request_state
+from simsched.engine.config import engine_config
+from simsched.engine.simulator import simulate
+from simsched.errors import InputError
+from simsched.policies.base import Change, Policy, registered
+from simsched.policies.spec import make_policy
+from simsched.request import RequestView
+from simsched.workload.trace import Trace
+from tests.engine.scenarios import POLICIES, Linear, same, trace
+
+COLUMNS = ("score", "predicted_class", "predicted_length")
+SPECS = sorted({*POLICIES, *registered()})
+FIELDS = {name for name, _ in inspect.getmembers(RequestView) if not name.startswith("_")}
+
+
+class Guarded:
+    """Passes on what `RequestView` names, and nothing else."""
+
+    def __init__(self, view: RequestView) -> None:
+        self._view = view
+
+    def __getattr__(self, name: str) -> Any:
+        assert name in FIELDS, f"a policy looked at {name}"
+        return getattr(self._view, name)
+
+
+class Watched(Policy):
+    """Runs a policy behind a guard, and checks what it answers."""
+
+    def __init__(self, inner: Policy) -> None:
+        super().__init__(preemptive=inner.preemptive)
+        self.inner = inner
+        self.calls = 0
+
+    def on_arrival(self, request: RequestView, now: float) -> None:
+        self.inner.on_arrival(Guarded(request), now)
+
+    def priority(self, request: RequestView, now: float) -> Any:
+        self.calls += 1
+        key = self.inner.priority(Guarded(request), now)
+        assert key == self.inner.priority(Guarded(request), now), "priority() is not pure"
+        for number in key if isinstance(key, tuple) else (key,):
+            assert isinstance(number, (int, float))
+            assert number == number
+        return key
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        change = self.inner.next_change(Guarded(request), now)
+        assert change == self.inner.next_change(Guarded(request), now), "next_change() is not pure"
+        return change
+
+    def on_change(self, request: RequestView, now: float) -> None:
+        self.inner.on_change(Guarded(request), now)
+
+    def on_preempt(self, request: RequestView, now: float) -> None:
+        self.inner.on_preempt(Guarded(request), now)
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        self.inner.on_finish(Guarded(request), now)
+
+
+def workload() -> Trace:
+    return trace(60, 30.0, 21)
+
+
+CONFIG = engine_config(max_num_seqs=8, max_num_batched_tokens=256, num_gpu_blocks=160, max_model_len=1500)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_it_sees_request_views_only_and_is_pure(spec: str) -> None:
+    watched = Watched(make_policy(spec))
+    record = simulate(workload(), watched, Linear(), CONFIG, leap=False)
+    assert record.finished.all()
+    assert watched.calls > 1000
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_it_says_when_its_priorities_change(spec: str) -> None:
+    """Asked in every step or only when a change has come: the schedule is the same."""
+    stepped = simulate(workload(), make_policy(spec), Linear(), CONFIG, leap=False)
+    same(stepped, simulate(workload(), make_policy(spec), Linear(), CONFIG))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_it_never_learns_the_true_length(spec: str) -> None:
+    """Requests that differ in their true length alone are ordered alike, as long as both run."""
+    predicted = workload()
+    short = trace(40, 0.0, 3, longest=1400)
+    same_predictions = {name: getattr(predicted, name)[:40] for name in COLUMNS}
+    one = short.with_columns(**same_predictions, num_output_tokens=short.num_output_tokens * 0 + 400)
+    other = one.with_columns(num_output_tokens=one.num_output_tokens + 100)
+    logs: list[list[Any]] = []
+    for each in (one, other):
+        log: list[Any] = []
+        simulate(each, make_policy(spec), Linear(), CONFIG, step_log=log.append)
+        logs.append([(line["scheduled"], line["preempted"]) for line in log[:300]])
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("view", [request_state.Request, leap_view.LeapView])
+def test_the_engines_views_hold_every_field_and_no_length(view: type) -> None:
+    assert set(dir(view)) >= FIELDS
+    public = {name for name in dir(view) if not name.startswith("_")}
+    assert not {name for name in public if "total" in name or "max_tokens" in name or "true" in name}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_fresh_objects_share_no_memory(spec: str) -> None:
+    one, other = vars(make_policy(spec)), vars(make_policy(spec))
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if isinstance(value, (dict, list, set, Policy)):
+            assert value is not other[name], name
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if make_policy(spec).reads])
+def test_a_missing_column_is_one_line(spec: str) -> None:
+    policy = make_policy(spec)
+    with pytest.raises(InputError, match=policy.reads):
+        simulate(
+            trace(1, 1.0, 2).with_columns(**dict.fromkeys(COLUMNS)),
+            policy,
+            Linear(),
+            CONFIG,
+        )

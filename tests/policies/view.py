@@ -1,0 +1,25 @@
+"""A request as a policy sees it, with every field settable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class View:
+    """Satisfies `simsched.request.RequestView`."""
+
+    request_id: str = "r"
+    arrival_time: float = 0.0
+    num_prompt_tokens: int = 100
+    score: float | None = 1.0
+    predicted_class: int | None = 1
+    predicted_length: float | None = 50.0
+    priority: int = 0
+    tenant: str | None = None
+    num_output_tokens: int = 0
+    num_computed_tokens: int = 0
+    num_preemptions: int = 0
+    attained_service: float = 0.0
+    steps_run: int = 0
+    steps_idle: int = 0
