@@ -75,7 +75,9 @@ def shared_prefixes(plain: Trace, seed: int, chunk: int = 40) -> Trace:
     for length in plain.num_prompt_tokens.tolist():
         path = systems[random.integers(4)][: int(random.integers(1, 7))]
         full = len(path) * chunk
-        prompts.append((full, max(1, full - int(random.integers(1, chunk))), full + length)[random.integers(3)])
+        prompts.append(
+            (full, max(1, full - int(random.integers(1, chunk))), full + length)[random.integers(3)]
+        )
         ids.append(path)
     return plain.with_columns(
         num_prompt_tokens=np.array(prompts, dtype=np.int64), hash_ids=ids, hash_block_size=chunk

@@ -20,7 +20,9 @@ from simsched.policies.spec import make_policy
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import Linear, same
 
-LOGS = json.loads(gzip.decompress((Path(__file__).parent.parent / "golden/vllm-v1-steps.json.gz").read_bytes()))
+LOGS = json.loads(
+    gzip.decompress((Path(__file__).parent.parent / "golden/vllm-v1-steps.json.gz").read_bytes())
+)
 
 
 def load(case: dict[str, Any]) -> Trace:
