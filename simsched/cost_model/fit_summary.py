@@ -5,7 +5,7 @@ of `fcfs` at 8 req/s and more count (below, published rows of policies that cann
 runs are the paper's: ShareGPT-like requests, a minute of Poisson arrivals.
 
 Twelve means cannot tell five coefficients apart, so three have priors: what a step costs at least (eager
-mode), a prefill token, and a sequence. What FCFS cannot show at all is stated, not fitted (`GENERAL_PATH`).
+mode), a prefill token, and a sequence. What FCFS cannot show is stated, not fitted (`with_general_path`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PREFILL_ATTENTION = 3.68e-9  # d of the same linear fit
 # On the fork's general path: its loops around vLLM 0.4.1's own classes, 256 decodes and 0 to 3,000 waiting
 # requests, Python 3.11 on one cloud core, took 1.3 ms more than FCFS and 11 us per waiting request. That is
 # 13 ns for each pair compared in its lists, and 1.2 us for each request to sort and look at.
-GENERAL_PATH = {"per_ordered": 1.2e-6, "per_compared": 1.3e-8}
+PER_ORDERED, PER_COMPARED = 1.2e-6, 1.3e-8
 # A KV block of 16 tokens is 64 copies of 32 KiB (32 layers, keys and values), about 5 us each.
 SECONDS_PER_COPY = 5e-6
 
@@ -139,9 +139,7 @@ def fit_fcfs(rows: Sequence[Row], config: EngineConfig, seed: int) -> SummaryFit
     start = np.log([START[name][0] for name in TERMS])
     widths = np.array([START[name][1] for name in TERMS])
 
-    samples = np.array(
-        [[_means([trace], _cost(start), config) for trace in each] for each in drawn(SAMPLES)]
-    )
+    samples = np.array([[_means([trace], _cost(start), config) for trace in each] for each in drawn(SAMPLES)])
     # near saturation a minute's mean TTFT depends on the minute
     chance = np.log(samples).std(axis=1, ddof=1) * np.sqrt(1 + 1 / RUNS)
     spread = np.hypot(SPREAD, chance)
@@ -156,7 +154,7 @@ def fit_fcfs(rows: Sequence[Row], config: EngineConfig, seed: int) -> SummaryFit
         return np.concatenate([(ratios(x) / spread).ravel(), (x - start) / widths])
 
     # differences as wide as a step function of arrivals needs to look smooth
-    solved = least_squares(residuals, start, diff_step=0.01, x_scale=0.3, max_nfev=12)
+    solved = least_squares(residuals, start, diff_step=[0.01] * len(TERMS), x_scale=0.3, max_nfev=12)
     x = np.asarray(solved.x)
     jacobian = np.asarray(solved.jac)
     data, prior = jacobian[: published.size], jacobian[published.size :]
@@ -201,6 +199,7 @@ def calibrate_from_summary(path: Path, target: Target, *, seed: int = 0, command
     """
     rows = read_summary(path)
     file = _blank(target)
+    _kernels(target)  # known, before the long fit
     gpu, model = GPUS[MEASURED_ON[0]], ARCHITECTURES[MEASURED_ON[1]]
     measured = _blank(Target("rows", gpu, model, reserve_bytes=int(1.5 * GIB)))
     config = engine_config(
@@ -215,7 +214,6 @@ def calibrate_from_summary(path: Path, target: Target, *, seed: int = 0, command
     return file.model_copy(
         update={
             "cost": _rounded(cost),
-            "predictor_time": PREDICTOR_TIME,
             "warnings": tuple(_describe(fit, name) for name in weak),
             "provenance": Provenance(
                 measured=(
@@ -234,8 +232,8 @@ def calibrate_from_summary(path: Path, target: Target, *, seed: int = 0, command
                 ),
                 assumed=(
                     f"{SECONDS_PER_COPY * 1e6:g} us a copy between GPU and pinned memory",
-                    "priors: eager-mode floor of 22 ms a step (35 %), 0.15 ms of Python a sequence (50 %), 6 to "
-                    "44 us a prefill token (53 us by kernel tables, partly hidden behind the host's work)",
+                    "priors: eager-mode floor of 22 ms a step (35 %), 0.15 ms of Python a sequence (50 %), 6 "
+                    "to 44 us a prefill token (53 us by kernel tables, partly hidden behind the host's work)",
                     f"predictor time of {PREDICTOR_TIME * 1e3:g} ms a request: 1.11 % of the mean latency in "
                     "the paper's burst of 2,000",
                     "the card has 40 GB, as the paper's",
@@ -248,17 +246,19 @@ def calibrate_from_summary(path: Path, target: Target, *, seed: int = 0, command
     )
 
 
-def _moved(cost: LinearCost, target: Target) -> LinearCost:
-    """From Llama-3-8B to the target's model, by the difference of their kernels."""
-    assert target.model is not None
-    name = next(name for name, model in ARCHITECTURES.items() if model is target.model)
+def _kernels(target: Target) -> tuple[float, float, float, float]:
+    name = next((name for name, model in ARCHITECTURES.items() if model is target.model), "")
     if (name, target.tp) not in KERNELS:
         known = ", ".join(f"{model} with --tp {tp}" for model, tp in KERNELS)
         raise InputError(f"--from-summary: --model {name} with --tp {target.tp}: expected {known}")
+    return KERNELS[name, target.tp]
+
+
+def _moved(cost: LinearCost, target: Target) -> LinearCost:
+    """From Llama-3-8B to the target's model, by the difference of their kernels."""
+    assert target.model is not None
     base = ARCHITECTURES[MEASURED_ON[1]]
-    a, b, c, d = (
-        new - old for new, old in zip(KERNELS[name, target.tp], KERNELS[MEASURED_ON[1], 1], strict=True)
-    )
+    a, b, c, d = (new - old for new, old in zip(_kernels(target), KERNELS[MEASURED_ON[1], 1], strict=True))
     return replace(
         cost,
         t0=cost.t0 * target.model.layers / base.layers,
@@ -277,7 +277,12 @@ def copies_per_token(target: Target) -> float:
 
 def with_general_path(cost: LinearCost, target: Target) -> LinearCost:
     """The cost with what FCFS cannot show."""
-    return replace(cost, **GENERAL_PATH, per_swapped_token=copies_per_token(target) * SECONDS_PER_COPY)
+    return replace(
+        cost,
+        per_ordered=PER_ORDERED,
+        per_compared=PER_COMPARED,
+        per_swapped_token=copies_per_token(target) * SECONDS_PER_COPY,
+    )
 
 
 def fit_line(fit: SummaryFit) -> str:
@@ -308,6 +313,7 @@ def _blank(target: Target) -> ProfileFile:
         ),
         reserve_bytes=target.reserve_bytes,
         cost=LinearCost(t0=1.0, a=0.0, b=0.0, c=0.0, d=0.0).to_json(),
+        predictor_time=PREDICTOR_TIME,
     )
 
 

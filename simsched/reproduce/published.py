@@ -94,8 +94,8 @@ METRICS = (
 def rep_rows() -> list[tuple[str, float, dict[str, float]]]:
     """[R]: (policy, request rate, metrics in ms) of ShareGPT."""
     source = resources.files("simsched.reproduce").joinpath("rep-sharegpt.csv")
-    with source.open(encoding="utf-8", newline="") as file:
-        return [
-            (row["policy"], float(row["request_rate"]), {name: float(row[name]) for name in METRICS})
-            for row in csv.DictReader(file)
-        ]
+    table = csv.DictReader(source.read_text(encoding="utf-8").splitlines())
+    return [
+        (row["policy"], float(row["request_rate"]), {name: float(row[name]) for name in METRICS})
+        for row in table
+    ]

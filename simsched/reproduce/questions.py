@@ -60,13 +60,13 @@ def ties(setting: Setting, look: Lookup) -> Outcome:
         points=[
             f"Ties by arrival instead of at random cut the mean latency of the fixed buckets by "
             f"{gain(labels[1], labels[2], 16.0)} at 16 req/s and {gain(labels[1], labels[2])} at 64 req/s.",
-            f"A classifier as good as the ranker, still with fixed buckets: {gain(labels[1], labels[3])} less "
-            "at 64 req/s.",
-            f"With percentile buckets and random ties: {gain(labels[1], labels[4])} less; with ties by arrival: "
-            f"{gain(labels[1], labels[5])}; ranking: {gain(labels[1], labels[6])}.",
+            "At 64 req/s, a classifier as good as the ranker, still with fixed buckets: "
+            f"{gain(labels[1], labels[3])} less.",
+            f"With percentile buckets and random ties: {gain(labels[1], labels[4])} less; with ties by "
+            f"arrival: {gain(labels[1], labels[5])}; ranking: {gain(labels[1], labels[6])}.",
         ],
         draw=lambda figure: _tie_bars(figure, rows),
-        alt="Mean latency per token of classifiers with fixed and percentile buckets, random and arrival ties",
+        alt="Mean latency per token of classifiers: fixed and percentile buckets, random and arrival ties",
     )
 
 
@@ -182,8 +182,8 @@ def conclusions(setting: Setting, look: Lookup) -> Outcome:
                      "classification(buckets=percentile)"),
                 )
             ),
-            f"It loses on mean TTFT under overload: {latency['ranking', last][2] / 1e3:.0f} s at {last} req/s, "
-            f"against {latency['mlfq', last][2] / 1e3:.0f} s under MLFQ and "
+            f"It loses on mean TTFT under overload: {latency['ranking', last][2] / 1e3:.0f} s at {last} "
+            f"req/s, against {latency['mlfq', last][2] / 1e3:.0f} s under MLFQ and "
             f"{latency['po', last][2] / 1e3:.0f} s under perception only, which start everything at once.",
         ],
     )  # fmt: skip

@@ -141,9 +141,7 @@ def overhead(setting: Setting, look: Lookup) -> Outcome:
         )  # fmt: skip
     return Outcome(
         "Predictor overhead",
-        [
-            "The burst with and without 1.3 ms of predictor a request, in one batch as the burst is first seen."
-        ],
+        ["The burst with and without 1.3 ms of predictor a request, paid as the burst is first seen."],
         cells,
         draw=lambda figure: bars(figure, cells, "share of mean latency (%)"),
         alt="Predictor overhead, published and simulated",
