@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from simsched.record import RunRecord
 Step = dict[str, Any]
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """An invariant does not hold; `invariant` is its name."""
 
     def __init__(self, invariant: str, what: str) -> None:
@@ -31,11 +32,11 @@ class Violation(AssertionError):
 
 def require(holds: object, invariant: str, what: str) -> None:
     if not holds:
-        raise Violation(invariant, what)
+        raise ViolationError(invariant, what)
 
 
 def check(steps: Sequence[Step], record: RunRecord, config: EngineConfig, cost: CostModel) -> None:
-    """Raises Violation at the first thing that is wrong. `cost` has no price on swaps or predictions."""
+    """Raises ViolationError at the first thing that is wrong. `cost` has no price on swaps or predictions."""
     replay = Replay(record, config, cost)
     for step in steps:
         replay.take(step)
@@ -290,7 +291,7 @@ class Replay:
                 record.first_token_time[i],
                 record.finish_time[i],
             )
-            require(all(a <= b for a, b in zip(times, times[1:], strict=False)), "record", f"{name}: {times}")
+            require(all(a <= b for a, b in pairwise(times)), "record", f"{name}: {times}")
             if self.exact and account.output > 1:
                 same = np.isclose(record.max_itl[i], account.longest_gap, rtol=1e-9, atol=0)
                 require(same, "record", f"{name}: max_itl {record.max_itl[i]}, not {account.longest_gap}")

@@ -12,7 +12,7 @@ from simsched.engine.config import engine_config
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 from tests.invariants.cases import COST, Case
-from tests.invariants.checks import Step, Violation, check
+from tests.invariants.checks import Step, ViolationError, check
 
 PRESSED = {"max_num_seqs": 4, "max_num_batched_tokens": 32, "num_gpu_blocks": 14, "max_model_len": 128}
 
@@ -88,7 +88,7 @@ def test_damage_is_found(preset: str, damage: str) -> None:
     steps, record = deepcopy(steps), deepcopy(record)
     invariant, harm = DAMAGES[damage]
     harm(steps, record)
-    with pytest.raises(Violation) as found:
+    with pytest.raises(ViolationError) as found:
         check(steps, record, case.config, COST)
     assert found.value.invariant == invariant, found.value
 
@@ -102,11 +102,11 @@ def test_an_unused_slot_is_found() -> None:
     )
     steps, record = Case(trace, "fcfs", one).run()
     check(steps, record, one, COST)
-    with pytest.raises(Violation, match="with room"):
+    with pytest.raises(ViolationError, match="with room"):
         check(steps, record, two, COST)
 
 
 def test_a_request_that_never_ran_is_found() -> None:
     case, steps, record = sound("vllm-v1")
-    with pytest.raises(Violation, match="left"):
+    with pytest.raises(ViolationError, match="left"):
         check(steps[:-1], record, case.config, COST)
