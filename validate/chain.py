@@ -12,9 +12,9 @@ import numpy as np
 
 from simsched.cost_model.calibrate import Target, from_steps, known_model
 from simsched.cost_model.facts import Gpu
-from simsched.plan import make_plan
+from simsched.sweep.plan import make_plan
 from simsched.results import Results
-from simsched.study import make_study
+from simsched.sweep.study import make_study
 from simsched.sweep import run_study
 from simsched.workload.trace import Trace
 from simsched.workload.trace_io import atomic_file, write_trace
@@ -62,7 +62,9 @@ class Setup:
     calibration_rates: tuple[float, ...]
     """Requests/s from idle to full batches, so that every term of the cost shows."""
     num_requests: int
-    """Of each replay."""
+    """Of each replay, at most."""
+    duration: float
+    """Seconds of arrivals, at most: a slower machine serves fewer requests."""
     policies: tuple[str, ...] = POLICIES
     loads: tuple[str, ...] = LOADS
     calibration_requests: int = field(default=60)
@@ -82,7 +84,9 @@ SETUPS = {
         calibration=Lengths(40, 300, 60, 250),
         validation={"chat": Lengths(80, 400, 50, 300)},
         calibration_rates=(8.0, 25.0, 80.0),
-        num_requests=120,
+        calibration_requests=50,
+        num_requests=300,
+        duration=8.0,
     ),
     "cuda": Setup(
         model="llama-3-8b",
@@ -91,7 +95,8 @@ SETUPS = {
         calibration=Lengths(400, 4000, 200, 1000, 1.0),
         validation={"chat": Lengths(250, 3000, 250, 1500, 1.0)},
         calibration_rates=(1.0, 6.0, 40.0),
-        num_requests=600,
+        num_requests=2000,
+        duration=60.0,
         calibration_requests=250,
     ),
 }  # fmt: skip
@@ -137,7 +142,8 @@ def run_chain(
     profile = _fit(setup, device, out, seed, say)
     common = {
         **engine, "policy": ",".join(setup.policies), "cost_profile": str(profile), "log_steps": True,
-        "trace": ",".join(str(traces[name]) for name in setup.validation), "seed": seed,
+        "trace": ",".join(str(traces[name]) for name in setup.validation), "duration": setup.duration,
+        "seed": seed,
     }  # fmt: skip
     plan = make_plan(make_study({**common, "request_rate": ",".join(setup.loads)}))
     for note in plan.notes:

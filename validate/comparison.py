@@ -14,7 +14,7 @@ import numpy as np
 
 from simsched.errors import InputError
 from simsched.results import Results
-from simsched.statistics import kendall_tau
+from simsched.compare.statistics import kendall_tau
 from simsched.workload.trace import FloatArray
 from validate.components import COMPONENTS, components
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from simsched.cell import Cell, prepare
+from simsched.sweep.cell import Cell, prepare
 from simsched.engine.config import EngineConfig
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 from simsched.errors import InputError
 from simsched.metrics import request_table, summarize
-from simsched.plan import Plan
+from simsched.sweep.plan import Plan
 from simsched.results import Results, ResultsWriter, check_target
 from validate.decisions import check_decisions
 from validate.job import Job, Outcome, job_of

@@ -29,6 +29,7 @@ class PriorityBook:
         self._timed: list[Due] = []
         self._due: dict[int, VllmView] = {}
         self._ran: Sequence[VllmView] = ()
+        self._turned: list[VllmView] = []  # started or stopped running since the last refresh
         self._drifting: dict[int, VllmView] = {}
 
     def add(self, view: VllmView, now: float) -> bool:
@@ -53,6 +54,7 @@ class PriorityBook:
         view.change_version += 1
         self._drifting.pop(view.number, None)
         self._due.pop(view.number, None)
+        self._turned = [each for each in self._turned if each is not view]
         self.policy.on_finish(view, now)
 
     def step_done(self, batch: Sequence[VllmView], start: float, end: float) -> None:
@@ -69,7 +71,7 @@ class PriorityBook:
                 view.ran = True
                 view.running_since = start
                 if not view.ended:
-                    self._ask(view, end)
+                    self._turn(view, end)
             if view.steps_run >= view.due_steps_run or end > view.due_service:
                 self._due[view.number] = view
         for view in self._ran:
@@ -77,7 +79,7 @@ class PriorityBook:
                 view.ran = False
                 view.service_before += streak_end - view.running_since
                 self._due.pop(view.number, None)
-                self._ask(view, end)
+                self._turn(view, end)
         self._ran = batch
 
     def refresh(self, now: float) -> None:
@@ -99,8 +101,14 @@ class PriorityBook:
             self.policy.on_change(view, now)
             self._ask(view, now)
             self._price(view, now)
-        for view in self._drifting.values():
+        for view in (*self._turned, *self._drifting.values()):
             self._price(view, now)
+        self._turned.clear()
+
+    def _turn(self, view: VllmView, now: float) -> None:
+        """It has started or stopped running: what was announced before may have come in the same step."""
+        self._turned.append(view)
+        self._ask(view, now)
 
     def _price(self, view: VllmView, now: float) -> None:
         view.key = (self.policy.priority(view, now), view.arrival_time, view.number)

@@ -50,8 +50,8 @@ def replay_command(
     python -m validate replay --workload sharegpt --request-rate 2 --policy fcfs,srtf --block-size 32 \\
         --num-gpu-blocks 400 --max-num-seqs 16 --max-model-len 1024 -o real/
     """
-    from simsched.plan import make_plan
-    from simsched.study import make_study
+    from simsched.sweep.plan import make_plan
+    from simsched.sweep.study import make_study
     from validate.engine_options import environment
     from validate.replay import Engine, Engines, replay
 

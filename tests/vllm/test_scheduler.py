@@ -1,0 +1,136 @@
+"""PolicyScheduler on vLLM's own classes: settings, hints, log, overhead."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simsched.cost_model.models import LinearCost
+from simsched.engine.config import EngineConfig, engine_config
+from simsched.errors import InputError
+from simsched.workload.trace import Trace
+
+pytestmark = pytest.mark.vllm
+COST = LinearCost(t0=0.01, a=5e-5, b=6e-5, c=8e-8, d=4e-9)
+
+
+def crowd(num_requests: int, outputs: int, **columns: Any) -> Trace:
+    """Requests that all come at once."""
+    rng = np.random.default_rng(0)
+    return Trace(
+        arrival_time=np.linspace(0, 1e-3, num_requests),
+        num_prompt_tokens=rng.integers(20, 60, num_requests),
+        num_output_tokens=rng.integers(outputs, 3 * outputs, num_requests),
+        **columns,
+    )
+
+
+def engine(trace: Trace, policy: str, config: EngineConfig, scheduler: str = "policy") -> Any:
+    from validate.virtual_engine import VirtualEngine
+
+    return VirtualEngine(trace, policy, COST, config, scheduler)
+
+
+@pytest.mark.parametrize("policy", ["srtf", "ranking", "mlfq"])
+def test_a_step_costs_at_most_a_third_more_than_the_builtin(vllm_version: str, policy: str) -> None:
+    """256 running, 1,000 waiting, in processor time; interleaved, so that noise meets both."""
+    n = 1300
+    trace = crowd(n, 400, score=np.random.default_rng(1).random(n), predicted_length=np.arange(n) + 400.0)
+    config = engine_config(num_gpu_blocks=40_000, max_model_len=4096)
+    builtin = _Timed(engine(trace, "fcfs", config, "builtin"))
+    ours = _Timed(engine(trace, policy, config))
+    for timed in (builtin, ours):
+        timed.run(60)
+        assert len(timed.scheduler.running) == 256
+        assert len(timed.scheduler.waiting) >= 1000
+    ratios = []
+    for _ in range(12):
+        base = builtin.run(15)
+        ratios.append(ours.run(15) / base)
+    assert statistics.median(ratios) <= 1.3
+
+
+class _Timed:
+    """Seconds of this thread in a scheduler's own methods."""
+
+    def __init__(self, engine: Any) -> None:
+        self.scheduler = engine.scheduler
+        self.seconds = 0.0
+        for name in ("schedule", "update_from_output"):
+            setattr(self.scheduler, name, self._timed(getattr(self.scheduler, name)))
+        self._steps = engine.steps()
+
+    def _timed(self, method: Any) -> Any:
+        def call(*args: Any) -> Any:
+            start = time.thread_time()
+            result = method(*args)
+            self.seconds += time.thread_time() - start
+            return result
+
+        return call
+
+    def run(self, steps: int) -> float:
+        self.seconds = 0.0
+        for _ in range(steps):
+            next(self._steps)
+        return self.seconds
+
+
+def test_a_request_without_its_hint_is_served_last(vllm_version: str) -> None:
+    config = engine_config(max_num_seqs=1, num_gpu_blocks=100, max_model_len=256)
+    scores = np.array([5.0, np.nan, 1.0])
+    made = engine(crowd(3, 5, score=scores), "ranking(preemptive=false)", config)
+    order: list[str] = []
+    for step in made.steps():
+        order += [name for name in step["scheduled"] if name not in order]
+    assert order[-1] == "1"
+
+
+def test_settings_are_checked_at_start(vllm_version: str) -> None:
+    config = engine_config(num_gpu_blocks=100, max_model_len=256)
+    with pytest.raises(InputError, match="policy nonsense: unknown"):
+        engine(crowd(1, 5), "nonsense", config)
+    made = engine(crowd(1, 5), "fcfs", config)
+    with pytest.raises(InputError, match=r"polcy.*valid keys: policy, step_log, decodes_first"):
+        made.scheduler.restart({"polcy": "fcfs"})
+
+
+def test_the_wrong_class_for_the_loop_is_refused(vllm_version: str) -> None:
+    from types import SimpleNamespace
+
+    from simsched.vllm.settings import refuse_unsupported
+
+    class Config(SimpleNamespace):
+        scheduler_config = SimpleNamespace(async_scheduling=True)
+
+    with pytest.raises(InputError, match=r"use simsched\.vllm\.AsyncPolicyScheduler"):
+        refuse_unsupported(Config(), asynchronous=False)
+
+
+def test_the_step_log_has_the_simulators_columns(vllm_version: str, tmp_path: Path) -> None:
+    from simsched.engine.simulator import simulate
+    from simsched.policies.spec import make_policy
+
+    trace = crowd(12, 8, predicted_length=np.arange(12.0))
+    config = engine_config(max_num_seqs=4, num_gpu_blocks=100, max_model_len=256)
+    made = engine(trace, "srtf", config)
+    log = tmp_path / "steps.jsonl"
+    made.scheduler.restart({"policy": "srtf", "step_log": str(log)})
+    steps = list(made.steps())
+    made.scheduler.restart({})
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    simulated: list[dict[str, Any]] = []
+    simulate(trace, make_policy("srtf"), COST, config, leap=False, step_log=simulated.append)
+    assert len(logged) == len(steps) == len(simulated)
+    for ours, theirs in zip(simulated, logged, strict=True):
+        for column, value in ours.items():
+            expected = pytest.approx(value) if isinstance(value, float) else value
+            assert theirs[column] == expected, column
+        assert {"exec_time", "end", "P", "N", "S", "K", "Q", "arrived"} <= set(theirs)
+        assert theirs["P"] + theirs["N"] == sum(theirs["scheduled"].values())
