@@ -17,3 +17,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder} (set SIMSCHED_DATA)")
     return folder
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Benchmarks run only when their folder or file is named."""
+    named = any("benchmarks" in word for word in config.invocation_params.args)
+    return True if collection_path.name == "benchmarks" and not named else None

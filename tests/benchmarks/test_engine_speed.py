@@ -1,0 +1,137 @@
+"""Simulated requests per second of the engine alone, one core, preset vllm-v1 on the A100-80GB profile.
+
+Loads are shares of the capacity, which is printed. Processor time is judged: it is the elapsed time of
+a machine that has nothing else to do. Each figure comes with the cost of a bare SimPy timeout in the same
+run, so that figures from different machines can be compared.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from functools import cache
+
+import numpy as np
+import pytest
+import simpy
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from simsched.sweep.capacity import capacity
+from simsched.cost_model.profile import Profile, load_profile
+from simsched.engine.config import EngineConfig, engine_config
+from simsched.engine.simulator import simulate
+from simsched.policies.base import registered
+from simsched.policies.spec import make_policy
+from simsched.workload.named import named_workload
+from simsched.workload.trace import Trace
+
+pytestmark = pytest.mark.benchmark_suite
+
+LOADS: dict[str, tuple[float | None, int]] = {
+    "half": (0.5, 100_000),
+    "busy": (0.9, 100_000),
+    "overload": (1.2, 20_000),
+    "burst": (None, 20_000),
+}
+SPECS = [*sorted(registered()), "priority(preemptive=true)", "ranking(starvation_threshold=200)"]
+
+
+@cache
+def profile() -> Profile:
+    return load_profile("a100-80gb/llama-3-8b")
+
+
+@cache
+def config() -> EngineConfig:
+    return engine_config(num_gpu_blocks=profile().num_gpu_blocks(16), max_model_len=profile().max_model_len)
+
+
+def requests(n: int, rate: float | None) -> Trace:
+    """ShareGPT-like requests with a column for every policy; without a rate all at once."""
+    arrivals = "poisson" if rate else "burst"
+    made = named_workload("sharegpt").generate(n, rate, arrivals=arrivals, seed=0)
+    random = np.random.default_rng(1)
+    outputs = made.num_output_tokens
+    return made.with_columns(
+        score=np.log(outputs) + random.normal(0, 0.7, n),
+        predicted_class=outputs // 820,
+        predicted_length=outputs.astype(np.float64),
+        priority=random.integers(0, 3, n),
+    )
+
+
+@cache
+def full_rate() -> float:
+    return capacity(requests(4000, 1.0), profile().cost, config())
+
+
+@cache
+def load(name: str) -> Trace:
+    share, n = LOADS[name]
+    return requests(n, None if share is None else share * full_rate())
+
+
+def timeout() -> float:
+    """Seconds for a bare SimPy timeout."""
+
+    def process() -> Generator[simpy.Event, None, None]:
+        for _ in range(100_000):
+            yield environment.timeout(1.0)
+
+    environment = simpy.Environment()
+    environment.process(process())
+    start = time.process_time()
+    environment.run()
+    return (time.process_time() - start) / 100_000
+
+
+@pytest.mark.parametrize("name", LOADS)
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.benchmark(timer=time.process_time)
+def test_requests_per_second(benchmark: BenchmarkFixture, spec: str, name: str) -> None:
+    work = load(name)
+    benchmark.pedantic(
+        simulate, setup=lambda: ((work, make_policy(spec), profile().cost, config()), {}), rounds=3
+    )
+    per_second = len(work) / benchmark.stats.stats.min
+    ratio = 1 / per_second / timeout()
+    benchmark.extra_info.update(
+        requests_per_second=per_second, simpy_timeouts_per_request=ratio, capacity=full_rate()
+    )
+    print(
+        f"\n{spec}, {name} (capacity {full_rate():.1f} req/s): {per_second:,.0f} requests/s, "
+        f"{ratio:.1f} bare SimPy timeouts a request"
+    )
+    goal = 100_000 if spec == "fcfs" else 50_000
+    assert per_second >= (goal if name in ("half", "busy") else goal / 2)
+
+
+SCALE = """
+import resource, sys, time
+from tests.benchmarks.test_engine_speed import *
+n = int(sys.argv[1])
+work = requests(n, 0.9 * full_rate())
+start = time.process_time()
+simulate(work, make_policy(sys.argv[2]), profile().cost, config())
+print((time.process_time() - start) / n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.parametrize("spec", ["fcfs", "mlfq"])
+def test_a_million_requests(spec: str) -> None:
+    """The cost of a request stays the same, and memory under 2 GB."""
+
+    def measure(n: int) -> tuple[float, float]:
+        words = [sys.executable, "-c", SCALE, str(n), spec]
+        seconds, gib = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+        return float(seconds), float(gib)
+
+    small = min(measure(10_000)[0] for _ in range(3))
+    large, gib = measure(1_000_000)
+    print(
+        f"\n{spec}: {1e6 * small:.1f} us a request at 10,000, {1e6 * large:.1f} at a million, {gib:.2f} GiB"
+    )
+    assert large <= 1.3 * small
+    assert gib * 2**30 < 2e9
