@@ -18,12 +18,12 @@ import pytest
 import simpy
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from simsched.sweep.capacity import capacity
 from simsched.cost_model.profile import Profile, load_profile
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.policies.base import registered
 from simsched.policies.spec import make_policy
+from simsched.sweep.capacity import capacity
 from simsched.workload.named import named_workload
 from simsched.workload.trace import Trace
 
