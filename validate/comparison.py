@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from simsched.compare.statistics import kendall_tau
 from simsched.errors import InputError
 from simsched.results import Results
-from simsched.compare.statistics import kendall_tau
 from simsched.workload.trace import FloatArray
 from validate.components import COMPONENTS, components
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from simsched.sweep.cell import Cell, prepare
 from simsched.engine.config import EngineConfig
 from simsched.record import RunRecord
+from simsched.sweep.cell import Cell, prepare
 from simsched.workload.trace import Trace
 
 

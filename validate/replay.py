@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self
 
 from simsched.errors import InputError
 from simsched.metrics import request_table, summarize
-from simsched.sweep.plan import Plan
 from simsched.results import Results, ResultsWriter, check_target
+from simsched.sweep.plan import Plan
 from validate.decisions import check_decisions
 from validate.job import Job, Outcome, job_of
 from validate.json_file import write_json

@@ -1,0 +1,94 @@
+"""What a replay records, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simsched.engine.config import engine_config
+from simsched.errors import InputError
+from simsched.metrics import summarize
+from simsched.workload.trace import Trace
+from validate.engine_options import engine_arguments, engine_failure
+from validate.prompts import prompt_tokens
+from validate.recording import RealRecorder, read_steps
+from validate.server import command_line
+
+TRACE = Trace(
+    arrival_time=np.array([0.0, 1.0]),
+    num_prompt_tokens=np.array([4, 4]),
+    num_output_tokens=np.array([3, 1]),
+)
+STEPS = [
+    {"time": 0.5, "scheduled": {"0": 4}, "preempted": []},
+    {"time": 1.5, "scheduled": {"0": 1, "1": 4}, "preempted": ["0"]},
+]
+
+
+def test_token_times_become_the_simulators_record() -> None:
+    recorder = RealRecorder(TRACE)
+    recorder.tokens(0, 1, 2.0)
+    recorder.tokens(1, 1, 2.5)
+    recorder.tokens(0, 2, 5.0)
+    record = recorder.record(STEPS, 5.0)
+    assert record.first_scheduled_time.tolist() == [0.5, 1.5]
+    assert record.first_token_time.tolist() == [2.0, 2.5]
+    assert record.finish_time.tolist() == [5.0, 2.5]
+    assert record.num_preemptions.tolist() == [1, 0]
+    assert record.max_itl[0] == 3.0
+    assert np.isnan(record.max_itl[1])
+    assert record.itl.count == 2
+    assert record.itl.total == 3.0
+    assert summarize(record)["mean_ttft_ms"] == pytest.approx((2.0 + 1.5) / 2 * 1e3)
+
+
+def test_lost_requests_are_counted_and_refused() -> None:
+    recorder = RealRecorder(TRACE)
+    recorder.tokens(0, 2, 1.0)
+    with pytest.raises(InputError, match="2 of 2 requests were lost or cut; the first is 0: 2 of 3 tokens"):
+        recorder.record(STEPS, 1.0)
+
+
+def test_an_engine_without_our_scheduler_leaves_no_log(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="wrote no step log"):
+        read_steps(tmp_path / "steps.jsonl", 0.0)
+
+
+def test_shared_chunks_are_shared_tokens() -> None:
+    trace = TRACE.with_columns(
+        num_prompt_tokens=np.array([10, 7]), hash_ids=[(1, 2, 3), (1, 5)], hash_block_size=4
+    )
+    first, second = prompt_tokens(trace, 0, 1000), prompt_tokens(trace, 1, 1000)
+    assert (len(first), len(second)) == (10, 7)
+    assert first[:4] == second[:4]
+    assert first[4:7] != second[4:7]
+    assert prompt_tokens(TRACE, 0, 1000) != prompt_tokens(TRACE, 1, 1000)
+
+
+def test_what_a_cpu_engine_does_not_have_is_refused(tmp_path: Path) -> None:
+    kind = {"device": "cpu", "folder": tmp_path, "enforce_eager": False, "settings": {}}
+    with pytest.raises(InputError, match="--block-size 16: vLLM's CPU engine needs a multiple of 32"):
+        engine_arguments(engine_config(), {}, "tiny-llama", **kind)
+    with pytest.raises(InputError, match="--async-scheduling"):
+        engine_arguments(engine_config(async_scheduling=True, block_size=32), {}, "tiny-llama", **kind)
+
+
+def test_arguments_of_a_cuda_engine(tmp_path: Path) -> None:
+    config = engine_config(async_scheduling=True, max_model_len=8192)
+    kind = {"device": "cuda", "folder": tmp_path, "enforce_eager": False, "settings": {"policy": "srtf"}}
+    arguments = engine_arguments(config, {}, "llama-3-8b", **kind)
+    assert arguments["scheduler_cls"] == "simsched.vllm.AsyncPolicyScheduler"
+    assert arguments["load_format"] == "dummy"
+    assert "num_gpu_blocks_override" not in arguments  # vLLM's own choice
+    words = command_line(arguments)
+    assert words[0].endswith("llama-3-8b")
+    assert {"--async-scheduling", "--no-enforce-eager"} <= set(words)
+    assert '{"simsched": {"decodes_first": false, "policy": "srtf"}}' in words
+
+
+def test_engine_failures_are_one_line() -> None:
+    error = RuntimeError("Engine core died\nCUDA out of memory. Tried to allocate 2 GiB")
+    assert str(engine_failure(error)).startswith("vLLM is out of memory: RuntimeError: CUDA out of memory")
+    assert "\n" not in str(engine_failure(ValueError("a\nb")))
