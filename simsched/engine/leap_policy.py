@@ -28,7 +28,7 @@ Announced = tuple[Change, int, float, int]
 
 NO_CHANGE: Announced = (NEVER, 0, 0.0, 0)
 
-CALM = 256  # steps without a waiting request, after which the order of the running ones is let go
+CALM = 256  # steps without use for it, after which the order of the running requests is let go
 
 
 class PolicyOrder:
@@ -48,7 +48,7 @@ class PolicyOrder:
         self._tried = 0  # of those: admitted
         self.held: list[int] = []
         self._sorted: list[Entry] | None = None  # running, the best first
-        self._last_contended = 0  # step counter
+        self._last_used = 0  # step counter when that was of use
         self._announced = [NO_CHANGE] * n
         self._asked = [0] * n  # number of the latest announcement; others are stale
         self._num_asked = 0
@@ -121,9 +121,7 @@ class PolicyOrder:
         if self._sorted is None:
             for index in engine.partials:
                 self._catch_up(index)
-        elif engine.num_waiting:
-            self._last_contended = steps
-        elif steps - self._last_contended > CALM and not engine.partials:
+        elif steps - self._last_used > CALM and not engine.partials:
             self._sorted = None
             at_step.clear()
             at_time.clear()
@@ -138,6 +136,7 @@ class PolicyOrder:
         entry = self._next()
         assert entry is not None
         if slots < 1 and self._sorted and not entry[0] < self._sorted[-1][0]:  # type: ignore[operator]
+            self._last_used = engine.steps
             return True  # it would have to displace someone, and even the worst is better
         block_size = engine.block_size
         free = engine.free - engine.phases[engine.steps % block_size]
@@ -177,6 +176,7 @@ class PolicyOrder:
         """The running request with so many worse ones."""
         if self._sorted is None:
             self._contend(now)
+        self._last_used = self._engine.steps
         order = self._sorted
         assert order is not None
         while (at := len(order) - 1 - place) >= 0:
@@ -197,7 +197,6 @@ class PolicyOrder:
     # -- the running requests ------------------------------------------------------------------------------
     def _contend(self, now: float) -> None:
         self._sorted = self._order_running(now)
-        self._last_contended = self._engine.steps
         for index in self._engine.running:
             if self._views[index].ran:  # type: ignore[union-attr]
                 self._watch(index)
