@@ -20,6 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
+from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.cost_model.profile import load_profile
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
@@ -32,7 +33,6 @@ from simsched.predictors.judgement import evaluate
 from simsched.predictors.model import Ranker, is_model, load_model
 from simsched.predictors.spec import apply_predictor
 from simsched.predictors.training import Options, train_ranker
-from simsched.statistics import Ratio, paired_ratio
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.trace import Trace
 from simsched.workload.trace_io import write_trace

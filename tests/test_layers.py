@@ -16,16 +16,18 @@ BELOW: dict[str, set[str]] = {
     "errors": set(),
     "request": set(),
     "histogram": set(),
-    "workload": {"request", "streams", "specs"},
-    "policies": {"request", "workload", "specs"},
+    "streams": set(),
+    "text": set(),
+    "workload": {"request", "streams", "text"},
+    "policies": {"request", "workload", "text"},
     "cost_model": {"request"},
-    "predictors": {"request", "workload", "policies", "streams", "specs", "histogram"},
+    "predictors": {"request", "workload", "policies", "streams", "text", "histogram"},
     "record": {"histogram", "workload"},
     "engine": {"request", "histogram", "workload", "policies", "cost_model", "record", "streams"},
     # fits a profile by simulating; nothing below the command line imports it
     "cost_model/fit_summary.py": {"request", "workload", "policies", "engine", "metrics", "predictors"},
 }
-HIGH = {"cli", "sweep", "compare", "report", "plotting", "results", "metrics"}
+HIGH = {"cli", "sweep", "compare", "report", "plotting", "results", "metrics", "reproduce"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from simsched.text_table import number, text_table
+from simsched.text.table import number, text_table
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

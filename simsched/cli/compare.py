@@ -38,14 +38,14 @@ def compare_command(
     opened = [Results.open(directory) for directory in directories]
     wanted = [name.strip() for name in metrics.split(",")] if metrics else None
     if len(opened) == 2:
-        from simsched.compare_directories import compare_directories
+        from simsched.compare.directories import compare_directories
 
         pair = compare_directories(opened[0], opened[1], baseline, metrics=wanted)
         text = json.dumps(pair.to_dict(), indent=1) if as_json else pair.to_table()
     else:
         from simsched.compare import compare
-        from simsched.compare_text import directory_text
-        from simsched.distance import bounds_of_results
+        from simsched.compare.best_possible import bounds_of_results
+        from simsched.compare.text import directory_text
 
         found, reason = bounds_of_results(opened[0]) if bounds else ({}, "")
         comparison = compare(opened[0], baseline, metrics=wanted, bounds=found)

@@ -18,7 +18,7 @@ def report_command(directory: str, output: str | None, baseline: str, title: str
     simsched report out/ -o report.html --baseline mlfq
     """
     from simsched.errors import InputError
-    from simsched.report_results import report_results
+    from simsched.report.results import report_results
     from simsched.results import Results
 
     results = Results.open(directory)

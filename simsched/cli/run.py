@@ -16,8 +16,8 @@ import click
 from simsched.errors import InputError
 
 if TYPE_CHECKING:
-    from simsched.plan import Plan
     from simsched.results import Results
+    from simsched.sweep.plan import Plan
 
 DEFAULT_OUT = "simsched-results"
 Command = Callable[..., Any]
@@ -76,7 +76,7 @@ _OPTIONS = (
 
 
 def study_options(command: Command) -> Command:
-    """Decorator: an option for every field of `simsched.study.Study`, None where it is not given."""
+    """Decorator: an option for every field of `simsched.sweep.study.Study`, None where it is not given."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -121,8 +121,8 @@ def run_command(
     simsched run --workload lmsys --policy ranking --tau 0.3,0.5,0.7 --request-rate 16
     simsched run plots/latency.yaml --jobs 4
     """
-    from simsched.plan import make_plan
-    from simsched.study import make_study, read_study
+    from simsched.sweep.plan import make_plan
+    from simsched.sweep.study import make_study, read_study
 
     if data is not None:
         os.environ["SIMSCHED_DATA"] = data

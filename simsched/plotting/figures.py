@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare import PRIMARY, Load, samples_of, swept_options
-from simsched.compare_text import highest_load, load_text
+from simsched.compare.samples import PRIMARY, Load, samples_of, swept_options
+from simsched.compare.verdict import highest_load
+from simsched.compare.words import load_text
 from simsched.errors import InputError
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay, dots_height
 from simsched.plotting.occupancy import OccupancyDisplay
@@ -37,9 +38,9 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
         results: a finished directory.
         kind: one of `KINDS`.
         options: `metric` (latency, tau: a column of the summary or a list of them; cdf: of `ttft, tpot, e2el,
-            latency_per_token`; decile: one of `simsched.deciles.COLUMNS`), `where` (swept options to hold
-            fixed; by default the highest load, where a figure shows one), `relative_to` (latency, tau: draw
-            ratios to this policy), `title`.
+            latency_per_token`; decile: one of `simsched.compare.deciles.COLUMNS`), `where` (swept options to
+            hold fixed; by default the highest load, where a figure shows one), `relative_to` (latency,
+            tau: draw ratios to this policy), `title`.
 
     Raises:
         InputError: an unknown kind or option, or results that don't hold what the figure shows.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from simsched.compare import PRIMARY, find_policy, samples_of
-from simsched.labels import metric_label
+from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.plotting.style import (
     NoDataError,
     log_ticks,
@@ -19,8 +19,8 @@ from simsched.plotting.style import (
     styled,
     wrapped,
 )
-from simsched.statistics import Ratio, paired_ratio
-from simsched.text_table import number
+from simsched.text.labels import metric_label
+from simsched.text.table import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from simsched.deciles import COLUMNS, by_decile, requests_at
+from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.errors import InputError
 from simsched.plotting.style import (
     NoDataError,
@@ -103,7 +103,7 @@ class DecileDisplay:
     """What requests of each tenth of output lengths get, a line per policy."""
 
     deciles: pl.DataFrame
-    """As from `simsched.deciles.by_decile`."""
+    """As from `simsched.compare.deciles.by_decile`."""
     column: str
 
     @classmethod

@@ -12,7 +12,7 @@ from simsched.errors import InputError
 from simsched.policies.base import Policy, Reads
 from simsched.predictors.base import Buckets
 from simsched.predictors.oracle import oracle
-from simsched.specs import Value, check_parameters, number, parse_spec
+from simsched.text.specs import Value, check_parameters, number, parse_spec
 from simsched.workload.named import DEFAULT_TAU
 from simsched.workload.trace import Trace
 

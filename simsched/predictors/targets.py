@@ -10,7 +10,7 @@ import numpy as np
 from simsched.errors import InputError
 from simsched.predictors.base import Buckets
 from simsched.predictors.losses import Loss, cross_entropy, listmle, pairwise, squared
-from simsched.specs import check_parameters, number, parse_spec
+from simsched.text.specs import check_parameters, number, parse_spec
 from simsched.workload.trace import FloatArray, IntArray
 
 LossName = Literal["listmle", "pairwise", "regression", "percentile", "classification"]

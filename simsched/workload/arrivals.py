@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.specs import check_parameters, number, parse_spec
 from simsched.streams import stream
+from simsched.text.specs import check_parameters, number, parse_spec
 from simsched.workload.trace import FloatArray
 
 PROCESSES: dict[str, tuple[str, ...]] = {

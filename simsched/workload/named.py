@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.specs import Value, check_parameters, number, parse_spec
 from simsched.streams import stream
+from simsched.text.specs import Value, check_parameters, number, parse_spec
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.lengths import QuantileTable, exponential, lognormal
 from simsched.workload.prefixes import Conversations

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from simsched.deciles import COLUMNS, by_decile, requests_at
-from simsched.labels import higher_is_better, metric_label
-from simsched.statistics import LEVEL, Ratio
-from simsched.text_table import number, text_table
+from simsched.compare.deciles import COLUMNS, by_decile, requests_at
+from simsched.compare.samples import Load
+from simsched.compare.statistics import LEVEL
+from simsched.compare.verdict import highest_load, verdict
+from simsched.compare.words import interval_text, load_text, option_text, ratio_text
+from simsched.text.labels import metric_label
+from simsched.text.table import text_table
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from simsched.compare import Comparison, Load, Row
+    from simsched.compare.comparison import Comparison, Row
     from simsched.results import Results
 
 HIDDEN = (
@@ -30,9 +32,6 @@ HIDDEN = (
     "num_preemptions",
     "unfinished",
 )
-JUDGED = ("mean_latency_per_token_ms", "p99_latency_per_token_ms", "mean_ttft_ms", "mean_tpot_ms")
-"""What a verdict is about when nothing else is asked for."""
-
 _SHORT = {
     "mean_latency_per_token_ms": "lat/token ms",
     "p99_latency_per_token_ms": "P99",
@@ -47,38 +46,6 @@ _SHORT = {
 }
 
 
-def load_text(load: Load) -> str:
-    """A load in words: `"8 req/s, workload lmsys"`; empty where nothing varies."""
-    return ", ".join(
-        rate_text(value) if name == "request_rate" else f"{name.replace('_', ' ')} {option_text(value)}"
-        for name, value in load.items()
-    )
-
-
-def rate_text(rate: float | None) -> str:
-    """A request rate in words."""
-    if rate is None:
-        return "arrivals as given"
-    return "all at once" if math.isinf(rate) else f"{rate:g} req/s"
-
-
-def option_text(value: Any) -> str:
-    """A swept option's value: a dash where it was not given, no trailing zeros."""
-    if value is None:
-        return "–"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def ratio_text(value: float | None) -> str:
-    """A ratio: three decimals near 1, else three digits."""
-    return f"{value:.3f}" if value is not None and 0.1 <= value < 10 else number(value)
-
-
-def interval_text(ratio: Ratio) -> str:
-    """`"0.910 to 0.940"`; empty with one run."""
-    return "" if ratio.low is None else f"{ratio_text(ratio.low)} to {ratio_text(ratio.high)}"
-
-
 def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
     """All tables of a comparison, then `hidden` (further tables), then what to make of them."""
     parts = []
@@ -88,7 +55,7 @@ def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
         parts.append(_order_text(comparison))
     parts += hidden
     parts.append("\n".join([*tests_text(comparison), *comparison.notes]))
-    parts.append("\n".join(verdict_lines(comparison)))
+    parts.append("\n".join(verdict(comparison)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -185,7 +152,7 @@ def hidden_text(comparison: Comparison, load: int) -> str:
 
 
 def decile_rows(deciles: pl.DataFrame) -> tuple[list[str], list[list[Any]]]:
-    """Headers and rows of `simsched.deciles.by_decile`: a row per policy, a column per decile."""
+    """Headers and rows of `simsched.compare.deciles.by_decile`: a row per policy, a column per decile."""
     low: dict[int, int] = {}
     high: dict[int, int] = {}
     means: dict[str, dict[int, float]] = {}
@@ -200,83 +167,6 @@ def decile_rows(deciles: pl.DataFrame) -> tuple[list[str], list[list[Any]]]:
 
 
 def decile_text(deciles: pl.DataFrame, label: str) -> str:
-    """A table of `simsched.deciles.by_decile`."""
+    """A table of `simsched.compare.deciles.by_decile`."""
     title = f"{label} by output length (tokens), a tenth of the requests in each column"
     return f"{title}\n{text_table(*decile_rows(deciles))}"
-
-
-def verdict_lines(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
-    """See `simsched.compare.verdict`."""
-    wanted = metrics or JUDGED
-    known = [metric for metric in comparison.metrics if metric in wanted] or comparison.metrics[:1]
-    if len(comparison.policies) < 2 or not known:
-        return []
-    last = highest_load(comparison.loads)
-    where = load_text(comparison.loads[last])
-    rated = any(load.get("request_rate") is not None for load in comparison.loads)
-    which = "highest load" if rated else "last setting"
-    lines = [f"At the {which} ({where}):" if where else "In these runs:"]
-    lines += [f"  {_winner(comparison, metric, last)}" for metric in known]
-    if len(comparison.loads) > 1:
-        what = "loads" if rated else "settings"
-        lines.append(f"Over all {len(comparison.loads)} {what} (geometric mean):")
-        lines += [f"  {_winner(comparison, metric, None)}" for metric in known]
-    return lines
-
-
-def highest_load(loads: Sequence[Load]) -> int:
-    """The index of the load with the highest request rate; of several, the last."""
-
-    def rate(i: int) -> float:
-        given = loads[i].get("request_rate")
-        return -1.0 if given is None else float(given)
-
-    return max(range(len(loads)), key=lambda i: (rate(i), i))
-
-
-def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
-    """Who is best on a metric at a load (None: over all), and by how much. The unfinished cannot win."""
-    samples, baseline = comparison.samples, comparison.baseline
-    loads = range(len(comparison.loads)) if load is None else (load,)
-
-    def ratio_to(policy: str, other: str) -> Ratio | None:
-        if load is None:
-            return samples.overall(policy, other, metric)
-        return samples.ratio(load, policy, other, metric)
-
-    ranked = [
-        (ratio, policy)
-        for policy in comparison.policies
-        if not any(samples.unfinished(i, policy) for i in loads)
-        and (ratio := ratio_to(policy, baseline)) is not None
-    ]
-    label = metric_label(metric, unit=False)
-    if len(ranked) < 2:
-        return f"{label}: nothing to compare"
-    ranked.sort(reverse=higher_is_better(metric), key=lambda each: each[0].ratio)
-    (to_baseline, best), (_, rival) = ranked[:2]
-    against = {policy: ratio_to(best, policy) for _, policy in ranked[1:]}
-    tied = [policy for policy, ratio in against.items() if ratio and ratio.p is not None and ratio.p >= LEVEL]
-    if baseline in tied or (best == baseline and tied):
-        return f"{label}: no significant difference between {_listed([best, *tied])}"
-    text = f"{label}: {best} is best"
-    if best != baseline:
-        text += f", {_times(to_baseline)} {baseline}"
-    if tied:
-        return f"{text}; no significant difference from {_listed(tied)}"
-    to_rival = against[rival]
-    return f"{text}; {_times(to_rival)} {rival}, the next" if to_rival and rival != baseline else text
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _times(ratio: Ratio) -> str:
-    """`"2.5 times lower [2.4, 2.6] than"`: a ratio or its inverse, whichever is above 1."""
-    values = [ratio.ratio, ratio.low, ratio.high]
-    higher = ratio.ratio >= 1
-    if not higher:
-        values = [value and 1 / value for value in (ratio.ratio, ratio.high, ratio.low)]
-    interval = "" if ratio.low is None else f" [{number(values[1])}, {number(values[2])}]"
-    return f"{number(values[0])} times {'higher' if higher else 'lower'}{interval} than"

@@ -14,14 +14,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from simsched.capacity import capacity
-from simsched.cell import prepare
 from simsched.errors import InputError
 from simsched.metrics import METRICS
-from simsched.plan import make_plan
 from simsched.results import Results
-from simsched.study import make_study
 from simsched.sweep import run_study
+from simsched.sweep.capacity import capacity
+from simsched.sweep.cell import prepare
+from simsched.sweep.plan import make_plan
+from simsched.sweep.study import make_study
 
 COST = {"form": "linear", "unit": "s", "t0": 0.01, "a": 5e-5, "b": 6e-5, "c": 8e-8, "d": 3e-9}
 ENGINE = {

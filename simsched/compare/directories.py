@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare import (
+from simsched.compare.samples import (
     DEFAULT_METRICS,
     Load,
     Samples,
@@ -17,11 +17,11 @@ from simsched.compare import (
     samples_of,
     swept_options,
 )
-from simsched.compare_text import interval_text, load_text, option_text, ratio_text
+from simsched.compare.statistics import Ratio, kendall_tau, paired_ratio, unpaired_ratio
+from simsched.compare.words import interval_text, load_text, option_text, ratio_text
 from simsched.errors import InputError
-from simsched.labels import metric_label
-from simsched.statistics import Ratio, kendall_tau, paired_ratio, unpaired_ratio
-from simsched.text_table import text_table
+from simsched.text.labels import metric_label
+from simsched.text.table import text_table
 
 if TYPE_CHECKING:
     from simsched.results import Results

@@ -14,12 +14,13 @@ from scipy import stats
 
 from simsched.cli.compare import compare_command
 from simsched.compare import DEFAULT_METRICS, PRIMARY, compare, verdict
-from simsched.compare_directories import compare_directories
-from simsched.compare_text import directory_text, load_text
-from simsched.deciles import by_decile, requests_at
+from simsched.compare.deciles import by_decile, requests_at
+from simsched.compare.directories import compare_directories
+from simsched.compare.statistics import holm, kendall_tau, paired_ratio, unpaired_ratio
+from simsched.compare.text import directory_text
+from simsched.compare.words import load_text
 from simsched.errors import InputError
 from simsched.results import Results
-from simsched.statistics import holm, kendall_tau, paired_ratio, unpaired_ratio
 from tests.fake_results import make_results
 
 
@@ -281,9 +282,9 @@ def test_command_compares_two(tmp_path: Path) -> None:
 
 def test_bounds_of_a_real_run(tmp_path: Path) -> None:
     """The requests are made again from the manifest; changed inputs give no bounds."""
-    from simsched.distance import bounds_of_results
-    from simsched.study import make_study
+    from simsched.compare.best_possible import bounds_of_results
     from simsched.sweep import run_study
+    from simsched.sweep.study import make_study
 
     study = make_study({"policy": "fcfs,srtf", "request_rate": "8", "num_requests": 60, "num_runs": 2})
     results = run_study(study, tmp_path / "out", jobs=1)

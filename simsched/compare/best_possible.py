@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from simsched.errors import InputError
 
 if TYPE_CHECKING:
-    from simsched.cell import Cell
     from simsched.results import Results
+    from simsched.sweep.cell import Cell
 
 Bounds = dict[str, dict[str, float]]
 """Cell -> metric -> least possible value, in the metric's unit."""
@@ -45,8 +45,8 @@ def _cells(results: Results) -> dict[str, Cell]:
     study = results.manifest.get("study")
     if not isinstance(study, dict) or not study.get("policy"):
         raise InputError("the manifest has no study")
-    from simsched.plan import make_plan
-    from simsched.study import make_study
+    from simsched.sweep.plan import make_plan
+    from simsched.sweep.study import make_study
 
     given = {name: value for name, value in study.items() if value not in (None, [], {})}
     plan = make_plan(make_study(given, origin="manifest.json"))
@@ -59,7 +59,7 @@ def _cells(results: Results) -> dict[str, Cell]:
 
 def _bounds(cell: Cell) -> dict[str, float]:
     from simsched.bounds import lower_bounds
-    from simsched.cell import prepare
+    from simsched.sweep.cell import prepare
 
     inputs = prepare(cell)
     return lower_bounds(inputs.trace, inputs.profile.cost, inputs.config)

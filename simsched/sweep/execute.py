@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from simsched.cell import Cell, run_cell
 from simsched.errors import InputError
-from simsched.plan import Plan, make_plan
 from simsched.results import Options, Results, ResultsWriter, check_target
-from simsched.study import Study
+from simsched.sweep.cell import Cell, run_cell
+from simsched.sweep.plan import Plan, make_plan
+from simsched.sweep.study import Study
 
 Executor = Literal["joblib", "dask"]
 Task = tuple[str, Cell, Options, Path, bool]

@@ -119,7 +119,7 @@ def render_report(
 
     from jinja2 import Environment, StrictUndefined
 
-    source = resources.files("simsched").joinpath("report.html.j2").read_text(encoding="utf-8")
+    source = resources.files("simsched.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from simsched import __version__
-from simsched.capacity import SAMPLE, capacity
-from simsched.cell import Cell, num_generated, prepare, profile_of, read_trace_once, resolve_config
 from simsched.errors import InputError
 from simsched.results import Options
-from simsched.study import DATA_VARIABLE, DEFAULT_PROFILES, ENGINE_OPTIONS, PAPER_RATES, Study, parse_rate
+from simsched.sweep.capacity import SAMPLE, capacity
+from simsched.sweep.cell import Cell, num_generated, prepare, profile_of, read_trace_once, resolve_config
+from simsched.sweep.study import (
+    DATA_VARIABLE,
+    DEFAULT_PROFILES,
+    ENGINE_OPTIONS,
+    PAPER_RATES,
+    Study,
+    parse_rate,
+)
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.named import named_workload
 

@@ -7,22 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsched.compare import Comparison, compare, verdict
-from simsched.compare_text import (
-    HIDDEN,
-    decile_rows,
-    highest_load,
-    interval_text,
-    load_text,
-    option_text,
-    ratio_text,
-    remark,
-    tests_text,
-)
-from simsched.deciles import COLUMNS, by_decile, requests_at
-from simsched.distance import bounds_of_results
+from simsched.compare.best_possible import bounds_of_results
+from simsched.compare.deciles import COLUMNS, by_decile, requests_at
+from simsched.compare.text import HIDDEN, decile_rows, remark, tests_text
+from simsched.compare.verdict import highest_load
+from simsched.compare.words import interval_text, load_text, option_text, ratio_text
 from simsched.errors import InputError
-from simsched.labels import metric_label
-from simsched.report import Figure, Section, Table, write_report
+from simsched.report.page import Figure, Section, Table, write_report
+from simsched.text.labels import metric_label
 
 if TYPE_CHECKING:
     from simsched.results import Results

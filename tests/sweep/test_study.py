@@ -11,7 +11,7 @@ from simsched.cost_model.profile import profile_names
 from simsched.engine.config import PRESETS, EngineConfig
 from simsched.errors import InputError
 from simsched.plotting.figures import KINDS
-from simsched.study import (
+from simsched.sweep.study import (
     DEFAULT_PROFILES,
     ENGINE_OPTIONS,
     PAPER_POLICIES,

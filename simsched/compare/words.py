@@ -1,0 +1,42 @@
+"""Loads, options, ratios and intervals in words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from simsched.compare.samples import Load
+from simsched.compare.statistics import Ratio
+from simsched.text.table import number
+
+
+def load_text(load: Load) -> str:
+    """A load in words: `"8 req/s, workload lmsys"`; empty where nothing varies."""
+    return ", ".join(
+        rate_text(value) if name == "request_rate" else f"{name.replace('_', ' ')} {option_text(value)}"
+        for name, value in load.items()
+    )
+
+
+def rate_text(rate: float | None) -> str:
+    """A request rate in words."""
+    if rate is None:
+        return "arrivals as given"
+    return "all at once" if math.isinf(rate) else f"{rate:g} req/s"
+
+
+def option_text(value: Any) -> str:
+    """A swept option's value: a dash where it was not given, no trailing zeros."""
+    if value is None:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def ratio_text(value: float | None) -> str:
+    """A ratio: three decimals near 1, else three digits."""
+    return f"{value:.3f}" if value is not None and 0.1 <= value < 10 else number(value)
+
+
+def interval_text(ratio: Ratio) -> str:
+    """`"0.910 to 0.940"`; empty with one run."""
+    return "" if ratio.low is None else f"{ratio_text(ratio.low)} to {ratio_text(ratio.high)}"

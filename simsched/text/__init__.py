@@ -1,0 +1,1 @@
+"""Words and plain text: `name(key=value)` specs, labels of metrics, tables."""
