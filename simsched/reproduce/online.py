@@ -106,6 +106,11 @@ def figure3(setting: Setting, look: Lookup) -> Outcome:
             "The paper's machine and the reproduction's differ, and the points were read off a figure: the "
             "ratios to FCFS are the test.",
             source(setting),
+            "Two published sources disagree on MLFQ: 0.68 of FCFS at 64 req/s here, 0.87 in the "
+            "reproduction. The paper's classifier does better on LMSYS here (0.31 of FCFS at 32 req/s) than "
+            "in its own burst (1.02); with the published class tau of 0.17 the simulation agrees with the "
+            "burst. How well Llama-3-8B guesses its length on LMSYS is not published; 70B's tau of 0.67 "
+            "makes PO too good.",
             "LMSYS: no sample of Llama-3-8B's output lengths on it is public; the shape is an assumption, "
             "whose weight the table below shows.",
         ],

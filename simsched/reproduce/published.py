@@ -72,10 +72,10 @@ FIGURE3: dict[str, dict[str, tuple[float, ...]]] = {
 
 # [P] predictor's share of the mean latency in the burst, %
 OVERHEAD = {
-    ("8b", "sharegpt"): 1.11,
-    ("8b", "lmsys"): 0.81,
-    ("70b", "sharegpt"): 1.69,
-    ("70b", "lmsys"): 1.16,
+    ("8b", "lmsys"): 1.11,
+    ("8b", "sharegpt"): 0.81,
+    ("70b", "lmsys"): 1.69,
+    ("70b", "sharegpt"): 1.16,
 }
 # [P] the largest cut of the mean max_waiting_time by starvation control, 70B
 STARVATION_CUT = {"sharegpt": 3.3, "lmsys": 3.4}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -50,6 +50,8 @@ class Run:
     """The classifier's, as over HTTP."""
     predictor_time: bool = True
     max_num_seqs: int = 256
+    offline: bool = False
+    """Not over HTTP: the server's cost per open request, which the profile contains, is not paid."""
     seed: int = 0
 
 
@@ -92,7 +94,7 @@ def execute(run: Run) -> Metrics:
     record = simulate(
         trace,
         policy,
-        profile.cost,
+        replace(profile.cost, per_waiting=0.0) if run.offline else profile.cost,
         config,
         predictor_time=profile.predictor_time if scored else 0.0,
         seed=run.seed,
