@@ -25,6 +25,8 @@ class PriorityBook:
     def __init__(self, policy: Policy, clock: StepClock) -> None:
         self.policy = policy
         self.clock = clock
+        self.moved = False
+        """Has a request that waits perhaps moved in the order, since this was last set to False?"""
         self._idle: list[Due] = []
         self._timed: list[Due] = []
         self._due: dict[int, VllmView] = {}
@@ -44,7 +46,9 @@ class PriorityBook:
         return complete
 
     def preempted(self, view: VllmView, now: float) -> None:
-        """The request has lost its place and its blocks."""
+        """The request has lost its place and its blocks; a step that is under way may still bring a token."""
+        view.displaced = True
+        self._drifting.pop(view.number, None)
         self.policy.on_preempt(view, now)
         self._ask(view, now)
         self._price(view, now)
@@ -67,8 +71,11 @@ class PriorityBook:
         for view in batch:
             view.steps_run += 1
             view.last_step = steps
+            if view.displaced and view.ran:
+                self._turned.append(view)
             if not view.ran:
                 view.ran = True
+                view.displaced = False
                 view.running_since = start
                 if not view.ended:
                     self._turn(view, end)
@@ -101,9 +108,11 @@ class PriorityBook:
             self.policy.on_change(view, now)
             self._ask(view, now)
             self._price(view, now)
-        for view in (*self._turned, *self._drifting.values()):
+        for view in self._turned:
             self._price(view, now)
         self._turned.clear()
+        for view in self._drifting.values():  # they run: the order of those that wait stays as it is
+            view.key = (self.policy.priority(view, now), view.arrival_time, view.number)
 
     def _turn(self, view: VllmView, now: float) -> None:
         """It has started or stopped running: what was announced before may have come in the same step."""
@@ -112,6 +121,7 @@ class PriorityBook:
 
     def _price(self, view: VllmView, now: float) -> None:
         view.key = (self.policy.priority(view, now), view.arrival_time, view.number)
+        self.moved = True
 
     def _ask(self, view: VllmView, now: float) -> None:
         """Ask the policy when this priority may next differ."""
@@ -128,7 +138,7 @@ class PriorityBook:
             view.due_steps_idle = view.steps_idle + idle
             if not view.ran:
                 self._push(self._idle, view.last_step + view.due_steps_idle, view)
-        if view.ran and change.while_running != "none":
+        if view.ran and not view.displaced and change.while_running != "none":
             self._drifting[view.number] = view
         else:
             self._drifting.pop(view.number, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from vllm.logger import init_logger
@@ -32,6 +33,8 @@ from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT, StepClock, VllmView
 
 logger = init_logger("vllm.simsched")
+KEY = attrgetter("simsched_view.key")
+"""A request's place in the order."""
 
 
 @dataclass(slots=True)
@@ -92,7 +95,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         else:
             # vLLM's rule "the victim is the last of `running`" then means the worst one
             self.policy = SchedulingPolicy.FCFS
-            self.waiting = PolicyQueue(self._key)
+            self.waiting = PolicyQueue(KEY)
         self.reset_prefix_cache()
         logger.info("simsched: policy %s, preemptive: %s", settings.policy, policy.preemptive)
 
@@ -107,12 +110,17 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self.views[request.request_id] = view
             if self._log is not None:
                 self._arrived[view.request_id] = arrival
-            if not self.book.add(view, self.clock.now()) and not self._warned:
-                self._warned = True
-                hint, policy = HINT + str(self.book.policy.reads), self.book.policy.name
-                text = "simsched: request %s came without %s, which policy %s reads: served last"
-                logger.warning(text, view.request_id, hint, policy)
+            request.simsched_view = view
+            if not self.builtin_order and not self.book.add(view, self.clock.now()):
+                self._warn(view)
         super().add_request(request)
+
+    def _warn(self, view: VllmView) -> None:
+        if not self._warned:
+            self._warned = True
+            hint, policy = HINT + str(self.book.policy.reads), self.book.policy.name
+            text = "simsched: request %s came without %s, which policy %s reads: served last"
+            logger.warning(text, view.request_id, hint, policy)
 
     def finish_requests(self, *args: Any, **kwargs: Any) -> Any:
         aborted = super().finish_requests(*args, **kwargs)
@@ -126,16 +134,19 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             ended = [each for each in self.views if each not in self.requests]
             for request_id in ended:
                 self.views[request_id].ended = True
-        if step is not None:
+        if step is not None and not self.builtin_order:
             self.book.step_done(step.views, step.start, now)
         for request_id in ended:
-            self.book.finished(self.views.pop(request_id), now)
+            view = self.views.pop(request_id)
+            if not self.builtin_order:
+                self.book.finished(view, now)
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super()._preempt_request(request, *args, **kwargs)
         view = self.views[request.request_id]
         self._preempted.append(view.request_id)
-        self.book.preempted(view, self.clock.now())
+        if not self.builtin_order:
+            self.book.preempted(view, self.clock.now())
 
     # -- a step --------------------------------------------------------------------------------------------
 
@@ -184,14 +195,13 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self._log.close()
             self._log = None
 
-    def _key(self, request: Request) -> Any:
-        return self.views[request.request_id].key
-
     def _order(self, now: float) -> None:
         """Sort waiting and running by the policy, and let waiting requests displace worse running ones."""
         self.book.refresh(now)
-        self.waiting.resort()
-        self.running.sort(key=self._key)
+        if self.book.moved:
+            self.waiting.resort()
+            self.book.moved = False
+        self.running.sort(key=KEY)
         if self.book.policy.preemptive and self.waiting and self.running:
             self._displace(now)
         if self._decodes_first:
@@ -199,8 +209,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
 
     def _displace(self, now: float) -> None:
         slots = self.max_num_running_reqs - len(self.running)
-        worst = self._key(self.running[-1])[0]
-        if slots < 1 and not self._key(self.waiting.peek_request())[0] < worst:
+        worst = KEY(self.running[-1])[0]
+        if slots < 1 and not KEY(self.waiting.peek_request())[0] < worst:
             return  # the usual case under load, told without looking at every running request
         limit = self.max_num_scheduled_tokens
         block_size = self.block_size
@@ -211,8 +221,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             limit - sum(min(outstanding(request), limit) for request in self.running),
         )
         victims = plan_preemptions(
-            ((self._key(each)[0], each) for each in self.waiting if not is_draining(each)),
-            [(self._key(each)[0], each) for each in self.running if not is_ending(each)],
+            ((KEY(each)[0], each) for each in self.waiting if not is_draining(each)),
+            [(KEY(each)[0], each) for each in self.running if not is_ending(each)],
             room,
             block_size,
         )

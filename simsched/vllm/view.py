@@ -39,6 +39,7 @@ class VllmView:
     __slots__ = (
         "arrival_time",
         "change_version",
+        "displaced",
         "due_service",
         "due_steps_idle",
         "due_steps_run",
@@ -79,6 +80,7 @@ class VllmView:
         self.priority = request.priority if client is None else int(client)
         self.tenant = None if hints.get("tenant") is None else str(hints["tenant"])
         self.ended = False
+        self.displaced = False  # preempted, and has not run again
         self.steps_run = 0
         self.last_step = step_clock.steps
         self.ran = False  # in the step done last

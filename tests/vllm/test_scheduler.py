@@ -37,7 +37,7 @@ def engine(trace: Trace, policy: str, config: EngineConfig, scheduler: str = "po
     return VirtualEngine(trace, policy, COST, config, scheduler)
 
 
-@pytest.mark.parametrize("policy", ["srtf", "ranking", "mlfq"])
+@pytest.mark.parametrize("policy", ["srtf", "ranking", "mlfq(base_quantum=1000)"])
 def test_a_step_costs_at_most_a_third_more_than_the_builtin(vllm_version: str, policy: str) -> None:
     """256 running, 1,000 waiting, in processor time; interleaved, so that noise meets both."""
     n = 1300

@@ -1,0 +1,90 @@
+"""A real engine on the CPU, end to end: replays offline and over HTTP, and their errors in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.vllm
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = {
+    "block-size": 32,
+    "num-gpu-blocks": 24,
+    "max-num-seqs": 4,
+    "max-num-batched-tokens": 128,
+    "max-model-len": 256,
+}
+ENGINE = [word for name, value in OPTIONS.items() for word in (f"--{name}", str(value))]
+
+
+def trace(folder: Path, count: int = 12) -> Path:
+    """Requests that come faster than they are served, so that policies have a choice."""
+    path = folder / "small.jsonl"
+    rows = [
+        {"timestamp": 0.03 * i, "input_length": 20 + 13 * i % 70, "output_length": 6 + 17 * i % 40}
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def validate(*arguments: str | Path, limit: float = 400) -> subprocess.CompletedProcess[str]:
+    """`python -m validate ...` in a process of its own: an engine can be started once a process."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "validate", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL,
+        env={**os.environ, "VLLM_CPU_OMP_THREADS_BIND": "0"},
+    )  # fmt: skip
+
+
+def test_a_replay_decides_as_the_simulator(vllm_version: str, tmp_path: Path) -> None:
+    """Every policy kind on the real engine: the same decisions, given its clock; and it compares."""
+    policies = "fcfs,srtf,mlfq(base_quantum=0.02),priority"
+    common = ["--trace", trace(tmp_path), "--policy", policies, *ENGINE]
+    done = validate("replay", *common, "-o", tmp_path / "real")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "real" / "replay.json").read_text())
+    assert facts["vllm_version"] == vllm_version
+    assert len(facts["cells"]) == 4
+    for cell in facts["cells"].values():
+        assert cell["decisions"]["first_difference"] is None
+        assert cell["decisions"]["steps"] > 20
+        assert cell["num_gpu_blocks"] == 24
+    simulate = [sys.executable, "-m", "simsched", "run", *map(str, common), "--log-steps", "--no-plot"]
+    done = subprocess.run([*simulate, "-o", str(tmp_path / "sim")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = validate("compare", tmp_path / "real", tmp_path / "sim", "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert set(result["speedup_error"]) == {"fcfs", "srtf", "mlfq(base_quantum=0.02)", "priority"}
+
+
+def test_a_replay_over_http(vllm_version: str, tmp_path: Path) -> None:
+    done = validate(
+        "replay", "--engine", "http", "--trace", trace(tmp_path, 6), "--policy", "srtf", *ENGINE,
+        "-o", tmp_path / "real",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads((tmp_path / "real" / "replay.json").read_text())["cells"].values()
+    assert cell["decisions"]["first_difference"] is None
+    assert cell["num_gpu_blocks"] == 24
+
+
+def test_a_server_that_refuses_is_one_line(vllm_version: str, tmp_path: Path) -> None:
+    """A context that the KV blocks can't hold: vLLM says so, and dies."""
+    engine = ["--block-size", "32", "--num-gpu-blocks", "4", "--max-model-len", "4096"]
+    rows = {"timestamp": 0, "input_length": 8, "output_length": 2}
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(rows) + "\n")
+    for kind in ("http", "offline"):
+        done = validate("replay", "--engine", kind, "--trace", path, "--policy", "fcfs", *engine,
+                        "-o", tmp_path / kind)  # fmt: skip
+        assert done.returncode == 2
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("validate: ")]
+        assert "vllm serve died" in line or "vLLM" in line
+        assert not (tmp_path / kind).exists()
