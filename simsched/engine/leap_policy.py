@@ -123,8 +123,8 @@ class PolicyOrder:
                 self._catch_up(index)
         elif steps - self._last_used > CALM and not engine.partials:
             self._sorted = None
-            at_step.clear()
-            at_time.clear()
+            for index in engine.running:
+                self._asked[index] = 0  # from now on their changes are put off
         if not engine.num_waiting or not self._preemptive:
             return True
         return self._make_room(now)
@@ -237,7 +237,10 @@ class PolicyOrder:
         if self._sorted is None:
             self._catch_up(index)
         self._policy.on_preempt(view, now)
-        self._ask(index, view, now, self._engine.steps + 1)
+        if view.ran:  # it will be asked when this step is over
+            self._asked[index] = 0
+        else:
+            self._ask(index, view, now, self._engine.steps + 1)
 
     def finished(self, index: int, now: float) -> None:
         self._leave(index)
@@ -298,21 +301,25 @@ class PolicyOrder:
             raise CannotLeap("priorities drift while requests run")
         steps = self._engine.steps
         self._announced[index] = (change, steps, now, first)
-        self._num_asked = number = self._num_asked + 1
-        self._asked[index] = number
+        self._asked[index] = 0
         if view.ran:
             if self._sorted is not None:
                 self._watch(index)
             return
+        number = self._new_number(index)
         if change.after_steps_idle is not None:
             heappush(self._at_step, (steps + change.after_steps_idle, index, number))
         if change.after_time is not None:
             heappush(self._at_time, (now + change.after_time, index, number))
 
+    def _new_number(self, index: int) -> int:
+        self._num_asked = self._asked[index] = self._num_asked + 1
+        return self._num_asked
+
     def _watch(self, index: int) -> None:
         """Note when the announced change of a running request comes."""
         (service, run, _, clock, _), steps, time, _ = self._announced[index]
-        number = self._asked[index]
+        number = self._new_number(index)
         if service is not None:
             heappush(self._at_time, (nextafter(time + service, inf), index, number))
         if run is not None:
