@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import re
 from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,63 +13,14 @@ from pydantic import ValidationError
 from simsched.errors import InputError
 from simsched.policies.base import Policy, registered
 from simsched.policies.starvation import StarvationControl
+from simsched.text.specs import parse_spec, split_specs
+
+__all__ = ["GROUP", "make_policy", "policy_class", "split_specs"]
 
 GROUP = "simsched.policies"
 """Entry points of this group in other packages are policies, by name."""
 
 _STARVATION = ("starvation_threshold", "starvation_period")
-
-
-def split_specs(text: str) -> list[str]:
-    """Split a comma list of specs; commas inside parentheses don't count.
-
-    Raises:
-        InputError: parentheses that don't match.
-    """
-    specs, depth, start = [], 0, 0
-    for i, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
-        if depth < 0:
-            break
-        if character == "," and not depth:
-            specs.append(text[start:i].strip())
-            start = i + 1
-    if depth:
-        raise InputError(f"{text}: parentheses don't match")
-    specs.append(text[start:].strip())
-    return [spec for spec in specs if spec]
-
-
-def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split `name(a=1,b=x)` into a name and parameters: numbers, true, false, none, or else text.
-
-    Raises:
-        InputError: anything else.
-    """
-    match = re.fullmatch(r"\s*([^()]+?)\s*(?:\((.*)\))?\s*", spec, re.DOTALL)
-    if match is None:
-        raise InputError(f"{spec or 'empty policy'}: expected NAME or NAME(parameter=value,...)")
-    name, inside = match.groups()
-    parameters: dict[str, Any] = {}
-    for part in split_specs(inside or ""):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key.isidentifier() or not value:
-            raise InputError(f"{spec}: {part!r} is not parameter=value")
-        if key in parameters:
-            raise InputError(f"{spec}: {key} is given twice")
-        parameters[key] = _value(value)
-    return name, parameters
-
-
-def _value(text: str) -> Any:
-    if text.lower() in ("none", "null"):
-        return None
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text.strip("'\"")
 
 
 def make_policy(spec: str) -> Policy:
@@ -80,7 +29,8 @@ def make_policy(spec: str) -> Policy:
     Raises:
         InputError: an unknown name or parameter, or a value out of bounds.
     """
-    name, parameters = parse_spec(spec)
+    name, given = parse_spec(spec, "policy")
+    parameters: dict[str, Any] = dict(given)
     cls = policy_class(name)
     starvation = {key: parameters.pop(key) for key in _STARVATION if key in parameters}
     policy = _construct(cls, name, parameters)

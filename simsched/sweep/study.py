@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from simsched.errors import InputError
 from simsched.metrics import parse_goodput
+from simsched.text.specs import split_specs
 
 PAPER_POLICIES = ("fcfs", "mlfq", "po", "classification", "ranking")
 PAPER_RATES = ("2", "4", "8", "16", "32", "64")
@@ -24,20 +25,11 @@ DATA_VARIABLE = "$SIMSCHED_DATA"
 T = TypeVar("T")
 
 
-def split_list(text: str) -> tuple[str, ...]:
-    """Split at commas, except inside parentheses: `"fcfs,mlfq(a=1,b=2)"` -> `("fcfs", "mlfq(a=1,b=2)")`."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if character == "," and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return tuple(part.strip() for part in parts)
-
-
 def _values(given: Any) -> Any:
-    values = split_list(given) if isinstance(given, str) else given
+    try:
+        values = split_specs(given) if isinstance(given, str) else given
+    except InputError:
+        raise ValueError("parentheses don't match") from None
     if isinstance(values, list | tuple):
         if not values or any(value is None or value == "" for value in values):
             raise ValueError("expected values, separated by commas")

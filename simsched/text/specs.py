@@ -1,4 +1,4 @@
-"""`name(key=value,...)` on the command line: parsed, never evaluated."""
+"""`name(key=value,...)`, and comma lists of it, on the command line: parsed, never evaluated."""
 
 from __future__ import annotations
 
@@ -8,12 +8,32 @@ from collections.abc import Mapping
 
 from simsched.errors import InputError
 
-Value = str | float | int
-_SPEC = re.compile(r"([A-Za-z][\w.-]*)\s*(?:\((.*)\))?", re.DOTALL)
+Value = str | float | int | bool | None
+_SPEC = re.compile(r"([^()]+?)\s*(?:\((.*)\))?", re.DOTALL)
+
+
+def split_specs(text: str) -> list[str]:
+    """Split at commas outside parentheses: `"fcfs, mlfq(a=1,b=2)"` -> `["fcfs", "mlfq(a=1,b=2)"]`.
+
+    Raises:
+        InputError: parentheses that don't match.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise InputError(f"{text}: parentheses don't match")
+    return [part.strip() for part in parts]
 
 
 def parse_spec(text: str, option: str) -> tuple[str, dict[str, Value]]:
-    """`"gamma(cv=2)"` -> `("gamma", {"cv": 2})`. Numbers become numbers, all else stays text.
+    """`"gamma(cv=2)"` -> `("gamma", {"cv": 2})`. Values: numbers, true, false, none, or else text.
 
     Raises:
         InputError: not of that form, or a parameter given twice.
@@ -22,13 +42,11 @@ def parse_spec(text: str, option: str) -> tuple[str, dict[str, Value]]:
     if match is None:
         raise InputError(f"{option} {text!r}: expected NAME or NAME(key=value,...)")
     values: dict[str, Value] = {}
-    for part in (match[2] or "").split(","):
-        if not part.strip():
-            continue
+    for part in filter(None, split_specs(match[2] or "")):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key or not value or key in values:
+        if not equals or not key.isidentifier() or not value or key in values:
             raise InputError(f"{option} {text!r}: expected each parameter once, as key=value, got {part!r}")
-        values[key] = _number(value)
+        values[key] = _value(value)
     return match[1], values
 
 
@@ -48,15 +66,23 @@ def number(
     Raises:
         InputError: anything else.
     """
-    if isinstance(value, int | float) and math.isfinite(value) and low <= value <= high:
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)  # True is an int
+        and math.isfinite(value)
+        and low <= value <= high
+    ):
         return float(value)
     raise InputError(f"{option} {name}: {key}={value}: expected a number from {low:g} to {high:g}")
 
 
-def _number(text: str) -> Value:
+def _value(text: str) -> Value:
+    words: dict[str, Value] = {"none": None, "null": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
-    return text
+    return text.strip("'\"")

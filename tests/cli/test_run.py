@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from simsched.cli import main
-from tests.test_sweep import COST, write_jsonl
+from tests.sweep.test_sweep import COST, write_jsonl
 
 CONTRACT = [
     "--preset", "vllm-v1", "--max-num-seqs", "16", "--max-num-batched-tokens", "512", "--block-size", "16",

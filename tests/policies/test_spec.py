@@ -11,17 +11,18 @@ from simsched.errors import InputError
 from simsched.policies import spec as module
 from simsched.policies.fcfs import Fcfs
 from simsched.policies.mlfq import Mlfq
-from simsched.policies.spec import make_policy, parse_spec, split_specs
+from simsched.policies.spec import make_policy, split_specs
 from simsched.policies.starvation import StarvationControl
+from simsched.text.specs import parse_spec
 
 
 def test_commas_inside_parentheses_do_not_split() -> None:
     assert split_specs("fcfs, mlfq(a=1,b=2),srtf") == ["fcfs", "mlfq(a=1,b=2)", "srtf"]
-    assert parse_spec("mlfq(base_quantum=0.03,threshold=2)") == (
+    assert parse_spec("mlfq(base_quantum=0.03,threshold=2)", "policy") == (
         "mlfq",
         {"base_quantum": 0.03, "threshold": 2},
     )
-    assert parse_spec("x(a=true,b=none,c=word)") == ("x", {"a": True, "b": None, "c": "word"})
+    assert parse_spec("x(a=true,b=none,c=word)", "policy") == ("x", {"a": True, "b": None, "c": "word"})
 
 
 def test_parameters_are_typed_fields() -> None:
@@ -44,8 +45,8 @@ def test_starvation_control_wraps_any_policy() -> None:
         ("mlfq(base_quantum=-1)", "base_quantum is -1"),
         ("mlfq(base_quantum=fast)", "base_quantum is fast"),
         ("mlfq(base_quantum=nan)", "base_quantum"),
-        ("mlfq(base_quantum)", "not parameter=value"),
-        ("mlfq(base_quantum=1,base_quantum=2)", "given twice"),
+        ("mlfq(base_quantum)", "as key=value"),
+        ("mlfq(base_quantum=1,base_quantum=2)", "each parameter once"),
         ("mlfq(base_quantum=1", "expected NAME"),
         ("", "expected NAME"),
         ("ranking(starvation_period=3)", "needs starvation_threshold"),

@@ -19,12 +19,13 @@ from simsched.sweep.study import (
     make_study,
     parse_rate,
     read_study,
-    split_list,
 )
 
 
-def test_split_list_keeps_parentheses_whole() -> None:
-    assert split_list("fcfs, mlfq(a=1,b=2),x") == ("fcfs", "mlfq(a=1,b=2)", "x")
+def test_lists_keep_parentheses_whole() -> None:
+    assert make_study({"policy": "fcfs, mlfq(a=1,b=2),x"}).policy == ("fcfs", "mlfq(a=1,b=2)", "x")
+    with pytest.raises(InputError, match=r"--policy fcfs,mlfq\(a=1: parentheses don't match"):
+        make_study({"policy": "fcfs,mlfq(a=1"})
 
 
 def test_bare_study_is_the_papers_comparison() -> None:
