@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -109,3 +110,26 @@ def test_a_policy_that_announces_nothing_is_stepped(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(VllmV1, "schedule", counted)
     same(stepped, simulate(work, Silent(), Linear(), config))
     assert calls >= stepped.num_steps
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "mlfq",
+        "mlfq(starvation_seconds=2)",
+        "srtf",
+        "po",
+        "sjf(starvation_threshold=300)",
+        "ranking(starvation_threshold=100,starvation_period=10)",
+    ],
+)
+@pytest.mark.parametrize("blocks", [900, 20_000])
+def test_between_calm_and_contention(spec: str, blocks: int) -> None:
+    """Bursts with calm between them: the order of the running requests is taken up and let go."""
+    work = trace(240, 1.0, 8, longest=1500)
+    arrivals = np.sort(np.random.default_rng(2).uniform(0, 4, 240) + np.arange(240) % 3 * 90)
+    work = work.with_columns(arrival_time=arrivals)
+    config = engine_config(max_num_seqs=24, num_gpu_blocks=blocks, max_model_len=4096)
+    stepped = simulate(work, make_policy(spec), Linear(), config, leap=False)
+    assert stepped.num_preemptions.sum() > 10
+    same(stepped, simulate(work, make_policy(spec), Linear(), config))
