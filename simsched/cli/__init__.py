@@ -65,10 +65,18 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> Any:
     """Entry point: bad input is one line on stderr and exit code 2, never a traceback."""
     try:
-        return cli.main(args=args, standalone_mode=True)
+        sys.exit(cli.main(args=args, standalone_mode=False) or 0)
     except InputError as error:
         click.echo(f"simsched: {error}", err=True)
         sys.exit(2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        click.echo(f"simsched: {' '.join(error.format_message().split())}", err=True)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
     except BrokenPipeError:
         # the reader (head, less) has gone; keep the interpreter from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

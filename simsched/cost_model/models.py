@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 
 from simsched.cost_model.base import StepFeatures
 
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e6)]
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 

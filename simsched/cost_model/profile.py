@@ -85,7 +85,7 @@ class ProfileFile(_Strict):
     """Of one GPU: peak activations, CUDA graphs, communication buffers; not for KV blocks."""
     cost: dict[str, Any]
     """A cost file's content."""
-    predictor_time: float = Field(0.0, ge=0)
+    predictor_time: float = Field(0.0, ge=0, le=1e6)
     """Seconds that a length predictor takes for one request."""
     fit: FitError | None = None
     valid_range: dict[str, tuple[float, float]] = Field(default_factory=dict)

@@ -21,9 +21,9 @@ class EngineConfig(BaseModel):
     """Sequences in a batch."""
     max_num_batched_tokens: int = Field(2048, ge=1)
     """Tokens in a step."""
-    block_size: int = Field(16, ge=1)
+    block_size: int = Field(16, ge=1, le=65_536)
     """Tokens in a KV block."""
-    num_gpu_blocks: int | None = Field(None, ge=2)
+    num_gpu_blocks: int | None = Field(None, ge=2, le=10_000_000)
     """KV blocks, the null block of vLLM V1 included."""
     max_model_len: int | None = Field(None, ge=2)
     """Prompt plus output, in tokens."""

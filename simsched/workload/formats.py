@@ -70,8 +70,6 @@ def load_trace(
     path, reading = Path(path), Reading(skip_invalid, count_tokens)
     if format not in (None, *FORMATS):
         raise InputError(f"--format {format}: expected one of {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise InputError(f"{path}: expected a trace file, found a folder")
     data = read_bytes(path)
     if data[:4] == b"PAR1":
         if format not in (None, "table"):
@@ -104,7 +102,7 @@ def _recognise(path: Path, text: str) -> str:
     line = text.lstrip().split("\n", 1)[0]
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         # not one object a line: a whole document, or damaged JSON Lines
         return "vllm-bench" if '"input_lens"' in text[:100_000] else "jsonl"
     if "input_lens" in row:

@@ -22,10 +22,11 @@ class _Number(NamedTuple):
     expected: str
     low: float
     whole: bool
+    high: float = np.inf
 
 
 _REQUIRED = {
-    "timestamp": _Number("seconds, at least 0", 0, False),
+    "timestamp": _Number("seconds, at least 0 and at most 1e10", 0, False, 1e10),
     "input_length": _Number("a whole number of tokens, at least 1", 1, True),
     "output_length": _Number("a whole number of tokens, at least 1", 1, True),
 }
@@ -116,8 +117,8 @@ def build_trace(
             numbers[name], bad = _numbers(columns.get(name, [None] * len(good)), kind)
             refuse(bad, name, kind.expected)
     for name, check, expected in (
-        ("request_id", _is_id, "a text or whole number"),
-        ("tenant", _is_id, "a text or whole number"),
+        ("request_id", _is_id, "a text in Unicode or whole number"),
+        ("tenant", _is_id, "a text in Unicode or whole number"),
         ("prompt", _is_text, "a text"),
         ("hash_ids", _is_ids, "a list of whole numbers"),
     ):
@@ -223,7 +224,7 @@ def _numbers(values: list[Any], kind: _Number) -> tuple[FloatArray, np.ndarray[A
     except OverflowError:
         array = np.array([value if abs(value) < _EXACT else np.nan for value in values])
     with np.errstate(invalid="ignore"):
-        bad = ~(np.isfinite(array) & (array >= kind.low))
+        bad = ~(np.isfinite(array) & (array >= kind.low) & (array <= kind.high))
         if kind.whole:
             bad |= (array != np.floor(array)) | (np.abs(array) > _EXACT)
     return array, bad
@@ -249,7 +250,10 @@ def _repeated(
 
 
 def _is_id(value: Any) -> bool:
-    return (type(value) is str and value != "") or type(value) is int
+    if type(value) is str:
+        # half of a surrogate pair can be written in JSON, and nowhere else
+        return value != "" and (value.isascii() or value.encode("utf-8", "replace").decode() == value)
+    return type(value) is int
 
 
 def _is_text(value: Any) -> bool:

@@ -70,8 +70,12 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         data = path.read_bytes()
+    except IsADirectoryError:
+        raise InputError(f"{path}: expected a trace file, found a folder") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror}") from None
+        raise InputError(f"{str(path)[:200]}: cannot read it: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{str(path)!r}: not the name of a file") from None
     if data[:2] == b"\x1f\x8b":
         try:
             return gzip.decompress(data)
