@@ -150,20 +150,29 @@ def starvation(setting: Setting, look: Lookup) -> Outcome:
             price = mean_of(look, guarded, "mean_latency_per_token_ms") / mean_of(
                 look, plain, "mean_latency_per_token_ms"
             )
-            best[workload] = max(best.get(workload, 0.0), cut)
+            if price < 1.1:
+                best[workload] = max(best.get(workload, 0.0), cut)
             rows.append((f"70b {workload}", rate, cut, f"{price - 1:+.0%}"))
     cells = [
-        Cell("starvation", "ranking + starvation control", f"70b {workload}", None,
-             "largest cut of the mean max_waiting_time", value, best[workload])
+        Cell(
+            "starvation",
+            "ranking + starvation control",
+            f"70b {workload}",
+            None,
+            "largest cut of the mean max_waiting_time, under 10 % more latency",
+            value,
+            best.get(workload, float("nan")),
+        )
         for workload, value in published.STARVATION_CUT.items()
-    ]  # fmt: skip
+    ]
     headers = ("workload", "req/s", "max_waiting_time: without over with", "mean latency per token: change")
     return Outcome(
         "Starvation control",
         [
             "Ranking with and without promotion after 200 idle steps for 10 steps, Llama-3-70B. The larger "
             "of TTFT and the longest gap between two tokens is the paper's max_waiting_time; the paper "
-            "reports cuts up to 3.3 and 3.4 times for mostly under 10 % more latency.",
+            "reports cuts up to 3.3 and 3.4 times for mostly under 10 % more latency: only rates at which "
+            "it costs no more than that count. At higher rates it costs far more.",
         ],
         cells,
         [Table(headers, rows, "Simulated")],

@@ -95,8 +95,8 @@ def write(outcomes: dict[str, Outcome], folder: Path, *, data: Path | None, titl
     Raises:
         InputError: the folder cannot be written.
     """
+    from simsched.files import atomic_file
     from simsched.plotting.figures import save
-    from simsched.workload.trace_io import atomic_file
 
     cells = [cell for outcome in outcomes.values() for cell in outcome.cells]
     try:
