@@ -31,6 +31,11 @@ class BlockKeys:
         self._nodes: dict[tuple[int, int], int] = {}  # (node of the chunk before, hash id) -> node below zero
         self._paths: dict[int, list[int]] = {}
 
+    def owners(self, index: int) -> set[int]:
+        """The first parts of all keys of this request."""
+        self.key(index, 0)
+        return {index, *self._paths.get(index, ())}
+
     def key(self, index: int, block: int) -> Key:
         """The key of block number `block` of this request, when it is full."""
         if self._hash_ids is not None:
@@ -69,6 +74,10 @@ class KVCache:
         self._cached: dict[Key, dict[int, None]] = {}  # blocks with this content, oldest first
         self._held: dict[int, list[int]] = {}
         self._full: dict[int, int] = {}  # blocks of a request that are registered (or hits)
+        # the latest lookup (request, tokens, hits), good until content of these owners comes or goes: a head
+        # of the queue that does not fit asks again in every step
+        self._found: tuple[int, int, list[int]] | None = None
+        self._found_of: set[int] = set()
 
     @property
     def num_free(self) -> int:
@@ -82,12 +91,17 @@ class KVCache:
     def lookup(self, index: int, num_tokens: int) -> list[int]:
         """The longest run of cached blocks from the start that leaves a token to compute (rule 10)."""
         hits: list[int] = []
-        if self.caching:
-            for block in range((num_tokens - 1) // self.block_size):
-                blocks = self._cached.get(self._keys.key(index, block))
-                if blocks is None:
-                    break
-                hits.append(next(iter(blocks)))
+        if not self.caching:
+            return hits
+        if self._found is not None and self._found[:2] == (index, num_tokens):
+            return self._found[2]
+        for block in range((num_tokens - 1) // self.block_size):
+            blocks = self._cached.get(self._keys.key(index, block))
+            if blocks is None:
+                break
+            hits.append(next(iter(blocks)))
+        self._found = index, num_tokens, hits
+        self._found_of = self._keys.owners(index)
         return hits
 
     def needed(self, index: int, num_tokens: int, hits: Sequence[int] = ()) -> int:
@@ -102,6 +116,13 @@ class KVCache:
         """Take the hits, then new blocks from the front of the queue; register those that fill up (with
         asynchronous scheduling only up to the `known` tokens)."""
         held = self._held.setdefault(index, [])
+        size = self.block_size
+        if (
+            len(held) * size >= num_tokens
+            and self._full.get(index, 0) == num_tokens // size
+            and known is None
+        ):
+            return  # neither is a block needed nor does one fill up
         for block in hits:
             if not self._users[block]:
                 del self._free[block]
@@ -124,6 +145,8 @@ class KVCache:
         full = num_tokens // self.block_size
         for place in range(self._full.get(index, 0), full):
             key = self._keys.key(index, place)
+            if key[0] in self._found_of:
+                self._found = None
             self._key_of[held[place]] = key
             self._cached.setdefault(key, {})[held[place]] = None
             self._full[index] = full
@@ -131,6 +154,8 @@ class KVCache:
     def _evict(self, block: int) -> None:
         key = self._key_of[block]
         if key is not None:
+            if key[0] in self._found_of:
+                self._found = None
             self._key_of[block] = None
             blocks = self._cached[key]
             del blocks[block]

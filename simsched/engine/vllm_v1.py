@@ -144,6 +144,10 @@ class VllmV1:
 
     def _count_step(self, now: float, ran: Mapping[Any, int], finished: Sequence[int]) -> None:
         """A step is over: who ran in it, who did not, and who is done."""
+        if self._discipline != "policy":  # nobody asks
+            for index in finished:
+                del self._requests[index]
+            return
         for request in list(self._requests.values()):
             changed = request.step_done(self._start, now, request in ran)
             if request.index in finished:
