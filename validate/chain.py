@@ -12,12 +12,13 @@ import numpy as np
 
 from simsched.cost_model.calibrate import Target, from_steps, known_model
 from simsched.cost_model.facts import Gpu
+from simsched.files import atomic_file
 from simsched.results import Results
 from simsched.sweep.execute import run_study
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study
 from simsched.workload.trace import Trace
-from simsched.workload.trace_io import atomic_file, write_trace
+from simsched.workload.trace_io import write_trace
 from validate.comparison import compare_results
 from validate.comparison_text import draw_cdfs
 from validate.json_file import write_json

@@ -134,7 +134,7 @@ def _write(file: ProfileFile, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    from simsched.workload.trace_io import atomic_file
+    from simsched.files import atomic_file
 
     with atomic_file(output) as stream:
         stream.write(text.encode())
@@ -156,9 +156,9 @@ def _tell(done: Calibration, output: Path | None) -> None:
 
 
 def _draw(done: Calibration, path: Path) -> None:
+    from simsched.files import atomic_file
     from simsched.plotting.calibration import CalibrationDisplay
     from simsched.plotting.style import image_bytes
-    from simsched.workload.trace_io import atomic_file
 
     image = image_bytes(CalibrationDisplay(done.test, done.cost, done.file.name).plot(), "png")
     with atomic_file(path) as stream:

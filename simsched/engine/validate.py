@@ -42,7 +42,7 @@ def check_admissible(
     if skip_invalid:
         if num_bad == len(trace):
             raise InputError(f"{trace.name}: none of the {num_bad} requests fits {why}")
-        return _select(trace, ~bad), {"skipped": num_bad}
+        return trace.take(np.flatnonzero(~bad)), {"skipped": num_bad}
     first = int(np.flatnonzero(bad)[0])
     raise InputError(
         f"{trace.name}: {num_bad} of {len(trace)} requests can never be scheduled; the first is "
@@ -62,26 +62,3 @@ def _limit(config: EngineConfig) -> tuple[int, str]:
     if config.max_model_len <= tokens:
         return config.max_model_len, f"max_model_len {config.max_model_len}"
     return tokens, f"{usable} usable KV blocks of {config.block_size} tokens"
-
-
-def _select(trace: Trace, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Trace:
-    columns = {}
-    kept = np.flatnonzero(keep)
-    for name in (
-        "arrival_time",
-        "num_prompt_tokens",
-        "num_output_tokens",
-        "score",
-        "predicted_class",
-        "predicted_length",
-        "priority",
-    ):
-        values = getattr(trace, name)
-        if values is not None:
-            columns[name] = values[kept]
-    for name in ("tenant", "hash_ids", "prompt"):
-        values = getattr(trace, name)
-        if values is not None:
-            columns[name] = [values[i] for i in kept]
-    ids = trace.request_ids()
-    return trace.with_columns(**columns, request_id=[ids[i] for i in kept])

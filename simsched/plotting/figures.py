@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from simsched.compare.samples import PRIMARY, Load, samples_of, swept_options
 from simsched.compare.verdict import highest_load
 from simsched.compare.words import load_text
 from simsched.errors import InputError
+from simsched.files import write_file
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay, dots_height
 from simsched.plotting.occupancy import OccupancyDisplay
 from simsched.plotting.requests import CDFDisplay, DecileDisplay
@@ -105,16 +104,7 @@ def save(figure: Figure, path: str | Path) -> None:
     kind = path.suffix.lstrip(".").lower()
     if kind not in FORMATS:
         raise InputError(f"{path}: expected a name that ends in .{', .'.join(FORMATS)}")
-    content = image_bytes(figure, kind)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise InputError(f"{path}: cannot write the figure: {error.strerror}") from None
+    write_file(path, image_bytes(figure, kind))
 
 
 def _arrange(

@@ -6,17 +6,15 @@ Nothing is loaded from a network: figures are embedded as data URIs and the styl
 from __future__ import annotations
 
 import base64
-import os
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import simsched
-from simsched.errors import InputError
+from simsched.files import write_file
 
 _PACKAGES = ("numpy", "polars", "scipy", "simpy", "matplotlib")
 
@@ -95,16 +93,7 @@ def write_report(
         InputError: the file cannot be written.
     """
     html = render_report(title, sections, summary=summary, configuration=configuration)
-    target = Path(path)
-    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(html, encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise InputError(f"{path}: cannot write the report: {error.strerror}") from None
+    write_file(Path(path), html.encode())
 
 
 def render_report(

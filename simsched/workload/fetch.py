@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simsched.errors import InputError
-from simsched.workload.trace_io import atomic_file
+from simsched.files import atomic_file
 
 RAW = "https://raw.githubusercontent.com"
 LFS = "https://media.githubusercontent.com/media"

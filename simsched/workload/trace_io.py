@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from simsched.errors import InputError
+from simsched.files import atomic_file
 from simsched.workload.rows import COLUMNS, Loaded, Reading, Rows, build_trace
 from simsched.workload.trace import Trace
 
@@ -124,30 +121,6 @@ def write_trace(trace: Trace, path: Path | str) -> None:
     with atomic_file(Path(path)) as file:
         for row in zip(*columns.values(), strict=True):
             file.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False).encode() + b"\n")
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name only when it is complete.
-
-    Raises:
-        InputError: its folder does not exist or can't be written to.
-    """
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write it: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot write it: {error.strerror}") from None
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _excerpt(line: str) -> str:
