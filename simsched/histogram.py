@@ -89,13 +89,19 @@ class WeightedHistogram:
         return math.sqrt(max(0.0, self.total_squared / n - (self.total / n) ** 2)) if n else math.nan
 
     def percentile(self, q: float) -> float:
-        """The q-th percentile (0 to 100), in seconds, to within half a bin (0.05 %); NaN if empty."""
+        """The q-th percentile (0 to 100), in seconds, to within half a bin (0.05 %); NaN if empty.
+
+        Between two neighbouring samples it is interpolated, as in `numpy.percentile`.
+        """
         n = self.count
         if not n:
             return math.nan
         rank = q / 100 * (n - 1)
-        index = int(np.searchsorted(np.cumsum(self.counts), rank, side="right"))
-        return SMALLEST * math.exp((index + 0.5) / BINS_PER_E)
+        below = math.floor(rank)
+        upto = np.cumsum(self.counts)
+        bins = np.searchsorted(upto, (below, min(below + 1, n - 1)), side="right")
+        low, high = (SMALLEST * np.exp((bins + 0.5) / BINS_PER_E)).tolist()
+        return float(low + (rank - below) * (high - low))
 
 
 def _bin(values: NDArray[np.float64]) -> NDArray[np.int64]:
