@@ -43,7 +43,7 @@ ELSEWHERE = {
     "MMLU-Pro": ("mmlupro_llama31_8b_instruct.parquet", ()),
     "ZeroEval": ("zeroeval_llama3_instruct.parquet", ("model=Meta-Llama-3-8B-Instruct",)),
 }
-ELSEWHERE_ROWS = 3000
+ELSEWHERE_ROWS = 2000
 PROFILE = "a100-80gb/llama-3-8b"
 METRICS = ("mean_latency_per_token_ms", "p90_latency_per_token_ms", "mean_ttft_ms", "mean_e2el_ms")
 CLASSES = 10
@@ -167,21 +167,24 @@ def entries_of(
     predicted: Mapping[str, Mapping[str, Any]],
     rankers: Mapping[str, Ranker],
     tau: Mapping[str, float],
+    seconds: Mapping[str, float],
     out: Path,
 ) -> dict[str, Entry]:
-    """The comparison of the paper with learned scores, then each ranker's emulations."""
+    """The comparison of the paper with learned scores, then each ranker's emulations.
+
+    `seconds` is each ranker's time a prompt, which its runs and those of its emulations pay.
+    """
     found = {"FCFS": Entry("fcfs", {})}
     for name, ranker in rankers.items():
         by_class = ranker.card["loss"] == "classification"
         policy = "classification" if by_class else "ranking"
-        found[name] = Entry(policy, predicted[name], "trace", ranker.seconds_per_prompt)
+        found[name] = Entry(policy, predicted[name], "trace", seconds[name])
     found["other sample"] = Entry("ranking", predicted["sample"], "trace")
     found["SRTF, true lengths"] = Entry("srtf", {}, "oracle")
     for name in (name for name in rankers if rankers[name].card["loss"] != "classification"):
-        seconds = rankers[name].seconds_per_prompt
-        found[f"{name}: emulated tau"] = Entry("ranking", {}, f"emulated(tau={tau[name]:.4f})", seconds)
+        found[f"{name}: emulated tau"] = Entry("ranking", {}, f"emulated(tau={tau[name]:.4f})", seconds[name])
         sample = f"empirical(file={out / 'samples' / name}.csv)"
-        found[f"{name}: empirical"] = Entry("ranking", {}, sample, seconds)
+        found[f"{name}: empirical"] = Entry("ranking", {}, sample, seconds[name])
     return found
 
 
@@ -260,9 +263,9 @@ def _say(done: int, total: int, note: str) -> None:
 @click.option("--data", required=True, metavar="DIR", help="Folder with prompts/.")
 @click.option("--output", "-o", required=True, metavar="OUT", help="Folder to write.")
 @click.option("--encoder", is_flag=True, help="Train the encoder too (about a quarter of an hour, 2 cores).")
-@click.option("--rates", default="60,120", show_default=True, help="Requests/s.")
-@click.option("--num-requests", default=2000, show_default=True, type=click.IntRange(10))
-@click.option("--num-runs", default=5, show_default=True, type=click.IntRange(2))
+@click.option("--rates", default="100,200", show_default=True, help="Requests/s.")
+@click.option("--num-requests", default=1500, show_default=True, type=click.IntRange(10))
+@click.option("--num-runs", default=3, show_default=True, type=click.IntRange(2))
 def main(data: str, output: str, encoder: bool, rates: str, num_requests: int, num_runs: int) -> None:
     """Train, judge and simulate learned rankers; models that OUT has already are used as they are."""
     out = Path(output)
@@ -290,7 +293,8 @@ def main(data: str, output: str, encoder: bool, rates: str, num_requests: int, n
         ]
         for name, columns in predicted.items()
     }
-    entries = entries_of(predicted, rankers, tau, out)
+    seconds = {name: sets["Vicuna/Alpaca"]["ms_per_prompt"] / 1e3 for name, sets in judged.items()}
+    entries = entries_of(predicted, rankers, tau, seconds, out)
     chosen = [float(rate) for rate in rates.split(",")]
     results = simulate_entries(requests, entries, chosen, num_requests, num_runs)
     emulated = {name: name.partition(":")[0] for name in entries if ": " in name}
