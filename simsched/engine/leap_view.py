@@ -73,16 +73,16 @@ class LeapView:
     @property
     def num_output_tokens(self) -> int:
         engine, index = self._engine, self.index
-        if engine.where[index] == DECODING:
-            return engine.offset[index] + engine.steps - self.num_prompt_tokens
-        return engine.known[index] - self.num_prompt_tokens
+        decoding = engine.where[index] == DECODING
+        known: int = engine.offset[index] + engine.steps if decoding else engine.known[index]
+        return known - self.num_prompt_tokens
 
     @property
     def num_computed_tokens(self) -> int:
         engine, index = self._engine, self.index
-        if engine.where[index] == DECODING:
-            return engine.offset[index] + engine.steps - 1
-        return engine.computed[index]
+        decoding = engine.where[index] == DECODING
+        computed: int = engine.offset[index] + engine.steps - 1 if decoding else engine.computed[index]
+        return computed
 
     @property
     def steps_run(self) -> int:

@@ -87,7 +87,7 @@ class Recorder:
         last = self._last_token[index]
         if last == last:
             gap = now - last
-            self.itl.add(gap)
+            self._ramps.extend((gap, 0.0, 1, 1))
             if not self.max_itl[index] >= gap:
                 self.max_itl[index] = gap
         else:
