@@ -53,6 +53,8 @@ class OrderedEngine(GeneralEngine):
         self.last_number = 0
         self.anchor = [0.0] * n
         """Of a decoder under such a policy: its priority at step 0, had it decoded since."""
+        self.unsorted = False
+        """Is `running` to be sorted before it is walked?"""
         self.drifts = False
         """Some priorities move while their request runs."""
         self.freely = False
@@ -86,12 +88,15 @@ class OrderedEngine(GeneralEngine):
             self._rekey_running()
         key = self.keys.__getitem__
         running = self.running
-        running.sort(key=key)
+        if self.unsorted:
+            running.sort(key=key)
         ahead, swapped = self._waiting_head() + self._head(self.idle), self._head(self.swapped)
         order = [*ahead, *running, *swapped] if ahead or swapped else running
         if order is not running:
             order.sort(key=key)
         step, batch = self.form(order)
+        # decodes alone are left as the order had them
+        self.unsorted = len(step.decodes) < len(self.running)
         if self.freely or self._tied_at_the_cut(step):
             self.slack = -1
         self._relist(step)
@@ -186,6 +191,7 @@ class OrderedEngine(GeneralEngine):
         if key == old:
             return
         self.keys[i] = key
+        self.unsorted = True
         if self.where[i] == WAITING:
             del self.waiting[bisect_left(self.waiting, (old, i))]
             insort(self.waiting, (key, i))
@@ -198,6 +204,7 @@ class OrderedEngine(GeneralEngine):
         """Priorities that move with every step; where each token moves all alike, without asking."""
         drift = self.policy.drift_per_token
         if drift is None or self.tie is not None:
+            self.unsorted = True
             for i in self.running:
                 self.keys[i] = self._key(i)
             return
