@@ -274,9 +274,13 @@ def check_target(
     """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other")
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: exists and is not a directory")
-    if not path.exists() or all(entry.name.startswith(".tmp-") for entry in path.iterdir()):
+    try:
+        empty = not path.exists() or all(entry.name.startswith(".tmp-") for entry in path.iterdir())
+    except NotADirectoryError:
+        raise InputError(f"{path}: exists and is not a directory") from None
+    except OSError as error:
+        raise InputError(f"{str(path)[:200]}: cannot be a results directory: {error.strerror}") from None
+    if empty:
         return False
     old = _read_manifest(path)
     if old is None:

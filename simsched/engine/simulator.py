@@ -136,8 +136,9 @@ class Arrivals:
         self.index = 0
         self.times: list[float] = recorder.arrival_time
         self._think_time = trace.think_time
+        users = min(trace.closed_loop_users or 0, self._n)
         # (when it sends its next request, the user's number), and who sent a request
-        self._users: list[tuple[float, int]] = [(0.0, user) for user in range(trace.closed_loop_users or 0)]
+        self._users: list[tuple[float, int]] = [(0.0, user) for user in range(users)]
         self._user_of: dict[int, int] = {}
         self.next_time = 0.0
         """When the next request arrives, as far as is known; inf when there is none."""

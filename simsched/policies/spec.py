@@ -73,7 +73,7 @@ def _from_file(name: str) -> type[Policy]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"policy {name}: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):
         raise InputError(f"policy {name}: {path} has no {attribute}")

@@ -24,6 +24,7 @@ from simsched.workload.named import named_workload, rescale
 from simsched.workload.trace import Trace
 
 DEFAULT_DURATION = 60.0  # seconds of arrivals, as in the paper's runs
+MOST_REQUESTS = 100_000_000  # of a cell: tens of gigabytes
 DEFAULT_BURST = 2000  # requests of a burst or closed loop, as in the paper's burst
 SELF_PREDICTING = ("po",)  # the model guesses its own output length; no predictor runs
 
@@ -96,7 +97,7 @@ def _version(path: str) -> tuple[str, int, int] | None:
     file = Path(path).absolute()
     try:
         found = file.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return str(file), found.st_mtime_ns, found.st_size
 
@@ -144,7 +145,13 @@ def num_generated(cell: Cell) -> int:
         if cell.duration is not None:
             raise InputError("--duration: these arrivals have no rate; give --num-requests")
         return DEFAULT_BURST
-    return max(1, round(cell.request_rate * (cell.duration or DEFAULT_DURATION)))
+    number = cell.request_rate * (cell.duration or DEFAULT_DURATION)
+    if number > MOST_REQUESTS:
+        raise InputError(
+            f"--request-rate {cell.request_rate:g}: {number:.3g} requests in a cell; "
+            f"expected at most {MOST_REQUESTS:,}"
+        )
+    return max(1, round(number))
 
 
 def resolve_config(cell: Cell) -> EngineConfig:

@@ -87,12 +87,12 @@ class Study(BaseModel):
     """Trace files, replayed as they are unless `request_rate` or `arrivals` is given."""
     request_rate: Swept[Rate] = ()
     arrivals: Swept[str] = ()
-    num_requests: int | None = Field(None, ge=1)
+    num_requests: int | None = Field(None, ge=1, le=100_000_000)
     duration: Positive | None = None
     """Seconds of arrivals; how many requests that makes depends on the rate."""
-    num_runs: int = Field(1, ge=1)
+    num_runs: int = Field(1, ge=1, le=10_000)
     """Run r has the seed `seed + r`."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**62)
 
     preset: Swept[str] = ("vllm-v1",)
     cost_profile: Swept[str] = ()
@@ -169,6 +169,8 @@ def read_study(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot read the study: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file; expected a study in YAML") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply; expected a mapping of options") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
