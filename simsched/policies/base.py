@@ -78,7 +78,11 @@ class Policy(ABC):
         return EVERY_STEP
 
     def on_change(self, request: RequestView, now: float) -> None:
-        """The announced change has come: move state (a level, a promotion)."""
+        """The announced change has come: move what is remembered of this request (a level, a promotion).
+
+        While nobody waits, the simulator puts this off for a running request until its place matters, and
+        then turns the view's clocks and `now` back to the moment; one that is done first is not told.
+        """
 
     def on_preempt(self, request: RequestView, now: float) -> None:
         """It lost its place in the batch and its KV blocks."""
