@@ -52,7 +52,7 @@ class Readout:
             return {"score": mean, "predicted_class": outputs.argmax(axis=1), "predicted_length": mean}
         score = outputs[:, 0]
         length = np.interp(score, self.scores, self.lengths)
-        classes = np.searchsorted(self.bounds, length, side="left")
+        classes = np.searchsorted(self.bounds, np.rint(length), side="left")
         return {"score": score, "predicted_class": classes, "predicted_length": length}
 
     def to_json(self) -> dict[str, list[float]]:
@@ -73,7 +73,7 @@ class Readout:
 
 def _class_means(bounds: IntArray, lengths: FloatArray) -> FloatArray:
     """Mean length of each class; one without members takes its upper bound."""
-    classes = np.searchsorted(bounds, lengths, side="left")
+    classes = np.searchsorted(bounds, np.rint(lengths), side="left")
     count = np.bincount(classes, minlength=len(bounds) + 1)
     total = np.bincount(classes, lengths, minlength=len(bounds) + 1)
     upper = np.append(bounds, lengths.max())

@@ -45,7 +45,7 @@ class Objective:
         if self.name == "pairwise":
             return lengths
         if self.name == "classification":
-            return np.searchsorted(self.bounds, lengths, side="left").astype(np.float64)
+            return np.searchsorted(self.bounds, np.rint(lengths), side="left").astype(np.float64)
         if self.name == "regression":
             return (np.log(lengths) - self.mean) / self.spread
         below = np.searchsorted(self.reference, lengths, side="left")
@@ -62,7 +62,7 @@ def make_objective(name: LossName, buckets: Buckets, lengths: FloatArray) -> Obj
     """
     if len(np.unique(lengths)) < 2:
         raise InputError("--data: every output length is the same; there is no order to learn")
-    bounds = buckets.upper_bounds(np.ceil(lengths).astype(np.int64))
+    bounds = buckets.upper_bounds(np.rint(lengths).astype(np.int64))
     if name == "classification" and len(bounds) == 0:
         raise InputError(
             f"--buckets: {buckets} put every output length (at most {lengths.max():.0f}) into one class; "

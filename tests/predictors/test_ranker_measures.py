@@ -104,15 +104,15 @@ def test_readout_of_a_classifier():
     logits[0, 0] = logits[1, 2] = 50.0
     columns = readout.columns(logits)
     assert columns["predicted_class"].tolist() == [0, 2]
-    assert columns["score"][0] == pytest.approx(LENGTHS[LENGTHS <= 100].mean())
-    assert columns["score"][1] == pytest.approx(LENGTHS[(LENGTHS > 200) & (LENGTHS <= 300)].mean())
+    assert columns["score"][0] == pytest.approx(LENGTHS[LENGTHS < 100].mean())
+    assert columns["score"][1] == pytest.approx(LENGTHS[(LENGTHS >= 200) & (LENGTHS < 300)].mean())
 
 
 def test_targets():
     lengths = np.array([1.0, 9.0, 10.0, 25.0, 400.0])
     buckets = Buckets("fixed", width=100)
     assert make_objective("listmle", buckets, lengths).targets(lengths).tolist() == [0, 0, 1, 2, 40]
-    assert make_objective("classification", buckets, lengths).targets(lengths).tolist() == [0, 0, 0, 0, 3]
+    assert make_objective("classification", buckets, lengths).targets(lengths).tolist() == [0, 0, 0, 0, 4]
     for name in ("regression", "percentile"):
         targets = make_objective(name, buckets, lengths).targets(lengths)
         assert targets.mean() == pytest.approx(0, abs=1e-12)
