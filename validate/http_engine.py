@@ -27,12 +27,45 @@ LEAD = 2.0  # seconds between the clients' start and the first request's due tim
 
 
 class HttpEngine:
-    """Starts a server per run: a policy is fixed when a server starts."""
+    """A server per run: a policy is fixed when a server starts, and each run begins with nothing cached."""
 
     def __init__(self, job: Job, *, device: str, model: str, enforce_eager: bool, clients: int) -> None:
+        """Start the first job's server.
+
+        Raises:
+            InputError: vLLM refuses an option or dies.
+        """
         self._device, self._model, self._eager, self._clients = device, model, enforce_eager, clients
-        self.version = ""
-        self.num_gpu_blocks = int(job.config.num_gpu_blocks or 0)
+        self._folder = tempfile.TemporaryDirectory()
+        self._log = Path(self._folder.name) / "steps.jsonl"
+        self._server: Server | None = None
+        self._start(job)
+
+    def _start(self, job: Job) -> Server:
+        folder = Path(self._folder.name)
+        self._log.unlink(missing_ok=True)
+        arguments = engine_arguments(
+            job.config,
+            job.given,
+            self._model,
+            device=self._device,
+            folder=folder,
+            enforce_eager=self._eager,
+            settings={"policy": job.policy, "step_log": str(self._log)},
+        )
+        if self._model in MODELS:
+            write_tokenizer(Path(arguments["model"]), MODELS[self._model]["vocab_size"])
+        arguments["served_model_name"] = "model"
+        server = Server(arguments, environment(self._device), folder / "server.log")
+        self._server, self._started_for = server, job
+        try:
+            self.version = str(json.loads(server.get("/version"))["version"])
+            check_version(self.version)
+            self.num_gpu_blocks = server.num_gpu_blocks()
+        except InputError:
+            self.close()
+            raise
+        return server
 
     def run(self, job: Job) -> Outcome:
         """Serve the trace.
@@ -40,35 +73,23 @@ class HttpEngine:
         Raises:
             InputError: a server that does not start or dies, or lost requests.
         """
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            log = folder / "steps.jsonl"
-            settings = {"policy": job.policy, "step_log": str(log)}
-            arguments = engine_arguments(
-                job.config,
-                job.given,
-                self._model,
-                device=self._device,
-                folder=folder,
-                enforce_eager=self._eager,
-                settings=settings,
-            )
-            if self._model in MODELS:
-                write_tokenizer(Path(arguments["model"]), MODELS[self._model]["vocab_size"])
-            arguments["served_model_name"] = "model"
-            server = Server(arguments, environment(self._device), folder / "server.log")
-            try:
-                return self._serve(job, server, log)
-            finally:
-                server.stop()
+        server = self._server if self._server is not None and self._started_for is job else self._start(job)
+        try:
+            return self._serve(job, server, self._log)
+        finally:
+            self._stop()
 
     def close(self) -> None:
-        """Nothing is left running between runs."""
+        """Stop the server, if one is running."""
+        self._stop()
+        self._folder.cleanup()
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
 
     def _serve(self, job: Job, server: Server, log: Path) -> Outcome:
-        self.version = str(json.loads(server.get("/version"))["version"])
-        check_version(self.version)
-        self.num_gpu_blocks = server.num_gpu_blocks()
         vocabulary = int(MODELS[self._model]["vocab_size"]) if self._model in MODELS else 1000
         sends = [_send(job.trace, index, vocabulary) for index in range(len(job.trace))]
         warm = [Send(-1, 0.0, {**_payload([3] * 64, 8), "vllm_xargs": {HINT + "request_id": "warm-up"}})]

@@ -86,14 +86,19 @@ class OfflineEngine:
         self._folder.cleanup()
 
     def _warm_up(self, job: Job) -> None:
-        """A few long and short requests, so that no measured step pays for first use."""
+        """Batches of all sizes, so that no measured step pays for first use; a few after the first run."""
         from vllm import SamplingParams
 
-        length = min(job.config.max_num_batched_tokens, int(job.config.max_model_len or 64) - 16)
-        for number in range(4):
-            prompt = {"prompt_token_ids": [3 + number] * max(1, length // (1 + number))}
-            sampling = SamplingParams(max_tokens=8, ignore_eos=True, detokenize=False)
+        longest = min(job.config.max_num_batched_tokens, int(job.config.max_model_len or 64) - 16)
+        alone = [max(1, longest * part // 12) for part in range(1, 13)] if self._runs == 1 else [longest]
+        together = [8] * job.config.max_num_seqs
+        for number, length in enumerate([*alone, *together]):
+            prompt = {"prompt_token_ids": [3 + number % 900] * length}
+            tokens = 2 if number < len(alone) else 2 + number % 16
+            sampling = SamplingParams(max_tokens=tokens, ignore_eos=True, detokenize=False)
             self._engine.add_request(f"warm-{number}", prompt, sampling)
+            while number < len(alone) and self._engine.has_unfinished_requests():
+                self._engine.step()
         while self._engine.has_unfinished_requests():
             self._engine.step()
 
