@@ -23,3 +23,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Benchmarks run only when their folder or file is named."""
     named = any("benchmarks" in word for word in config.invocation_params.args)
     return True if collection_path.name == "benchmarks" and not named else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests run only where a marker expression (`-m slow`) was given."""
+    if not config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run with `pytest -m slow`"))
