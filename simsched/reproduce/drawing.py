@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from simsched.plotting.style import policy_color, policy_marker
+from simsched.plotting.style import log_ticks, policy_color, policy_line, policy_marker
 from simsched.reproduce.outcome import Cell
 
 if TYPE_CHECKING:
@@ -22,20 +22,22 @@ def lines_over_rate(figure: Figure, cells: Sequence[Cell], ylabel: str) -> None:
         for policy in dict.fromkeys(c.policy for c in here):
             points = [c for c in here if c.policy == policy]
             rates = [c.request_rate for c in points if c.request_rate is not None]
-            color, marker = policy_color(policy), policy_marker(policy)
-            ax.plot(rates, [c.simulated for c in points], color=color, label=policy)
-            ax.plot(rates, [c.published for c in points], marker, color=color, mfc="none", ms=7)
+            line = policy_line(policy) | {"marker": ""}
+            ax.plot(rates, [c.simulated for c in points], **line, label=policy)
+            marks = {"marker": policy_marker(policy), "ls": "", "mfc": "none", "ms": 8}
+            ax.plot(rates, [c.published for c in points], color=policy_color(policy), **marks)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlabel("request rate (requests/s)")
-        ax.set_title(f"{workload}: lines simulated, marks published")
+        ax.set_title(workload)
+        log_ticks(ax, "y")
         ticks = sorted({c.request_rate for c in here if c.request_rate is not None})
         ax.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
     axes[0].set_ylabel(ylabel)
-    axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8, title="lines simulated, marks published", title_fontsize=8)
 
 
-def bars(figure: Figure, cells: Sequence[Cell], ylabel: str, *, log: bool = False) -> None:
+def bars(figure: Figure, cells: Sequence[Cell], ylabel: str) -> None:
     """A panel a workload: published and simulated side by side, a pair a policy."""
     workloads = list(dict.fromkeys(c.workload for c in cells))
     axes = figure.subplots(1, len(workloads), squeeze=False, sharey=True)[0]
@@ -47,9 +49,8 @@ def bars(figure: Figure, cells: Sequence[Cell], ylabel: str, *, log: bool = Fals
             ax.bar(place + 0.2, cell.simulated, 0.38, color=color)
         names = [c.policy.replace("classification", "class.").replace("num_buckets=", "") for c in here]
         ax.set_xticks(range(len(here)), names, rotation=35, ha="right", fontsize=8)
-        ax.set_title(f"{workload}: hatched published, filled simulated", fontsize=9)
-        if log:
-            ax.set_yscale("log")
+        ax.set_title(workload)
+    figure.suptitle("hatched published, filled simulated", fontsize=9)
     axes[0].set_ylabel(ylabel)
 
 
