@@ -65,7 +65,7 @@ def directory_text(results: Results, comparison: Comparison) -> str:
     hidden = [hidden_text(comparison, load)]
     deciles = by_decile(requests_at(results, comparison.loads[load]))
     if deciles["mean"].count():
-        hidden.append(decile_text(deciles, COLUMNS["slowdown"]))
+        hidden.append(decile_text(deciles, comparison.policies))
     return comparison_text(comparison, hidden)
 
 
@@ -151,7 +151,7 @@ def hidden_text(comparison: Comparison, load: int) -> str:
     return f"{title}\n{text_table(['policy', *(_SHORT[name] for name in metrics)], body)}"
 
 
-def decile_rows(deciles: pl.DataFrame) -> tuple[list[str], list[list[Any]]]:
+def decile_rows(deciles: pl.DataFrame, policies: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
     """Headers and rows of `simsched.compare.deciles.by_decile`: a row per policy, a column per decile."""
     low: dict[int, int] = {}
     high: dict[int, int] = {}
@@ -163,10 +163,12 @@ def decile_rows(deciles: pl.DataFrame) -> tuple[list[str], list[list[Any]]]:
         means.setdefault(row["policy"], {})[decile] = row["mean"]
     order = sorted(low)
     headers = ["policy", *(f"{low[decile]}–{high[decile]}" for decile in order)]
-    return headers, [[policy, *(of.get(decile) for decile in order)] for policy, of in means.items()]
+    return headers, [
+        [policy, *(means.get(policy, {}).get(decile) for decile in order)] for policy in policies
+    ]
 
 
-def decile_text(deciles: pl.DataFrame, label: str) -> str:
-    """A table of `simsched.compare.deciles.by_decile`."""
-    title = f"{label} by output length (tokens), a tenth of the requests in each column"
-    return f"{title}\n{text_table(*decile_rows(deciles))}"
+def decile_text(deciles: pl.DataFrame, policies: Sequence[str]) -> str:
+    """A table of `simsched.compare.deciles.by_decile`, of slowdowns."""
+    title = f"{COLUMNS['slowdown']} by output length (tokens), a tenth of the requests in each column"
+    return f"{title}\n{text_table(*decile_rows(deciles, policies))}"

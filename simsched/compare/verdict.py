@@ -76,6 +76,8 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
     against = {policy: ratio_to(best, policy) for _, policy in ranked[1:]}
     tied = [policy for policy, ratio in against.items() if ratio and ratio.p is not None and ratio.p >= LEVEL]
     if baseline in tied or (best == baseline and tied):
+        if len(tied) < len(against):
+            return f"{label}: {_listed([best, *tied])} are best; no significant difference between them"
         return f"{label}: no significant difference between {_listed([best, *tied])}"
     text = f"{label}: {best} is best"
     if best != baseline:

@@ -144,7 +144,7 @@ def _hidden(results: Results, comparison: Comparison) -> Section:
     ]
     deciles = by_decile(requests_at(results, comparison.loads[load]))
     if deciles["mean"].count():
-        headers, body = decile_rows(deciles)
+        headers, body = decile_rows(deciles, comparison.policies)
         tables.append(Table(headers, body, f"{COLUMNS['slowdown']} by output length (tokens)"))
     where = load_text(comparison.loads[load])
     return Section("What a mean hides", f"At the highest load ({where})." if where else (), tables)
