@@ -68,6 +68,8 @@ class Figure(BaseModel):
     metric: str | tuple[str, ...] | None = None
     where: dict[str, str | float | bool | None] | None = None
     """Swept options to hold fixed."""
+    relative_to: str | None = None
+    """latency, tau: draw ratios to this policy."""
     title: str | None = None
 
 
@@ -147,7 +149,10 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
         name, *_ = (str(part) for part in first["loc"])
         shown = f"{origin}: {name}" if origin else f"--{name.replace('_', '-')}"
         if first["type"] == "extra_forbidden":
-            raise InputError(f"{shown}: unknown; expected {', '.join(Study.model_fields)}") from None
+            known = Figure.model_fields if name == "figures" else Study.model_fields
+            unknown = ".".join(str(part) for part in first["loc"])
+            shown = f"{origin}: {unknown}" if origin else shown
+            raise InputError(f"{shown}: unknown; expected {', '.join(known)}") from None
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{shown} {options[name]}: {message}") from None
     if study.num_requests is not None and study.duration is not None:

@@ -126,3 +126,10 @@ def test_missing_study_file(tmp_path: Path) -> None:
 def test_parse_rate() -> None:
     assert parse_rate("8") == (8.0, False)
     assert parse_rate("0.9x") == (0.9, True)
+
+
+def test_a_figures_own_options_are_checked_and_named() -> None:
+    study = make_study({"figures": [{"kind": "latency", "relative_to": "fcfs"}]}, "study.yaml")
+    assert study.figures[0].relative_to == "fcfs"
+    with pytest.raises(InputError, match=r"study.yaml: figures.0.relativ_to: unknown; expected kind, metric"):
+        make_study({"figures": [{"relativ_to": "fcfs"}]}, "study.yaml")
