@@ -160,7 +160,7 @@ def _azure_code() -> Workload:
             | {90: 50, 95: 80, 99: 256, 100: 503}
         ).scaled_to(28, 6, MAX_TOTAL - 7437),
         "shape of 440 consecutive rows of Azure/AzurePublicDataset @ 79092101, AzureLLMInferenceTrace_code"
-        ".csv (CC-BY-4.0), scaled to the whole trace's published means, 2,048 in and 28 out",
+        ".csv (CC-BY-4.0), scaled to means of 2,048 in and 28 out, quoted from memory, unchecked",
     )
 
 
