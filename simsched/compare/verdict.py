@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 JUDGED = ("mean_latency_per_token_ms", "p99_latency_per_token_ms", "mean_ttft_ms", "mean_tpot_ms")
 """What a verdict is about when nothing else is asked for."""
 
+SHOWN = 1.005
+"""A ratio from here on is not rounded to 1."""
+
 
 def verdict(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
     """Lines that say who wins on which metric at the highest load, and over all loads, and by how much.
@@ -74,7 +77,7 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
     ranked.sort(reverse=higher_is_better(metric), key=lambda each: each[0].ratio)
     (to_baseline, best), (_, rival) = ranked[:2]
     against = {policy: ratio_to(best, policy) for _, policy in ranked[1:]}
-    tied = [policy for policy, ratio in against.items() if ratio and ratio.p is not None and ratio.p >= LEVEL]
+    tied = [policy for policy, ratio in against.items() if ratio and _is_tie(ratio)]
     if baseline in tied or (best == baseline and tied):
         if len(tied) < len(against):
             return f"{label}: {_listed([best, *tied])} are best; no significant difference between them"
@@ -86,6 +89,11 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
         return f"{text}; no significant difference from {_listed(tied)}"
     to_rival = against[rival]
     return f"{text}; {_times(to_rival)} {rival}, the next" if to_rival and rival != baseline else text
+
+
+def _is_tie(ratio: Ratio) -> bool:
+    """No significant difference; with one run, which knows no significance, none that shows."""
+    return ratio.p >= LEVEL if ratio.p is not None else 1 / SHOWN < ratio.ratio < SHOWN
 
 
 def _listed(names: Sequence[str]) -> str:

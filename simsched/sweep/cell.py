@@ -192,6 +192,8 @@ def prepare(cell: Cell) -> Inputs:
     trace, said = apply_predictor(cell.predictor, policy, trace, seed=cell.seed, tau=cell.tau)
     if policy.reads is not None:
         notes.append(said)
+    if policy.name == "priority" and trace.priority is None:
+        notes.append(f"priority: {trace.name} has no column priority; all requests are equal")
     seconds, source = _predictor_time(cell, policy, profile)
     if seconds and cell.predictor_time is None:
         took = f"{seconds * 1e3:.4g} ms a request ({source})"

@@ -143,6 +143,14 @@ def test_one_run_says_so(tmp_path: Path) -> None:
     assert any("ranking is best" in line and "[" not in line for line in verdict(comparison))
 
 
+def test_one_run_of_equals_has_no_winner(tmp_path: Path) -> None:
+    """Nobody is "1.00 times" better than another."""
+    lines = verdict(compare(make_results(tmp_path / "two", policies=("sjf", "ljf"), runs=1), baseline="sjf"))
+    assert all("no significant difference between sjf and ljf" in line for line in lines if line[0] == " ")
+    lines = verdict(compare(make_results(tmp_path / "three", policies=("fcfs", "sjf", "ljf"), runs=1)))
+    assert "than fcfs; no significant difference from ljf" in lines[1]
+
+
 def test_order_of_policies_differs_between_metrics(tmp_path: Path) -> None:
     slow = {"fcfs": 3.0, "mlfq": 2.0, "ranking": 1.0}
     results = make_results(
