@@ -42,7 +42,7 @@ def trace_command() -> None:
     "--workload", default="sharegpt", show_default=True, help="A name, such as lmsys(shape=sharegpt)."
 )
 @click.option("--resample", type=click.Path(path_type=Path), help="Draw requests from this trace instead.")
-@click.option("--num-requests", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--num-requests", type=click.IntRange(1, 100_000_000), default=1000, show_default=True)
 @rate_option
 @click.option(
     "--arrivals", default="poisson", show_default=True, help="poisson, gamma(cv=2), uniform or burst."

@@ -80,6 +80,9 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
     tied = [policy for policy, ratio in against.items() if ratio and _is_tie(ratio)]
     if baseline in tied or (best == baseline and tied):
         if len(tied) < len(against):
+            behind = [policy for policy in against if policy not in tied]
+            if list(against)[: len(tied)] != tied:
+                return f"{label}: {best} comes first, but significantly ahead of {_listed(behind)} alone"
             return f"{label}: {_listed([best, *tied])} are best; no significant difference between them"
         return f"{label}: no significant difference between {_listed([best, *tied])}"
     text = f"{label}: {best} is best"

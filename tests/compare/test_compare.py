@@ -151,6 +151,19 @@ def test_one_run_of_equals_has_no_winner(tmp_path: Path) -> None:
     assert "than fcfs; no significant difference from ljf" in lines[1]
 
 
+def test_a_tie_across_a_policy_in_between_is_told(tmp_path: Path) -> None:
+    """The second is surely behind the first; the third, which varies, is not."""
+    values = {"srtf": (1.0, 1.0, 1.0), "sjf": (1.10, 1.11, 1.12), "fcfs": (0.9, 3.0, 1.1)}
+    results = make_results(
+        tmp_path / "out",
+        policies=tuple(values),
+        rates=(8.0,),
+        metrics=lambda policy, rate, run: {"mean_ttft_ms": values[policy][run]},
+    )
+    lines = verdict(compare(results, metrics=["mean_ttft_ms"]), ["mean_ttft_ms"])
+    assert lines[1].endswith("srtf comes first, but significantly ahead of sjf alone")
+
+
 def test_order_of_policies_differs_between_metrics(tmp_path: Path) -> None:
     slow = {"fcfs": 3.0, "mlfq": 2.0, "ranking": 1.0}
     results = make_results(
