@@ -126,14 +126,17 @@ def _requests(cell: Cell, version: Any) -> tuple[Trace, tuple[str, ...]]:
             closed_loop_users=process.users,
             think_time=process.think_time,
         )
-    elif cell.request_rate is not None:
-        trace = rescale(trace, cell.request_rate)
+    stretch_to = cell.request_rate if cell.arrivals is None else None
     kept = len(trace) if cell.num_requests is None else min(cell.num_requests, len(trace))
-    if cell.duration is not None:
+    if cell.duration is not None and stretch_to is not None:
+        kept = max(1, round(min(cell.duration * stretch_to, len(trace))))
+    elif cell.duration is not None:
         end = trace.arrival_time[0] + cell.duration
         kept = int(np.searchsorted(trace.arrival_time, end, side="right"))
     if kept < len(trace):
         trace = trace.take(np.arange(kept))
+    if stretch_to is not None:
+        trace = rescale(trace, stretch_to)  # so what is kept has this rate, whatever the rest has
     return trace, tuple(f"{path}: {count} rows {reason}" for reason, count in counts.items() if count)
 
 

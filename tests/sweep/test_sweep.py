@@ -210,6 +210,10 @@ def test_arrivals_and_rates(trace_file: str, cost_file: str) -> None:
 
     rescaled = trace_of(request_rate="10").arrival_time
     assert (len(rescaled) - 1) / (rescaled[-1] - rescaled[0]) == pytest.approx(10)
+    for cut, number in ({"num_requests": "30"}, 30), ({"duration": "6"}, 60):
+        part = trace_of(request_rate="10", **cut).arrival_time  # a part of the trace has the rate asked for
+        assert len(part) == number
+        assert (number - 1) / (part[-1] - part[0]) == pytest.approx(10)
     assert trace_of(arrivals="burst").arrival_time.max() == 0
     assert trace_of(arrivals="closed(users=4)").closed_loop_users == 4
     assert len(trace_of(duration="2")) == 100  # bursts at 0, 0.5, 1, 1.5 and 2 s
