@@ -14,7 +14,8 @@ LEVEL = 0.05  # of tests; intervals cover 1 - LEVEL
 
 
 class Ratio(NamedTuple):
-    """A ratio of two means over n runs, with its interval and P value; those are None with one run."""
+    """A ratio of two means over n runs, with its interval and P value; those are None with one run, and where
+    all runs have the same ratio."""
 
     ratio: float
     low: float | None
@@ -63,8 +64,9 @@ def _interval(mean: float, error: float, freedom: float, n: int) -> Ratio:
 
 
 def _exactly(mean: float, n: int) -> Ratio:
-    """Every pair has the same ratio: nothing is left to chance."""
-    return Ratio(math.exp(mean), math.exp(mean), math.exp(mean), 1.0 if abs(mean) < 1e-12 else 0.0, n)
+    """Every pair has the same ratio: equal samples, or runs that repeat one another (a trace replayed as it
+    is), which tell no more than one of them."""
+    return Ratio(1.0, 1.0, 1.0, 1.0, n) if abs(mean) < 1e-12 else Ratio(math.exp(mean), None, None, None, n)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -80,6 +80,11 @@ def make_plan(study: Study) -> Plan:
     """
     plan = Plan(study)
     grid = list(_cells(study, plan.notes))
+    if study.trace and not study.arrivals and study.num_runs > 1:
+        plan.notes.append(
+            "a trace is replayed alike in every run: runs differ by emulated predictions alone, and "
+            "intervals leave out how workloads vary (--arrivals poisson draws arrivals anew)"
+        )
 
     def varies(name: str) -> bool:
         return len({options[name] for _, options in grid}) > 1

@@ -71,7 +71,10 @@ def test_one_run_has_no_interval() -> None:
 
 def test_equal_samples_do_not_differ() -> None:
     assert paired_ratio([1.5, 2.5], [1.5, 2.5]) == (1.0, 1.0, 1.0, 1.0, 2)
-    assert paired_ratio([3.0, 6.0], [1.0, 2.0]).p == 0.0
+
+
+def test_runs_that_repeat_one_another_have_no_interval() -> None:
+    assert paired_ratio([3.0, 3.0], [1.0, 1.0]) == (pytest.approx(3.0), None, None, None, 2)
 
 
 def test_holm_by_hand() -> None:
