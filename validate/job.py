@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from simsched.engine.config import EngineConfig
+from simsched.errors import InputError
 from simsched.record import RunRecord
 from simsched.sweep.cell import Cell, prepare
 from simsched.workload.trace import Trace
@@ -32,6 +33,14 @@ class Outcome(NamedTuple):
 
 
 def job_of(cell: Cell) -> Job:
-    """Read, generate and check what the cell needs, as the simulator does."""
+    """Read, generate and check what the cell needs, as the simulator does.
+
+    Raises:
+        InputError: what the simulator refuses, another engine than vLLM V1, or arrivals without time stamps.
+    """
+    if cell.preset != "vllm-v1":
+        raise InputError(f"--preset {cell.preset}: the engine of a replay is vllm-v1")
     inputs = prepare(cell)
+    if inputs.trace.closed_loop_users is not None:
+        raise InputError(f"--arrivals {cell.arrivals}: a replay sends at time stamps, a closed loop has none")
     return Job(cell.policy, inputs.trace, inputs.config, dict(cell.engine))

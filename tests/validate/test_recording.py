@@ -10,8 +10,11 @@ import pytest
 from simsched.engine.config import engine_config
 from simsched.errors import InputError
 from simsched.metrics import summarize
+from simsched.sweep.plan import make_plan
+from simsched.sweep.study import make_study
 from simsched.workload.trace import Trace
 from validate.engine_options import engine_arguments, engine_failure
+from validate.job import job_of
 from validate.prompts import prompt_tokens
 from validate.recording import RealRecorder, read_steps
 from validate.server import command_line
@@ -92,3 +95,17 @@ def test_engine_failures_are_one_line() -> None:
     error = RuntimeError("Engine core died\nCUDA out of memory. Tried to allocate 2 GiB")
     assert str(engine_failure(error)).startswith("vLLM is out of memory: RuntimeError: CUDA out of memory")
     assert "\n" not in str(engine_failure(ValueError("a\nb")))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preset": "vllm-0.4.1-ltr"}, "--preset vllm-0.4.1-ltr"),
+        ({"arrivals": "closed(users=4)"}, r"--arrivals closed\(users=4\)"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused(given: dict[str, str], message: str) -> None:
+    study = make_study({"workload": "sharegpt", "policy": "fcfs", "num_requests": 5, **given})
+    cell = next(iter(make_plan(study).cells.values()))
+    with pytest.raises(InputError, match=message):
+        job_of(cell)
