@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import click
 
 from simsched import __version__
+from simsched.cli._group import LazyGroup
 from simsched.errors import InputError
 
-# command -> its line in `simsched --help`; `simsched.cli.NAME` holds the click command `NAME` ("_" for "-").
 COMMANDS = {
     "run": "Simulate policies over rates and seeds; compare and draw them.",
     "compare": "Compare the policies of a results directory, or two directories.",
@@ -28,25 +27,12 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Knows its commands by name; imports one only when it runs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"simsched.cli.{cmd_name}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    package="simsched.cli",
+    lines=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="simsched")
 def cli() -> None:
     """Find out which request scheduler an LLM server should run.

@@ -1,17 +1,23 @@
-"""A progress bar for a grid of cells, on stderr."""
+"""Progress bars on stderr; where it is no terminal, plain lines or nothing."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+import click
 
 
 @contextmanager
-def progress_bar(weights: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
+def cells_progress(weights: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
     """Gives `advance(cell)`. The time left goes by the cells' weights, not by their number."""
+    if not sys.stderr.isatty():
+        yield lambda cell: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("simulating"),
         BarColumn(),
@@ -29,3 +35,29 @@ def progress_bar(weights: Mapping[str, int]) -> Iterator[Callable[[str], None]]:
             progress.update(task, advance=weights[cell], cells=done)
 
         yield advance
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A function (done, in all, note); a note with a result ("validation tau") stays on the screen."""
+    if not sys.stderr.isatty():
+
+        def plain(done: int, total: int, note: str) -> None:
+            if "validation tau" in note:
+                click.echo(f"{done}/{total} {note}", err=True)
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training")
+
+        def update(done: int, total: int, note: str) -> None:
+            if "validation tau" in note:
+                bar.console.print(note)
+            bar.update(task, completed=done, total=total, description=note)
+
+        yield update

@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from simsched.results import Results
     from simsched.sweep.plan import Plan
 
-DEFAULT_OUT = "simsched-results"
 Command = Callable[..., Any]
 
 
@@ -151,10 +149,11 @@ def run_command(
 
 def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
     """Run the cells behind a progress bar; Ctrl-C says how to go on."""
+    from simsched.cli._progress import cells_progress
     from simsched.sweep import run_study
 
     try:
-        with _progress(plan) as advance:
+        with cells_progress(plan.num_requests) as advance:
             return run_study(plan, output_dir, on_start=lambda: _show_notes(plan), on_cell=advance, **options)
     except KeyboardInterrupt:
         done = sum((Path(output_dir) / "cells" / name).is_dir() for name in plan.cells)
@@ -168,15 +167,6 @@ def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
         raise InputError(
             f"{output_dir}: {error.strerror}; --resume continues once it can be written"
         ) from None
-
-
-def _progress(plan: Plan) -> Any:
-    """A context that gives `advance(cell)`: a bar with the time left if stderr is a terminal."""
-    if not sys.stderr.isatty():
-        return nullcontext(lambda cell: None)
-    from simsched.cli._progress import progress_bar
-
-    return progress_bar(plan.num_requests)
 
 
 def _show_notes(plan: Plan) -> None:

@@ -73,7 +73,7 @@ def train_command(
     simsched train --data prompts.parquet --output ranker/
     simsched train --data prompts.jsonl --output ranker/ --backbone encoder
     """
-    from simsched.cli._training_progress import training_progress
+    from simsched.cli._progress import training_progress
     from simsched.errors import InputError
     from simsched.predictors import data as prompts
     from simsched.predictors.targets import parse_buckets
