@@ -316,6 +316,12 @@ def test_words(refused: Refused, words: list[str], names: str) -> None:
     refused(*words, names=names)
 
 
+@pytest.mark.parametrize("option", ["starvation_seconds", "starvation_threshold"])
+def test_promotion_from_the_forks_queues(refused: Refused, option: str) -> None:
+    words = ["--trace", "T.jsonl", "--cost-profile", "COST.json", "--policy", f"fcfs,mlfq({option}=9)"]
+    refused("run", *words, *REST, "--preset", "vllm-0.4.1-ltr", names=f"mlfq: {option} has no effect")
+
+
 def test_as_a_process_too(here: Path) -> None:
     """Through the interpreter's own start and end."""
     words = ["run", "--trace", "nope.jsonl", "--cost-profile", "COST.json", "--policy", "fcfs", *REST]

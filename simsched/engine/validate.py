@@ -1,4 +1,4 @@
-"""Which requests an engine can serve at all; a request that can't ever fit would stop it for good."""
+"""What an engine can serve at all: a request that can't ever fit would stop it for good."""
 
 from __future__ import annotations
 
@@ -6,7 +6,31 @@ import numpy as np
 
 from simsched.engine.config import EngineConfig
 from simsched.errors import InputError
+from simsched.policies.base import Policy
+from simsched.policies.mlfq import Mlfq
+from simsched.policies.starvation import StarvationControl
 from simsched.workload.trace import IntArray, Trace
+
+
+def check_policy(policy: Policy, config: EngineConfig) -> None:
+    """Refuse promotions under the fork's MLFQ: its queues know of none.
+
+    Raises:
+        InputError: `mlfq` with `starvation_seconds` or `starvation_threshold` in preset `vllm-0.4.1-ltr`.
+    """
+    inner = policy.inner if isinstance(policy, StarvationControl) else policy
+    if config.preset != "vllm-0.4.1-ltr" or type(inner) is not Mlfq:
+        return
+    if inner is not policy:
+        option = "starvation_threshold"
+    elif inner.starvation_seconds is not None:
+        option = "starvation_seconds"
+    else:
+        return
+    raise InputError(
+        f"policy mlfq: {option} has no effect on the queues of preset {config.preset}; "
+        "expected mlfq without it, or preset vllm-v1"
+    )
 
 
 def check_admissible(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
+from simsched.engine.validate import check_policy
 from simsched.engine.vllm_ltr_base import ForkEngine
 from simsched.engine.vllm_ltr_fcfs import FcfsEngine
 from simsched.engine.vllm_ltr_mlfq import MlfqEngine
 from simsched.engine.vllm_ltr_order import OrderedEngine
-from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.fcfs import Fcfs
 from simsched.policies.mlfq import Mlfq
@@ -27,12 +27,11 @@ def make_fork(
     """The fork's scheduler under this policy: FCFS and MLFQ have paths of their own.
 
     Raises:
-        InputError: MLFQ's promotion after so many seconds, which the fork never reaches.
+        InputError: a policy that the fork can't run (`check_policy`).
     """
+    check_policy(policy, config)
     if type(policy) is Fcfs:
         return FcfsEngine(trace, config, recorder, leap=leap)
     if type(policy) is Mlfq:
-        if policy.starvation_seconds is not None:
-            raise InputError("policy mlfq: starvation_seconds has no effect in preset vllm-0.4.1-ltr")
         return MlfqEngine(trace, config, recorder, policy, leap=leap)
     return OrderedEngine(trace, policy, config, recorder, leap=leap, seed=seed)

@@ -55,6 +55,8 @@ class OrderedEngine(GeneralEngine):
         """Of a decoder under such a policy: its priority at step 0, had it decoded since."""
         self.unsorted = False
         """Is `running` to be sorted before it is walked?"""
+        self.listed: list[int] = []
+        """`running` in the fork's own order, in which those left out of the step stay."""
         self.drifts = False
         """Some priorities move while their request runs."""
         self.freely = False
@@ -87,9 +89,9 @@ class OrderedEngine(GeneralEngine):
         if self.drifts:
             self._rekey_running()
         key = self.keys.__getitem__
-        running = self.running
+        running = self.listed = self.running
         if self.unsorted:
-            running.sort(key=key)
+            running = self.running = sorted(running, key=key)
         ahead, swapped = self._waiting_head() + self._head(self.idle), self._head(self.swapped)
         order = [*ahead, *running, *swapped] if ahead or swapped else running
         if order is not running:
@@ -122,8 +124,8 @@ class OrderedEngine(GeneralEngine):
         return [i for _, _, i in entries[: min(end, self.max_num_seqs)]]
 
     def entries(self, chosen: set[int]) -> list[Entry]:
-        left_out = [i for i in self.running if i not in chosen]
-        return [(self.keys[i], self._count(i), i) for i in left_out]
+        left_out = [i for i in self.listed if i not in chosen]
+        return sorted((self.keys[i], self._count(i), i) for i in left_out)
 
     def _count(self, i: int) -> int:
         self.last_number += 1

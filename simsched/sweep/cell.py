@@ -13,7 +13,7 @@ import numpy as np
 
 from simsched.cost_model.profile import Profile, load_profile
 from simsched.engine.config import EngineConfig, engine_config
-from simsched.engine.validate import check_admissible
+from simsched.engine.validate import check_admissible, check_policy
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
@@ -188,6 +188,7 @@ def prepare(cell: Cell) -> Inputs:
     """
     profile, config = profile_of(cell.cost_profile), resolve_config(cell)
     policy = make_policy(cell.policy)
+    check_policy(policy, config)
     trace, dropped = requests_of(cell)
     notes = list(dropped)
     trace, counts = check_admissible(trace, config, cell.skip_invalid, cell.truncate)

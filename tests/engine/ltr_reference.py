@@ -93,16 +93,17 @@ class Reference:
             late = [r for r in self.running + self.swapped if r.output >= 15]
             return sorted(self.waiting + early, key=lambda r: r.arrival) + sorted(late, key=lambda r: r.guess)
         keys = {
+            "fcfs": lambda r: (not r.promoted, r.arrival),
             "ranking": lambda r: (not r.promoted, r.score),
-            "classification": lambda r: (r.cls, r.index),
-            "srtf": lambda r: r.total - r.N,
+            "classification": lambda r: (not r.promoted, r.cls, r.index),
+            "srtf": lambda r: (not r.promoted, r.total - r.N),
         }
         return sorted(everyone, key=keys[self.order])
 
     # the steps
 
     def step(self, now: float) -> tuple[Step, list[tuple[Req, int]]]:
-        return self.fcfs() if self.order == "fcfs" else self.general()
+        return self.fcfs() if self.order == "fcfs" and not self.starvation else self.general()
 
     def fcfs(self) -> tuple[Step, list[tuple[Req, int]]]:
         budget, slots = self.config.max_num_batched_tokens, self.config.max_num_seqs

@@ -29,6 +29,7 @@ POLICIES = [
     "ljf",
     "ranking(starvation_threshold=20,starvation_period=5)",
     "mlfq(starvation_threshold=30,starvation_period=3)",
+    "fcfs(starvation_threshold=20,starvation_period=5)",
 ]
 
 

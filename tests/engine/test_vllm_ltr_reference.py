@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simsched.cost_model.models import LinearCost
@@ -18,8 +18,24 @@ from simsched.workload.trace import Trace
 from tests.engine.ltr_reference import Reference
 
 COST = LinearCost(t0=0.01137, a=5.31e-5, b=6.41e-5, c=8.07e-8, d=3.7e-9)
-STARVED = "ranking(starvation_threshold=7,starvation_period=3)"
-SPECS = ["fcfs", "ranking", STARVED, "classification", "srtf", "po", "mlfq(base_quantum=0.03,threshold=2)"]
+CONTROL = "(starvation_threshold=7,starvation_period=3)"
+SPECS = ["fcfs", "ranking", "classification", "srtf", "po", "mlfq(base_quantum=0.03,threshold=2)"]
+STARVED = [name + CONTROL for name in ("fcfs", "ranking", "classification", "srtf")]
+
+# left out in one step, one of the two promoted; once both are they are equal, and go in list order
+LEFT_OUT_TOGETHER = (
+    Trace(
+        np.array([0.0, 0.1, 0.1, 0.2, 0.3, 0.3, 0.4]),
+        np.array([25, 28, 13, 22, 36, 19, 28]),
+        np.array([33, 14, 7, 22, 18, 35, 31]),
+        score=np.array([0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0]),
+        predicted_class=np.zeros(7, dtype=np.int64),
+        predicted_length=np.array([33.0, 14, 7, 22, 18, 35, 31]),
+    ),
+    engine_config(
+        "vllm-0.4.1-ltr", max_num_seqs=2, max_num_batched_tokens=4, num_gpu_blocks=16, max_model_len=512
+    ),
+)
 
 
 @st.composite
@@ -49,7 +65,7 @@ def cases(draw: st.DrawFn) -> tuple[Trace, EngineConfig]:
 
 
 def naive_steps(trace: Trace, config: EngineConfig, spec: str) -> list[dict[str, Any]]:
-    starvation = (7, 3) if spec == STARVED else None
+    starvation = (7, 3) if spec.endswith(CONTROL) else None
     model = Reference(trace, config, spec.partition("(")[0], starvation)
     arrivals, now, log, left, nxt = trace.arrival_time.tolist(), 0.0, [], len(trace), 0
     while left:
@@ -66,9 +82,10 @@ def naive_steps(trace: Trace, config: EngineConfig, spec: str) -> list[dict[str,
     return log
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", [*SPECS, *STARVED])
 @settings(max_examples=60, deadline=None)
 @given(case=cases())
+@example(case=LEFT_OUT_TOGETHER)
 def test_every_step_equals_the_naive_model(spec: str, case: tuple[Trace, EngineConfig]) -> None:
     trace, config = case
     steps: list[dict[str, Any]] = []
@@ -84,7 +101,7 @@ def test_every_step_equals_the_naive_model(spec: str, case: tuple[Trace, EngineC
             assert [int(i) for i in mine[key]] == model[key]
 
 
-@pytest.mark.parametrize("spec", [*SPECS, "sjf", "ljf", "priority", "fastserve"])
+@pytest.mark.parametrize("spec", [*SPECS, *STARVED, f"po{CONTROL}", "sjf", "ljf", "priority", "fastserve"])
 @settings(max_examples=60, deadline=None)
 @given(case=cases())
 def test_leaping_equals_stepping(spec: str, case: tuple[Trace, EngineConfig]) -> None:
@@ -100,11 +117,12 @@ def test_leaping_equals_stepping(spec: str, case: tuple[Trace, EngineConfig]) ->
     assert leaping.itl.total == pytest.approx(stepping.itl.total, rel=1e-9)
 
 
-def test_what_the_fork_cannot_do_is_an_error() -> None:
+@pytest.mark.parametrize("option", ["starvation_seconds", "starvation_threshold"])
+def test_what_the_fork_cannot_do_is_an_error(option: str) -> None:
     trace = Trace(np.zeros(1), np.array([4]), np.array([4]))
     config = engine_config("vllm-0.4.1-ltr", num_gpu_blocks=60, max_model_len=512)
-    with pytest.raises(InputError, match="starvation_seconds"):
-        simulate(trace, make_policy("mlfq(starvation_seconds=3)"), COST, config)
+    with pytest.raises(InputError, match=f"policy mlfq: {option}"):
+        simulate(trace, make_policy(f"mlfq({option}=3)"), COST, config)
 
 
 def test_a_full_swap_space_stops_it_as_it_stops_the_fork() -> None:
