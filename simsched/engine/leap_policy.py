@@ -44,7 +44,7 @@ class PolicyOrder:
         self._views: list[LeapView | None] = [None] * n
         self._entry: list[Entry | None] = [None] * n  # its valid one, in the heap or in the sorted list
         self._heap: list[Entry] = []  # waiting; entries that are not the valid one are stale
-        self._ready: list[Entry] = []  # taken from the heap in this step, in order
+        self._ready: list[Entry] = []  # those there is room for, out of the heap, best first
         self._tried = 0  # of those: admitted
         self.held: list[int] = []
         self._sorted: list[Entry] | None = None  # running, the best first
@@ -52,7 +52,8 @@ class PolicyOrder:
         self._announced = [NO_CHANGE] * n
         self._asked = [0] * n  # number of the latest announcement; others are stale
         self._num_asked = 0
-        self._at_step: list[tuple[int, int, int]] = []  # (step counter, index, announcement)
+        self._at_step: dict[int, list[tuple[int, int]]] = {}  # step counter -> (index, announcement)
+        self._due_steps: list[int] = []  # its keys, as a heap
         self._at_time: list[tuple[float, int, int]] = []  # (seconds, index, announcement)
 
     # -- the waiting queue -------------------------------------------------------------------------------
@@ -82,21 +83,21 @@ class PolicyOrder:
         return None
 
     def head(self) -> int:
-        ready = self._ready
-        if self._tried == len(ready):
-            entry = self._next()
-            assert entry is not None
-            heappop(self._heap)
-            ready.append(entry)
-        return ready[self._tried][2]
+        if self._tried < len(self._ready):
+            return self._ready[self._tried][2]
+        entry = self._next()
+        assert entry is not None
+        return entry[2]
 
     def pop(self) -> int:
-        entry = self._ready[self._tried]
-        self._tried += 1
-        index = entry[2]
+        if self._tried < len(self._ready):
+            entry = self._ready[self._tried]
+            self._tried += 1
+        else:
+            entry = heappop(self._heap)  # the head, as it has been asked for
         if self._sorted is not None:
             insort(self._sorted, entry)
-        return index
+        return entry[2]
 
     def release(self, now: float) -> None:
         ready = self._ready
@@ -115,8 +116,8 @@ class PolicyOrder:
     def prepare(self, now: float) -> bool:
         engine = self._engine
         steps = engine.steps
-        at_step, at_time = self._at_step, self._at_time
-        if (at_step and at_step[0][0] <= steps) or (at_time and at_time[0][0] <= now):
+        due_steps, at_time = self._due_steps, self._at_time
+        if (due_steps and due_steps[0] <= steps) or (at_time and at_time[0][0] <= now):
             self._fire(now)
         if self._sorted is None:
             for index in engine.partials:
@@ -146,8 +147,6 @@ class PolicyOrder:
             free -= not computed % block_size
             budget -= min(engine.known[index] - computed, engine.max_tokens)
         while entry is not None:
-            heappop(self._heap)
-            ready.append(entry)
             known = engine.known[entry[2]]
             need = -(-known // block_size)
             plan: list[int] = []
@@ -162,7 +161,9 @@ class PolicyOrder:
                 room += -(-view.num_computed_tokens // block_size)
             if slots + len(plan) < 1 or need > room or budget + len(plan) <= 0:
                 # with more tokens in the victims' blocks, the plan might come off in a later step
-                return not plan and len(ready) == 1
+                return not plan and not ready
+            heappop(self._heap)
+            ready.append(entry)
             for victim in plan:
                 engine.preempt(victim, now)
             self.held += plan
@@ -227,7 +228,10 @@ class PolicyOrder:
         if order is not None:
             entry = self._entry[index]
             assert entry is not None
-            del order[bisect_left(order, entry)]
+            if order[-1] is entry:  # a victim as a rule
+                order.pop()
+            else:
+                del order[bisect_left(order, entry)]
 
     def preempted(self, index: int, now: float) -> None:
         self._leave(index)
@@ -306,15 +310,26 @@ class PolicyOrder:
             if self._sorted is not None:
                 self._watch(index)
             return
+        _, _, idle, clock, _ = change
+        if idle is None and clock is None:
+            return
         number = self._new_number(index)
-        if change.after_steps_idle is not None:
-            heappush(self._at_step, (steps + change.after_steps_idle, index, number))
-        if change.after_time is not None:
-            heappush(self._at_time, (now + change.after_time, index, number))
+        if idle is not None:
+            self._note(steps + idle, index, number)
+        if clock is not None:
+            heappush(self._at_time, (now + clock, index, number))
 
     def _new_number(self, index: int) -> int:
         self._num_asked = self._asked[index] = self._num_asked + 1
         return self._num_asked
+
+    def _note(self, step: int, index: int, number: int) -> None:
+        noted = self._at_step.get(step)
+        if noted is None:
+            self._at_step[step] = [(index, number)]
+            heappush(self._due_steps, step)
+        else:
+            noted.append((index, number))
 
     def _watch(self, index: int) -> None:
         """Note when the announced change of a running request comes."""
@@ -323,19 +338,18 @@ class PolicyOrder:
         if service is not None:
             heappush(self._at_time, (nextafter(time + service, inf), index, number))
         if run is not None:
-            heappush(self._at_step, (steps + run, index, number))
+            self._note(steps + run, index, number)
         if clock is not None:
             heappush(self._at_time, (time + clock, index, number))
 
     def _fire(self, now: float) -> None:
         """The announced changes that have come."""
         steps, asked = self._engine.steps, self._asked
-        at_step, at_time = self._at_step, self._at_time
+        due_steps, at_time = self._due_steps, self._at_time
         due: list[int] = []
-        while at_step and at_step[0][0] <= steps:
-            _, index, number = heappop(at_step)
-            if asked[index] == number:
-                due.append(index)
+        while due_steps and due_steps[0] <= steps:
+            noted = self._at_step.pop(heappop(due_steps))
+            due += [index for index, number in noted if asked[index] == number]
         while at_time and at_time[0][0] <= now:
             _, index, number = heappop(at_time)
             if asked[index] == number:
@@ -391,12 +405,17 @@ class PolicyOrder:
 
     def limit(self) -> tuple[int, float]:
         asked = self._asked
-        at_step, at_time = self._at_step, self._at_time
-        while at_step and asked[at_step[0][1]] != at_step[0][2]:
-            heappop(at_step)
+        due_steps, at_time = self._due_steps, self._at_time
+        while due_steps:
+            noted = self._at_step[due_steps[0]]
+            while noted and asked[noted[-1][0]] != noted[-1][1]:
+                noted.pop()
+            if noted:
+                break
+            del self._at_step[heappop(due_steps)]
         while at_time and asked[at_time[0][1]] != at_time[0][2]:
             heappop(at_time)
-        return at_step[0][0] if at_step else NO_LIMIT, at_time[0][0] if at_time else inf
+        return due_steps[0] if due_steps else NO_LIMIT, at_time[0][0] if at_time else inf
 
     def oldest_change(self) -> int:
         """The step counter since which announced changes of running requests may have been put off."""

@@ -14,10 +14,11 @@ from simsched.request import RequestView
 class Place:
     """Where a request stands: its level, the service it had when it came there, and since when it waits."""
 
-    __slots__ = ("level", "service", "steps_run", "waits_since")
+    __slots__ = ("level", "quantum", "service", "steps_run", "waits_since")
 
-    def __init__(self, level: int, now: float) -> None:
+    def __init__(self, level: int, quantum: float, now: float) -> None:
         self.level = level
+        self.quantum = quantum  # of its level
         self.service = 0.0
         self.waits_since = now
         self.steps_run = 0  # when it began to wait; it has run since if it has more
@@ -52,14 +53,15 @@ class Mlfq(Policy):
         return quanta[level]
 
     def on_arrival(self, request: RequestView, now: float) -> None:
-        self._places[request.request_id] = Place(self.first_level(request), now)
+        level = self.first_level(request)
+        self._places[request.request_id] = Place(level, self.quantum(level), now)
 
     def priority(self, request: RequestView, now: float) -> float:
         return self._places[request.request_id].level
 
     def next_change(self, request: RequestView, now: float) -> Change:
         place = self._places[request.request_id]
-        left = self.quantum(place.level) - (request.attained_service - place.service)
+        left = place.quantum - (request.attained_service - place.service)
         if self.starvation_seconds is None or not place.level or request.steps_run > place.steps_run:
             return Change(left)
         return Change(after_service=left, after_time=place.waits_since + self.starvation_seconds - now)
@@ -67,11 +69,13 @@ class Mlfq(Policy):
     def on_change(self, request: RequestView, now: float) -> None:
         place = self._places[request.request_id]
         service = request.attained_service
-        if service - place.service > self.quantum(place.level):
+        if service - place.service > place.quantum:
             place.level += 1
+            place.quantum = self.quantum(place.level)
             place.service = service
         elif self._starves(place, request, now):
             place.level = 0
+            place.quantum = self.quantum(0)
             place.service = service
             place.waits_since = now
 

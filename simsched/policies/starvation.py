@@ -41,31 +41,27 @@ class StarvationControl(Policy):
         rank = 0 if self._promotions[request.request_id].active else 1
         return (rank, *inner) if isinstance(inner, tuple) else (rank, inner)
 
-    def _idle(self, promotion: _Promotion, request: RequestView) -> int:
-        """Steps without running since it last ran or was promoted."""
-        ran = request.steps_run > promotion.run_mark
-        return request.steps_idle - (0 if ran else promotion.idle_mark)
-
     def next_change(self, request: RequestView, now: float) -> Change:
         promotion = self._promotions[request.request_id]
-        inner = self.inner.next_change(request, now)
-        idle = run = None
-        if not promotion.active or request.steps_run > promotion.run_mark:  # else it has its whole period yet
-            idle = self.threshold - self._idle(promotion, request)
+        service, run, idle, time, while_running = self.inner.next_change(request, now)
+        steps_run = request.steps_run
+        if steps_run > promotion.run_mark:
+            idle = _earlier(idle, self.threshold - request.steps_idle)
+        elif not promotion.active:  # else it has its whole period yet
+            idle = _earlier(idle, self.threshold - request.steps_idle + promotion.idle_mark)
         if promotion.active:
-            run = promotion.run_mark + self.period - request.steps_run
-        return inner._replace(
-            after_steps_idle=_earlier(inner.after_steps_idle, idle),
-            after_steps_run=_earlier(inner.after_steps_run, run),
-        )
+            run = _earlier(run, promotion.run_mark + self.period - steps_run)
+        return Change(service, run, idle, time, while_running)
 
     def on_change(self, request: RequestView, now: float) -> None:
         promotion = self._promotions[request.request_id]
-        if self._idle(promotion, request) >= self.threshold:
+        steps_run, idle = request.steps_run, request.steps_idle
+        # steps without running since it last ran or was promoted
+        if idle - (0 if steps_run > promotion.run_mark else promotion.idle_mark) >= self.threshold:
             promotion.active = True
-            promotion.idle_mark = request.steps_idle
-            promotion.run_mark = request.steps_run
-        elif promotion.active and request.steps_run >= promotion.run_mark + self.period:
+            promotion.idle_mark = idle
+            promotion.run_mark = steps_run
+        elif promotion.active and steps_run >= promotion.run_mark + self.period:
             promotion.active = False
         self.inner.on_change(request, now)
 
