@@ -19,7 +19,7 @@ from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr_base import DECODING, FINISHED, SWAPPED, WAITING
 from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Step
 from simsched.engine.vllm_ltr_view import LtrView
-from simsched.policies.base import Policy, Priority
+from simsched.policies.base import NEVER, Policy, Priority
 from simsched.streams import stream
 from simsched.workload.trace import Trace
 
@@ -218,6 +218,8 @@ class OrderedEngine(GeneralEngine):
         """When may its priority next differ?"""
         change = self.policy.next_change(self._view(i), self.now)
         version = self.version[i] = self.version[i] + 1
+        if change is NEVER:
+            return
         if change.while_running != "none":
             self.drifts = True
             self.freely = self.freely or change.while_running == "any"

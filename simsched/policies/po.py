@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from simsched.policies.base import Change, Policy, register
+from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.policies.predicted import needed
 from simsched.request import RequestView
 
@@ -28,4 +28,4 @@ class Po(Policy):
     def next_change(self, request: RequestView, now: float) -> Change:
         # a step in which it runs gives it one token at most
         left = self.preamble - request.num_output_tokens
-        return Change(after_steps_run=left) if left > 0 else Change()
+        return Change(after_steps_run=left) if left > 0 else NEVER
