@@ -79,7 +79,7 @@ class PriorityBook:
                 view.running_since = start
                 if not view.ended:
                     self._turn(view, end)
-            if view.steps_run >= view.due_steps_run or end > view.due_service:
+            if view.steps_run >= view.due_steps_run:
                 self._due[view.number] = view
         for view in self._ran:
             if view.last_step != steps and not view.ended:
@@ -92,6 +92,9 @@ class PriorityBook:
     def refresh(self, now: float) -> None:
         """Let every change that has come by `now` take place; a request changes at most once."""
         due, self._due = self._due, {}
+        for view in self._ran:
+            if now > view.due_service and not view.ended:  # the time between two steps counts as service
+                due[view.number] = view
         while self._timed and self._timed[0][0] <= now:
             _, number, version, view = heapq.heappop(self._timed)
             if version == view.change_version:

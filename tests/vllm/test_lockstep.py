@@ -25,8 +25,6 @@ def test_no_step_differs_over_a_hundred_thousand(vllm_version: str) -> None:
 
 def test_a_wrong_rule_is_found(vllm_version: str) -> None:
     """Lock-step can fail: give the simulator another engine than vLLM has."""
-    from dataclasses import replace
-
     from simsched.engine.simulator import simulate
     from simsched.policies.spec import make_policy
     from validate.cases import builtin_cases
@@ -35,7 +33,8 @@ def test_a_wrong_rule_is_found(vllm_version: str) -> None:
 
     case = next(case for case in builtin_cases() if case.name == "pressure" and case.policy == "srtf")
     real = list(VirtualEngine(case.trace, "srtf", case.cost, case.config, "policy").steps())
-    wrong = replace(case, config=case.config.model_copy(update={"max_num_seqs": 15})).config
+    assert case.config.num_gpu_blocks is not None
+    wrong = case.config.model_copy(update={"num_gpu_blocks": case.config.num_gpu_blocks - 8})
     simulated: list[dict[str, object]] = []
     simulate(case.trace, make_policy("srtf"), case.cost, wrong, leap=False, step_log=simulated.append)
     assert any(difference(theirs, ours) for theirs, ours in zip(real, simulated, strict=False))
