@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +92,22 @@ def _in_processes(tasks: list[Task], jobs: int) -> Iterator[tuple[str, float]]:
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    yield from parallel(delayed(_run)(task) for task in tasks)
+    with _workers_deaf_to_interrupts():
+        finished = parallel(delayed(_run)(task) for task in tasks)
+    yield from finished
+
+
+@contextmanager
+def _workers_deaf_to_interrupts() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C, which a terminal sends to all: the parent ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only it gets the interrupt
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager
