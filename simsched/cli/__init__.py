@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -53,7 +54,9 @@ def main(args: list[str] | None = None) -> Any:
     try:
         sys.exit(cli.main(args=args, standalone_mode=False) or 0)
     except InputError as error:
-        click.echo(f"simsched: {error}", err=True)
+        if os.environ.get("SIMSCHED_TRACEBACK"):
+            traceback.print_exc()
+        click.echo(f"simsched: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

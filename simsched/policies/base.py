@@ -95,9 +95,15 @@ _registry: dict[str, type[Policy]] = {}
 
 
 def register(name: str) -> Callable[[type[Any]], type[Any]]:
-    """Class decorator: make the policy available as `--policy NAME`."""
+    """Class decorator: make the policy available as `--policy NAME`.
+
+    Raises:
+        ValueError: another module's policy has this name.
+    """
 
     def add(cls: type[Any]) -> type[Any]:
+        if name in _registry and _registry[name].__module__ != cls.__module__:
+            raise ValueError(f"there is a policy {name} already")
         cls.name = name
         _registry[name] = cls
         return cls

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from copy import deepcopy
 from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 
 from simsched.errors import InputError
 from simsched.policies.base import Policy, registered
+from simsched.policies.own import raised, watched
 from simsched.policies.starvation import StarvationControl
 from simsched.text.specs import parse_spec, split_specs
 
@@ -58,7 +61,11 @@ def policy_class(name: str) -> type[Policy]:
         return _from_file(name)
     plugins = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in plugins:
-        return _named(_checked(plugins[name].load(), name), name)
+        try:
+            found = plugins[name].load()
+        except (Exception, SystemExit) as error:
+            raise InputError(f"policy {name}: {plugins[name].value}: {raised(error, None)}") from error
+        return _own(found, name, name)
     names = ", ".join(sorted({*known, *plugins}))
     raise InputError(f"policy {name}: unknown; expected one of {names}, or FILE.py:CLASS")
 
@@ -71,25 +78,23 @@ def _from_file(name: str) -> type[Policy]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look here for what annotations mean
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise InputError(f"policy {name}: {type(error).__name__}: {error}") from error
+        raise InputError(f"policy {name}: {raised(error, path)}") from error
     if not hasattr(module, attribute):
         raise InputError(f"policy {name}: {path} has no {attribute}")
-    return _named(_checked(getattr(module, attribute), name), attribute)
+    return _own(getattr(module, attribute), name, attribute)
 
 
-def _checked(cls: Any, name: str) -> type[Policy]:
-    if not (isinstance(cls, type) and issubclass(cls, Policy)):
-        raise InputError(f"policy {name}: expected a subclass of simsched.policies.base.Policy")
-    return cls
-
-
-def _named(cls: type[Policy], name: str) -> type[Policy]:
-    if not cls.name:
-        cls.name = name
-    return cls
+def _own(cls: type[Policy], spec: str, name: str) -> type[Policy]:
+    """A class from outside, watched unless it is one of ours; `name`: in results, if it gives itself none."""
+    own = watched(cls, spec)
+    if cls.__module__.startswith("simsched."):
+        own = cls  # one of ours by another way
+    own.name = own.name or name
+    return own
 
 
 def _construct(cls: type[Policy], name: str, parameters: dict[str, Any]) -> Policy:
@@ -100,9 +105,16 @@ def _construct(cls: type[Policy], name: str, parameters: dict[str, Any]) -> Poli
                 f"policy {name}: no parameter {key}; expected {', '.join([*valid, *_STARVATION])}"
             )
     try:
-        return cls(**parameters)
+        policy = cls(**parameters)
+        deepcopy(policy)  # as each run starts with one
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"policy {name}: {first['loc'][0]} is {first['input']}: {first['msg']}") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"policy {name}: {error}") from None
+    except InputError:
+        raise
+    except Exception as error:
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        raise InputError(f"policy {name}: {raised(error, file)}") from error
+    if not isinstance(policy.preemptive, bool):
+        raise InputError(f"policy {name}: preemptive is {policy.preemptive!r}; expected true or false")
+    return policy

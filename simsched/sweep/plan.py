@@ -12,11 +12,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from simsched import __version__
 from simsched.errors import InputError
+from simsched.policies.own import PolicyError, is_own
 from simsched.results import Options
 from simsched.sweep.capacity import SAMPLE, capacity
-from simsched.sweep.cell import Cell, num_generated, prepare, profile_of, read_trace_once, resolve_config
+from simsched.sweep.cell import (
+    Cell,
+    Inputs,
+    num_generated,
+    prepare,
+    profile_of,
+    read_trace_once,
+    resolve_config,
+)
 from simsched.sweep.study import (
     DATA_VARIABLE,
     DEFAULT_PROFILES,
@@ -30,6 +41,8 @@ from simsched.workload.named import named_workload
 
 COLUMNS = ("policy", "workload", "request_rate", "preset", "run", "seed")
 """Columns that all results have; another option is a column where it is swept."""
+REHEARSED = 20
+"""Requests that a user's own policy is tried on, and the most output tokens of each."""
 _SYSTEM = ("preset", "cost_profile", "gpu_memory_utilization", *ENGINE_OPTIONS)
 _PREDICTION = ("predictor", "tau", "predictor_time")
 
@@ -211,7 +224,30 @@ def _check(plan: Plan) -> None:
         if kind not in kinds or plan.num_requests[name] > plan.num_requests[kinds[kind]]:
             kinds[kind] = name
     for name in kinds.values():
-        plan.notes += [note for note in prepare(plan.cells[name]).notes if note not in plan.notes]
+        inputs = prepare(plan.cells[name])
+        plan.notes += [note for note in inputs.notes if note not in plan.notes]
+        if is_own(inputs.policy):
+            _rehearse(inputs)
+
+
+def _rehearse(inputs: Inputs) -> None:
+    """Run a user's own policy on a few short requests that compete for a few slots, step by step.
+
+    Most of its mistakes show at once, before anything is written.
+    """
+    from simsched.engine.simulator import simulate
+
+    few = inputs.trace.take(np.arange(min(REHEARSED, len(inputs.trace))))
+    burst = few.with_columns(
+        arrival_time=np.zeros(len(few)), num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED)
+    )
+    crowded = inputs.config.model_copy(update={"max_num_seqs": min(4, inputs.config.max_num_seqs)})
+    try:
+        simulate(burst, inputs.policy, inputs.profile.cost, crowded, leap=False)
+    except PolicyError:
+        raise
+    except InputError:
+        pass  # such as requests that displace each other for ever, as they may not on the whole engine
 
 
 def _hashes(study: Study) -> dict[str, str]:

@@ -1,0 +1,144 @@
+"""A user's own policy, watched: what it answers is checked, and what it raises becomes one line.
+
+Built-in policies are not watched, so that they cost nothing more.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, get_args
+
+from simsched.errors import InputError
+from simsched.policies.base import Change, Policy, Reads
+
+Hook = Callable[..., Any]
+Check = Callable[[Any, str], None]
+"""Refuses an answer (the value, where it comes from)."""
+
+HOOKS = ("on_arrival", "priority", "next_change", "on_change", "on_preempt", "on_finish")
+_DRIFTS = ("none", "improves", "any")
+
+
+class PolicyError(InputError):
+    """A user's own policy broke the contract, or raised."""
+
+
+def watched(cls: type[Policy], name: str) -> type[Policy]:
+    """The same class, whose hooks raise PolicyError for anything that the contract rules out.
+
+    Raises:
+        InputError: not a policy, or its class attributes are none of a policy's.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Policy)):
+        raise InputError(f"policy {name}: expected a subclass of simsched.policies.base.Policy")
+    if cls.reads not in (None, *get_args(Reads)):
+        raise InputError(
+            f"policy {name}: reads is {cls.reads!r}; expected {', '.join(get_args(Reads))} or None"
+        )
+    if not isinstance(cls.drift_per_token, float | int | None):
+        raise InputError(
+            f"policy {name}: drift_per_token is {cls.drift_per_token!r}; expected a number or None"
+        )
+    if cls.predictor not in ("oracle", "trace"):
+        raise InputError(f"policy {name}: predictor is {cls.predictor!r}; expected oracle or trace")
+    _refuse_undecorated(cls, name)
+    checks: dict[str, Check] = {"priority": _PriorityCheck(), "next_change": _check_change}
+    hooks = {
+        hook: _watched_hook(getattr(cls, hook), hook, name, checks.get(hook))
+        for hook in HOOKS
+        if getattr(cls, hook) is not getattr(Policy, hook)
+    }
+    same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls,), {**same, **hooks})
+
+
+def is_own(policy: Policy) -> bool:
+    """Does its class, or that of the policy it wraps, come from outside?"""
+    return not type(getattr(policy, "inner", policy)).__module__.startswith("simsched.")
+
+
+def _refuse_undecorated(cls: type[Policy], name: str) -> None:
+    """A field set on a class that is no dataclass is ignored by the constructor that it inherits."""
+    for base in cls.__mro__:
+        if "__dataclass_fields__" in vars(base) or "__init__" in vars(base):
+            return
+        for field in fields(cls):
+            if field.name in vars(base):
+                raise InputError(
+                    f"policy {name}: {field.name} has no effect on a class that is no dataclass; "
+                    f"expected @dataclass above class {base.__name__}"
+                )
+
+
+def raised(error: BaseException, file: str | None) -> str:
+    """What was raised and where in this file: `ZeroDivisionError: division by zero (mine.py:12)`."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return said  # which names its place itself
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{said} ({Path(str(file)).name}:{lines[-1]})" if lines else said
+
+
+def _watched_hook(method: Hook, hook: str, name: str, check: Check | None) -> Hook:
+    file = getattr(sys.modules.get(method.__module__), "__file__", None)
+
+    def call(self: Policy, request: Any, now: float) -> Any:
+        try:
+            answer = method(self, request, now)
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PolicyError(
+                f"policy {name}: {hook} of request {request.request_id} raised {raised(error, file)}"
+            ) from error
+        if check is not None:
+            check(answer, f"policy {name}: {hook} of request {request.request_id}")
+        return answer
+
+    return call
+
+
+class _PriorityCheck:
+    """Numbers, or tuples of numbers: always the same of the two, else they have no order."""
+
+    def __init__(self) -> None:
+        self._first: Any = None
+
+    def __call__(self, answer: Any, where: str) -> None:
+        parts = answer if isinstance(answer, tuple) else (answer,)
+        if not parts or not all(isinstance(part, Real) and part == part for part in parts):
+            raise PolicyError(f"{where} is {_short(answer)}; expected a number or a tuple of numbers")
+        if self._first is None:
+            self._first = answer
+        elif isinstance(answer, tuple) != isinstance(self._first, tuple):
+            raise PolicyError(
+                f"{where} is {_short(answer)}, and an earlier one was {_short(self._first)}; "
+                "expected always a number, or always a tuple"
+            )
+
+
+def _check_change(answer: Any, where: str) -> None:
+    if not isinstance(answer, Change):
+        raise PolicyError(f"{where} is {_short(answer)}; expected a Change, such as NEVER")
+    for field in ("after_steps_run", "after_steps_idle"):
+        value = getattr(answer, field)
+        if value is not None and not (isinstance(value, Integral) and int(value) >= 1):
+            raise PolicyError(f"{where} has {field}={_short(value)}; expected a whole number, at least 1")
+    for field in ("after_service", "after_time"):
+        value = getattr(answer, field)
+        if value is not None and not (isinstance(value, Real) and float(value) >= 0):
+            raise PolicyError(f"{where} has {field}={_short(value)}; expected seconds, at least 0")
+    if answer.while_running not in _DRIFTS:
+        raise PolicyError(
+            f"{where} has while_running={_short(answer.while_running)}; expected {', '.join(_DRIFTS)}"
+        )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,143 @@
+"""A user's own policy that breaks the contract: one line that says where, and what was expected."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simsched.cost_model.models import LinearCost
+from simsched.engine.config import engine_config
+from simsched.engine.simulator import simulate
+from simsched.errors import InputError
+from simsched.policies.base import Policy
+from simsched.policies.own import PolicyError, is_own
+from simsched.policies.spec import make_policy
+from simsched.workload.trace import Trace
+
+HEAD = """
+from __future__ import annotations
+import math, threading
+from dataclasses import dataclass
+from typing import ClassVar
+import numpy as np
+from simsched.policies.base import NEVER, Change, Policy, register
+from simsched.policies.fcfs import Fcfs
+from simsched.request import RequestView
+
+class Good(Policy):
+    def priority(self, request, now):
+        return (np.int64(request.num_prompt_tokens), 1.5)
+
+    def next_change(self, request, now):
+        return NEVER
+
+class Mine(Good):
+"""
+PRIORITY = "    def priority(self, request, now): return "
+CHANGE = "    def next_change(self, request, now): return "
+
+WRONG: dict[str, tuple[str, str]] = {
+    "None": (PRIORITY + "None", "priority of request 0 is None; expected a number or a tuple of numbers"),
+    "NaN": (PRIORITY + "math.nan", "priority of request 0 is nan; expected a number"),
+    "NaN inside": (PRIORITY + "(1, math.nan)", r"is \(1, nan\); expected a number"),
+    "text": (PRIORITY + "'a'", "is 'a'; expected a number"),
+    "array": (PRIORITY + "np.ones(2)", "expected a number"),
+    "later": (
+        PRIORITY + "None if request.num_output_tokens else 0\n" + CHANGE + "Change(after_steps_run=1)",
+        "priority of request . is None",
+    ),
+    "mixed": (
+        PRIORITY + "1 if request.request_id == '0' else (1, 2)",
+        r"request 1 is \(1, 2\), and an earlier one was 1; expected always a number, or always a tuple",
+    ),
+    "no change": (CHANGE + "None", "next_change of request 0 is None; expected a Change, such as NEVER"),
+    "a number": (CHANGE + "5", "next_change of request 0 is 5; expected a Change"),
+    "steps": (CHANGE + "Change(after_steps_run=-1)", "after_steps_run=-1; expected a whole number"),
+    "half a step": (CHANGE + "Change(after_steps_idle=1.5)", "after_steps_idle=1.5; expected a whole number"),
+    "seconds": (CHANGE + "Change(after_service=-1)", "after_service=-1; expected seconds, at least 0"),
+    "NaN seconds": (CHANGE + "Change(after_time=math.nan)", "after_time=nan; expected seconds"),
+    "drift": (CHANGE + "Change(while_running='up')", "while_running='up'; expected none, improves, any"),
+    "raises": (PRIORITY + "1 / 0", r"priority of request 0 raised ZeroDivisionError.*mine.py:19\)"),
+    "the future": (PRIORITY + "request.output_length", "priority of request 0 raised AttributeError"),
+    "exits": (PRIORITY + "exit()", "priority of request 0 raised SystemExit"),
+    "signature": ("    def priority(self, request): return 1", "priority of request 0 raised TypeError"),
+    "a hook": ("    def on_finish(self, request, now): {}[0]", r"on_finish of request \d+ raised KeyError"),
+}  # fmt: skip
+
+
+def make(folder: Path, body: str, name: str = "Mine") -> Policy:
+    file = folder / "mine.py"
+    file.write_text(HEAD + body + "\n")
+    return make_policy(f"{file}:{name}")
+
+
+def run(policy: Policy, *, leap: bool) -> list[float]:
+    n = 12
+    trace = Trace(
+        arrival_time=np.zeros(n),
+        num_prompt_tokens=np.arange(n, dtype=np.int64) * 5 + 10,
+        num_output_tokens=np.full(n, 8, dtype=np.int64),
+    )
+    config = engine_config(max_num_seqs=3, num_gpu_blocks=50, max_model_len=1000)
+    return simulate(
+        trace, policy, LinearCost(t0=0.01, a=0, b=0, c=0, d=0), config, leap=leap
+    ).finish_time.tolist()
+
+
+@pytest.mark.parametrize("leap", [True, False])
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_broken_contract(tmp_path: Path, kind: str, leap: bool) -> None:
+    body, message = WRONG[kind]
+    policy = make(tmp_path, body)
+    with pytest.raises(PolicyError, match=message) as caught:
+        run(policy, leap=leap)
+    assert str(caught.value).startswith(f"policy {tmp_path}/mine.py:Mine: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "    reads = 'length'",
+            "reads is 'length'; expected score, predicted_class, predicted_length or None",
+        ),
+        ("    predictor = 'me'", "predictor is 'me'; expected oracle or trace"),
+        ("    drift_per_token = 'x'", "drift_per_token is 'x'"),
+        (
+            "    preemptive = False",
+            "preemptive has no effect on a class that is no dataclass.*@dataclass above class Mine",
+        ),
+        ("    def __init__(self): self.preemptive = 'no'", "preemptive is 'no'; expected true or false"),
+        ("    def __init__(self): 1 / 0", r"ZeroDivisionError: division by zero \(mine.py:19\)"),
+        ("    def __init__(self): super().__init__(); self.lock = threading.Lock()", "cannot pickle"),
+        ("    pass\n@register('fcfs')\nclass Other(Good): pass", "there is a policy fcfs already"),
+    ],
+)
+def test_a_class_that_is_no_policy(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        make(tmp_path, body)
+    assert "mine.py:Mine: " in str(caught.value)
+
+
+def test_what_keeps_the_contract_is_left_alone(tmp_path: Path) -> None:
+    good = make(tmp_path, "    pass", "Good")
+    assert is_own(good)
+    assert run(good, leap=True) == run(make(tmp_path, "    pass", "Good"), leap=False)
+    assert is_own(make_policy(f"{tmp_path}/mine.py:Good(starvation_threshold=5)"))
+    ours = make(tmp_path, "    pass", "Fcfs")
+    assert not is_own(ours)
+    assert type(ours) is type(make_policy("fcfs"))
+
+
+def test_annotations_may_be_text(tmp_path: Path) -> None:
+    """With `from __future__ import annotations`, a dataclass looks up what they mean in its module."""
+    policy = make(
+        tmp_path,
+        "    pass\n@dataclass\nclass Typed(Good):\n    cap: int = 5\n    reads: ClassVar[str] = 'score'",
+        "Typed(cap=7)",
+    )
+    assert [field.name for field in dataclasses.fields(policy)] == ["preemptive", "cap"]
+    assert (policy.cap, policy.reads) == (7, "score")  # type: ignore[attr-defined]
