@@ -11,6 +11,14 @@ from typing import BinaryIO
 
 from simsched.errors import InputError
 
+TEMPORARY = ".tmp-"
+"""What the names of files and folders under way begin with: a kill leaves them, and they may be removed."""
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path`, of this process alone, for what will be renamed to it when it is complete."""
+    return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
@@ -20,7 +28,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         InputError: its folder does not exist or can't be written to.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
     except OSError as error:
         raise InputError(f"{path}: cannot write it: {error.strerror}") from None
     try:

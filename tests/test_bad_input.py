@@ -74,6 +74,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
         assert caught.value.code == 2, output.err
         assert output.out == ""
         assert len(output.err.splitlines()) == 1, output.err
+        assert len(output.err) < 3_000
         assert output.err.startswith("simsched: ")
         assert names in output.err
         assert tree() == before
@@ -100,6 +101,7 @@ TRACES: dict[str, tuple[str, str | bytes, str]] = {
     "one id twice, typed otherwise": ("X.jsonl", row(request_id=1) + row(request_id="1"), "X.jsonl:2"),
     "half a character": ("X.jsonl", row(request_id="\ud800"), "X.jsonl:1: request_id"),
     "milliseconds since 1970": ("X.jsonl", row(timestamp=1.7e12), "at most 1e10"),
+    "endless": ("X.jsonl", row(output_length=2**53), "none of the 1 requests fits"),
     "over-long": ("X.jsonl", row(input_length=3_000), "expected at most 2048"),
     "Azure, no rows": ("X.csv", AZURE, "at least one request"),
     "Azure, bad date": ("X.csv", AZURE + "soon,1,2\n", "X.csv:2"),
@@ -136,6 +138,13 @@ COSTS: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "not JSON"),
     "binary": (NOISE, "not JSON"),
     "truncated": (cost()[:-9], "not JSON"),
+    "weights without end": (
+        json.dumps({
+            "name": "x", "hardware": {"gpu": "x", "memory_bytes": 1},
+            "model": {"name": "x", "weight_bytes": 10**400}, "cost": COST,
+        }),
+        "weight_bytes",
+    ),
     "too deep": ('{"a":' * 30_000, "not JSON"),
     "a list": ("[]", "expected an object"),
     "no form": ("{}", "form"),
@@ -176,6 +185,12 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
     "runs a word": (STUDY + "num_runs: three", "num_runs"),
     "figure kind": (STUDY + "figures: [{kind: pie}]", "figures"),
     "goodput": (STUDY + "goodput: {ttft: x}", "goodput"),
+    "figure of what": (STUDY + "figures: [{metric: speed}]", "metric speed: expected some of duration"),
+    "figure, no ratio": (STUDY + "figures: [{relative_to: lifo}]", "relative_to lifo: expected one of fcfs"),
+    "figure, where": (STUDY + "figures: [{where: {request_rate: 9}}]", "no cell has request_rate 9"),
+    "figure of steps": (STUDY + "figures: [{kind: occupancy}]", "needs log_steps"),
+    "figure of tau": (STUDY + "figures: [{kind: tau}]", "needs several values of tau"),
+    "a long word": (STUDY + "preset: " + "a" * 70_000, "preset"),
     "slots": (STUDY + "policy: fcfs\nmax_num_seqs: 0", "max-num-seqs 0"),
 }
 
@@ -187,6 +202,7 @@ def test_studies(here: Path, refused: Refused, kind: str) -> None:
     refused("run", "S.yaml", "--no-plot", "-o", "out", names=names)
 
 
+OWN = "from simsched.policies.base import Policy\nclass Mine(Policy):\n"
 POLICIES: dict[str, str] = {
     "syntax": "def",
     "raises": "1 / 0",
@@ -194,6 +210,10 @@ POLICIES: dict[str, str] = {
     "empty": "",
     "not a policy": "Mine = 5",
     "abstract": "from simsched.policies.base import Policy\nclass Mine(Policy): pass",
+    "answers None": OWN + "    def priority(self, request, now): return None",
+    "raises in two lines": OWN + "    def priority(self, request, now): raise ValueError('a\\nb')",
+    "fails at the end": OWN + "    def priority(self, request, now): return 0\n"
+    "    def on_finish(self, request, now): {}[0]",
 }
 
 

@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from simsched.results import write_atomic
+from simsched.files import write_file
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write the content; numbers that are not finite become null."""
-    write_atomic(path, (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode())
+    write_file(path, (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _finite(value: Any) -> Any:

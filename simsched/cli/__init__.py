@@ -27,6 +27,9 @@ COMMANDS = {
     "list": "List policies, workloads, profiles, presets and predictors.",
 }
 
+LONGEST = 2000
+"""Characters of a message."""
+
 
 @click.group(
     cls=LazyGroup,
@@ -56,13 +59,13 @@ def main(args: list[str] | None = None) -> Any:
     except InputError as error:
         if os.environ.get("SIMSCHED_TRACEBACK"):
             traceback.print_exc()
-        click.echo(f"simsched: {' '.join(str(error).splitlines())}", err=True)
+        click.echo(f"simsched: {_one_line(str(error))}", err=True)
         sys.exit(2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
-        click.echo(f"simsched: {' '.join(error.format_message().split())}", err=True)
+        click.echo(f"simsched: {_one_line(error.format_message())}", err=True)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
@@ -70,3 +73,9 @@ def main(args: list[str] | None = None) -> Any:
         # the reader (head, less) has gone; keep the interpreter from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _one_line(message: str) -> str:
+    """The message on one line, without the middle of what is endless."""
+    line = " ".join(part.strip() for part in message.splitlines())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} […] {line[-LONGEST // 2 :]}"

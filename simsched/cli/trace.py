@@ -20,6 +20,7 @@ from simsched.workload.trace_io import write_trace
 output_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write (replaced)."
 )
+overwrite_option = click.option("--overwrite", is_flag=True, help="Write onto the trace that is read, too.")
 skip_option = click.option("--skip-invalid", is_flag=True, help="Drop and count rows that can't be used.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 rate_option = click.option("--request-rate", type=float, help="Requests/s; inf = all at once.")
@@ -50,6 +51,7 @@ def trace_command() -> None:
 @click.option("--predictor", help="Add score, predicted_class and predicted_length, as in emulated(tau=0.5).")
 @seed_option
 @output_option
+@overwrite_option
 def generate(
     workload: str,
     resample: Path | None,
@@ -59,11 +61,13 @@ def generate(
     predictor: str | None,
     seed: int,
     output: Path,
+    overwrite: bool,
 ) -> None:
     """Write a trace of a named workload, or of requests drawn from another trace."""
     if resample is not None:
         from simsched.workload.resample import resample as draw
 
+        _spare(resample, output, overwrite)
         source, _ = load_trace(resample)
         trace = draw(source, num_requests, request_rate, arrivals=arrivals, seed=seed)
     else:
@@ -84,6 +88,7 @@ def generate(
 @seed_option
 @skip_option
 @output_option
+@overwrite_option
 def convert(
     source: Path,
     format_: str | None,
@@ -95,8 +100,10 @@ def convert(
     seed: int,
     skip_invalid: bool,
     output: Path,
+    overwrite: bool,
 ) -> None:
     """Write a trace of a public format as our JSON Lines."""
+    _spare(source, output, overwrite)
     count_tokens = estimate_tokens if tokenizer is None else _tokenizer(tokenizer)
     trace, counts = load_trace(source, format=format_, skip_invalid=skip_invalid, count_tokens=count_tokens)
     _report(counts)
@@ -194,6 +201,16 @@ class _Bar:
 
     def update(self, done: int, total: int | None) -> None:
         self._bar.update(self._task, completed=done, total=total)
+
+
+def _spare(source: Path, output: Path, overwrite: bool) -> None:
+    """Refuse to write onto the trace that is read, unless that is wanted."""
+    try:
+        same = output.samefile(source)
+    except OSError:
+        return  # one of the two is not there, or cannot be looked at: reading and writing will say so
+    if same and not overwrite:
+        raise InputError(f"--output {output}: this is the trace that is read; --overwrite replaces it")
 
 
 def _with_predictions(trace: Trace, predictor: str | None, seed: int) -> Trace:

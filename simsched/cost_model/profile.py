@@ -24,7 +24,7 @@ Cost = LinearCost | TableCost
 FORMS: dict[str, type[LinearCost] | type[TableCost]] = {"linear": LinearCost, "table": TableCost}
 UNITS = {"s": 1.0, "ms": 1e-3}
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**18)]
 
 
 class _Strict(BaseModel):
@@ -35,7 +35,7 @@ class Hardware(_Strict):
     """The machine of one engine."""
 
     gpu: str
-    num_gpus: int = Field(1, ge=1)
+    num_gpus: int = Field(1, ge=1, le=10**6)
     """Tensor-parallel GPUs: weights and KV cache are split evenly between them."""
     memory_bytes: Positive | None = None
     """Of one GPU, as the driver reports it; None: unknown (give the KV blocks)."""
@@ -45,7 +45,7 @@ class ModelFacts(_Strict):
     """What the engine's memory arithmetic needs to know of the model."""
 
     name: str
-    max_model_len: int | None = Field(None, ge=2)
+    max_model_len: int | None = Field(None, ge=2, le=10**9)
     """Prompt plus output, in tokens; None: unknown (give it)."""
     weight_bytes: Positive | None = None
     """All parameters, over all GPUs."""
@@ -81,7 +81,7 @@ class ProfileFile(_Strict):
     name: str
     hardware: Hardware
     model: ModelFacts
-    reserve_bytes: int = Field(0, ge=0)
+    reserve_bytes: int = Field(0, ge=0, le=10**18)
     """Of one GPU: peak activations, CUDA graphs, communication buffers; not for KV blocks."""
     cost: dict[str, Any]
     """A cost file's content."""

@@ -65,7 +65,10 @@ def check_admissible(
         return cut, {"truncated": num_bad}
     if skip_invalid:
         if num_bad == len(trace):
-            raise InputError(f"{trace.name}: none of the {num_bad} requests fits {why}")
+            raise InputError(
+                f"{trace.name}: none of the {num_bad} requests fits; expected at most {limit} tokens in all "
+                f"({why})"
+            )
         return trace.take(np.flatnonzero(~bad)), {"skipped": num_bad}
     first = int(np.flatnonzero(bad)[0])
     raise InputError(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from simsched.errors import InputError
+from simsched.files import atomic_file
 from simsched.workload.trace import FloatArray
 
 CHARACTERS_PER_TOKEN = 4  # English text in Llama-like vocabularies; used where no length is given
@@ -151,20 +151,13 @@ def write_trace(data: PromptFile, output: str | Path) -> None:
     import polars as pl
 
     output = Path(output)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_file(output) as file:
         if output.suffix == ".parquet":
-            pl.DataFrame(data.columns, strict=False).write_parquet(temporary)
-        else:
-            with temporary.open("w", encoding="utf-8") as file:
-                for row in zip(*data.columns.values(), strict=True):
-                    entry = {k: v for k, v in zip(data.columns, row, strict=True) if v is not None}
-                    file.write(json.dumps(entry, default=str) + "\n")
-        os.replace(temporary, output)
-    except OSError as error:
-        raise InputError(f"--output {output}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+            pl.DataFrame(data.columns, strict=False).write_parquet(file)
+            return
+        for row in zip(*data.columns.values(), strict=True):
+            entry = {k: v for k, v in zip(data.columns, row, strict=True) if v is not None}
+            file.write(json.dumps(entry, default=str).encode() + b"\n")
 
 
 def _prompt_fault(prompt: object) -> str | None:

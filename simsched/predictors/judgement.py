@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simsched.errors import InputError
+from simsched.files import write_file
 from simsched.predictors.data import PromptFile, examples, lengths
 from simsched.predictors.evaluation import ceiling, judge, order_regret, tau_b, time_per_prompt
 from simsched.predictors.model import Ranker
@@ -90,15 +89,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write_json(path: str | Path, entry: Mapping[str, Any]) -> None:
     """Atomic."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"--json {path}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_file(Path(path), (json.dumps(entry, indent=1) + "\n").encode())
 
 
 def _baseline(scores: Any, true: Any) -> dict[str, float]:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from simsched import __version__
+from simsched.engine.validate import check_admissible
 from simsched.errors import InputError
+from simsched.metrics import METRICS
 from simsched.policies.own import PolicyError, is_own
 from simsched.results import Options
 from simsched.sweep.capacity import SAMPLE, capacity
@@ -114,6 +116,7 @@ def make_plan(study: Study) -> Plan:
         name = f"{number:0{width}d}-{slug}-run{options['run']}"
         plan.cells[name], plan.options[name] = cell, columns
         plan.num_requests[name] = _num_requests(cell)
+    _check_figures(plan)
     _check(plan)
     return plan
 
@@ -182,7 +185,10 @@ def _capacity(cell: Cell) -> float:
         trace = named_workload(cell.workload).generate(SAMPLE, arrivals="burst", seed=cell.seed)
     else:
         trace = read_trace_once(str(cell.trace), cell.skip_invalid)[0]
-    return capacity(trace, profile_of(cell.cost_profile).cost, resolve_config(cell))
+    config = resolve_config(cell)
+    # of what can be served at all; whether the rest is refused is seen when a cell is prepared
+    trace, _ = check_admissible(trace, config, skip_invalid=not cell.truncate, truncate=cell.truncate)
+    return capacity(trace, profile_of(cell.cost_profile).cost, config)
 
 
 def _rates(study: Study, cell: Cell, most: float) -> list[float | None]:
@@ -228,6 +234,37 @@ def _check(plan: Plan) -> None:
         plan.notes += [note for note in inputs.notes if note not in plan.notes]
         if is_own(inputs.policy):
             _rehearse(inputs)
+
+
+def _check_figures(plan: Plan) -> None:
+    """Refuse figures of what the grid does not have, before it runs."""
+    for number, figure in enumerate(plan.study.figures, start=1):
+        where = f"figure {number} ({figure.kind})"
+        for option, value in (figure.where or {}).items():
+            values = {
+                repr(options[option]): options[option]
+                for options in plan.options.values()
+                if option in options
+            }
+            if value not in values.values():
+                raise InputError(
+                    f"{where}: no cell has {option} {value}; expected {', '.join(values) or 'a swept option'}"
+                )
+        names = [
+            policy for policy in plan.study.policy if figure.relative_to in (policy, policy.partition("(")[0])
+        ]
+        if figure.relative_to is not None and len(names) != 1:
+            raise InputError(
+                f"{where}: relative_to {figure.relative_to}: expected one of {', '.join(plan.study.policy)}"
+            )
+        metrics = (figure.metric,) if isinstance(figure.metric, str) else figure.metric or ()
+        for metric in metrics if figure.kind in ("latency", "tau") else ():
+            if metric not in METRICS:
+                raise InputError(f"{where}: metric {metric}: expected some of {', '.join(METRICS)}")
+        if figure.kind == "occupancy" and not plan.study.log_steps:
+            raise InputError(f"{where}: needs log_steps: true")
+        if figure.kind == "tau" and len(plan.study.tau) < 2:
+            raise InputError(f"{where}: needs several values of tau")
 
 
 def _rehearse(inputs: Inputs) -> None:

@@ -36,6 +36,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "no cells": edit("summary.json", lambda content: content.update(cells=[])),
     "no column": each_cell(lambda cell: cell.pop("policy")),
     "text for a number": each_cell(lambda cell: cell.update(mean_ttft_ms="fast")),
+    "text for a rate": each_cell(lambda cell: cell.update(request_rate="fast")),
     "truncated summary": lambda folder: (folder / "summary.json").write_text('{"cells": ['),
     "other table": lambda folder: pl.DataFrame({"a": [1]}).write_parquet(folder / "requests.parquet"),
     "binary": lambda folder: (folder / "requests.parquet").write_bytes(b"\x00\xff" * 99),

@@ -69,6 +69,19 @@ def test_convert_gives_new_arrivals(tmp_path: Path) -> None:
     assert load_trace(target)[0].arrival_time[:3].tolist() == [0, 0.2, 0.4]
 
 
+@pytest.mark.parametrize("command", [("convert",), ("generate", "--arrivals", "burst", "--resample")])
+def test_the_trace_that_is_read_is_not_replaced_unasked(tmp_path: Path, command: tuple[str, ...]) -> None:
+    source = tmp_path / "t.jsonl"
+    call("generate", "--num-requests", 30, "--arrivals", "burst", "-o", source)
+    before = source.read_bytes()
+    again = (*command, source, "-o", tmp_path / "." / "t.jsonl")
+    refused = call(*again)
+    assert isinstance(refused.exception, InputError)
+    assert "--overwrite replaces it" in str(refused.exception)
+    assert source.read_bytes() == before
+    assert call(*again, "--overwrite").exit_code == 0
+
+
 @pytest.mark.parametrize("command", ["generate", "convert"])
 def test_a_closed_loop_has_no_trace_file(tmp_path: Path, command: str) -> None:
     source = tmp_path / "t.jsonl"

@@ -71,6 +71,17 @@ def test_resume_gives_the_same_bytes(tmp_path: Path) -> None:
     assert ours == theirs
 
 
+@pytest.mark.parametrize("file", ["requests.parquet", "summary.json"])
+def test_a_damaged_cell_says_how_to_go_on(tmp_path: Path, file: str) -> None:
+    writer = ResultsWriter.create(tmp_path, make_manifest())
+    fill(writer)
+    (tmp_path / "cells" / "1-fcfs" / file).write_bytes(b"x")
+    with pytest.raises(
+        InputError, match="cells/1-fcfs: damaged; remove this folder, and --resume makes it anew"
+    ):
+        writer.merge()
+
+
 def test_existing_directory_is_refused(tmp_path: Path) -> None:
     fill(ResultsWriter.create(tmp_path, make_manifest()))
     before = contents(tmp_path)

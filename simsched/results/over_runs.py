@@ -1,0 +1,38 @@
+"""Means over runs, with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simsched.metrics import METRICS
+from simsched.results.layout import RUN_OPTIONS
+
+
+def over_runs(rows: Sequence[Mapping[str, Any]], options: Sequence[str]) -> list[dict[str, Any]]:
+    """Mean and 95 % t-interval over runs of every metric, per setting (the options without run and seed).
+
+    Each metric becomes `{"mean", "ci95": [low, high], "n"}`; the interval is null with fewer than two runs.
+    """
+    import numpy as np
+
+    settings = [name for name in options if name not in RUN_OPTIONS]
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in settings), []).append(row)
+    summaries = []
+    for key, group in groups.items():
+        summary: dict[str, Any] = dict(zip(settings, key, strict=True))
+        for metric in METRICS:
+            values = np.array([row[metric] for row in group if row[metric] is not None], dtype=float)
+            n = len(values)
+            interval = None
+            if n > 1:
+                from scipy.special import stdtrit
+
+                half = float(stdtrit(n - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(n)
+                interval = [float(values.mean()) - half, float(values.mean()) + half]
+            summary[metric] = {"mean": float(values.mean()) if n else None, "ci95": interval, "n": n}
+        summaries.append(summary)
+    return summaries

@@ -1,0 +1,126 @@
+"""A finished results directory, read when asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simsched.errors import InputError
+from simsched.metrics import METRICS, REQUEST_NUMBERS
+from simsched.results.layout import FILES, Options, read_manifest
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished results directory, read when asked."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Results:
+        """Read a results directory.
+
+        Raises:
+            InputError: not a results directory, damaged, or not finished.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        if manifest is None:
+            raise InputError(f"{path}: not a simsched results directory (no manifest.json)")
+        missing = [name for name in FILES[:3] if not (path / name).is_file()]
+        if missing:
+            done = sum((path / "cells" / cell).is_dir() for cell in manifest["cells"])
+            raise InputError(
+                f"{path}: unfinished ({done} of {len(manifest['cells'])} cells, no {missing[0]}); "
+                "finish it with the same command and --resume"
+            )
+        return cls(path, manifest)
+
+    @property
+    def cells(self) -> dict[str, Options]:
+        """Cell name -> its options, in the order of the grid."""
+        cells: dict[str, Options] = self.manifest["cells"]
+        return cells
+
+    @cached_property
+    def summary(self) -> pl.DataFrame:
+        """A row per cell: `cell`, the options, then `simsched.metrics.METRICS` (null where undefined)."""
+        import polars as pl
+
+        try:
+            frame = pl.DataFrame(self._summary["cells"], infer_schema_length=None)
+        except (TypeError, pl.exceptions.PolarsError):
+            raise InputError(f"{self.path / 'summary.json'}: damaged, expected a list of cells") from None
+        rates = [name for name in self._options if name == "request_rate"]
+        self._check(frame, "summary.json", ["cell", *self._options], [*rates, *METRICS])
+        return frame
+
+    @property
+    def over_runs(self) -> list[dict[str, Any]]:
+        """A dict per setting: the options without run and seed, then `over_runs` of each metric."""
+        settings: list[dict[str, Any]] = self._summary["over_runs"]
+        return settings
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
+        path = self.path / "summary.json"
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            return {key: summary[key] for key in ("cells", "over_runs")}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}: damaged, expected a summary of simsched") from None
+
+    @cached_property
+    def requests(self) -> pl.DataFrame:
+        """A row per request: the options, then the columns of `simsched.metrics.request_table`."""
+        frame = read_parquet(self.path / "requests.parquet")
+        self._check(frame, "requests.parquet", [*self._options, "request_id"], REQUEST_NUMBERS)
+        return frame
+
+    @property
+    def _options(self) -> list[str]:
+        return list(next(iter(self.cells.values())))
+
+    def _check(self, frame: pl.DataFrame, file: str, columns: Sequence[str], numbers: Sequence[str]) -> None:
+        """Refuse a table that lacks a column, or has something else than numbers where those are expected."""
+        for name in (*columns, *numbers):
+            if name not in frame.columns:
+                raise InputError(f"{self.path / file}: damaged, no column {name}")
+        for name in numbers:
+            if not (frame[name].dtype.is_numeric() or frame[name].is_null().all()):
+                raise InputError(f"{self.path / file}: damaged, {name} is not a number everywhere")
+
+    def steps(self, cell: str) -> Iterator[dict[str, Any]]:
+        """The step log of a cell, one dict a step.
+
+        Raises:
+            InputError: no such cell, no log (`--log-steps`), or a damaged line.
+        """
+        path = self.path / "steps" / f"{cell}.jsonl"
+        if cell not in self.cells:
+            raise InputError(f"{self.path}: no cell {cell}; it has {', '.join(list(self.cells)[:5])}, …")
+        if not path.is_file():
+            raise InputError(f"{path}: no such step log; run with --log-steps")
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise InputError(f"{path}:{number}: not JSON: {line[:60]!r}") from None
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError):
+        raise InputError(f"{path}: missing or damaged, expected a Parquet file") from None

@@ -1,0 +1,165 @@
+"""Writing a results directory: cells in any order, by several processes, then the merged tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simsched.errors import InputError
+from simsched.files import TEMPORARY, temporary_name, write_file
+from simsched.metrics import METRICS
+from simsched.results.layout import FIGURES, FILES, FOLDERS, Options, check_target
+from simsched.results.over_runs import over_runs
+from simsched.results.reading import Results, read_parquet
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class ResultsWriter:
+    """Writes a results directory. Cells may be written by several processes, in any order."""
+
+    def __init__(self, path: str | Path, cells: Mapping[str, Options]) -> None:
+        self.path = Path(path)
+        self.cells = cells
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        manifest: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> ResultsWriter:
+        """Make the directory and its manifest (JSON values; `cells`: name -> options).
+
+        Raises:
+            InputError: see `check_target`.
+        """
+        path = Path(path)
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        if not check_target(path, manifest, resume=resume, overwrite=overwrite):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{path}: cannot make the directory: {error.strerror}") from None
+            for old in [
+                *(path / name for name in (*FOLDERS, *FILES)),
+                *(figure for pattern in FIGURES for figure in (path / "figures").glob(pattern)),
+            ]:
+                _remove(old)
+            # replaced, never removed: a kill at any point leaves a directory that --overwrite knows as ours
+            write_file(path / "manifest.json", text.encode())
+        for leftover in [*path.glob(f"{TEMPORARY}*"), *path.glob(f"*/{TEMPORARY}*")]:
+            _remove(leftover)
+        return cls(path, manifest["cells"])
+
+    def pending(self) -> list[str]:
+        """The cells that are not finished, in the order of the grid."""
+        return [cell for cell in self.cells if not (self.path / "cells" / cell).is_dir()]
+
+    def step_log(self, cell: str) -> StepLog:
+        """A step log for this cell, to pass to `write_cell`."""
+        return StepLog(self.path / "steps" / f"{cell}.jsonl")
+
+    def write_cell(
+        self, cell: str, table: pl.DataFrame, metrics: Mapping[str, float], steps: StepLog | None = None
+    ) -> None:
+        """Store a finished cell: `request_table` and `summarize` of its run. It appears whole or not."""
+        import polars as pl
+
+        options = self.cells[cell]
+        if steps is not None:
+            steps.close()
+        columns = [_literal(name, value) for name, value in options.items()]
+        buffer = io.BytesIO()
+        table.select(*columns, pl.all()).write_parquet(buffer)
+        temporary = temporary_name(self.path / "cells" / cell)
+        temporary.mkdir(parents=True, exist_ok=True)
+        (temporary / "requests.parquet").write_bytes(buffer.getvalue())
+        row = {name: _json_number(metrics[name]) for name in METRICS}
+        (temporary / "summary.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+        try:
+            temporary.rename(self.path / "cells" / cell)
+        except OSError:
+            if not (self.path / "cells" / cell).is_dir():
+                raise
+            _remove(temporary)  # another process finished the same cell first
+
+    def merge(self) -> Results:
+        """All cells are there: write requests.parquet, summary.json and summary.csv."""
+        import polars as pl
+
+        tables, rows = [], []
+        for cell, options in self.cells.items():
+            folder = self.path / "cells" / cell
+            try:
+                tables.append(read_parquet(folder / "requests.parquet"))
+                metrics = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+                rows.append({"cell": cell, **options, **{name: metrics[name] for name in METRICS}})
+            except (OSError, ValueError, KeyError, TypeError, InputError):
+                raise InputError(
+                    f"{folder}: damaged; remove this folder, and --resume makes it anew"
+                ) from None
+        buffer = io.BytesIO()
+        pl.concat(tables, how="vertical_relaxed").write_parquet(buffer)
+        write_file(self.path / "requests.parquet", buffer.getvalue())
+        summary = {"cells": rows, "over_runs": over_runs(rows, list(next(iter(self.cells.values()))))}
+        write_file(self.path / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_file(self.path / "summary.csv", text.getvalue().encode())
+        return Results.open(self.path)
+
+    def log(self, line: str) -> None:
+        """Append a line with the time of day to run.log."""
+        with (self.path / "run.log").open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
+
+
+class StepLog:
+    """One JSON object a step, into a file that gets its name when it is complete."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        self.path = path
+        self._temporary = temporary_name(path)
+        self._file = self._temporary.open("w", encoding="utf-8")
+
+    def __call__(self, step: Mapping[str, Any]) -> None:
+        """Append one step."""
+        self._file.write(json.dumps(step, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """The log is complete."""
+        self._file.close()
+        os.replace(self._temporary, self.path)
+
+
+def _literal(name: str, value: str | int | float | bool | None) -> pl.Expr:
+    import polars as pl
+
+    dtype = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String}.get(type(value), pl.Null)
+    return pl.lit(value, dtype=pl.Float64 if name == "request_rate" else dtype).alias(name)
+
+
+def _json_number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
