@@ -39,6 +39,9 @@ class Order(Protocol):
     def victim(self, running: list[int]) -> int:
         """Of these, the one to be preempted for want of KV blocks."""
 
+    def in_order(self, some: list[int], now: float) -> list[int]:
+        """Some of the running requests, in vLLM's order."""
+
 
 class FcfsOrder:
     """vLLM's `fcfs`: queue by arrival, preempted requests in front; victims from the end of the batch."""
@@ -66,6 +69,9 @@ class FcfsOrder:
 
     def victim(self, running: list[int]) -> int:
         return running[-1]
+
+    def in_order(self, some: list[int], now: float) -> list[int]:
+        return [index for index in self._engine.running if index in some]
 
 
 class PriorityOrder(FcfsOrder):

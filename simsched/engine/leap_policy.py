@@ -222,6 +222,15 @@ class PolicyOrder:
     def victim(self, running: list[int]) -> int:
         return running[-1]
 
+    def in_order(self, some: list[int], now: float) -> list[int]:
+        order: list[Entry] = []
+        for index in some:
+            self._catch_up(index)
+            view = self._views[index]
+            assert view is not None
+            order.append((self._policy.priority(view, now), self._arrivals[index], index))
+        return [entry[2] for entry in sorted(order)]
+
     def _leave(self, index: int) -> None:
         """It stops running."""
         order = self._sorted

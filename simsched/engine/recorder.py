@@ -45,7 +45,7 @@ class Recorder:
         self._token_step = 0  # number of the last step that gave anyone a token
         self._futile = (0, 0)  # that number, and the preemptions since
         self._last_token = [nan] * n  # of a paused streak
-        self._streak = [0] * n  # number of steps done when its streak began
+        self._streak = [0] * n  # number of steps done when its streak began, or ended
         # steps whose duration no later step has reached, oldest and longest first
         self._peak_step: list[int] = [-1]
         self._peak_time: list[float] = [inf]  # a sentinel, before the first step
@@ -86,7 +86,8 @@ class Recorder:
         """It got a token in the step that ends now, and had none in the step before."""
         last = self._last_token[index]
         if last == last:
-            gap = now - last
+            # out and back before anything ran, it has missed no step, and its gap is this one's duration
+            gap = self._peak_time[-1] if self._streak[index] == self.num_steps - 1 else now - last
             self._ramps.extend((gap, 0.0, 1, 1))
             if not self.max_itl[index] >= gap:
                 self.max_itl[index] = gap
@@ -98,6 +99,7 @@ class Recorder:
         """Its latest token came at `now`, the end of the step done last; it gets none in the next."""
         self._last_token[index] = now
         self._end_streak(index)
+        self._streak[index] = self.num_steps
 
     def _end_streak(self, index: int) -> None:
         first = self._streak[index]

@@ -27,6 +27,7 @@ from simsched.engine.leap_order import CannotLeap
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1 import VllmV1
 from simsched.engine.vllm_v1_leap import VllmV1Leap
+from simsched.engine.vllm_v1_shared import SharedVllmV1Leap
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.record import RunRecord
@@ -110,6 +111,8 @@ def make_scheduler(
 
         return AsyncVllmV1(trace, policy, config, recorder, seed=seed)
     if leap and not config.decodes_first:
+        if trace.hash_ids is not None and config.enable_prefix_caching:
+            return SharedVllmV1Leap(trace, policy, config, recorder, seed=seed)
         return VllmV1Leap(trace, policy, config, recorder, seed=seed)
     return VllmV1(trace, policy, config, recorder, seed=seed)
 

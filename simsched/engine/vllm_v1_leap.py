@@ -6,7 +6,7 @@ context of all decoders is one sum, and the blocks they will need are counted by
 block each `block_size` steps). Where a step is uneventful, it costs the same for 1 and for 1,000 decoders.
 Where KV blocks or the token budget run short, `_walk` goes through the running requests one by one.
 
-Content that requests share, and some rare cases, need the reference: `CannotLeap`.
+`vllm_v1_shared.py` adds prompts that share prefixes. Some rare cases need the reference: `CannotLeap`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ class VllmV1Leap:
     ) -> None:
         assert config.num_gpu_blocks is not None
         assert config.max_model_len is not None
-        if trace.hash_ids is not None and config.enable_prefix_caching:
-            raise CannotLeap("prompts share blocks")
         n = len(trace)
         self.counters: dict[str, int] = {}
         self.recorder = recorder
@@ -117,9 +115,7 @@ class VllmV1Leap:
         if self.partials or need > self.free or budget < 0:
             budget = self._schedule_running(now, need)
         else:
-            self.free -= need
-            if self.queue.runs:
-                self.queue.take(need)
+            self._take(need)
         if self.num_waiting and budget > 0:
             self._admit(now, budget)
         if self.stopped or self.partials:
@@ -261,11 +257,7 @@ class VllmV1Leap:
 
     def _finish(self, index: int, now: float) -> None:
         self.where[index] = DONE
-        hashed, tokens = divmod(self.computed[index], self.block_size)
-        unhashed = 1 if tokens else 0
-        self.free += hashed + unhashed
-        if self.queue.runs:
-            self.queue.put(hashed, unhashed)
+        self._give_up(index, self.computed[index])
         self.recorder.finish(index, now)
         if self.own is not None:
             self.own.finished(index, now)
@@ -276,6 +268,38 @@ class VllmV1Leap:
         self.free -= blocks
         if self.queue.runs:
             self.queue.take(blocks)
+
+    def _give_up(self, index: int, tokens: int) -> None:
+        """It finishes: the blocks with so many tokens of it are free."""
+        hashed, rest = divmod(tokens, self.block_size)
+        unhashed = 1 if rest else 0
+        self.free += hashed + unhashed
+        if self.queue.runs:
+            self.queue.put(hashed, unhashed)
+
+    def _leave(self, index: int, tokens: int) -> None:
+        """It is preempted: likewise, and what stays cached will be of use to it."""
+        hashed, rest = divmod(tokens, self.block_size)
+        unhashed = 1 if rest else 0
+        if self._caching:
+            if hashed > (self.known[index] - 1) // self.block_size:
+                raise CannotLeap("a block will be computed twice")
+            self.queue.leave(index, hashed, unhashed, self.free)
+        self.free += hashed + unhashed
+
+    def _lookup(self, index: int) -> tuple[int, int]:
+        """How many blocks of a waiting request are cached, and how many of those are held by others."""
+        return self.queue.survivors(index) if self.queue.runs else 0, 0
+
+    def _begin(self, index: int, hits: int, blocks: int) -> None:
+        """It is admitted with the hits of the latest lookup among so many blocks."""
+        self.free -= blocks
+        if self.queue.runs:
+            self.queue.hit(index)
+            self.queue.take(blocks - hits)
+
+    def _filled(self, index: int, tokens: int) -> None:
+        """A request other than a decoder has blocks for so many tokens (of no concern without sharing)."""
 
     def blocks_for(self, first: int, count: int) -> int:
         """What the decoders take in so many steps, from step counter `first` on."""
@@ -296,13 +320,7 @@ class VllmV1Leap:
             self.partials.pop(index, None)
         if self.own is not None:
             self.own.preempted(index, now)
-        hashed, tokens = divmod(self.computed[index] + scheduled, self.block_size)
-        unhashed = 1 if tokens else 0
-        if self._caching:
-            if hashed > (self.known[index] - 1) // self.block_size:
-                raise CannotLeap("a block will be computed twice")
-            self.queue.leave(index, hashed, unhashed, self.free)
-        self.free += hashed + unhashed
+        self._leave(index, self.computed[index] + scheduled)
         self.computed[index] = 0
         self.where[index] = WAITING
         del self.running[index]
@@ -328,6 +346,8 @@ class VllmV1Leap:
         if blocks > self.free or budget < 0:
             return self._walk(now, threshold)
         self._take(blocks)
+        for index, n in chunks:
+            self._filled(index, self.computed[index] + n)
         self.chunks += chunks
         return budget
 
@@ -363,6 +383,8 @@ class VllmV1Leap:
             if self.where[index] == WAITING:
                 break
             self._take(blocks)
+            if self.where[index] == PARTIAL:
+                self._filled(index, computed + n)
             tokens[index] = n
             budget -= n
             place += 1
@@ -378,24 +400,21 @@ class VllmV1Leap:
 
     def _admit(self, now: float, budget: int) -> None:
         """Rules 9 to 15."""
-        order, running, queue, size = self.order, self.running, self.queue, self.block_size
+        order, running, size = self.order, self.running, self.block_size
         threshold = self._threshold()
         room = self.max_num_seqs - len(running)
         while budget > 0 and room > 0 and self.num_waiting:
             index = order.head()
             known = self.known[index]
-            hits = queue.survivors(index) if queue.runs else 0
+            hits, shared = self._lookup(index)
             n = min(known - hits * size, threshold, budget)
             fit = known if self._reserve else hits * size + n
-            if -(-fit // size) + (self.watermark if running else 0) > self.free:
+            if -(-fit // size) - shared + (self.watermark if running else 0) > self.free:
                 break
             order.pop()
             self.num_waiting -= 1
-            blocks = -(-(hits * size + n) // size)
-            self.free -= blocks
-            if queue.runs:
-                queue.hit(index)
-                queue.take(blocks - hits)
+            self._begin(index, hits, -(-(hits * size + n) // size))
+            self._filled(index, hits * size + n)
             self.computed[index] = hits * size
             self.where[index] = PARTIAL
             running[index] = None

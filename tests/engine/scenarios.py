@@ -86,6 +86,23 @@ def shared_prefixes(plain: Trace, seed: int, chunk: int = 40) -> Trace:
 
 
 @st.composite
+def conversations(draw: st.DrawFn) -> Trace:
+    """`traces()` whose prompts share prefixes, of few ids: some are the same, others part early."""
+    plain = draw(traces())
+    random = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    chunk = draw(st.sampled_from([16, 24, 40, 100]))
+    ids = draw(st.sampled_from([1, 2, 4]))
+    n = len(plain)
+    lengths = np.where(random.random(n) < 0.5, plain.num_prompt_tokens, random.integers(1, 700, n))
+    depth = random.integers(0, -(-lengths // chunk) + 1)
+    return plain.with_columns(
+        num_prompt_tokens=lengths,
+        hash_ids=[tuple(random.integers(0, ids, d).tolist()) for d in depth],
+        hash_block_size=chunk,
+    )
+
+
+@st.composite
 def configs(draw: st.DrawFn) -> EngineConfig:
     """Engines with and without pressure on slots, tokens and KV blocks."""
     slots = draw(st.sampled_from([1, 3, 16, 64]))

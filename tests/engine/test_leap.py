@@ -17,7 +17,16 @@ from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.request import RequestView
 from simsched.workload.trace import Trace
-from tests.engine.scenarios import POLICIES, Linear, configs, same, shared_prefixes, trace, traces
+from tests.engine.scenarios import (
+    POLICIES,
+    Linear,
+    configs,
+    conversations,
+    same,
+    shared_prefixes,
+    trace,
+    traces,
+)
 
 
 def outcome(trace: Trace, spec: str, config: EngineConfig, leap: bool, predictor: float) -> RunRecord | str:
@@ -32,6 +41,21 @@ def outcome(trace: Trace, spec: str, config: EngineConfig, leap: bool, predictor
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trace=traces(), config=configs(), predictor=st.sampled_from([0.0, 0.0, 0.004]))
 def test_leaping_equals_stepping(trace: Trace, spec: str, config: EngineConfig, predictor: float) -> None:
+    stepped = outcome(trace, spec, config, False, predictor)
+    leapt = outcome(trace, spec, config, True, predictor)
+    if isinstance(stepped, str) or isinstance(leapt, str):
+        assert stepped == leapt
+    else:
+        same(stepped, leapt)
+
+
+@pytest.mark.parametrize("spec", POLICIES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(trace=conversations(), config=configs(), predictor=st.sampled_from([0.0, 0.0, 0.004]))
+def test_leaping_equals_stepping_with_shared_prefixes(
+    trace: Trace, spec: str, config: EngineConfig, predictor: float
+) -> None:
+    config = config.model_copy(update={"enable_prefix_caching": True})
     stepped = outcome(trace, spec, config, False, predictor)
     leapt = outcome(trace, spec, config, True, predictor)
     if isinstance(stepped, str) or isinstance(leapt, str):

@@ -1,0 +1,194 @@
+"""vLLM's KV cache where prompts share prefixes, as runs of blocks (the leaping engine's).
+
+The same blocks, hits and evictions as `kv_cache.py`, block by block, without looking at single blocks:
+
+- What a block holds is known by its edge of the prefix tree (or the request whose own it is) and its place
+  there. Blocks at successive places that were filled by one request and are held by the same ones are a run.
+  A run is split where only a part of it is hit.
+- All free blocks without content are at the front of the queue, so a number stands for them. Behind them is
+  what requests gave up, a group of runs for each, evicted from its tail.
+- A request's own content can't be hit while it runs, so it becomes a run only when it is given up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from simsched.engine.prefix_tree import shared_stretches
+from simsched.workload.trace import Trace
+
+
+class Run:
+    """Blocks at the places [start, end)."""
+
+    __slots__ = ("copies", "end", "group", "rest", "start", "users")
+
+    def __init__(self, copies: list[Run], start: int, end: int) -> None:
+        self.copies = copies
+        """All runs with content of the same edge, oldest first, itself among them."""
+        self.start = start
+        self.end = end
+        self.users = 0
+        self.group: list[Run] | None = None
+        """Where it is in the queue, while nobody holds it."""
+        self.rest: Run | None = None
+        """What was split off at its end, for those who hold both."""
+
+
+class Piece(NamedTuple):
+    """A part of a run that a lookup has found."""
+
+    run: Run
+    start: int
+    end: int
+
+
+class SharedBlocks:
+    """Runs held by each request, and the queue of free ones."""
+
+    def __init__(self, trace: Trace, num_blocks: int, block_size: int) -> None:
+        self._block_size = block_size
+        self._paths, num_edges = shared_stretches(trace, block_size)
+        self._copies: list[list[Run]] = [[] for _ in range(num_edges)]
+        self._own: dict[int, list[Run]] = {}  # request -> what is left of its own content
+        self._empty = num_blocks
+        self._queue: deque[list[Run]] = deque()
+        self._held: dict[int, list[tuple[Run, int]]] = {}  # (run, its end when it was taken)
+        self._covered: dict[int, int] = {}  # request -> blocks of it that are in these runs
+
+    def lookup(self, index: int, num_tokens: int) -> tuple[list[Piece], int]:
+        """What is cached of its first tokens, leaving one to compute; how many of those blocks are held."""
+        limit = (num_tokens - 1) // self._block_size
+        found: list[Piece] = []
+        place = held = 0
+        for edge, end in self._paths[index]:
+            place, held = self._find(self._copies[edge], place, min(end, limit), found, held)
+            if place < end:
+                return found, held
+        if place < limit and index in self._own:
+            _, held = self._find(self._own[index], place, limit, found, held)
+        return found, held
+
+    def _find(
+        self, copies: list[Run], place: int, stop: int, found: list[Piece], held: int
+    ) -> tuple[int, int]:
+        """Add what there is from `place` on to `found`: (the first place that is missing, blocks held).
+
+        The oldest copy is hit (vLLM's rule), and it is the oldest up to its end: whoever holds a block holds
+        one at the place before that is as old or older, gives it up no sooner, and loses it later.
+        """
+        while place < stop:
+            for run in copies:
+                if run.start <= place < run.end:
+                    break
+            else:
+                break
+            end = min(run.end, stop)
+            found.append(Piece(run, place, end))
+            held += end - place if run.users else 0
+            place = end
+        return place, held
+
+    def begin(self, index: int, found: list[Piece]) -> None:
+        """A request starts to run and takes what the lookup has found."""
+        held = []
+        for run, start, end in found:
+            if start > run.start:
+                run = self._split(run, start)
+            if end < run.end:
+                self._split(run, end)
+            if run.group is not None:
+                run.group.remove(run)
+                run.group = None
+            run.users += 1
+            held.append((run, end))
+        self._held[index] = held
+        self._covered[index] = found[-1].end if found else 0
+
+    def _split(self, run: Run, place: int) -> Run:
+        """Cut a run in two; returns the second part."""
+        rest = Run(run.copies, place, run.end)
+        rest.users, rest.group, rest.rest = run.users, run.group, run.rest
+        run.end, run.rest = place, rest
+        run.copies.insert(run.copies.index(run) + 1, rest)
+        if run.group is not None:
+            run.group.insert(run.group.index(run) + 1, rest)
+        return rest
+
+    def take(self, count: int) -> None:
+        """So many blocks are allocated from the front of the queue, and their content is lost."""
+        if count <= self._empty:
+            self._empty -= count
+            return
+        count -= self._empty
+        self._empty = 0
+        queue = self._queue
+        while count:
+            group = queue[0]
+            while group:
+                run = group[-1]
+                length = run.end - run.start
+                if length > count:
+                    run.end -= count
+                    return
+                count -= length
+                group.pop()
+                run.copies.remove(run)
+            queue.popleft()
+
+    def fill(self, index: int, num_tokens: int) -> None:
+        """It has blocks for so many tokens: what it shares can be hit from now on."""
+        covered, full = self._covered[index], num_tokens // self._block_size
+        held = self._held[index]
+        for edge, end in self._paths[index]:
+            if end <= covered:
+                continue
+            if covered >= full:
+                break
+            end = min(end, full)
+            copies = self._copies[edge]
+            last = held[-1][0] if held else None
+            if last is not None and copies and copies[-1] is last and last.end == covered and last.users == 1:
+                last.end = end
+                held[-1] = last, end
+            else:
+                run = Run(copies, covered, end)
+                run.users = 1
+                copies.append(run)
+                held.append((run, end))
+            covered = end
+        self._covered[index] = covered
+
+    def release(self, index: int, num_tokens: int, finished: bool) -> int:
+        """It gives up its blocks, which hold so many tokens; returns how many are free now."""
+        full, rest = divmod(num_tokens, self._block_size)
+        group: list[Run] = []
+        freed = 0
+        for run, end in self._held.pop(index):
+            while True:
+                run.users -= 1
+                if not run.users:
+                    run.group = group
+                    group.append(run)
+                    freed += run.end - run.start
+                if run.end == end:
+                    break
+                assert run.rest is not None
+                run = run.rest
+        covered = self._covered.pop(index)
+        if covered < full:
+            copies: list[Run] = [] if finished else self._own.setdefault(index, [])
+            run = Run(copies, covered, full)
+            run.group = group
+            copies.append(run)
+            group.append(run)
+            freed += full - covered
+        if finished:
+            self._own.pop(index, None)
+        if group:
+            self._queue.append(group)
+        if rest:
+            self._empty += 1
+            freed += 1
+        return freed

@@ -1,0 +1,103 @@
+"""The leaping scheduler where prompts share prefixes: `vllm_v1_leap.py` with another account of KV blocks.
+
+Which blocks are evicted next depends on the order in which requests give them up, so those that finish in
+the same step do so as vLLM has them in its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from simsched.engine.base import Batch
+from simsched.engine.config import EngineConfig
+from simsched.engine.leap_view import DECODING
+from simsched.engine.recorder import Recorder
+from simsched.engine.shared_blocks import Piece, SharedBlocks
+from simsched.engine.vllm_v1_leap import VllmV1Leap
+from simsched.policies.base import Policy
+from simsched.workload.trace import Trace
+
+
+class SharedVllmV1Leap(VllmV1Leap):
+    """The scheduler of vLLM V1 with prefix caching across requests, from event to event."""
+
+    def __init__(
+        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
+    ) -> None:
+        super().__init__(trace, policy, config, recorder, seed=seed)
+        self._blocks = SharedBlocks(trace, self.free, config.block_size)
+        self._found: list[Piece] = []  # by the latest lookup
+        self._admitted: list[int] = []  # in this step
+
+    def calm(self) -> bool:
+        """Never: whoever arrives looks for its prefix."""
+        return False
+
+    def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
+        leaving = self._leaving(steps)
+        finished = super().update(batch, now, first, last, steps)
+        for index in leaving:
+            self.free += self._blocks.release(index, self.computed[index], finished=True)
+        self._admitted.clear()
+        return finished
+
+    def _leaving(self, steps: int) -> list[int]:
+        """Who finishes at the end of these steps, in the order of the batch."""
+        old = set(self._ending(self.steps + steps))
+        new: list[int] = []
+        for index, n in self.chunks:
+            if self.computed[index] + n == self.known[index] == self.total[index] - 1:
+                if index in self._admitted:
+                    new.append(index)
+                else:
+                    old.add(index)
+        if len(old) < 2:
+            return [*old, *new]
+        before, time = self.steps, self.time
+        now = self._start
+        if steps > 1:
+            self.steps += steps - 1  # as the last of these steps begins
+            now = self.time = self.end_of_step(self.steps) if self.own is not None else time
+        in_order = self.order.in_order(list(old), now)
+        self.steps, self.time = before, time
+        return [*in_order, *new]
+
+    def _ending(self, step: int) -> Iterator[int]:
+        """The decoders that finish by then, from the top of the heap."""
+        places = [0]
+        for at in places:
+            if at < len(self.ends) and self.ends[at][0] <= step:
+                end, index = self.ends[at]
+                if self.where[index] == DECODING and self.offset[index] + end == self.total[index]:
+                    yield index
+                places += 2 * at + 1, 2 * at + 2
+
+    def _schedule_running(self, now: float, need: int) -> int:
+        if self.own is not None and len(self.partials) > 1:
+            return self._walk(now, self._threshold())  # of two copies of a block the older is hit
+        return super()._schedule_running(now, need)
+
+    # -- KV blocks -----------------------------------------------------------------------------------------
+    def _take(self, blocks: int) -> None:
+        self.free -= blocks
+        self._blocks.take(blocks)
+
+    def _give_up(self, index: int, tokens: int) -> None:
+        """Not yet: see `update`."""
+
+    def _leave(self, index: int, tokens: int) -> None:
+        self.free += self._blocks.release(index, tokens, finished=False)
+
+    def _lookup(self, index: int) -> tuple[int, int]:
+        self._found, held = self._blocks.lookup(index, self.known[index])
+        return self._found[-1].end if self._found else 0, held
+
+    def _begin(self, index: int, hits: int, blocks: int) -> None:
+        held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
+        self._blocks.begin(index, self._found)
+        self._admitted.append(index)
+        self.free -= hits - held
+        self._take(blocks - hits)
+
+    def _filled(self, index: int, tokens: int) -> None:
+        self._blocks.fill(index, tokens)
