@@ -1,5 +1,8 @@
 """The fork's path for every policy but FCFS: serve the head of an order of all requests, swap for room.
 
+The order comes in two parts: the decoders, and the *line* of all others that can have a place in the batch,
+each with the number of decoders ahead of it. A step looks at the line one by one, and only counts decoders.
+
 Step (5) of the published description, further swapped requests coming back when nothing had to go out, can
 never fire: the walk ends only where the token budget, the slots or the requests do, and (5) needs all three.
 So neither it nor its slip is here; `tests/engine/test_vllm_ltr_reference.py` has it, and stays equal.
@@ -8,8 +11,7 @@ So neither it nor its slip is here; `tests/engine/test_vllm_ltr_reference.py` ha
 from __future__ import annotations
 
 from abc import abstractmethod
-from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,8 @@ from simsched.errors import InputError
 from simsched.workload.trace import Trace
 
 Chunk = tuple[int, int]
+Place = tuple[int, int]
+"""(request, decoders ahead of it in the order)."""
 Entry = tuple[Any, int, int]
 """(place in the order, number that breaks ties, request)."""
 
@@ -29,25 +33,23 @@ Entry = tuple[Any, int, int]
 class Step:
     """What a step does to each request, in the order of the walk."""
 
-    chosen: Sequence[int]
-    others: list[Chunk]
-    """The chosen that did not decode in the last step, with their tokens."""
+    decodes: list[int]
+    """Those that decode from one step to the next; `place` adds those already on the GPU that join them."""
+    others: list[tuple[int, int, int]]
+    """The chosen that did not decode in the last step: (request, tokens, decoders ahead of it)."""
+    walked: int
+    """Chosen, those left out for want of blocks included."""
     out: list[int] = field(default_factory=list)
     """Swapped out, in that order."""
     dropped: list[int] = field(default_factory=list)
     """Walked over but left out for want of blocks, the last of the order first."""
     new: list[Chunk] = field(default_factory=list)
-    decodes: list[int] = field(default_factory=list)
-    """Already on the GPU."""
+    joined: list[int] = field(default_factory=list)
+    """Already on the GPU, and now among `decodes`."""
     prefills: list[Chunk] = field(default_factory=list)
     """Already on the GPU."""
     in_decodes: list[int] = field(default_factory=list)
     in_prefills: list[Chunk] = field(default_factory=list)
-
-    @property
-    def came_in(self) -> list[int]:
-        """Swapped in."""
-        return self.in_decodes + [i for i, _ in self.in_prefills]
 
 
 class GeneralEngine(ForkEngine):
@@ -61,10 +63,12 @@ class GeneralEngine(ForkEngine):
         self.num_resident = 0
         self.num_queued = 0
         self.swap_blocks_used = 0
-        self.running: list[int] = []
-        """What ran in the last step and is not finished."""
         self.started_at: list[float | None] = [None] * len(trace)
         """Start of the current spell of running; None: it did not run in the last step."""
+        self.partial: list[int] = []
+        """What ran in the last step without decoding, and is not finished; in the fork's order."""
+        self.came_in: list[int] = []
+        """Decoders that were swapped in for the last step."""
         self.idle: list[Entry] = []
         """On the GPU without having run in the last step, sorted as in the order."""
 
@@ -83,7 +87,7 @@ class GeneralEngine(ForkEngine):
     def list_work(self, batch: int) -> tuple[int, int]:
         # of each chosen request: half the running list to find it there, all of the swapped and the waiting
         # (asserts), then the waiting and half the running once more to run it
-        running, waiting = len(self.running) + len(self.idle), self.num_queued
+        running, waiting = self.num_resident, self.num_queued
         swapped = self.unfinished - running - waiting
         compared = batch * (running + 2 * waiting + swapped)
         # at the end every request is looked up in the batch
@@ -92,8 +96,8 @@ class GeneralEngine(ForkEngine):
         return self.unfinished, compared
 
     @abstractmethod
-    def entries(self, chosen: set[int]) -> list[Entry]:
-        """What ran in the last step and is not chosen, sorted as in the order."""
+    def entries(self, decoders: list[int], partial: list[int]) -> list[Entry]:
+        """These, that ran in the last step and are not chosen, as they are sorted in the order."""
 
     @abstractmethod
     def start(self, i: int) -> None:
@@ -103,35 +107,49 @@ class GeneralEngine(ForkEngine):
     def stop(self, i: int) -> None:
         """A spell of running is over, unfinished."""
 
-    def form(self, order: Sequence[int]) -> tuple[Step, Batch]:
-        """The step that serves this order, of which the head is enough: all that a batch can hold."""
-        count, others = self.walk(order, self.max_num_seqs)
-        step = Step(order[:count], others)
-        short = count - len(others) - (self.num_blocks - self.blocks_used) + self.watermark
-        ran = count - len(others)
-        for i, _ in others:
-            short += self._price(i)
-            ran += self.started_at[i] is not None
-        left_out = self.entries(set(step.chosen)) if ran < len(self.running) else []
+    def form(self, decoders: list[int], line: Iterable[Place]) -> tuple[Step, Batch]:
+        """The step that serves this order."""
+        step, short = self._walk(decoders, line)
+        chosen = len(step.decodes)
+        taken = {i for i, _, _ in step.others}
+        partial = [i for i in self.partial if i not in taken]
+        left_out = self.entries(decoders[chosen:], partial) if partial or chosen < len(decoders) else []
         if short > 0:
             self._reserve(step, left_out, short)
-        if not step.chosen:
+        if not step.decodes and not step.others:
             raise self.stuck()
         self._turn_idle(left_out)
         self.grow_decoders()
         self._place(step)
         self.chunks = step.new + step.prefills + step.in_prefills
-        came_in = step.came_in
+        self.partial = [i for i, _ in self.chunks]
+        self.came_in = step.in_decodes
+        came_in = [*step.in_decodes, *(i for i, _ in step.in_prefills)]
         quiet = not (self.chunks or step.out or came_in)
         free = self.num_blocks - self.blocks_used
         self.slack = free - self.num_decoders - self.watermark if quiet else -1
-        self.running = [
-            *(i for i, _ in step.new),
-            *step.decodes,
-            *(i for i, _ in step.prefills),
-            *came_in,
-        ]
-        return step, self.make_batch([*step.decodes, *step.in_decodes], (), step.out, came_in)
+        decodes = [] if self.leap else [*step.decodes, *step.in_decodes]
+        return step, self.make_batch(decodes, (), step.out, came_in)
+
+    def _walk(self, decoders: list[int], line: Iterable[Place]) -> tuple[Step, int]:
+        """Take from the head of the order while slots and the token budget last; and how many KV blocks that
+        is short of (negative: to spare)."""
+        known, computed, slots = self.known, self.computed, self.max_num_seqs
+        others: list[tuple[int, int, int]] = []
+        budget = self.max_tokens  # before any decoder
+        short = self.watermark - (self.num_blocks - self.blocks_used)
+        for i, ahead in line:
+            left = budget - ahead
+            if left <= 0 or ahead + len(others) >= slots:
+                break
+            tokens = known[i] - computed[i]
+            if tokens > left:
+                tokens = left
+            others.append((i, tokens, ahead))
+            budget -= tokens
+            short += self._price(i)
+        count = min(len(decoders), budget, slots - len(others))
+        return Step(decoders[:count], others, count + len(others)), short + count
 
     def _turn_idle(self, left_out: list[Entry]) -> None:
         """These keep their blocks and skip the step."""
@@ -140,19 +158,23 @@ class GeneralEngine(ForkEngine):
             if self.where[i] == DECODING:
                 self.pause(i)
             self.stop(i)
-            insort(self.idle, entry)
+        if left_out:
+            self.idle += left_out
+            self.idle.sort()
 
     def _price(self, i: int) -> int:
         """Blocks that choosing this request needs."""
-        if self.where[i] == WAITING:
-            return self.blocks_for(self.known[i])
-        return self.held[i] + 1 if self.where[i] == SWAPPED else 1
+        where = self.where[i]
+        if where == WAITING:
+            return -(-self.known[i] // self.block_size)
+        return self.held[i] + 1 if where == SWAPPED else 1
 
     def _reserve(self, step: Step, left_out: list[Entry], short: int) -> None:
         """Swap out from the end of the order, then leave out chosen ones, until `short` blocks are found."""
         # the chosen are the head of the order, so of the idle ones too
         idle, where, started = self.idle, self.where, self.started_at
-        woken = sum(where[i] == RESIDENT and started[i] is None for i, _ in step.others)
+        decodes, others = step.decodes, step.others
+        woken = sum(where[i] == RESIDENT and started[i] is None for i, _, _ in others)
         while short > 0:
             if len(idle) > woken and not (left_out and left_out[-1] > idle[-1]):
                 short -= self._swap_out(idle.pop()[2], step)
@@ -160,19 +182,15 @@ class GeneralEngine(ForkEngine):
                 short -= self._swap_out(left_out.pop()[2], step)
             else:
                 break
-        kept = len(step.chosen)
-        while short > 0 and kept:
-            kept -= 1
-            i = step.chosen[kept]
+        while short > 0 and (decodes or others):
+            last_is_other = bool(others) and others[-1][2] == len(decodes)
+            i = others.pop()[0] if last_is_other else decodes.pop()
             step.dropped.append(i)
             short -= self._price(i)
-            if step.others and step.others[-1][0] == i:
-                step.others.pop()
             if where[i] == RESIDENT and started[i] is None:
                 idle.pop()
-            if self.where[i] in (DECODING, RESIDENT):
+            if where[i] in (DECODING, RESIDENT):
                 short -= self._swap_out(i, step)
-        step.chosen = step.chosen[:kept]
 
     def _swap_out(self, i: int, step: Step) -> int:
         """Its blocks go to the CPU; returns how many."""
@@ -195,9 +213,8 @@ class GeneralEngine(ForkEngine):
 
     def _place(self, step: Step) -> None:
         """Allocate, swap in, and sort the chosen by what they do."""
-        apart = set()
         woken = 0
-        for i, tokens in step.others:
+        for i, tokens, ahead in step.others:
             came = self.where[i]
             if self.started_at[i] is None:
                 woken += came == RESIDENT
@@ -210,7 +227,6 @@ class GeneralEngine(ForkEngine):
                 self.num_queued -= 1
                 self.recorder.scheduled(i, self.now)
                 step.new.append((i, tokens))
-                apart.add(i)
                 continue
             if came == SWAPPED:
                 self.blocks_used += self.held[i]
@@ -222,9 +238,9 @@ class GeneralEngine(ForkEngine):
                 self.join(i)
                 if came == SWAPPED:
                     step.in_decodes.append(i)
-                    apart.add(i)
+                else:
+                    step.decodes.insert(ahead + len(step.joined), i)
+                    step.joined.append(i)
             else:
                 (step.in_prefills if came == SWAPPED else step.prefills).append((i, tokens))
-                apart.add(i)
-        step.decodes = [i for i in step.chosen if i not in apart] if apart else list(step.chosen)
         del self.idle[:woken]

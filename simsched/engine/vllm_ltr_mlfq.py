@@ -2,19 +2,22 @@
 
 Arrivals go to the back of level 0; the order is level by level. After a step each request that ran goes, in
 batch order, to the *front* of its queue: the order inside a level reverses in every step.
+
+So of each queue the decoders are the front, and their batch order is the order of the queue back to front:
+nothing moves but those that join them or leave.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import FINISHED
-from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Step
+from simsched.engine.vllm_ltr_base import DECODING
+from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Place, Step
 from simsched.policies.mlfq import Mlfq
 from simsched.workload.trace import Trace
 
@@ -31,8 +34,10 @@ class MlfqEngine(GeneralEngine):
         super().__init__(trace, config, recorder, leap=leap)
         self.quantum = policy.quantum
         n = len(trace)
+        self.decoders: list[list[int]] = [[]]
+        """By level: the front part of its queue. The *end* of a list is the front of the queue."""
         self.queues: list[list[int]] = [[]]
-        """By level; the *end* of a list is the front of its queue."""
+        """By level: the rest of its queue, in the same manner."""
         self.level = [0] * n
         self.service = [0.0] * n
         """At its level, without the current spell of running."""
@@ -49,30 +54,51 @@ class MlfqEngine(GeneralEngine):
             return None
         self.now = now
         order: list[int] = []
-        for queue in self.queues:
-            order += queue[: -1 - (self.max_num_seqs - len(order)) : -1]
-        step, batch = self.form(order)
+        for decoders in self.decoders:
+            order += decoders[::-1]
+        step, batch = self.form(order, self._line())
         self._dequeue(step)
         if len(step.dropped) > 1:
             self.slack = -1  # they went back in reverse: another one is first next time
-        self.running = [i for i, _ in self.chunks] + step.decodes + step.in_decodes
         return batch
 
-    def entries(self, chosen: set[int]) -> list[Entry]:
-        # the later it came back to the front of its queue, the nearer the front it is
-        places = [(self.level[i], -self.step, -p) for p, i in enumerate(self.running)]
-        pairs = zip(places, self.running, strict=True)
-        return sorted((place, 0, i) for place, i in pairs if i not in chosen)
+    def _line(self) -> Iterator[Place]:
+        ahead = 0
+        for decoders, queue in zip(self.decoders, self.queues, strict=True):
+            ahead += len(decoders)
+            for i in reversed(queue):
+                yield i, ahead
+
+    def entries(self, decoders: list[int], partial: list[int]) -> list[Entry]:
+        # the later it came back to the front of its queue, the nearer the front it is; decoders came last
+        level, step = self.level, -self.step
+        entries: list[Entry] = [((level[i], step, p), 0, i) for p, i in enumerate(decoders)]
+        if partial:
+            entries += [((level[i], step, len(decoders) - p), 1, i) for p, i in enumerate(partial)]
+            entries.sort(key=lambda entry: (entry[0][0], entry[1], entry[0][2]))
+            entries = [((level[i], step, p), 0, i) for p, (_, _, i) in enumerate(entries)]
+        return entries
 
     def _dequeue(self, step: Step) -> None:
         """The walked leave their queues; the dropped return to the front, the last of them foremost."""
-        left = len(step.chosen) + len(step.dropped)
-        for queue in self.queues:
-            taken = min(left, len(queue))
-            del queue[len(queue) - taken :]
-            left -= taken
-            if not left:
-                break
+        walked = step.walked
+        stayed = len(step.decodes) - len(step.joined)
+        joined = [0] * len(self.queues)
+        for i in step.joined:
+            joined[self.level[i]] += 1
+        start = 0
+        for level, (decoders, queue) in enumerate(zip(self.decoders, self.queues, strict=True)):
+            taken = min(walked, len(decoders) + len(queue))
+            walked -= taken
+            if taken > len(decoders):
+                del queue[len(decoders) - taken :]
+            else:
+                queue += decoders[: len(decoders) - taken]
+            count = min(stayed, len(decoders))
+            stayed -= count
+            count += joined[level]
+            self.decoders[level] = step.decodes[start : start + count]
+            start += count
         for i in reversed(step.dropped):
             self.queues[self.level[i]].append(i)
 
@@ -97,26 +123,45 @@ class MlfqEngine(GeneralEngine):
         return 1 << 62, self.due[0][0] if self.due else float("inf")
 
     def after_step(self, finished: Sequence[int], steps: int) -> None:
-        now = self.now
-        batch = self.running
-        for i in finished:
-            self.started_at[i] = None
-        if finished:
-            self.num_resident -= len(finished)
-            batch = [i for i in batch if self.where[i] != FINISHED]
+        self._forget(finished)
         if steps % 2 == 0:
             # repeats of one batch of decodes: inside each level it ran in reverse every other time
-            batch = [i for _, same in groupby(batch, self.level.__getitem__) for i in reversed(list(same))]
-        while self.due and self.due[0][0] < now:
+            for decoders in self.decoders:
+                decoders.reverse()
+        self._sink()
+        # in batch order: prefills, decodes, those swapped in
+        for i in self.partial:
+            self.queues[self.level[i]].append(i)
+        for i in self.came_in:
+            self.decoders[self.level[i]].append(i)
+
+    def _forget(self, finished: Sequence[int]) -> None:
+        self.num_resident -= len(finished)
+        for i in finished:
+            self.started_at[i] = None
+            for apart in (self.partial, self.came_in, self.decoders[self.level[i]]):
+                if i in apart:
+                    apart.remove(i)
+
+    def _sink(self) -> None:
+        """Those that have outrun their quantum go down a level."""
+        sunk: defaultdict[int, list[int]] = defaultdict(list)
+        while self.due and self.due[0][0] < self.now:
             entry = heapq.heappop(self.due)
             if self._is_due(entry):
                 i = entry[1]
-                self.level[i] += 1
+                level = self.level[i]
+                if self.where[i] == DECODING and i not in self.came_in:
+                    sunk[level].append(i)
+                self.level[i] = level + 1
                 self.service[i] = 0.0
-                if self.level[i] == len(self.queues):
+                if level + 1 == len(self.queues):
                     self.queues.append([])
+                    self.decoders.append([])
                 self.start(i)
-        queues, level = self.queues, self.level
-        for i in batch:
-            queues[level[i]].append(i)
-        self.running = batch
+        # a level's batch comes before that of the level below, and so returns to the front before it
+        for level in sorted(sunk, reverse=True):
+            decoders, below = self.decoders[level], self.decoders[level + 1]
+            below[:0] = sorted(sunk[level], key=decoders.index)
+            for i in sunk[level]:
+                decoders.remove(i)

@@ -1,30 +1,32 @@
 """The general path under a policy: a stable sort of waiting + running + swapped requests by priority.
 
-All three lists are kept sorted, and only those of the waiting and swapped that can have a place in the batch
-take part in the sort of a step.
-Ties are broken as the fork's stable sort does: by list (waiting, running, swapped) and place in it. The
-classifier's are broken by request id: arrival here, or random as over HTTP (`random_ties`).
+All lists are kept sorted, and of the waiting, idle and swapped only those that can have a place in the batch
+are looked at. Ties are broken as the fork's stable sort does: by list and place in it. The classifier's are
+broken by request id: arrival here, or random as over HTTP (`random_ties`).
+
+The fork's lists: waiting; running, which after a step has those on the GPU that were left out, new ones,
+decodes, prefills, and those swapped in (decodes, prefills); swapped.
 """
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import DECODING, FINISHED, SWAPPED, WAITING
-from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Step
+from simsched.engine.vllm_ltr_base import DECODING, SWAPPED, WAITING
+from simsched.engine.vllm_ltr_changes import Changes
+from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Place, Step
 from simsched.engine.vllm_ltr_view import LtrView
-from simsched.policies.base import NEVER, Policy, Priority
+from simsched.policies.base import NEVER, Policy
 from simsched.streams import stream
 from simsched.workload.trace import Trace
 
-INFINITY = float("inf")
-Key = Priority | tuple[Priority, int]
+Key = Any
+"""A policy's priority; under the classifier with the number that breaks ties."""
 
 
 class OrderedEngine(GeneralEngine):
@@ -43,33 +45,34 @@ class OrderedEngine(GeneralEngine):
         if policy.reads == "predicted_class":
             self.tie = stream(seed, "ties").permutation(n).tolist() if config.random_ties else list(range(n))
         self.views: list[LtrView | None] = [None] * n
+        self.drift = policy.drift_per_token if self.tie is None else None
+        """By how much each step moves every decoder's key, if nothing else does."""
         self.keys: list[Key] = [0.0] * n
+        """With `drift`, a decoder's is what it was at step 0, had it decoded since."""
         self.waiting: list[tuple[Key, int]] = []
         """(key, arrival number), sorted."""
+        self.decoders: list[int] = []
+        """Sorted, ties as in the running list."""
         self.swapped: list[Entry] = []
         """Sorted, like `idle`."""
         self.number = [0] * n
         """Of when it was swapped out or left out: ties are served in that order."""
         self.last_number = 0
-        self.anchor = [0.0] * n
-        """Of a decoder under such a policy: its priority at step 0, had it decoded since."""
-        self.unsorted = False
-        """Is `running` to be sorted before it is walked?"""
-        self.listed: list[int] = []
-        """`running` in the fork's own order, in which those left out of the step stay."""
+        self.listed = self.decoders
+        """The decoders as the last step had them."""
+        self.among: dict[int, int] = {}
+        """Of each in `partial`: is it new (0), was it on the GPU (1), or swapped in (2)?"""
         self.drifts = False
-        """Some priorities move while their request runs."""
+        """Some keys move while their requests run, each in its own way."""
         self.freely = False
         """... in any direction: no leap."""
         # counters behind the views; `changed_step`: when it last started or stopped running, or arrived
         self.service = [0.0] * n
         self.steps_run = [0] * n
         self.changed_step = [0] * n
-        # announced changes: (when, version of the announcement, request); an old version is void
-        self.version = [0] * n
-        self.due_steps: list[tuple[int, int, int]] = []
-        self.due_times: list[tuple[float, int, int]] = []
-        self.due_service: list[tuple[float, int, int]] = []
+        self.changes = Changes(n)
+        self.to_ask: list[int] = []
+        """Requests that changed in this step: the policy is to say what comes next."""
 
     def add_request(self, index: int, now: float) -> None:
         super().add_request(index, now)
@@ -79,52 +82,102 @@ class OrderedEngine(GeneralEngine):
         self.policy.on_arrival(view, now)
         self.keys[index] = self._key(index)
         insort(self.waiting, (self.keys[index], index))
-        self._ask(index)
+        self.to_ask.append(index)
 
     def schedule(self, now: float) -> Batch | None:
         if not self.unfinished:
             return None
         self.now = now
+        self.listed = self.decoders
+        self._ask()
         self._announced_changes()
         if self.drifts:
-            self._rekey_running()
-        key = self.keys.__getitem__
-        running = self.listed = self.running
-        if self.unsorted:
-            running = self.running = sorted(running, key=key)
-        ahead, swapped = self._waiting_head() + self._head(self.idle), self._head(self.swapped)
-        order = [*ahead, *running, *swapped] if ahead or swapped else running
-        if order is not running:
-            order.sort(key=key)
-        step, batch = self.form(order)
-        # decodes alone are left as the order had them
-        self.unsorted = len(step.decodes) < len(self.running)
-        if self.freely or self._tied_at_the_cut(step):
-            self.slack = -1
+            for i in self.decoders:
+                self.keys[i] = self._key(i)
+            self._sort_decoders()
+        if self.drifts or self.drift is not None:
+            for i in self.partial:
+                self.keys[i] = self._key(i)
+        step, batch = self.form(self.decoders, self._line())
         self._relist(step)
+        self._ask()
+        if self.freely or self._tied_at_the_cut():
+            self.slack = -1
         return batch
 
-    def _waiting_head(self) -> list[int]:
-        """The waiting requests that may be chosen: one budget of tokens, not behind a full batch."""
-        last = self.keys[self.running[-1]] if len(self.running) == self.max_num_seqs else None
+    # who is next
+
+    def _line(self) -> Iterable[Place]:
+        """All but decoders that may be chosen, and the decoders ahead of each."""
+        keys, decoders, key_of = self.keys, self.decoders, self.keys.__getitem__
+        running = [keys[i] for i in self.partial]
+        if decoders:
+            running.append(self._present(decoders[-1]))
+        last = max(running, default=None)
+        room = self.max_num_seqs - len(decoders) - len(self.partial)
+        heads = self._head(self.idle, last, room), self.partial, self._head(self.swapped, last, room)
+        line = self._waiting_head(last, room)
+        for each in heads:
+            line += each
+        if len(line) > 1:
+            line.sort(key=key_of)
+        moved = 0.0 if self.drift is None else self.drift * self.step
+        for i in line:
+            key = keys[i] - moved if moved else keys[i]
+            ahead = bisect_left(decoders, key, key=key_of)
+            while ahead < len(decoders) and keys[decoders[ahead]] == key and self._behind(i, decoders[ahead]):
+                ahead += 1
+            yield i, ahead
+
+    def _waiting_head(self, last: Key, room: int) -> list[int]:
+        """Those that may be chosen: one budget of tokens, not behind a full batch."""
         waiting: list[int] = []
         budget = self.max_tokens
         for key, i in self.waiting:
-            if budget <= 0 or (last is not None and key > last):  # type: ignore[operator]
+            if budget <= 0 or (room <= 0 and key > last):
                 break
             waiting.append(i)
             budget -= self.known[i]
         return waiting
 
-    def _head(self, entries: list[Entry]) -> list[int]:
+    def _head(self, entries: list[Entry], last: Key, room: int) -> list[int]:
         """Those that may be chosen: before the last running one, or as many behind it as there are slots."""
-        end = self.max_num_seqs - len(self.running)
-        if entries and self.running:
-            end += bisect_right(entries, (self.keys[self.running[-1]], self.last_number + 1, 0))
-        return [i for _, _, i in entries[: min(end, self.max_num_seqs)]]
+        if not entries:
+            return []
+        if last is not None:
+            room += bisect_right(entries, (last, self.last_number + 1, 0))
+        return [i for _, _, i in entries[: min(room, self.max_num_seqs)]]
 
-    def entries(self, chosen: set[int]) -> list[Entry]:
-        left_out = [i for i in self.listed if i not in chosen]
+    def _behind(self, i: int, decoder: int) -> bool:
+        """Is a request behind a decoder of the same key?"""
+        if self.where[i] == SWAPPED:
+            return True
+        among = self.among.get(i, 0)
+        return among == 2 or (among == 1 and decoder not in self.came_in)
+
+    def _present(self, i: int) -> Key:
+        """A decoder's key as it is now."""
+        return self.keys[i] if self.drift is None else self.keys[i] + self.drift * self.step
+
+    def _tied_at_the_cut(self) -> bool:
+        """Would the first request left out, idle on the GPU, go ahead of the last one taken next time?"""
+        return self.slack >= 0 and bool(self.idle) and self.idle[0][0] == self._present(self.decoders[-1])
+
+    # the lists
+
+    def entries(self, decoders: list[int], partial: list[int]) -> list[Entry]:
+        if self.listed is not self.decoders:
+            among = set(decoders)
+            decoders = [i for i in self.listed if i in among]
+        if self.drift is not None:
+            for i in decoders:
+                self.keys[i] = self._present(i)
+        came_in, among_of = self.came_in, self.among
+        left_out = [i for i in partial if among_of[i] == 0]
+        left_out += [i for i in decoders if i not in came_in] if came_in else decoders
+        left_out += [i for i in partial if among_of[i] == 1]
+        left_out += [i for i in came_in if i in decoders]
+        left_out += [i for i in partial if among_of[i] == 2]
         return sorted((self.keys[i], self._count(i), i) for i in left_out)
 
     def _count(self, i: int) -> int:
@@ -132,31 +185,33 @@ class OrderedEngine(GeneralEngine):
         self.number[i] = self.last_number
         return self.last_number
 
-    def _tied_at_the_cut(self, step: Step) -> bool:
-        """Would the first request left out, idle on the GPU, go ahead of the last one taken next time?"""
-        return self.slack >= 0 and bool(self.idle) and self.idle[0][0] == self.keys[step.chosen[-1]]
-
     def _relist(self, step: Step) -> None:
-        """Bring the waiting and swapped lists up to date."""
+        """Bring the lists up to date."""
+        keys = self.keys
         for i, _ in step.new:
-            del self.waiting[bisect_left(self.waiting, (self.keys[i], i))]
-        drift = self.policy.drift_per_token
-        if drift is not None:
-            for i, _ in step.others:
-                if self.where[i] == DECODING:
-                    self.anchor[i] = self.keys[i] - drift * self.step  # type: ignore[operator]
-        for i in step.came_in:
-            del self.swapped[bisect_left(self.swapped, (self.keys[i], self.number[i], i))]
+            del self.waiting[bisect_left(self.waiting, (keys[i], i))]
+        in_prefills = [i for i, _ in step.in_prefills]
+        for i in (*step.in_decodes, *in_prefills):
+            del self.swapped[bisect_left(self.swapped, (keys[i], self.number[i], i))]
+        if self.drift is not None:
+            for i in (*step.joined, *step.in_decodes):
+                keys[i] -= self.drift * self.step
+        self.decoders = step.decodes
+        for i in step.in_decodes:
+            insort(self.decoders, i, key=keys.__getitem__)
+        self.among = dict.fromkeys(self.partial, 1)
+        self.among.update((i, 0) for i, _ in step.new)
+        self.among.update(dict.fromkeys(in_prefills, 2))
         for i in step.out:
             self.policy.on_preempt(self._view(i), self.now)
-            self.keys[i] = self._key(i)
-            insort(self.swapped, (self.keys[i], self._count(i), i))
-            self._ask(i)
+            keys[i] = self._key(i)
+            insort(self.swapped, (keys[i], self._count(i), i))
+            self.to_ask.append(i)
 
     def start(self, i: int) -> None:
         self.started_at[i] = self.now
         self.changed_step[i] = self.step
-        self._ask(i)
+        self.to_ask.append(i)
 
     def stop(self, i: int) -> None:
         since = self.started_at[i]
@@ -165,16 +220,15 @@ class OrderedEngine(GeneralEngine):
         self.steps_run[i] += self.step - self.changed_step[i]
         self.started_at[i] = None
         self.changed_step[i] = self.step
-        self._ask(i)
+        self.to_ask.append(i)
 
     def after_step(self, finished: Sequence[int], steps: int) -> None:
+        self.num_resident -= len(finished)
         for i in finished:
-            self.version[i] += 1
+            self.changes.void(i)
             self.policy.on_finish(self._view(i), self.now)
             self.views[i] = None
-            self.num_resident -= 1
-        if finished:
-            self.running = [i for i in self.running if self.where[i] != FINISHED]
+            (self.partial if i in self.partial else self.decoders).remove(i)
 
     # what the policy announces
 
@@ -187,76 +241,61 @@ class OrderedEngine(GeneralEngine):
         priority = self.policy.priority(self._view(i), self.now)
         return priority if self.tie is None else (priority, self.tie[i])
 
-    def _rekey(self, i: int) -> None:
-        """Ask for the priority anew; a sorted list has the request in its new place."""
-        key, old = self._key(i), self.keys[i]
-        if key == old:
-            return
-        self.keys[i] = key
-        self.unsorted = True
-        if self.where[i] == WAITING:
-            del self.waiting[bisect_left(self.waiting, (old, i))]
-            insort(self.waiting, (key, i))
-        elif self.started_at[i] is None:
-            entries = self.swapped if self.where[i] == SWAPPED else self.idle
-            del entries[bisect_left(entries, (old, self.number[i], i))]
-            insort(entries, (key, self.number[i], i))
-
-    def _rekey_running(self) -> None:
-        """Priorities that move with every step; where each token moves all alike, without asking."""
-        drift = self.policy.drift_per_token
-        if drift is None or self.tie is not None:
-            self.unsorted = True
-            for i in self.running:
-                self.keys[i] = self._key(i)
-            return
-        moved, keys, anchors, where = drift * self.step, self.keys, self.anchor, self.where
-        for i in self.running:
-            keys[i] = anchors[i] + moved if where[i] == DECODING else self._key(i)
-
-    def _ask(self, i: int) -> None:
-        """When may its priority next differ?"""
-        change = self.policy.next_change(self._view(i), self.now)
-        version = self.version[i] = self.version[i] + 1
-        if change is NEVER:
-            return
-        if change.while_running != "none":
-            self.drifts = True
-            self.freely = self.freely or change.while_running == "any"
-        if self.started_at[i] is None:
-            steps = change.after_steps_idle
-        else:
-            steps = change.after_steps_run
-            if change.after_service is not None:
-                heapq.heappush(self.due_service, (self.now + change.after_service, version, i))
-        if steps is not None:
-            heapq.heappush(self.due_steps, (self.step + steps, version, i))
-        if change.after_time is not None:
-            heapq.heappush(self.due_times, (self.now + change.after_time, version, i))
-
     def _announced_changes(self) -> None:
-        """Tell the policy what has come due."""
-        due = []
-        while self.due_steps and self.due_steps[0][0] <= self.step:
-            due.append(heapq.heappop(self.due_steps)[1:])
-        while self.due_times and self.due_times[0][0] <= self.now:
-            due.append(heapq.heappop(self.due_times)[1:])
-        while self.due_service and self.due_service[0][0] < self.now:
-            due.append(heapq.heappop(self.due_service)[1:])
-        for version, i in due:
-            if self.version[i] == version:
-                self.policy.on_change(self._view(i), self.now)
-                self._rekey(i)
-                self._ask(i)
+        """Tell the policy what has come due; the lists have each request in its new place."""
+        moved: list[int] = []
+        for i in self.changes.due(self.step, self.now):
+            self.policy.on_change(self._view(i), self.now)
+            self.to_ask.append(i)
+            key, old = self._key(i), self.keys[i]
+            if self.where[i] == DECODING and self.drift is not None:
+                key -= self.drift * self.step
+            if key == old:
+                continue
+            self.keys[i] = key
+            if self.where[i] == DECODING:
+                moved.append(i)
+            elif self.where[i] == WAITING:
+                del self.waiting[bisect_left(self.waiting, (old, i))]
+                insort(self.waiting, (key, i))
+            elif self.started_at[i] is None:
+                entries = self.swapped if self.where[i] == SWAPPED else self.idle
+                del entries[bisect_left(entries, (old, self.number[i], i))]
+                insort(entries, (key, self.number[i], i))
+        if moved and not self.drifts:
+            self._move_decoders(moved)
+
+    def _move_decoders(self, moved: list[int]) -> None:
+        """These have other keys now."""
+        keys = self.keys
+        decoders = self.decoders.copy()
+        for i in moved:
+            decoders.remove(i)
+        for i in moved:
+            place = bisect_left(decoders, keys[i], key=keys.__getitem__)
+            if place < len(decoders) and keys[decoders[place]] == keys[i]:
+                self._sort_decoders()
+                return
+            decoders.insert(place, i)
+        self.decoders = decoders
+
+    def _sort_decoders(self) -> None:
+        came_in = self.came_in
+        in_list = [i for i in self.decoders if i not in came_in] + [i for i in self.decoders if i in came_in]
+        self.decoders = sorted(in_list, key=self.keys.__getitem__)
+
+    def _ask(self) -> None:
+        """When may the priorities of what has changed next differ?"""
+        for i in dict.fromkeys(self.to_ask):
+            change = self.policy.next_change(self._view(i), self.now)
+            if change is NEVER:
+                self.changes.void(i)
+                continue
+            if change.while_running != "none":
+                self.drifts = self.drifts or self.drift is None
+                self.freely = self.freely or change.while_running == "any"
+            self.changes.announce(i, change, self.started_at[i] is not None, self.step, self.now)
+        self.to_ask = []
 
     def next_change(self) -> tuple[int, float]:
-        self._purge(self.due_steps)
-        self._purge(self.due_times)
-        self._purge(self.due_service)
-        step = self.due_steps[0][0] if self.due_steps else 1 << 62
-        times = [heap[0][0] for heap in (self.due_times, self.due_service) if heap]
-        return step, min(times, default=INFINITY)
-
-    def _purge(self, heap: list[tuple[Any, int, int]]) -> None:
-        while heap and self.version[heap[0][2]] != heap[0][1]:
-            heapq.heappop(heap)
+        return self.changes.next()
