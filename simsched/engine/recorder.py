@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 from math import inf, nan
 
 import numpy as np
@@ -100,6 +101,17 @@ class Recorder:
         self._last_token[index] = now
         self._end_streak(index)
         self._streak[index] = self.num_steps
+
+    def pause_all(self, indices: Sequence[int], now: float) -> None:
+        """`pause` for each of these."""
+        done, steps, times = self.num_steps, self._peak_step, self._peak_time
+        for index in indices:
+            self._last_token[index] = now
+            first = self._streak[index]
+            if first < done:
+                longest = times[bisect_right(steps, first)]
+                if not self.max_itl[index] >= longest:
+                    self.max_itl[index] = longest
 
     def _end_streak(self, index: int) -> None:
         first = self._streak[index]

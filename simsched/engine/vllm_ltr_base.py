@@ -11,7 +11,6 @@ The paths: FCFS (`vllm_ltr_fcfs`), MLFQ's queues (`vllm_ltr_mlfq`), and for ever
 
 from __future__ import annotations
 
-import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from simsched.cost_model.base import StepFeatures
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
+from simsched.engine.step_calendar import StepCalendar
 from simsched.errors import InputError
 from simsched.workload.trace import Trace
 
@@ -64,8 +64,8 @@ class ForkEngine(ABC):
         self.context = 0
         """Known tokens of all decoders: K of a step in which they all run."""
         self.phase = [0] * config.block_size
-        self.ends: list[tuple[int, int]] = []
-        """(step counter at which it is done, decoder); entries of past decoders are stale."""
+        self.ends = StepCalendar[int]()
+        """Decoders by the step counter at which they are done; past decoders are void."""
         self.blocks_used = 0
         self.unfinished = 0
         self.chunks: list[tuple[int, int]] = []
@@ -127,54 +127,39 @@ class ForkEngine(ABC):
         """Blocks that `grow_decoders` would take."""
         return self.phase[(1 - self.step) % self.block_size]
 
-    def join(self, i: int) -> None:
-        """A resident about to decode becomes a decoder."""
-        known = self.known[i]
-        blocks = -(-known // self.block_size)
-        if blocks > self.held[i]:
-            self.blocks_used += blocks - self.held[i]
-        self.where[i] = DECODING
-        offset = self.offset[i] = known - self.step
-        self.phase[offset % self.block_size] += 1
-        self.context += known
-        self.num_decoders += 1
-        heapq.heappush(self.ends, (self.total[i] - offset, i))
-        if i not in self.fresh:
-            self.resumed.append(i)
+    def join(self, residents: Sequence[int]) -> None:
+        """Residents about to decode become decoders."""
+        step, size, phase, fresh = self.step, self.block_size, self.phase, self.fresh
+        for i in residents:
+            known = self.known[i]
+            blocks = -(-known // size)
+            if blocks > self.held[i]:
+                self.blocks_used += blocks - self.held[i]
+            self.where[i] = DECODING
+            offset = self.offset[i] = known - step
+            phase[offset % size] += 1
+            self.context += known
+            self.ends.add(self.total[i] - offset, i)
+            if i not in fresh:
+                self.resumed.append(i)
+        self.num_decoders += len(residents)
 
-    def pause(self, i: int) -> None:
-        """A decoder will not run in this step; before `grow_decoders`."""
-        self._write_out(i)
-        self.recorder.pause(i, self.now)
+    def pause(self, decoders: Sequence[int]) -> None:
+        """These will not run in this step; before `grow_decoders`."""
+        self._write_out(decoders)
+        self.recorder.pause_all(decoders, self.now)
 
-    def _write_out(self, i: int) -> None:
-        offset = self.offset[i]
-        known = self.known[i] = offset + self.step
-        self.computed[i] = known - 1
-        self.held[i] = -(-(known - 1) // self.block_size)
-        self.where[i] = RESIDENT
-        self.phase[offset % self.block_size] -= 1
-        self.context -= known
-        self.num_decoders -= 1
-
-    def walk(self, order: Sequence[int], limit: int) -> tuple[int, list[tuple[int, int]]]:
-        """Take requests from the head of `order` while slots (`limit`) and the token budget last.
-
-        Returns how many are taken, and those that are not decoders, with their tokens. Every decoder takes
-        one token, so only the others are looked at.
-        """
-        where, known, computed = self.where, self.known, self.computed
-        others: list[tuple[int, int]] = []
-        budget = self.max_tokens
-        head = order if len(order) <= limit else order[:limit]
-        for position, i in [(p, i) for p, i in enumerate(head) if where[i] != DECODING]:
-            left = budget - (position - len(others))
-            if left <= 0:
-                break
-            tokens = min(known[i] - computed[i], left)
-            others.append((i, tokens))
-            budget -= tokens
-        return min(len(head), len(others) + budget), others
+    def _write_out(self, decoders: Sequence[int]) -> None:
+        step, size, phase = self.step, self.block_size, self.phase
+        for i in decoders:
+            offset = self.offset[i]
+            known = self.known[i] = offset + step
+            self.computed[i] = known - 1
+            self.held[i] = -(-(known - 1) // size)
+            self.where[i] = RESIDENT
+            phase[offset % size] -= 1
+            self.context -= known
+        self.num_decoders -= len(decoders)
 
     def make_batch(
         self,
@@ -238,10 +223,7 @@ class ForkEngine(ABC):
         if not self.leap or self.slack < 0 or self.chunks or self.resumed or not self.num_decoders:
             return 1, float("inf")
         until, time = self.next_change()
-        ends = self.ends
-        while not self._is_end(ends[0]):
-            heapq.heappop(ends)
-        steps = min(ends[0][0], until) - self.step
+        steps = min(self.ends.first(self._is_end), until) - self.step
         # in `block_size` steps every decoder takes one block
         size = self.block_size
         blocks = self.slack % self.num_decoders
@@ -252,8 +234,7 @@ class ForkEngine(ABC):
             steps = fit + 1
         return max(steps, 1), time
 
-    def _is_end(self, entry: tuple[int, int]) -> bool:
-        end, i = entry
+    def _is_end(self, end: int, i: int) -> bool:
         return self.where[i] == DECODING and self.total[i] - self.offset[i] == end
 
     def next_change(self) -> tuple[int, float]:
@@ -281,12 +262,9 @@ class ForkEngine(ABC):
                 recorder.token(i, now)
                 self.known[i] += 1
                 (finished if self.known[i] == self.total[i] else self.fresh).append(i)
-        ends = self.ends
-        while ends and ends[0][0] <= self.step:
-            entry = heapq.heappop(ends)
-            if self._is_end(entry):
-                self._write_out(entry[1])
-                finished.append(entry[1])
+        done = self.ends.pop(self.step, self._is_end)
+        self._write_out(done)
+        finished += sorted(done)
         for i in finished:
             self.blocks_used -= self.held[i]
             self.where[i] = FINISHED

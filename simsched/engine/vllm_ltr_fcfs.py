@@ -40,7 +40,7 @@ class FcfsEngine(ForkEngine):
         preempted: list[int] = []
         residents = len(self.running) - self.num_decoders
         if self.num_blocks - self.blocks_used > self.growth() + residents:
-            count, others = self.walk(self.running, len(self.running))
+            count, others = self._walk()
             chosen, skipped = self.running[:count], self.running[count:]
         else:
             chosen, others, skipped, preempted = self._walk_short_of_blocks()
@@ -48,12 +48,12 @@ class FcfsEngine(ForkEngine):
             # here the fork asserts and dies: an earlier partial prefill took the whole budget
             self.counters["skipped"] += 1
             if self.where[i] == DECODING:
-                self.pause(i)
+                self.pause((i,))
         self.grow_decoders()
         prefills: list[tuple[int, int]] = []
         for i, tokens in others:
             if self.computed[i] == self.known[i] - 1 and self.known[i] > self.prompt[i]:
-                self.join(i)
+                self.join((i,))
             else:
                 prefills.append((i, tokens))
         budget = self.max_tokens - (len(chosen) - len(others)) - sum(tokens for _, tokens in others)
@@ -69,6 +69,21 @@ class FcfsEngine(ForkEngine):
             in_prompt = {i for i, _ in prefills}
             decodes = [i for i in chosen if i not in in_prompt]
         return self.make_batch(decodes, preempted)
+
+    def _walk(self) -> tuple[int, list[tuple[int, int]]]:
+        """The running requests while the token budget lasts: how many it reaches, and those of them that are
+        not decoders, with their tokens. Every decoder takes one token, so only the others are looked at."""
+        where, known, computed = self.where, self.known, self.computed
+        others: list[tuple[int, int]] = []
+        budget = self.max_tokens
+        for position, i in [(p, i) for p, i in enumerate(self.running) if where[i] != DECODING]:
+            left = budget - (position - len(others))
+            if left <= 0:
+                break
+            tokens = min(known[i] - computed[i], left)
+            others.append((i, tokens))
+            budget -= tokens
+        return min(len(self.running), len(others) + budget), others
 
     def _walk_short_of_blocks(self) -> tuple[list[int], list[tuple[int, int]], list[int], list[int]]:
         """The running requests one by one: each needs a free block, or the last one to come is preempted.
@@ -110,7 +125,7 @@ class FcfsEngine(ForkEngine):
     def _recompute(self, i: int) -> int:
         """Preempt: its outputs become prompt, its blocks (returned) are free."""
         if self.where[i] == DECODING:
-            self.pause(i)
+            self.pause((i,))
         held = self.held[i]
         self.blocks_used -= held
         self.held[i] = self.computed[i] = 0

@@ -11,7 +11,7 @@ So neither it nor its slip is here; `tests/engine/test_vllm_ltr_reference.py` ha
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ from simsched.workload.trace import Trace
 Chunk = tuple[int, int]
 Place = tuple[int, int]
 """(request, decoders ahead of it in the order)."""
+Other = tuple[int, int, int, int]
+"""(request, tokens, decoders ahead of it, KV blocks that choosing it needs)."""
 Entry = tuple[Any, int, int]
 """(place in the order, number that breaks ties, request)."""
 
@@ -35,10 +37,12 @@ class Step:
 
     decodes: list[int]
     """Those that decode from one step to the next; `place` adds those already on the GPU that join them."""
-    others: list[tuple[int, int, int]]
-    """The chosen that did not decode in the last step: (request, tokens, decoders ahead of it)."""
-    walked: int
-    """Chosen, those left out for want of blocks included."""
+    others: list[Other]
+    """The chosen that did not decode in the last step."""
+    short: int
+    """KV blocks that it lacks; negative: that it has to spare."""
+    woken: int
+    """How many of the others were idle."""
     out: list[int] = field(default_factory=list)
     """Swapped out, in that order."""
     dropped: list[int] = field(default_factory=list)
@@ -100,22 +104,24 @@ class GeneralEngine(ForkEngine):
         """These, that ran in the last step and are not chosen, as they are sorted in the order."""
 
     @abstractmethod
-    def start(self, i: int) -> None:
+    def start(self, requests: Sequence[int]) -> None:
         """A spell of running begins."""
 
     @abstractmethod
-    def stop(self, i: int) -> None:
+    def stop(self, requests: Sequence[int]) -> None:
         """A spell of running is over, unfinished."""
 
     def form(self, decoders: list[int], line: Iterable[Place]) -> tuple[Step, Batch]:
         """The step that serves this order."""
-        step, short = self._walk(decoders, line)
+        step = self._walk(decoders, line)
         chosen = len(step.decodes)
-        taken = {i for i, _, _ in step.others}
-        partial = [i for i in self.partial if i not in taken]
+        partial = self.partial
+        if partial:
+            taken = {other[0] for other in step.others}
+            partial = [i for i in partial if i not in taken]
         left_out = self.entries(decoders[chosen:], partial) if partial or chosen < len(decoders) else []
-        if short > 0:
-            self._reserve(step, left_out, short)
+        if step.short > 0:
+            self._reserve(step, left_out)
         if not step.decodes and not step.others:
             raise self.stuck()
         self._turn_idle(left_out)
@@ -131,13 +137,14 @@ class GeneralEngine(ForkEngine):
         decodes = [] if self.leap else [*step.decodes, *step.in_decodes]
         return step, self.make_batch(decodes, (), step.out, came_in)
 
-    def _walk(self, decoders: list[int], line: Iterable[Place]) -> tuple[Step, int]:
-        """Take from the head of the order while slots and the token budget last; and how many KV blocks that
-        is short of (negative: to spare)."""
+    def _walk(self, decoders: list[int], line: Iterable[Place]) -> Step:
+        """Take from the head of the order while slots and the token budget last."""
         known, computed, slots = self.known, self.computed, self.max_num_seqs
-        others: list[tuple[int, int, int]] = []
+        where, started, held, size = self.where, self.started_at, self.held, self.block_size
+        others: list[Other] = []
         budget = self.max_tokens  # before any decoder
         short = self.watermark - (self.num_blocks - self.blocks_used)
+        woken = 0
         for i, ahead in line:
             left = budget - ahead
             if left <= 0 or ahead + len(others) >= slots:
@@ -145,59 +152,59 @@ class GeneralEngine(ForkEngine):
             tokens = known[i] - computed[i]
             if tokens > left:
                 tokens = left
-            others.append((i, tokens, ahead))
             budget -= tokens
-            short += self._price(i)
+            if where[i] == SWAPPED:
+                price = held[i] + 1
+            elif where[i] == WAITING:
+                price = -(-known[i] // size)
+            else:
+                price = 1
+                woken += started[i] is None
+            short += price
+            others.append((i, tokens, ahead, price))
         count = min(len(decoders), budget, slots - len(others))
-        return Step(decoders[:count], others, count + len(others)), short + count
+        return Step(decoders[:count], others, short + count, woken)
 
     def _turn_idle(self, left_out: list[Entry]) -> None:
         """These keep their blocks and skip the step."""
-        for entry in left_out:
-            i = entry[2]
-            if self.where[i] == DECODING:
-                self.pause(i)
-            self.stop(i)
-        if left_out:
-            self.idle += left_out
-            self.idle.sort()
+        if not left_out:
+            return
+        requests = [entry[2] for entry in left_out]
+        self.pause([i for i in requests if self.where[i] == DECODING])
+        self.stop(requests)
+        self.idle += left_out
+        self.idle.sort()
 
-    def _price(self, i: int) -> int:
-        """Blocks that choosing this request needs."""
-        where = self.where[i]
-        if where == WAITING:
-            return -(-self.known[i] // self.block_size)
-        return self.held[i] + 1 if where == SWAPPED else 1
-
-    def _reserve(self, step: Step, left_out: list[Entry], short: int) -> None:
-        """Swap out from the end of the order, then leave out chosen ones, until `short` blocks are found."""
-        # the chosen are the head of the order, so of the idle ones too
-        idle, where, started = self.idle, self.where, self.started_at
-        decodes, others = step.decodes, step.others
-        woken = sum(where[i] == RESIDENT and started[i] is None for i, _, _ in others)
+    def _reserve(self, step: Step, left_out: list[Entry]) -> None:
+        """Swap out from the end of the order, then leave out chosen ones, until the blocks are found."""
+        idle, decodes, others, short = self.idle, step.decodes, step.others, step.short
         while short > 0:
-            if len(idle) > woken and not (left_out and left_out[-1] > idle[-1]):
+            # the chosen are the head of the order, so of the idle ones too
+            if len(idle) > step.woken and not (left_out and left_out[-1] > idle[-1]):
                 short -= self._swap_out(idle.pop()[2], step)
             elif left_out:
                 short -= self._swap_out(left_out.pop()[2], step)
             else:
                 break
         while short > 0 and (decodes or others):
-            last_is_other = bool(others) and others[-1][2] == len(decodes)
-            i = others.pop()[0] if last_is_other else decodes.pop()
+            if others and others[-1][2] == len(decodes):
+                i, _, _, price = others.pop()
+                if self.where[i] == RESIDENT and self.started_at[i] is None:
+                    idle.pop()
+                    step.woken -= 1
+            else:
+                i, price = decodes.pop(), 1
             step.dropped.append(i)
-            short -= self._price(i)
-            if where[i] == RESIDENT and started[i] is None:
-                idle.pop()
-            if where[i] in (DECODING, RESIDENT):
+            short -= price
+            if self.where[i] in (DECODING, RESIDENT):
                 short -= self._swap_out(i, step)
 
     def _swap_out(self, i: int, step: Step) -> int:
         """Its blocks go to the CPU; returns how many."""
         if self.where[i] == DECODING:
-            self.pause(i)
+            self.pause((i,))
         if self.started_at[i] is not None:
-            self.stop(i)
+            self.stop((i,))
         held = self.held[i]
         self.where[i] = SWAPPED
         self.blocks_used -= held
@@ -213,34 +220,31 @@ class GeneralEngine(ForkEngine):
 
     def _place(self, step: Step) -> None:
         """Allocate, swap in, and sort the chosen by what they do."""
-        woken = 0
-        for i, tokens, ahead in step.others:
-            came = self.where[i]
-            if self.started_at[i] is None:
-                woken += came == RESIDENT
-                self.start(i)
+        where, known, held = self.where, self.known, self.held
+        self.start([other[0] for other in step.others if self.started_at[other[0]] is None])
+        for i, tokens, ahead, price in step.others:
+            came = where[i]
             if came == WAITING:
-                self.held[i] = self.blocks_for(self.known[i])
-                self.blocks_used += self.held[i]
-                self.where[i] = RESIDENT
+                held[i] = price
+                self.blocks_used += price
+                where[i] = RESIDENT
                 self.num_resident += 1
                 self.num_queued -= 1
                 self.recorder.scheduled(i, self.now)
                 step.new.append((i, tokens))
                 continue
             if came == SWAPPED:
-                self.blocks_used += self.held[i]
-                self.swap_blocks_used -= self.held[i]
-                self.where[i] = RESIDENT
+                self.blocks_used += held[i]
+                self.swap_blocks_used -= held[i]
+                where[i] = RESIDENT
                 self.num_resident += 1
                 self.counters["swapped_in"] += 1
-            if self.computed[i] == self.known[i] - 1 and self.known[i] > self.prompt[i]:
-                self.join(i)
-                if came == SWAPPED:
-                    step.in_decodes.append(i)
-                else:
-                    step.decodes.insert(ahead + len(step.joined), i)
-                    step.joined.append(i)
-            else:
+            if self.computed[i] != known[i] - 1 or known[i] == self.prompt[i]:
                 (step.in_prefills if came == SWAPPED else step.prefills).append((i, tokens))
-        del self.idle[:woken]
+            elif came == SWAPPED:
+                step.in_decodes.append(i)
+            else:
+                step.decodes.insert(ahead + len(step.joined), i)
+                step.joined.append(i)
+        self.join([*step.joined, *step.in_decodes])
+        del self.idle[: step.woken]

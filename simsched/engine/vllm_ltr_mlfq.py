@@ -81,37 +81,42 @@ class MlfqEngine(GeneralEngine):
 
     def _dequeue(self, step: Step) -> None:
         """The walked leave their queues; the dropped return to the front, the last of them foremost."""
-        walked = step.walked
-        stayed = len(step.decodes) - len(step.joined)
-        joined = [0] * len(self.queues)
-        for i in step.joined:
-            joined[self.level[i]] += 1
-        start = 0
-        for level, (decoders, queue) in enumerate(zip(self.decoders, self.queues, strict=True)):
-            taken = min(walked, len(decoders) + len(queue))
-            walked -= taken
-            if taken > len(decoders):
-                del queue[len(decoders) - taken :]
+        level, queues = self.level, self.queues
+        dropped = step.dropped[::-1]
+        decoders_dropped = 0
+        for i in [*(other[0] for other in step.others), *dropped]:
+            queue = queues[level[i]]
+            if queue and queue[-1] == i:
+                queue.pop()
             else:
-                queue += decoders[: len(decoders) - taken]
-            count = min(stayed, len(decoders))
-            stayed -= count
-            count += joined[level]
-            self.decoders[level] = step.decodes[start : start + count]
-            start += count
-        for i in reversed(step.dropped):
-            self.queues[self.level[i]].append(i)
+                decoders_dropped += 1
+        left = sum(map(len, self.decoders)) - decoders_dropped - len(step.decodes) + len(step.joined)
+        if left or decoders_dropped:
+            for decoders, queue in zip(reversed(self.decoders), reversed(queues), strict=True):
+                queue += decoders[:left]
+                gone = min(left + decoders_dropped, len(decoders))
+                decoders_dropped -= max(gone - left, 0)
+                left -= min(gone, left)
+                del decoders[:gone]
+        for i in step.joined:
+            self.decoders[level[i]].insert(0, i)
+        for i in dropped:
+            queues[level[i]].append(i)
 
-    def stop(self, i: int) -> None:
-        since = self.started_at[i]
-        assert since is not None
-        self.service[i] += self.now - since
-        self.started_at[i] = None
+    def stop(self, requests: Sequence[int]) -> None:
+        now, started = self.now, self.started_at
+        for i in requests:
+            since = started[i]
+            assert since is not None
+            self.service[i] += now - since
+            started[i] = None
 
-    def start(self, i: int) -> None:
-        self.started_at[i] = self.now
-        self.due_at[i] = self.now + self.quantum(self.level[i]) - self.service[i]
-        heapq.heappush(self.due, (self.due_at[i], i))
+    def start(self, requests: Sequence[int]) -> None:
+        now = self.now
+        for i in requests:
+            self.started_at[i] = now
+            due_at = self.due_at[i] = now + self.quantum(self.level[i]) - self.service[i]
+            heapq.heappush(self.due, (due_at, i))
 
     def _is_due(self, entry: tuple[float, int]) -> bool:
         at, i = entry
@@ -124,8 +129,7 @@ class MlfqEngine(GeneralEngine):
 
     def after_step(self, finished: Sequence[int], steps: int) -> None:
         self._forget(finished)
-        if steps % 2 == 0:
-            # repeats of one batch of decodes: inside each level it ran in reverse every other time
+        if steps % 2:  # inside each level a batch that repeats runs in reverse every other time
             for decoders in self.decoders:
                 decoders.reverse()
         self._sink()
@@ -158,7 +162,7 @@ class MlfqEngine(GeneralEngine):
                 if level + 1 == len(self.queues):
                     self.queues.append([])
                     self.decoders.append([])
-                self.start(i)
+                self.start((i,))
         # a level's batch comes before that of the level below, and so returns to the front before it
         for level in sorted(sunk, reverse=True):
             decoders, below = self.decoders[level], self.decoders[level + 1]

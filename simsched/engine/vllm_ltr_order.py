@@ -208,19 +208,22 @@ class OrderedEngine(GeneralEngine):
             insort(self.swapped, (keys[i], self._count(i), i))
             self.to_ask.append(i)
 
-    def start(self, i: int) -> None:
-        self.started_at[i] = self.now
-        self.changed_step[i] = self.step
-        self.to_ask.append(i)
+    def start(self, requests: Sequence[int]) -> None:
+        for i in requests:
+            self.started_at[i] = self.now
+            self.changed_step[i] = self.step
+        self.to_ask += requests
 
-    def stop(self, i: int) -> None:
-        since = self.started_at[i]
-        assert since is not None
-        self.service[i] += self.now - since
-        self.steps_run[i] += self.step - self.changed_step[i]
-        self.started_at[i] = None
-        self.changed_step[i] = self.step
-        self.to_ask.append(i)
+    def stop(self, requests: Sequence[int]) -> None:
+        now, step, started = self.now, self.step, self.started_at
+        for i in requests:
+            since = started[i]
+            assert since is not None
+            self.service[i] += now - since
+            self.steps_run[i] += step - self.changed_step[i]
+            started[i] = None
+            self.changed_step[i] = step
+        self.to_ask += requests
 
     def after_step(self, finished: Sequence[int], steps: int) -> None:
         self.num_resident -= len(finished)
