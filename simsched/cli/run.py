@@ -145,6 +145,8 @@ def run_command(
     _show_verdict(results)
     written = [output_dir] if no_plot else [output_dir, *_draw(results, study)]
     click.echo(f"written: {', '.join(written)}", err=True)
+    if len(results.manifest["study"]["policy"]) > 1:
+        click.echo(f"more on it: simsched compare {shlex.quote(output_dir)}", err=True)
 
 
 def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
@@ -203,6 +205,11 @@ def _show_results(results: Results) -> None:
     ]
     order = results.manifest["study"]["policy"]
     rows.sort(key=lambda row: order.index(row[0]))
+    runs = max(group["duration"]["n"] for group in groups)
+    click.echo(
+        "Time to first token (TTFT), time per output token (TPOT) and latency per token (ms/token): "
+        f"mean and P99 over requests{f', averaged over {runs} runs' if runs > 1 else ''}"
+    )
     show_table(["req/s" if name == "request_rate" else name for name in settings] + [*shown.values()], rows)
 
 
@@ -217,7 +224,10 @@ def _show_verdict(results: Results) -> None:
     from simsched.compare import compare, verdict
 
     comparison = compare(results, "fcfs" if "fcfs" in policies else policies[0])
-    click.echo("\n" + "\n".join([*comparison.notes, *verdict(comparison)]))
+    lines = [*comparison.notes, *verdict(comparison)]
+    if comparison.runs > 1:
+        lines.insert(0, f"In brackets: 95 % intervals over {comparison.runs} runs, paired by their requests.")
+    click.echo("\n" + "\n".join(lines))
 
 
 def _draw(results: Results, study: str | None) -> list[str]:

@@ -123,13 +123,23 @@ def _order_text(comparison: Comparison) -> str:
     body = []
     for load in range(len(comparison.loads)):
         for i, metric in enumerate(comparison.metrics):
-            order = comparison.samples.order(load, metric)
-            first = comparison.samples.order(load, comparison.metrics[0])
+            order = _ranked(comparison, load, metric)
+            first = _ranked(comparison, load, comparison.metrics[0])
             shown = load_text(comparison.loads[load]) if i == 0 else ""
-            said = "the same" if i and order == first else ", ".join(order)
+            said = "the same" if i and order == first else order
             body.append([shown, metric_label(metric, unit=False), f"{taus[load, metric]:.2f}", said])
     title = "Order of the policies, best first; tau: Kendall's, with the order on the first metric"
     return f"{title}\n{text_table(['', 'metric', 'tau', 'order'], body, left=(0, 1, 3))}"
+
+
+def _ranked(comparison: Comparison, load: int, metric: str) -> str:
+    """The policies, best first: `fcfs = mlfq, ranking` where two have the same value."""
+    text, last = "", None
+    for policy in comparison.samples.order(load, metric):
+        mean = comparison.samples.mean(load, policy, metric)
+        text += ("" if last is None else " = " if mean == last else ", ") + policy
+        last = mean
+    return text
 
 
 def hidden_text(comparison: Comparison, load: int) -> str:

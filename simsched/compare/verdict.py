@@ -72,6 +72,7 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
         and (ratio := ratio_to(policy, baseline)) is not None
     ]
     label = metric_label(metric, unit=False)
+    no_difference = "no significant difference" if comparison.runs > 1 else "no difference"
     if len(ranked) < 2:
         return f"{label}: nothing to compare"
     ranked.sort(reverse=higher_is_better(metric), key=lambda each: each[0].ratio)
@@ -83,13 +84,13 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
             behind = [policy for policy in against if policy not in tied]
             if list(against)[: len(tied)] != tied:
                 return f"{label}: {best} comes first, but significantly ahead of {_listed(behind)} alone"
-            return f"{label}: {_listed([best, *tied])} are best; no significant difference between them"
-        return f"{label}: no significant difference between {_listed([best, *tied])}"
+            return f"{label}: {_listed([best, *tied])} are best; {no_difference} between them"
+        return f"{label}: {no_difference} between {_listed([best, *tied])}"
     text = f"{label}: {best} is best"
     if best != baseline:
         text += f", {_times(to_baseline)} {baseline}"
     if tied:
-        return f"{text}; no significant difference from {_listed(tied)}"
+        return f"{text}; {no_difference} from {_listed(tied)}"
     to_rival = against[rival]
     return f"{text}; {_times(to_rival)} {rival}, the next" if to_rival and rival != baseline else text
 

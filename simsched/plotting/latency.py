@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from simsched.compare import PRIMARY, find_policy, samples_of
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.plotting.style import (
@@ -123,9 +125,11 @@ class LatencyDisplay:
         with styled():
             self.ax_ = ax = new_axes(ax)
             self.figure_ = ax.figure
-            for policy, points in self.lines.items():
+            # the first are the largest, so that they show behind those drawn over them
+            sizes = np.linspace(8.0, 4.8, len(self.lines)).tolist()
+            for size, (policy, points) in zip(sizes, self.lines.items(), strict=True):
                 x = [point.x for point in points]
-                ax.plot(x, [point.mean for point in points], label=policy, **policy_line(policy))
+                ax.plot(x, [point.mean for point in points], label=policy, **policy_line(policy, size))
                 banded = [point for point in points if point.low is not None and point.high is not None]
                 ax.fill_between(
                     [point.x for point in banded],

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from simsched.errors import InputError
@@ -43,9 +44,9 @@ _COLORS = (BLUE, GREEN, PURPLE, SKY, ORANGE, VERMILION, GREY)
 _MARKERS = ("<", ">", "d", "H", "8", "p", "h", "X", "P")
 _DASHES: tuple[Any, ...] = ((0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 
-WIDTH = 8.0  # inches; at DPI this is the 800 pixels of a README
-DPI = 100
-_ROW, _HANDLE = 112, 9  # letters in a row of a legend, and what a handle takes of it
+WIDTH = 8.0  # inches: the 800 pixels of a README
+DPI = 160  # sharp on a screen with finer pixels too
+_ROW, _HANDLE = 100, 9  # letters in a row of a legend, and what a handle takes of it
 _LONG = 24  # letters; a longer name beside a line leaves too little of the figure
 
 _RC: dict[Any, Any] = {
@@ -95,11 +96,12 @@ def policy_marker(policy: str) -> str:
     return str(_pick(_MARKERS, policy))
 
 
-def policy_line(policy: str) -> dict[str, Any]:
+def policy_line(policy: str, markersize: float = 6.0) -> dict[str, Any]:
     """Keyword arguments for `Axes.plot`: colour, marker, and dashes where it is a variant."""
-    line: dict[str, Any] = {"color": policy_color(policy), "marker": policy_marker(policy)}
-    if policy_marker(policy) == "*":
-        line["markersize"] = 9  # a star looks smaller than its size says
+    marker = policy_marker(policy)
+    line: dict[str, Any] = {"color": policy_color(policy), "marker": marker, "markersize": markersize}
+    if marker == "*":
+        line["markersize"] *= 1.5  # a star looks smaller than its size says
     if "(" in policy:
         line["linestyle"] = _pick(_DASHES, policy)
     return line
@@ -143,9 +145,18 @@ def legend_on_top(figure: Figure | None, ax: Axes) -> None:
     """One legend for all panels, above them, in as few rows as its names allow."""
     assert figure is not None  # axes that are drawn on belong to one
     handles, labels = ax.get_legend_handles_labels()
-    widths = [_HANDLE + len(label) for label in labels]
-    columns = len(labels) if sum(widths) <= _ROW else max(1, _ROW // max(widths))
+    columns = legend_columns([_HANDLE + len(label) for label in labels])
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=2.2)
+
+
+def legend_columns(widths: Sequence[int]) -> int:
+    """The most columns that fit, each as wide as the widest of its names; they are filled one by one."""
+    for columns in range(len(widths), 1, -1):
+        rows, longer = divmod(len(widths), columns)
+        starts = [rows * column + min(column, longer) for column in range(columns + 1)]
+        if sum(max(widths[a:b]) for a, b in pairwise(starts)) <= _ROW:
+            return columns
+    return 1
 
 
 def image_bytes(figure: Figure, kind: str) -> bytes:

@@ -25,7 +25,7 @@ from simsched.plotting import (
 )
 from simsched.plotting.figures import KINDS, draw, draw_all, save
 from simsched.plotting.occupancy import series_of
-from simsched.plotting.style import image_bytes, policy_color, policy_line, policy_marker
+from simsched.plotting.style import image_bytes, legend_columns, policy_color, policy_line, policy_marker
 from simsched.results import Results
 from tests.fake_results import make_results
 
@@ -176,8 +176,18 @@ def test_every_axis_has_its_unit(results: Results, with_tau: Results) -> None:
 
 
 def test_at_readme_size(results: Results) -> None:
-    header = image_bytes(draw(results), "png")[16:24]
-    assert int.from_bytes(header[:4]) == 800
+    """Letters keep their size on a page 800 pixels wide, and have more dots each."""
+    figure = draw(results)
+    assert figure.get_figwidth() == 8
+    assert int.from_bytes(image_bytes(figure, "png")[16:20]) == 1280
+
+
+@pytest.mark.parametrize(
+    ("widths", "columns"),
+    [([20], 1), ([20, 20, 20], 3), ([13, 13, 23, 16, 62, 13], 3), ([110, 10], 1), ([200], 1)],
+)
+def test_a_legend_has_as_many_columns_as_its_names_allow(widths: list[int], columns: int) -> None:
+    assert legend_columns(widths) == columns
 
 
 def test_draw_all_leaves_out_what_there_is_no_data_for(results: Results, tmp_path: Path) -> None:
