@@ -22,11 +22,19 @@ def temporary_name(path: Path) -> Path:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name only when it is complete.
+    """A file that takes its name only when it is complete; a device or pipe is written to as it is.
 
     Raises:
         InputError: its folder does not exist or can't be written to.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        try:
+            with path.open("wb") as file:
+                yield file
+        except OSError as error:
+            raise InputError(f"{path}: cannot write it: {error.strerror}") from None
+        return
+    path = path.resolve() if path.is_symlink() else path  # what a link points to is replaced, not the link
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
     except OSError as error:

@@ -88,3 +88,7 @@ def list_command(kind: str) -> None:
     """
     headers, rows = KINDS[kind]()
     show_table(headers, rows)
+    if kind == "policies":
+        click.echo(
+            "each also takes starvation_threshold and starvation_period; your own: ./FILE.py:CLASS", err=True
+        )
