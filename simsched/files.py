@@ -60,3 +60,18 @@ def write_file(path: Path, content: bytes) -> None:
         raise InputError(f"{path}: cannot make its folder: {error.strerror}") from None
     with atomic_file(path) as file:
         file.write(content)
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Refuse, before a long run, a path that could not be written after it; makes nothing.
+
+    Raises:
+        InputError: the nearest folder above it that exists can't be written to.
+    """
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot write there: {error.strerror}") from None

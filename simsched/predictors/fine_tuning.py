@@ -133,7 +133,7 @@ def _optimizer(model: TorchModel, schedule: Schedule) -> Any:
         {"params": list(model.backbone.parameters()), "lr": rate, "peak": rate},
         {"params": list(model.head.parameters()), "lr": rate * HEAD_RATE, "peak": rate * HEAD_RATE},
     ]
-    return torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
+    return torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True)
 
 
 def _set_rate(optimizer: Any, step: int, total: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from simsched.errors import InputError
 from simsched.files import write_file
 from simsched.predictors.data import PromptFile, examples, lengths
 from simsched.predictors.evaluation import ceiling, judge, order_regret, tau_b, time_per_prompt
@@ -28,7 +29,12 @@ def evaluate(
     """The measures of `evaluation.judge`, and the context they need.
 
     `ms_per_prompt` is at batch 32, `ms_per_prompt_by_batch` at 1 and 32, timed here and now.
+
+    Raises:
+        InputError: fewer than two prompts, which have no order.
     """
+    if len(file) < 2:
+        raise InputError(f"--data {file.path}: 1 usable prompt; expected at least 2, to have an order")
     prompts = file.columns[prompt_column]
     true = lengths(file, length_column)
     measures = judge(ranker.predict(prompts), true, ranker.readout.bounds, seed=seed, resamples=resamples)

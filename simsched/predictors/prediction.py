@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from simsched.errors import InputError
 from simsched.predictors.data import CHARACTERS_PER_TOKEN, PromptFile
 from simsched.predictors.model import Ranker
 
@@ -18,6 +19,9 @@ def as_trace(
 
     Columns that are there are kept; null cells of `timestamp` and `input_length` are filled like missing
     columns. Predictions of an earlier model are replaced.
+
+    Raises:
+        InputError: a length column is named that is not there.
     """
     prompts = file.columns[prompt_column]
     columns = dict(file.columns)
@@ -35,12 +39,17 @@ def as_trace(
                 fill(prompt) if value is None else value for value, prompt in zip(given, prompts, strict=True)
             ]
             warnings.append(f"{name} is missing in {missing} rows: {what}")
-    if length_column != "output_length" and length_column in columns:
-        columns["output_length"] = columns[length_column]
+    for name, source in (("output_length", length_column), ("prompt", prompt_column)):
+        if source != name:
+            if source not in columns:
+                raise InputError(
+                    f"--length-column {source}: {file.path} has the columns {', '.join(columns)}"
+                )
+            if name in columns:
+                warnings.append(f"{name} is there, and replaced by {source}")
+            columns[name] = columns[source]
     if None in columns.get("output_length", [None]):
         warnings.append("output_length is missing in some rows: the trace can be sent, not simulated")
-    if prompt_column != "prompt":
-        columns["prompt"] = prompts
     predicted = ranker.predict(prompts)
     for name in ("score", "predicted_class", "predicted_length"):
         columns[name] = predicted[name].tolist()

@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,15 @@ from simsched.workload.trace import FloatArray, IntArray
 
 DECILES = Buckets("percentile", count=10)
 MIN_EXAMPLES = 20
+TORCH_DEFAULTS: dict[str, Any] = {
+    "epochs": 5,
+    "batch_size": 32,
+    "learning_rate": 2e-5,
+    "max_tokens": 2048,
+    "patience": 2,
+}
+"""The paper's (Fu et al., 2024), but for the patience."""
+ENCODER_DEFAULTS: dict[str, Any] = {"epochs": 3, "learning_rate": 1e-4, "max_tokens": 128}
 PENALTIES = (8.0, 4.0, 2.0, 1.0, 0.3, 0.1)
 Progress = Callable[[int, int, str], None]
 """(done, in all, a note)."""
@@ -45,20 +54,28 @@ class Options:
     seed: int = 0
     validation_share: float = 0.1
     epochs: int | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     learning_rate: float | None = None
     max_tokens: int | None = None
-    patience: int = 2
+    patience: int | None = None
 
     def resolved(self) -> Options:
-        """With the defaults filled in: the encoder's are ours, any other backbone's the paper's."""
-        own = {
-            "light": {"loss": "percentile", "epochs": 1, "learning_rate": 0.0, "max_tokens": 0},
-            "encoder": {"loss": "listmle", "epochs": 3, "learning_rate": 1e-4, "max_tokens": 128},
-        }.get(self.backbone, {"loss": "listmle", "epochs": 5, "learning_rate": 2e-5, "max_tokens": 2048})
-        given = {name: getattr(self, name) for name in own}
-        filled = {name: own[name] if value is None else value for name, value in given.items()}
-        return Options(**{**{f: getattr(self, f) for f in self.__dataclass_fields__}, **filled})
+        """With the defaults filled in: the encoder's are ours, any other torch backbone's the paper's.
+
+        Raises:
+            InputError: an option of the torch backbones is given to `light`, which has none of them.
+        """
+        if self.backbone == "light":
+            for name in TORCH_DEFAULTS:
+                if getattr(self, name) is not None:
+                    option = name.replace("_", "-")
+                    raise InputError(
+                        f"--{option}: the light backbone has no such setting; expected another --backbone"
+                    )
+            return replace(self, loss=self.loss or "percentile")
+        own = TORCH_DEFAULTS | (ENCODER_DEFAULTS if self.backbone == "encoder" else {})
+        missing = {name: value for name, value in own.items() if getattr(self, name) is None}
+        return replace(self, loss=self.loss or "listmle", **missing)
 
 
 @dataclass
@@ -165,13 +182,9 @@ def _fit_torch(
     from simsched.predictors.backbone import TorchModel
     from simsched.predictors.fine_tuning import Schedule, fine_tune
 
-    assert options.epochs is not None
-    assert options.learning_rate is not None
-    assert options.max_tokens is not None
-    model = TorchModel.pretrained(options.backbone, objective.num_outputs, options.max_tokens, options.seed)
-    schedule = Schedule(
-        options.epochs, options.batch_size, options.learning_rate, options.patience, options.seed
-    )
+    chosen = asdict(options)
+    model = TorchModel.pretrained(options.backbone, objective.num_outputs, chosen["max_tokens"], options.seed)
+    schedule = Schedule(**{field.name: chosen[field.name] for field in fields(Schedule)})
     fingerprint = hashlib.sha256(json.dumps([data_hash, asdict(options)]).encode()).hexdigest()
     checkpoint.mkdir(parents=True, exist_ok=True)
     state = fine_tune(model, train, validation, objective, schedule, checkpoint, fingerprint, progress)

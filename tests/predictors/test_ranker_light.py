@@ -140,6 +140,8 @@ def refusal(*args):
         (b'{"prompt": "a", "output_length": 3}\n{"prompt": "b"}\n', "row 2: output_length missing"),
         (b'{"prompt": "a", "output_length": 0}\n', "row 1: output_length is not at least 1"),
         (b'{"prompt": "a", "output_length": NaN}\n', "row 1: output_length is not at least 1"),
+        (b'{"prompt": "a", "output_length": 1' + 400 * b"0" + b"}\n", "row 1: output_length is over"),
+        (b'{"prompt": "a", "output_length": "3"}\n', "row 1: output_length is not a number"),
         (b'{"prompt": "  ", "output_length": 3}\n', "row 1: prompt empty"),
         (b'{"prompt": 5, "output_length": 3}\n', "row 1: prompt is not text but int"),
         (b'{"prompt": "a", "output_length": 3}\n', "1 usable prompts; expected at least 20"),
@@ -209,6 +211,59 @@ def test_nothing_is_overwritten_unasked(trained, tmp_path):
     assert (tmp_path / "t").read_text() == "mine"
     call(*predict, "--overwrite")
     assert len((tmp_path / "t").read_text().splitlines()) == 150
+
+
+def test_overwrite_replaces_a_ranker_and_nothing_else(trained, tmp_path):
+    data = trained / "train.jsonl"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    for output in (tmp_path / "mine", data, tmp_path / "."):
+        message = refusal("train", "--data", data, "--output", output, "--overwrite")
+        assert "is no ranker" in message
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "empty").mkdir()
+    call("train", "--data", data, "--output", tmp_path / "empty", "--overwrite")
+    call("train", "--data", data, "--output", tmp_path / "empty", "--overwrite")
+    assert load_model(tmp_path / "empty").card["prompts"] == 200
+
+
+def test_what_cannot_be_written_is_said_before_the_work(trained, tmp_path, monkeypatch):
+    def never(*args):
+        raise AssertionError("it worked for nothing")
+
+    monkeypatch.setattr("simsched.predictors.data.read_prompts", never)
+    monkeypatch.setattr("simsched.predictors.model.load_model", never)
+    data, model, below_a_file = trained / "test.jsonl", trained / "model", trained / "test.jsonl" / "x"
+    for args in (
+        ("train", "--data", data, "--output", below_a_file),
+        ("evaluate", model, "--data", data, "--json", below_a_file),
+        ("predict", model, "--data", data, "--output", below_a_file),
+    ):
+        assert "cannot write there" in refusal(*args)
+
+
+@pytest.mark.parametrize(
+    "option", ["--epochs", "--batch-size", "--learning-rate", "--max-tokens", "--patience"]
+)
+def test_light_refuses_what_it_does_not_have(trained, tmp_path, option):
+    message = refusal("train", "--data", trained / "train.jsonl", "--output", tmp_path / "m", option, "3")
+    assert f"{option}: the light backbone has no such setting" in message
+
+
+def test_one_prompt_has_no_order(trained, tmp_path):
+    data = write_jsonl(tmp_path / "d", rows(1))
+    assert "expected at least 2" in refusal("evaluate", trained / "model", "--data", data)
+
+
+def test_predict_reads_the_columns_that_are_named(trained, tmp_path):
+    data = write_jsonl(tmp_path / "d", rows(4))
+    args = ("predict", trained / "model", "--data", data, "--output", tmp_path / "t")
+    assert "--length-column nope" in refusal(*args, "--length-column", "nope")
+    assert not (tmp_path / "t").exists()
+    result = call(*args, "--length-column", "second")
+    assert "output_length is there, and replaced by second" in result.stderr
+    written = [json.loads(line) for line in (tmp_path / "t").read_text().splitlines()]
+    assert [row["output_length"] for row in written] == [row["second"] for row in rows(4)]
 
 
 def test_broken_models_are_refused(trained, tmp_path):

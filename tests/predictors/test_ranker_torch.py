@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from simsched.errors import InputError
-from simsched.predictors.backbone import TorchModel
+from simsched.predictors.backbone import TorchModel, like_lengths
 from simsched.predictors.base import Buckets
 from simsched.predictors.data import Examples
 from simsched.predictors.evaluation import tau_b
@@ -62,6 +62,18 @@ def test_every_loss_shares_the_loop(backbones, tmp_path, loss):
     ranker = train_ranker(examples(), chosen, tmp_path / "c", silent)
     test = examples(100, seed=1)
     assert tau_b(ranker.predict(test.prompts)["score"], test.lengths) > 0.4
+
+
+def test_prompts_of_like_length_share_a_pass():
+    assert like_lengths([5, 300, 5, 6, 290]) == [[0, 2, 3], [4, 1]]
+    assert like_lengths([1500, 1500, 1500]) == [[0], [1], [2]]  # a pass has its limit
+    assert like_lengths([]) == []
+    lengths = np.random.default_rng(0).integers(1, 129, 200).tolist()
+    groups = like_lengths(lengths)
+    assert sorted(place for group in groups for place in group) == list(range(200))
+    padded = sum(len(group) * max(lengths[i] for i in group) for group in groups)
+    assert padded < 1.1 * sum(lengths)
+    assert len(groups) < 40
 
 
 def test_padding_changes_nothing(backbones, tmp_path):
