@@ -33,8 +33,12 @@ BACKBONE_HELP = "light, encoder, or a Hugging Face encoder or decoder by name or
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value.")
 @click.option("--skip-invalid", is_flag=True, help="Drop and count rows without prompt or length.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@click.option("--validation-share", default=0.1, show_default=True, type=click.FloatRange(0.01, 0.5))
-@click.option("--epochs", type=click.IntRange(min=1), help="Default: 3 (encoder), 5 (others).")
+@click.option(
+    "--validation-share",
+    type=click.FloatRange(0.01, 0.5),
+    help="Of the prompts, held out to choose by. Default: 0.1, at most 500 prompts.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Default: 4 (encoder), 5 (others).")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Prompts in a list. Default: 32.")
 @click.option(
     "--learning-rate",

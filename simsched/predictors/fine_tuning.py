@@ -129,8 +129,9 @@ def _optimizer(model: TorchModel, schedule: Schedule) -> Any:
     import torch
 
     rate = schedule.learning_rate
+    learned = [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
     groups = [
-        {"params": list(model.backbone.parameters()), "lr": rate, "peak": rate},
+        {"params": learned, "lr": rate, "peak": rate},
         {"params": list(model.head.parameters()), "lr": rate * HEAD_RATE, "peak": rate * HEAD_RATE},
     ]
     return torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY, fused=True)

@@ -29,6 +29,7 @@ from simsched.workload.trace import FloatArray, IntArray
 
 DECILES = Buckets("percentile", count=10)
 MIN_EXAMPLES = 20
+MAX_VALIDATION = 500  # tells epochs and penalties apart; more is better spent on training
 TORCH_DEFAULTS: dict[str, Any] = {
     "epochs": 5,
     "batch_size": 32,
@@ -37,7 +38,7 @@ TORCH_DEFAULTS: dict[str, Any] = {
     "patience": 2,
 }
 """The paper's (Fu et al., 2024), but for the patience."""
-ENCODER_DEFAULTS: dict[str, Any] = {"epochs": 3, "learning_rate": 1e-4, "max_tokens": 128}
+ENCODER_DEFAULTS: dict[str, Any] = {"epochs": 4, "learning_rate": 1e-4, "max_tokens": 128}
 PENALTIES = (8.0, 4.0, 2.0, 1.0, 0.3, 0.1)
 Progress = Callable[[int, int, str], None]
 """(done, in all, a note)."""
@@ -52,7 +53,8 @@ class Options:
     loss: LossName | None = None
     buckets: Buckets = DECILES
     seed: int = 0
-    validation_share: float = 0.1
+    validation_share: float | None = None
+    """None: a tenth of the prompts, but no more than `MAX_VALIDATION`."""
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -139,7 +141,9 @@ def train_ranker(data: Examples, options: Options, checkpoint: Path, progress: P
 def _split(n: int, options: Options) -> tuple[IntArray, IntArray]:
     """(validation rows, training rows)."""
     order = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(1,))).permutation(n)
-    count = max(5, round(options.validation_share * n))
+    share = options.validation_share
+    count = min(MAX_VALIDATION, round(0.1 * n)) if share is None else round(share * n)
+    count = max(5, count)
     return order[:count], order[count:]
 
 

@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from simsched.errors import InputError
+from simsched.predictors import fine_tuning
 from simsched.predictors.backbone import TorchModel, like_lengths
 from simsched.predictors.base import Buckets
 from simsched.predictors.data import Examples
@@ -115,6 +116,32 @@ def test_a_checkpoint_is_neither_resumed_nor_lost_unasked(backbones, tmp_path):
     assert "--resume" in refusal(*args)
     call(*args, "--resume")
     assert load_model(tmp_path / "m").card["best_epoch"] == 1
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(1, False), (3, True)])
+def test_ctrl_c_says_what_is_left(backbones, tmp_path, monkeypatch, steps, kept):
+    data = write_jsonl(tmp_path / "d", rows(40))
+    args = ("train", "--data", data, "--output", tmp_path / "m", "--backbone", backbones["bert"],
+            "--epochs", "3", "--batch-size", "16")  # fmt: skip
+    real, done = fine_tuning._step, []
+
+    def step(*given):
+        if len(done) == steps:  # an epoch has two
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tuning, "_step", step)
+        result = call(*args)
+    assert result.exit_code == 130
+    assert ("--resume goes on" in result.stderr) == kept
+    assert ("nothing is kept" in result.stderr) != kept
+    assert (tmp_path / "m.checkpoint").exists() == kept
+    assert not (tmp_path / "m").exists()
+    call(*args, *(["--resume"] if kept else []))
+    assert len(load_model(tmp_path / "m").card["history"]) == 3
+    assert not (tmp_path / "m.checkpoint").exists()
 
 
 def test_early_stopping_keeps_the_best_epoch(backbones, tmp_path):
