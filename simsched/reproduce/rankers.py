@@ -47,6 +47,7 @@ ELSEWHERE_ROWS = 2000
 PROFILE = "a100-80gb/llama-3-8b"
 GPU_TIME = 0.0013  # seconds a prompt: what the paper's ranker takes on its GPU (docs/cost-model.md)
 ON_GPU = f"encoder, {GPU_TIME * 1e3:g} ms a prompt"
+FREE = ", no time"
 CLASSES = 10
 
 # Vicuna's answers stop at 512 tokens, so ten fixed buckets are 52 tokens wide (the paper's 820 put every
@@ -60,13 +61,14 @@ RANKERS: dict[str, Options] = {
 }
 DRAWN = {
     "FCFS": "fcfs",
-    "light-percentile": "classification(light, percentile buckets)",
-    "light": "ranking(light)",
-    "encoder": "ranking(encoder, its time on this CPU)",
-    ON_GPU: f"ranking(encoder, {GPU_TIME * 1e3:g} ms a prompt)",
+    "light-percentile": "classification(light)",
+    "light": "light",
+    "encoder": "encoder",
+    ON_GPU: f"encoder({GPU_TIME * 1e3:g} ms a prompt)",
+    f"encoder{FREE}": "encoder(no time)",
     "true lengths": "srtf",
 }
-"""Entry -> its line in the figure."""
+"""Entry -> its line in the figure; a name before a parenthesis has its colour."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Entry:
     """Predictions of the simulated requests; empty: `predictor` makes them."""
     predictor: str | None = None
     predictor_time: float = 0.0
+    tau: float | None = None
 
 
 def rankers_of(data: PromptFile, out: Path) -> dict[str, Ranker]:
@@ -182,27 +185,25 @@ def entries_of(
     """The comparison of the paper with learned scores and the emulations of the rankers; and the entry that
     each is compared with.
 
-    `seconds` is each ranker's time a prompt. The encoder comes a second time with a GPU's, to tell the worth
-    of its order from the cost of its time.
+    `seconds` is each ranker's time a prompt. Rankers by score come again with no time at all, to tell the
+    worth of their order from the cost of their time, and the encoder with a GPU's.
     """
     found = {"FCFS": Entry("fcfs", {})}
+    ranked = [name for name in rankers if not _by_class(rankers[name])]
     for name in rankers:
-        policy = "classification" if _by_class(rankers[name]) else "ranking"
-        found[name] = Entry(policy, predicted[name], "trace", seconds[name])
-    found[ON_GPU] = Entry("ranking", predicted["encoder"], "trace", GPU_TIME)
-    found["another sample"] = Entry("ranking", predicted["sample"], "trace")
+        policy = "ranking" if name in ranked else "classification"
+        found[name] = Entry(policy, predicted[name], "trace", seconds[name], tau[name])
+    found[ON_GPU] = Entry("ranking", predicted["encoder"], "trace", GPU_TIME, tau["encoder"])
+    for name in ranked:
+        found[name + FREE] = Entry("ranking", predicted[name], "trace", tau=tau[name])
+    found["another sample"] = Entry("ranking", predicted["sample"], "trace", tau=tau["sample"])
     found["true lengths"] = Entry("srtf", {}, "oracle")
     baseline = dict.fromkeys(found, "FCFS")
-    for name in (name for name in rankers if not _by_class(rankers[name])):
-        learned = ON_GPU if name == "encoder" else name
+    for name in ranked:
         sample = out / "samples" / f"{name}.csv"
-        for kind, predictor in (
-            ("tau", f"emulated(tau={tau[name]:.4f})"),
-            ("empirical", f"empirical(file={sample})"),
-        ):
-            emulated = f"{name}: {kind}"
-            found[emulated] = Entry("ranking", {}, predictor, found[learned].predictor_time)
-            baseline[emulated] = learned
+        found[f"{name}: tau"] = Entry("ranking", {}, f"emulated(tau={tau[name]:.4f})")
+        found[f"{name}: empirical"] = Entry("ranking", {}, f"empirical(file={sample})")
+        baseline |= {f"{name}: {kind}": name + FREE for kind in ("tau", "empirical")}
     return found, baseline
 
 
@@ -250,7 +251,7 @@ def main(data: str, output: str, rates: str, num_requests: int, num_runs: int) -
     chosen = [float(rate) for rate in rates.split(",")]
     results = simulate_entries(requests, entries, chosen, num_requests, num_runs)
     policies = {name: entry.policy for name, entry in entries.items()}
-    shown = {**tau, ON_GPU: tau["encoder"], "another sample": tau["sample"]}
+    shown = {name: entry.tau for name, entry in entries.items() if entry.tau is not None}
     tables = "\n\n".join(
         (
             ranker_table(judged, {name: ranker.card for name, ranker in rankers.items()}),
