@@ -54,12 +54,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file by `atomic_file`, into a folder that is made if need be."""
+    make_folder_of(path)
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def make_folder_of(path: Path) -> None:
+    """Raises InputError where the folder that the file is to be in can't be made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot make its folder: {error.strerror}") from None
-    with atomic_file(path) as file:
-        file.write(content)
 
 
 def require_writable(path: Path, option: str) -> None:
@@ -68,6 +73,8 @@ def require_writable(path: Path, option: str) -> None:
     Raises:
         InputError: the nearest folder above it that exists can't be written to.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return  # a device or pipe needs no room beside it
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simsched.errors import InputError
-from simsched.files import atomic_file, write_file
+from simsched.files import atomic_file, require_writable, write_file
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
@@ -52,3 +52,13 @@ def test_a_full_disk_is_one_line() -> None:
         pytest.skip("no /dev/full here")
     with pytest.raises(InputError, match="/dev/full: cannot write it: No space left on device"):
         write_file(Path("/dev/full"), b"new")
+
+
+def test_what_could_not_be_written_is_known_before(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "below", tmp_path / "file" / "far" / "below"):
+        with pytest.raises(InputError, match=f"--output {path}: cannot write there"):
+            require_writable(path, "--output")
+    for path in (tmp_path / "file", tmp_path / "new" / "folder" / "file", Path(os.devnull)):
+        require_writable(path, "--output")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

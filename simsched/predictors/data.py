@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.files import atomic_file
+from simsched.files import atomic_file, make_folder_of
 from simsched.workload.trace import FloatArray
 
 CHARACTERS_PER_TOKEN = 4  # English text in Llama-like vocabularies; used where no length is given
@@ -152,6 +152,7 @@ def write_trace(data: PromptFile, output: str | Path) -> None:
     import polars as pl
 
     output = Path(output)
+    make_folder_of(output)
     with atomic_file(output) as file:
         if output.suffix == ".parquet":
             pl.DataFrame(data.columns, strict=False).write_parquet(file)

@@ -209,7 +209,9 @@ def test_nothing_is_overwritten_unasked(trained, tmp_path):
     predict = ("predict", trained / "model", "--data", trained / "test.jsonl", "--output", tmp_path / "t")
     assert "--overwrite" in refusal(*predict)
     assert (tmp_path / "t").read_text() == "mine"
+    call(*predict[:-1], tmp_path / "new" / "folder" / "t")
     call(*predict, "--overwrite")
+    assert (tmp_path / "new" / "folder" / "t").read_text() == (tmp_path / "t").read_text()
     assert len((tmp_path / "t").read_text().splitlines()) == 150
 
 
