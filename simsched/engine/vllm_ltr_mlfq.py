@@ -4,12 +4,14 @@ Arrivals go to the back of level 0; the order is level by level. After a step ea
 batch order, to the *front* of its queue: the order inside a level reverses in every step.
 
 So of each queue the decoders are the front, and their batch order is the order of the queue back to front:
-nothing moves but those that join them or leave.
+nothing moves but those that join them or leave. While there are decoders and nobody else, all of them run
+whatever their level: who sinks when is worked out after a leap, from the ends of its steps.
 """
 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -33,6 +35,8 @@ class MlfqEngine(GeneralEngine):
     ) -> None:
         super().__init__(trace, config, recorder, leap=leap)
         self.quantum = policy.quantum
+        self.ends_of_leap: list[float] = []
+        self.step_ends = self.ends_of_leap
         n = len(trace)
         self.decoders: list[list[int]] = [[]]
         """By level: the front part of its queue. The *end* of a list is the front of the queue."""
@@ -112,27 +116,35 @@ class MlfqEngine(GeneralEngine):
             started[i] = None
 
     def start(self, requests: Sequence[int]) -> None:
-        now = self.now
         for i in requests:
-            self.started_at[i] = now
-            due_at = self.due_at[i] = now + self.quantum(self.level[i]) - self.service[i]
-            heapq.heappush(self.due, (due_at, i))
+            self.started_at[i] = self.now
+            self._set_due(i, self.now)
+
+    def _set_due(self, i: int, now: float) -> None:
+        at = self.due_at[i] = now + self.quantum(self.level[i]) - self.service[i]
+        heapq.heappush(self.due, (at, i))
 
     def _is_due(self, entry: tuple[float, int]) -> bool:
         at, i = entry
         return self.started_at[i] is not None and self.due_at[i] == at
 
     def next_change(self) -> tuple[int, float]:
+        if self.num_decoders == self.unfinished:
+            return 1 << 62, float("inf")
         while self.due and not self._is_due(self.due[0]):
             heapq.heappop(self.due)
         return 1 << 62, self.due[0][0] if self.due else float("inf")
 
     def after_step(self, finished: Sequence[int], steps: int) -> None:
         self._forget(finished)
-        if steps % 2:  # inside each level a batch that repeats runs in reverse every other time
-            for decoders in self.decoders:
-                decoders.reverse()
-        self._sink()
+        ends, done = self.ends_of_leap, 0
+        while self.due and self.due[0][0] < self.now:
+            step = bisect_right(ends, self.due[0][0])
+            self._turn(step + 1 - done)
+            self._sink(ends[step])
+            done = step + 1
+        self._turn(steps - done)
+        ends.clear()
         # in batch order: prefills, decodes, those swapped in
         for i in self.partial:
             self.queues[self.level[i]].append(i)
@@ -147,10 +159,16 @@ class MlfqEngine(GeneralEngine):
                 if i in apart:
                     apart.remove(i)
 
-    def _sink(self) -> None:
-        """Those that have outrun their quantum go down a level."""
+    def _turn(self, steps: int) -> None:
+        """Inside each level a batch that repeats runs in reverse every other time."""
+        if steps % 2:
+            for decoders in self.decoders:
+                decoders.reverse()
+
+    def _sink(self, now: float) -> None:
+        """Those that had outrun their quantum by the end of this step go down a level."""
         sunk: defaultdict[int, list[int]] = defaultdict(list)
-        while self.due and self.due[0][0] < self.now:
+        while self.due and self.due[0][0] < now:
             entry = heapq.heappop(self.due)
             if self._is_due(entry):
                 i = entry[1]
@@ -159,10 +177,11 @@ class MlfqEngine(GeneralEngine):
                     sunk[level].append(i)
                 self.level[i] = level + 1
                 self.service[i] = 0.0
+                self.started_at[i] = now
                 if level + 1 == len(self.queues):
                     self.queues.append([])
                     self.decoders.append([])
-                self.start((i,))
+                self._set_due(i, now)
         # a level's batch comes before that of the level below, and so returns to the front before it
         for level in sorted(sunk, reverse=True):
             decoders, below = self.decoders[level], self.decoders[level + 1]
