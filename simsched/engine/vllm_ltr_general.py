@@ -11,6 +11,7 @@ So neither it nor its slip is here; `tests/engine/test_vllm_ltr_reference.py` ha
 from __future__ import annotations
 
 from abc import abstractmethod
+from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr_base import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
 from simsched.errors import InputError
 from simsched.workload.trace import Trace
+
+FEW = 8
+"""Quicker put into a sorted list one by one."""
 
 Chunk = tuple[int, int]
 Place = tuple[int, int]
@@ -172,8 +176,12 @@ class GeneralEngine(ForkEngine):
         requests = [entry[2] for entry in left_out]
         self.pause([i for i in requests if self.where[i] == DECODING])
         self.stop(requests)
-        self.idle += left_out
-        self.idle.sort()
+        if len(left_out) < FEW:
+            for entry in left_out:
+                insort(self.idle, entry)
+        else:
+            self.idle += left_out
+            self.idle.sort()
 
     def _reserve(self, step: Step, left_out: list[Entry]) -> None:
         """Swap out from the end of the order, then leave out chosen ones, until the blocks are found."""

@@ -115,9 +115,12 @@ class OrderedEngine(GeneralEngine):
             running.append(self._present(decoders[-1]))
         last = max(running, default=None)
         room = self.max_num_seqs - len(decoders) - len(self.partial)
-        heads = self._head(self.idle, last, room), self.partial, self._head(self.swapped, last, room)
-        line = self._waiting_head(last, room)
-        for each in heads:
+        line, end = self._waiting_head(last, room)
+        for each in (
+            self._head(self.idle, last, room, end),
+            self.partial,
+            self._head(self.swapped, last, room, end),
+        ):
             line += each
         if len(line) > 1:
             line.sort(key=key_of)
@@ -129,24 +132,31 @@ class OrderedEngine(GeneralEngine):
                 ahead += 1
             yield i, ahead
 
-    def _waiting_head(self, last: Key, room: int) -> list[int]:
-        """Those that may be chosen: one budget of tokens, not behind a full batch."""
+    def _waiting_head(self, last: Key, room: int) -> tuple[list[int], Key]:
+        """Those that may be chosen: one budget of tokens, not behind a full batch. And the key at which they
+        alone have spent the budget, if they do."""
         waiting: list[int] = []
         budget = self.max_tokens
         for key, i in self.waiting:
-            if budget <= 0 or (room <= 0 and key > last):
+            if room <= 0 and key > last:
                 break
             waiting.append(i)
             budget -= self.known[i]
-        return waiting
+            if budget <= 0:
+                return waiting, key
+        return waiting, None
 
-    def _head(self, entries: list[Entry], last: Key, room: int) -> list[int]:
-        """Those that may be chosen: before the last running one, or as many behind it as there are slots."""
+    def _head(self, entries: list[Entry], last: Key, room: int, end: Key) -> list[int]:
+        """Those that may be chosen: before the last running one, or as many behind it as there are slots, but
+        not from the key `end` on."""
         if not entries:
             return []
         if last is not None:
             room += bisect_right(entries, (last, self.last_number + 1, 0))
-        return [i for _, _, i in entries[: min(room, self.max_num_seqs)]]
+        count = min(room, self.max_num_seqs)
+        if end is not None:
+            count = min(count, bisect_left(entries, (end, 0, 0)))
+        return [i for _, _, i in entries[:count]]
 
     def _behind(self, i: int, decoder: int) -> bool:
         """Is a request behind a decoder of the same key?"""
