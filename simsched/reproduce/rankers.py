@@ -4,7 +4,7 @@
 
 DIR holds `prompts/` with the Vicuna/Alpaca lengths, MMLU-Pro and ZeroEval (docs/rankers.md names their
 sources). OUT gets the models, the figure and the tables of docs/rankers.md, and the simulated requests with
-each ranker's predictions as traces for `simsched run plots/learned-rankers.yaml --data OUT`.
+each ranker's predictions as traces for `simsched run plots/learned-scores.yaml --data OUT`.
 """
 
 from __future__ import annotations
