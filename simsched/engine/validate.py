@@ -71,10 +71,11 @@ def check_admissible(
             )
         return trace.take(np.flatnonzero(~bad)), {"skipped": num_bad}
     first = int(np.flatnonzero(bad)[0])
+    longer = ", a --cost-profile with a longer context serves them" if limit == config.max_model_len else ""
     raise InputError(
         f"{trace.name}: {num_bad} of {len(trace)} requests can never be scheduled; the first is "
         f"{trace.request_ids()[first]} with {prompts[first]} prompt and {outputs[first]} output tokens; "
-        f"expected at most {limit} in all ({why}); --skip-invalid drops them, --truncate cuts them"
+        f"expected at most {limit} in all ({why}); --skip-invalid drops them, --truncate cuts them{longer}"
     )
 
 
