@@ -51,6 +51,7 @@ def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A working directory with T.jsonl, COST.json, results, an empty folder, and the file to spoil."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "steps.jsonl").write_text(json.dumps({"scheduled": {}, "time": 10**400, "step_time": 1}))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -240,7 +241,8 @@ OPTIONS: dict[str, list[str]] = {
     "--watermark": ["-0.1", "1", "nan"],
     "--gpu-memory-utilization": ["0", "1.1", "nan"],
     "--num-swap-blocks": ["5"],
-    "--arrivals": ["x", "gamma(cv=0)", "gamma(cv=nan)", "gamma(", "gamma)", "closed", "closed(users=1.5)",
+    "--arrivals": ["x", "gamma(cv=0)", "gamma(cv=nan)", f"gamma(cv=1{'0' * 400})", "gamma(", "gamma)",
+                   "closed", "closed(users=1.5)",
                    "poisson(cv=1)"],
     "--predictor": ["x", "emulated(tau=2)", "emulated(", "empirical", "empirical(file=no.csv)", "trace",
                     "./no", "COST.json"],
@@ -329,6 +331,7 @@ def test_what_is_no_results_directory(refused: Refused, command: str, where: str
         (["predict", "folder", "--data", "T.jsonl", "-o", "x.jsonl"], "folder"),
         (["evaluate", "folder", "--data", "T.jsonl"], "folder"),
         (["train", "--data", "T.jsonl", "-o", "model"], "T.jsonl"),
+        (["calibrate", "--from-steps", "steps.jsonl", "-o", "x.json"], "steps.jsonl, line 1: time"),
         (["calibrate", "--from-steps", "T.jsonl", "-o", "x.json"], "T.jsonl"),
     ],
 )

@@ -197,7 +197,8 @@ def _speedup(samples: Samples, load: int, policy: str, baseline: str | None, met
 
 
 def _notes(a: Samples, b: Samples, paired: bool, num_loads: int) -> list[str]:
-    notes = [f"{num_loads} loads in common; {len(a.loads) - num_loads} only in A."]
+    common = "1 load" if num_loads == 1 else f"{num_loads} loads"
+    notes = [f"{common} in common; {len(a.loads) - num_loads} only in A."]
     if paired:
         notes.append(
             "Runs have the same seeds, so their requests are paired; each interval is 95 % by itself."

@@ -108,7 +108,7 @@ def _checked(text: str, where: str, time_column: str) -> dict[str, Any]:
         raise InputError(f"{where}: not a step: expected an object with 'scheduled'")
     for name in ("time", time_column, *(name for name in FEATURES if name in line)):
         value = line.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
             raise InputError(f"{where}: {name} {value!r}: expected a number")
         if (value < 0 and name != "time") or (name == time_column and value == 0):
             raise InputError(f"{where}: {name} {value!r}: expected a positive number")

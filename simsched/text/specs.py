@@ -69,7 +69,7 @@ def number(
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)  # True is an int
-        and math.isfinite(value)
+        and abs(value) < 1e300  # so that an int is one for a float too
         and low <= value <= high
     ):
         return float(value)

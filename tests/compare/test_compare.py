@@ -266,7 +266,7 @@ def test_two_directories_pair_equal_seeds(tmp_path: Path) -> None:
     assert rows["ranking"].second_speedup == pytest.approx(2.2)
     assert rows["ranking"].speedup_error == pytest.approx(4.0 / 2.2 - 1)
     assert found.taus[0][2] == pytest.approx(1.0)
-    assert "1 loads in common; 1 only in A" in found.to_table()
+    assert "1 load in common; 1 only in A" in found.to_table()
 
 
 def test_two_directories_with_other_seeds_are_not_paired(tmp_path: Path) -> None:
