@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from simsched.cli import main
+from tests.engine.scenarios import STEP_KEYS
 from tests.sweep.test_sweep import COST, write_jsonl
 
 CONTRACT = [
@@ -62,17 +63,7 @@ def test_the_contract(files: Path) -> None:
     assert done.returncode == 0, done.stderr
     (log,) = (files / "out" / "steps").glob("*.jsonl")
     steps = [json.loads(line) for line in log.read_text().splitlines()]
-    keys = {
-        "step",
-        "time",
-        "step_time",
-        "scheduled",
-        "preempted",
-        "num_running",
-        "num_waiting",
-        "kv_blocks_used",
-    }
-    assert set(steps[0]) == keys
+    assert set(steps[0]) == STEP_KEYS
     assert steps[0]["scheduled"] == {"q0": 50}
     assert steps[0]["step_time"] == pytest.approx(0.01 + 5e-5 * 50 + 3e-9 * 50 * 25)
     requests = pl.read_parquet(files / "out" / "requests.parquet")

@@ -32,6 +32,11 @@ POLICIES = [
     "fcfs(starvation_threshold=20,starvation_period=5)",
 ]
 
+STEP_KEYS = {
+    "step", "time", "step_time", "scheduled", "preempted", "num_running", "num_waiting", "kv_blocks_used",
+}  # fmt: skip
+"""What each line of a step log says."""
+
 
 @dataclass(frozen=True)
 class Linear:

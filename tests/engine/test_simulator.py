@@ -14,7 +14,7 @@ from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
-from tests.engine.scenarios import Linear, trace
+from tests.engine.scenarios import STEP_KEYS, Linear, trace
 
 CONFIG = engine_config(num_gpu_blocks=500, max_model_len=2048)
 
@@ -42,16 +42,7 @@ def test_one_request_by_hand() -> None:
     assert record.max_itl[0] == pytest.approx(decodes[1])
     assert record.itl.count == 2
     assert record.itl.mean == pytest.approx(sum(decodes) / 2)
-    assert log[0].keys() == {
-        "step",
-        "time",
-        "step_time",
-        "scheduled",
-        "preempted",
-        "num_running",
-        "num_waiting",
-        "kv_blocks_used",
-    }
+    assert log[0].keys() == STEP_KEYS
     assert [line["kv_blocks_used"] for line in log] == [7, 7, 7]
 
 
