@@ -207,14 +207,16 @@ class _Needs:
         again = known - (known - 1) // block * block if self.config.enable_prefix_caching else known
         again = np.maximum(again, 2)
         attention = cost.d * again * (known - again / 2)
-        work = np.minimum(line.decode + cost.c * known, line.prefill * again + attention)
+        # the fork's sampler copies at least the context, whatever it pads
+        context = cost.c + cost.per_padded
+        work = np.minimum(line.decode + context * known, line.prefill * again + attention)
         blocks = -(-known // block) - self.shared_blocks[part][owner]
         work += line.fixed * (shares.slot + shares.block * blocks)
         base = max(each.fixed + each.decode for each in lines)
         # one chunk of 0, 1, 2, ... tokens
         sizes = np.arange(int(again.max(initial=0)) + 1)
         chunk = np.max([each.fixed + each.chunk + each.prefill * sizes for each in lines], axis=0)
-        time = np.minimum(base + cost.c * known, chunk[again] + attention)
+        time = np.minimum(base + context * known, chunk[again] + attention)
 
         def per_request(values: FloatArray) -> FloatArray:
             sums: FloatArray = np.bincount(owner, weights=values, minlength=len(decodes)).astype(float)

@@ -38,7 +38,7 @@ BELOW |= {
     "compare": {"text", "metrics", "results", "bounds", "sweep"},
     "plotting": {"text", "files", "workload", "cost_model", "results", "compare"},
     "report": {"text", "files", "results", "compare", "plotting"},
-    "reproduce": _SIMULATION | {"compare", "plotting", "report"},
+    "reproduce": _SIMULATION | {"bounds", "compare", "plotting", "report"},
 }
 TOP = {"cli", "__main__", "__init__"}
 

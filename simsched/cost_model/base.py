@@ -29,6 +29,8 @@ class StepFeatures(NamedTuple):
     """Requests that the fork's general path sorted for this step."""
     num_compared: int = 0
     """Pairs of requests that its membership tests in lists compared."""
+    padding: int = 0
+    """Numbers that its sampler pads prompts and outputs with, to the longest of each in the batch."""
 
 
 class CostModel(Protocol):
@@ -38,6 +40,6 @@ class CostModel(Protocol):
         """Seconds for one step with these features."""
 
     def decode_line(
-        self, N: int, num_waiting: int, num_ordered: int = 0, num_compared: int = 0
+        self, N: int, num_waiting: int, num_ordered: int = 0, num_compared: int = 0, padding: int = 0
     ) -> tuple[float, float]:
         """`(base, slope)`: a step of N decodes and nothing else takes `base + slope * K` seconds."""

@@ -4,8 +4,13 @@ The table is a CSV of `policy, request_rate, mean_ttft_ms, mean_tpot_ms, mean_la
 of `fcfs` at 8 req/s and more count (below, published rows of policies that cannot differ differ by 2x). The
 runs are the paper's: ShareGPT-like requests, a minute of Poisson arrivals.
 
-Twelve means cannot tell five coefficients apart, so three have priors: what a step costs at least (eager
-mode), a prefill token, and a sequence. What FCFS cannot show is stated, not fitted (`with_general_path`).
+Twelve means cannot tell four coefficients apart, so three have priors: what a step costs at least (eager
+mode), a prefill token, and a sequence. What FCFS cannot show is stated, not fitted (`with_stated_terms`).
+
+The fourth is the price of padding: in every step vLLM 0.4.1 copies each sequence's tokens into tensors as
+wide as the longest prompt and output of the batch. In the engine's log of FCFS at 64 req/s (third trial) a
+batch of 256 takes 0.18 s while 3,400 requests wait and 0.23 s when 1,100 do: what waits does not slow it, the
+longest answer in it does, and that grows as the run goes on.
 """
 
 from __future__ import annotations
@@ -34,18 +39,22 @@ SPREAD = 0.05  # of a published mean between trials of the same requests: 3 to 7
 RUNS = 2  # simulated runs that a mean is taken over
 SAMPLES = 6  # simulated runs that say how much a mean depends on the requests drawn
 
-TERMS = ("t0", "b", "a", "c", "per_waiting")
+TERMS = ("t0", "h", "a", "per_padded")
 # (start, prior's width in the logarithm; inf = no prior)
 START: dict[str, tuple[float, float]] = {
     "t0": (0.022, 0.35),  # eager mode's floor on an A100, 20 to 23 ms
-    "b": (1.5e-4, 0.5),  # Python work per sequence: of this order, 0.1 to 0.2 ms
-    # between 53 us (kernel tables of the A100) and next to nothing: kernels hide behind the host's work
-    "a": (1.6e-5, 1.0),
-    "c": (8e-7, math.inf),
-    "per_waiting": (1e-5, math.inf),
+    # Python work of the engine, of this order 0.15 ms; HTTP_TOKEN; and a decode's kernels
+    "h": (3e-4, 0.5),
+    # 53 us by kernel tables of the A100. But in the first 15 s of the engine's log of FCFS at 16 req/s (third
+    # trial) 113, 183 and 240 sequences took 0.106, 0.150 and 0.174 s a step, with 1.7, 2.4 and 2.8 new
+    # requests of 253 tokens in each: 22 to 26 ms more than with 44 us, so about 40 us a token more
+    "a": (8.4e-5, 0.2),
+    # as measured: 53 to 55 ns a number by the sampler's own lines, torch 2.13 on one cloud core
+    "per_padded": (5.5e-8, math.inf),
 }
-PREFILL_ATTENTION = 3.68e-9  # d of the same linear fit
-
+# What the server does for a token that it streams, paid by the engine, which runs in the same Python process.
+# vLLM 0.4.1's loop and models, FastAPI 0.110, uvicorn 0.29: 68 us of processor time at 64 streams, 89 at 256.
+HTTP_TOKEN = 8e-5
 # On the fork's general path: its loops around vLLM 0.4.1's own classes, 256 decodes and 0 to 3,000 waiting
 # requests, Python 3.11 on one cloud core, took 1.3 ms more than FCFS and 11 us per waiting request. That is
 # 13 ns for each pair compared in its lists, and 1.2 us for each request to sort and look at.
@@ -54,9 +63,11 @@ PER_ORDERED, PER_COMPARED = 1.2e-6, 1.3e-8
 SECONDS_PER_COPY = 5e-6
 
 
-# The rows are of Llama-3-8B on one card. Another model differs by its kernels (linear fits of composed A100
-# steps: a, b, c, d) and, in eager mode, launches each layer's kernels from Python: t0 goes with the layers.
-MEASURED_ON = ("a100-40gb", "llama-3-8b")
+# The rows are of Llama-3-8B on one card, which printed 28,117 KV blocks: 80 GB. Another model differs by its
+# kernels (linear fits of composed A100 steps: a, b, c, d) and, in eager mode, launches each layer's kernels
+# from Python: t0 goes with the layers. So does a call of the predictor, OPT-125M or OPT-350M in eager mode.
+MEASURED_ON = ("a100-80gb", "llama-3-8b")
+PREDICTOR_LAYERS = {"llama-3-8b": 12, "llama-3-70b": 24}
 KERNELS: dict[tuple[str, int], tuple[float, float, float, float]] = {
     ("llama-3-8b", 1): (5.32e-5, 6.42e-5, 8.07e-8, 3.68e-9),
     ("llama-3-70b", 8): (1.13e-4, 8.6e-5, 2.85e-8, 3.92e-9),
@@ -178,7 +189,8 @@ def fit_fcfs(rows: Sequence[Row], config: EngineConfig, seed: int) -> SummaryFit
 
 def _cost(x: FloatArray) -> LinearCost:
     values = dict(zip(TERMS, np.exp(x).tolist(), strict=True))
-    return LinearCost(**values, d=PREFILL_ATTENTION)
+    _, _, c, d = KERNELS[MEASURED_ON[1], 1]
+    return LinearCost(**values, b=0.0, c=c, d=d)
 
 
 def _means(traces: Sequence[Trace], cost: LinearCost, config: EngineConfig) -> FloatArray:
@@ -206,7 +218,7 @@ def calibrate_from_summary(path: Path, target: Target, *, seed: int = 0, command
         "vllm-0.4.1-ltr", num_gpu_blocks=_blocks(measured), max_model_len=model.max_model_len
     )
     fit = fit_fcfs(rows, config, seed)
-    cost = with_general_path(_moved(fit.cost, target), target)
+    cost = with_stated_terms(_moved(fit.cost, target), fit.cost.t0, target)
     moved = target.model is not model
     weak = [
         name for name in TERMS if fit.told[name] < 0.5 or fit.intervals[name][1] > 4 * fit.intervals[name][0]
@@ -222,21 +234,24 @@ def calibrate_from_summary(path: Path, target: Target, *, seed: int = 0, command
                     "anshsarkar/vllm-ltr-sched; not by us",
                     "the general path's loops around vLLM 0.4.1's classes (1.2 us a request, 13 ns a pair "
                     "compared), by us, Python 3.11 on a cloud core",
+                    f"{HTTP_TOKEN * 1e6:g} us a token streamed over HTTP, likewise; part of h",
                 ),
                 derived=(
                     f"coefficients: {fit_line(fit)}",
                     *(_describe(fit, name) for name in TERMS),
                     f"the rows' Jacobian in logarithms has condition number {fit.condition:.0f}",
+                    "c, d: kernels of composed A100 steps",
+                    f"a call of the predictor: {PREDICTOR_LAYERS[_name(target)]} of 32 layers' t0",
                     f"swap: {copies_per_token(target):g} copies of 32 KiB a token of KV, out or in",
                     "KV blocks: 0.9 x memory - weights - reserve, over the bytes of a block",
                 ),
                 assumed=(
                     f"{SECONDS_PER_COPY * 1e6:g} us a copy between GPU and pinned memory",
-                    "priors: eager-mode floor of 22 ms a step (35 %), 0.15 ms of Python a sequence (50 %), 6 "
-                    "to 44 us a prefill token (53 us by kernel tables, partly hidden behind the host's work)",
+                    "priors: eager-mode floor of 22 ms a step (35 %), 0.3 ms a sequence (50 %), 84 us a "
+                    "prefill token (20 %): 53 by kernel tables, the rest from the FCFS log of a third trial",
                     f"predictor time of {PREDICTOR_TIME * 1e3:g} ms a request: 1.11 % of the mean latency in "
                     "the paper's burst of 2,000",
-                    "the card has 40 GB, as the paper's",
+                    *(["memory of a card with 40 GB, as the paper's"] * (target.gpu is not gpu)),
                     *(["moved from one A100 and Llama-3-8B by kernel times and layers; unchecked"] * moved),
                 ),
                 sources=("anshsarkar/vllm-ltr-sched, first trial", "hao-ai-lab/vllm-ltr @ 13bbf6f"),
@@ -246,8 +261,12 @@ def calibrate_from_summary(path: Path, target: Target, *, seed: int = 0, command
     )
 
 
+def _name(target: Target) -> str:
+    return next((name for name, model in ARCHITECTURES.items() if model is target.model), "")
+
+
 def _kernels(target: Target) -> tuple[float, float, float, float]:
-    name = next((name for name, model in ARCHITECTURES.items() if model is target.model), "")
+    name = _name(target)
     if (name, target.tp) not in KERNELS:
         known = ", ".join(f"{model} with --tp {tp}" for model, tp in KERNELS)
         raise InputError(f"--from-summary: --model {name} with --tp {target.tp}: expected {known}")
@@ -263,7 +282,7 @@ def _moved(cost: LinearCost, target: Target) -> LinearCost:
         cost,
         t0=cost.t0 * target.model.layers / base.layers,
         a=cost.a + a,
-        b=cost.b + b,
+        h=cost.h + b,
         c=cost.c + c,
         d=cost.d + d,
     )
@@ -275,13 +294,14 @@ def copies_per_token(target: Target) -> float:
     return 2 * target.model.layers / 16
 
 
-def with_general_path(cost: LinearCost, target: Target) -> LinearCost:
-    """The cost with what FCFS cannot show."""
+def with_stated_terms(cost: LinearCost, t0: float, target: Target) -> LinearCost:
+    """The cost with what FCFS cannot show; `t0` of Llama-3-8B's 32 layers."""
     return replace(
         cost,
         per_ordered=PER_ORDERED,
         per_compared=PER_COMPARED,
         per_swapped_token=copies_per_token(target) * SECONDS_PER_COPY,
+        per_scoring=t0 * PREDICTOR_LAYERS[_name(target)] / ARCHITECTURES[MEASURED_ON[1]].layers,
     )
 
 

@@ -48,6 +48,10 @@ class _Model:
     """Host time per pair compared in the fork's lists."""
     per_swapped_token: Seconds = 0.0
     """Per KV token moved between GPU and host memory."""
+    per_padded: Seconds = 0.0
+    """Per number in the fork's sampler tensors, context and padding."""
+    per_scoring: Seconds = 0.0
+    """Per step in which a predictor is called, whatever the number of requests."""
 
     # N -> decode base; filled on demand
     _bases: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -68,7 +72,7 @@ class _Model:
 
     def step_time(self, features: StepFeatures) -> float:
         """Seconds for one step with these features."""
-        P, N, S, K, Q, waiting, swapped, _, ordered, compared = features
+        P, N, S, K, Q, waiting, swapped, predicted, ordered, compared, padding = features
         time = max(self.floor, self._tokens(P, N)) + self.h * (N + S)
         if waiting:
             time += self.per_waiting * waiting
@@ -76,11 +80,15 @@ class _Model:
             time += self.per_ordered * ordered + self.per_compared * compared
         if swapped:
             time += self.per_swapped_token * swapped
+        if predicted:
+            time += self.per_scoring
+        if padding:
+            time += self.per_padded * padding
         # K last, so that a pure decode step equals its decode_line to the last bit
-        return time + self.d * Q + self.c * K
+        return time + self.d * Q + (self.c + self.per_padded) * K
 
     def decode_line(
-        self, N: int, num_waiting: int, num_ordered: int = 0, num_compared: int = 0
+        self, N: int, num_waiting: int, num_ordered: int = 0, num_compared: int = 0, padding: int = 0
     ) -> tuple[float, float]:
         """`(base, slope)`: a step of N decodes and nothing else takes `base + slope * K` seconds."""
         base = self._bases.get(N)
@@ -90,7 +98,9 @@ class _Model:
             base += self.per_waiting * num_waiting
         if num_ordered:
             base += self.per_ordered * num_ordered + self.per_compared * num_compared
-        return base, self.c
+        if padding:
+            base += self.per_padded * padding
+        return base, self.c + self.per_padded
 
     def scaled(self, factor: float) -> Self:
         """The same model with every time multiplied by `factor`."""

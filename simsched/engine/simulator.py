@@ -89,7 +89,9 @@ def _run(
     seed: int,
 ) -> RunRecord:
     recorder = Recorder(trace)
-    scheduler = make_scheduler(trace, policy, config, recorder, leap=leap, seed=seed)
+    # a user's own cost model need not know the term
+    padded = getattr(cost, "per_padded", 0.0) > 0
+    scheduler = make_scheduler(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
     environment = simpy.Environment()
     arrivals = Arrivals(trace, recorder)
     engine = _Engine(environment, arrivals, scheduler, cost, predictor_time, step_log, recorder, config)
@@ -99,13 +101,20 @@ def _run(
 
 
 def make_scheduler(
-    trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, leap: bool, seed: int
+    trace: Trace,
+    policy: Policy,
+    config: EngineConfig,
+    recorder: Recorder,
+    *,
+    leap: bool,
+    seed: int,
+    padded: bool = False,
 ) -> Scheduler:
-    """The engine that the preset names."""
+    """The engine that the preset names; `padded`: the cost of what its sampler pads is asked for."""
     if config.preset == "vllm-0.4.1-ltr":
         from simsched.engine.vllm_ltr import make_fork
 
-        return make_fork(trace, policy, config, recorder, leap=leap, seed=seed)
+        return make_fork(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
     if config.async_scheduling:
         from simsched.engine.vllm_v1_async import AsyncVllmV1
 
@@ -234,7 +243,7 @@ class _Engine:
                 base = slope = None
             else:
                 # a decode step is priced in one way whether it is leapt over or not, to the last bit
-                if features.num_ordered:
+                if features.num_ordered or features.padding:
                     base, slope = self._decode_line(features)
                 else:
                     base, slope = decode_line(features.N, features.num_waiting)
@@ -262,10 +271,10 @@ class _Engine:
         self.now = now
 
     def _decode_line(self, features: StepFeatures) -> tuple[float, float]:
-        if not features.num_ordered:
+        if not (features.num_ordered or features.padding):
             return self._cost.decode_line(features.N, features.num_waiting)
         return self._cost.decode_line(
-            features.N, features.num_waiting, features.num_ordered, features.num_compared
+            features.N, features.num_waiting, features.num_ordered, features.num_compared, features.padding
         )
 
     def _leap(

@@ -23,15 +23,23 @@ def make_fork(
     *,
     leap: bool = True,
     seed: int = 0,
+    padded: bool = False,
 ) -> ForkEngine:
     """The fork's scheduler under this policy: FCFS and MLFQ have paths of their own.
+
+    With `padded`, steps say how much the sampler pads (`StepFeatures.padding`).
 
     Raises:
         InputError: a policy that the fork can't run (`check_policy`).
     """
     check_policy(policy, config)
+    engine: ForkEngine
     if type(policy) is Fcfs:
-        return FcfsEngine(trace, config, recorder, leap=leap)
-    if type(policy) is Mlfq:
-        return MlfqEngine(trace, config, recorder, policy, leap=leap)
-    return OrderedEngine(trace, policy, config, recorder, leap=leap, seed=seed)
+        engine = FcfsEngine(trace, config, recorder, leap=leap)
+    elif type(policy) is Mlfq:
+        engine = MlfqEngine(trace, config, recorder, policy, leap=leap)
+    else:
+        engine = OrderedEngine(trace, policy, config, recorder, leap=leap, seed=seed)
+    if padded:
+        engine.measure_padding()
+    return engine

@@ -19,6 +19,7 @@ from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.step_calendar import StepCalendar
+from simsched.engine.vllm_ltr_longest import Longest
 from simsched.errors import InputError
 from simsched.workload.trace import Trace
 
@@ -78,9 +79,28 @@ class ForkEngine(ABC):
         """Does a predictor score each request when it is first seen?"""
         self.unseen = 0
         """Arrivals that it has not scored."""
+        self.longest: Longest | None = None
+        """Of the decoders; None: nobody asks."""
         self.slack = -1
         """Blocks that repeats of the current batch may take; negative: it may not repeat."""
         self.counters: dict[str, int] = {"swapped_out": 0, "swapped_in": 0, "recomputed": 0, "skipped": 0}
+
+    def measure_padding(self) -> None:
+        """Tell what the sampler pads from now on; before any request."""
+        self.longest = Longest(self.prompt, self._lead)
+
+    def _lead(self, i: int) -> int | None:
+        return self.offset[i] - self.prompt[i] if self.where[i] == DECODING else None
+
+    def _padding(self) -> int:
+        """Numbers that the sampler pads with, in this step."""
+        if self.longest is None:
+            return 0
+        prompt, output = self.longest.prompt(), self.longest.output(self.step)
+        for i, _ in self.chunks:
+            prompt = max(prompt, self.prompt[i])
+            output = max(output, self.known[i] - self.prompt[i])
+        return (self.num_decoders + len(self.chunks)) * (prompt + output) - self.context
 
     def add_request(self, index: int, now: float) -> None:
         """A request has arrived; what is now waiting is seen, and scored, in the next step."""
@@ -143,6 +163,8 @@ class ForkEngine(ABC):
             if i not in fresh:
                 self.resumed.append(i)
         self.num_decoders += len(residents)
+        if self.longest is not None:
+            self.longest.join(residents)
 
     def pause(self, decoders: Sequence[int]) -> None:
         """These will not run in this step; before `grow_decoders`."""
@@ -188,6 +210,7 @@ class ForkEngine(ABC):
             moved * self.block_size,
             seen,
             *self.list_work(count),
+            self._padding(),
         )
         scheduled: dict[int, int] = {}
         if not self.leap:

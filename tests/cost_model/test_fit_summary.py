@@ -62,7 +62,7 @@ def test_a_table_without_the_columns_or_target(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_known_cost_are_met_again(tmp_path: Path) -> None:
-    true = LinearCost(t0=0.02, a=2e-5, b=1.6e-4, c=7e-7, d=3.68e-9, per_waiting=1.2e-5)
+    true = LinearCost(t0=0.02, a=8e-5, b=0.0, c=8.07e-8, d=3.68e-9, h=2.2e-4, per_padded=1.5e-7)
     workload = named_workload("sharegpt")
     lines = []
     for rate in (8, 16):
@@ -76,5 +76,5 @@ def test_rows_of_a_known_cost_are_met_again(tmp_path: Path) -> None:
     assert np.abs(fit.errors).max() < 0.06
     for name, (low, high) in fit.intervals.items():
         assert low < getattr(true, name) < high
-    # few means, five coefficients: it must own up to what it does not know
+    # few means, four coefficients: it must own up to what it does not know
     assert min(fit.told.values()) < 0.5

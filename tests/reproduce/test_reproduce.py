@@ -14,7 +14,8 @@ from simsched.cost_model.profile import load_profile
 from simsched.errors import InputError
 from simsched.reproduce import published, reproduce
 from simsched.reproduce.outcome import Setting
-from simsched.reproduce.runs import PROFILES, Run, execute, execute_all, requests
+from simsched.reproduce.runs import PROFILES, Metrics, Run, execute, execute_all, least, requests
+from tests.headless import Links, browse, needs_browser
 
 KEYS = {
     "study", "policy", "workload", "request_rate", "metric", "published", "simulated", "relative_error"
@@ -41,6 +42,63 @@ def test_one_study_writes_a_page_and_its_cells(tmp_path: Path) -> None:
     assert "Predictor overhead" in page
     assert not re.search(r'(src|href)="https?:', page)
     assert (out / "overhead.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Alike(dict[str, float]):
+    """Metrics of a run that nobody simulated: every policy the same, twice the bound."""
+
+    def __missing__(self, key: str) -> float:
+        return 500.0 if key.startswith("least_") else 1000.0
+
+
+@pytest.fixture(scope="module")
+def whole_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All studies on one page, as `simsched reproduce` writes it."""
+
+    def look(run: Run) -> Metrics:
+        return Alike()
+
+    folder = tmp_path_factory.mktemp("reproduction")
+    outcomes = {name: study(Setting(), look) for name, (_, study) in reproduce.STUDIES.items()}
+    reproduce.write(outcomes, folder, data=None, title="Reproduction")
+    return folder / "report.html"
+
+
+def test_every_mean_stands_beside_its_bound(whole_page: Path) -> None:
+    sections = whole_page.read_text().split("<section")[1:]
+    bounded = ("Table 1", "Table 3", "Figure 3", "The independent", "Why the pub", "Size of", "Conclusions")
+    for title in bounded:
+        section = next(each for each in sections if f">{title}" in each)
+        assert "/ bound" in section
+        assert ">2.00<" in section
+
+
+def test_nothing_on_the_page_is_loaded_from_elsewhere(whole_page: Path) -> None:
+    links = Links()
+    links.feed(whole_page.read_text())
+    assert all(link.startswith(("data:", "#")) for link in links.found)
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_whole_page_in_a_browser(whole_page: Path, tmp_path: Path, width: int) -> None:
+    seen, console = browse(whole_page, width, tmp_path / "profile")
+    assert console == []
+    assert seen["width"] == width
+    assert seen["needed"] <= width  # tables and figures scroll inside their boxes
+    drawn = len(list(whole_page.parent.glob("*.png")))
+    assert seen["images"] == seen["loaded"] == drawn > 8
+    assert seen["small"] == 0
+
+
+def test_a_bound_is_the_same_for_all_policies_and_below_each() -> None:
+    bounds = set()
+    for policy in ("fcfs", "mlfq", "ranking"):
+        metrics = execute(Run(policy, request_rate=8.0, system="8b-80gb"))
+        bounds.add(metrics["least_mean_latency_per_token_ms"])
+        assert bounds.copy().pop() <= metrics["mean_latency_per_token_ms"]
+    assert len(bounds) == 1
+    assert least(Run("fcfs", num_requests=10_000)) == {}
 
 
 def test_an_unknown_study_is_one_line() -> None:
@@ -84,7 +142,7 @@ def test_perception_only_answers_are_longer_and_bursts_are_in_order() -> None:
 def test_fcfs_rows_are_met_by_the_profile_that_was_fitted_to_them() -> None:
     rows = {rate: row for policy, rate, row in published.rep_rows() if policy == "fcfs"}
     for rate in (16.0, 32.0):
-        simulated = execute(Run("fcfs", request_rate=rate))
+        simulated = execute(Run("fcfs", request_rate=rate, system="8b-80gb"))
         assert simulated["mean_latency_per_token_ms"] == pytest.approx(
             rows[rate]["mean_latency_per_token_ms"], rel=0.15
         )
