@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simsched.policies.base import NEVER, Change, Priority
 from simsched.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -27,14 +28,24 @@ class Columns:
         self.tenant = nothing if trace.tenant is None else trace.tenant
 
 
+Announced = tuple[Change, int, float, int]
+"""A change, the step counter and the time when it was announced, the first step counter for it to come."""
+
+NO_CHANGE: Announced = (NEVER, 0, 0.0, 0)
+
+
 class LeapView:
-    """`simsched.request.RequestView` of one request."""
+    """`simsched.request.RequestView` of one request, and what its order notes of it."""
 
     __slots__ = (
         "_engine",
+        "announced",
         "arrival_time",
+        "due_step",
+        "due_time",
         "idle_from",
         "index",
+        "key",
         "num_preemptions",
         "num_prompt_tokens",
         "predicted_class",
@@ -69,6 +80,10 @@ class LeapView:
         self.service_before = 0.0  # seconds, likewise
         self.service_from = 0.0  # seconds on the clock
         self.idle_from = engine.steps  # step counter when it last stopped running, or arrived
+        self.key: Priority = 0.0  # its priority, in the queue or among the running
+        self.announced = NO_CHANGE  # when it last ran
+        self.due_step: int | None = None  # when its policy is to be told of a change
+        self.due_time: float | None = None
 
     @property
     def num_output_tokens(self) -> int:

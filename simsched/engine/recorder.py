@@ -44,7 +44,8 @@ class Recorder:
         self._ramps = array("d")
         self.num_steps = 0
         self._token_step = 0  # number of the last step that gave anyone a token
-        self._futile = (0, 0)  # that number, and the preemptions since
+        self._futile_since = 0  # that number
+        self._num_futile = 0  # preemptions since
         self._last_token = [nan] * n  # of a paused streak
         self._streak = [0] * n  # number of steps done when its streak began, or ended
         # steps whose duration no later step has reached, oldest and longest first
@@ -99,8 +100,12 @@ class Recorder:
     def pause(self, index: int, now: float) -> None:
         """Its latest token came at `now`, the end of the step done last; it gets none in the next."""
         self._last_token[index] = now
-        self._end_streak(index)
-        self._streak[index] = self.num_steps
+        done, first = self.num_steps, self._streak[index]
+        if first < done:
+            self._streak[index] = done
+            longest = self._peak_time[bisect_right(self._peak_step, first)]
+            if not self.max_itl[index] >= longest:
+                self.max_itl[index] = longest
 
     def pause_all(self, indices: Sequence[int], now: float) -> None:
         """`pause` for each of these."""
@@ -113,13 +118,6 @@ class Recorder:
                 if not self.max_itl[index] >= longest:
                     self.max_itl[index] = longest
 
-    def _end_streak(self, index: int) -> None:
-        first = self._streak[index]
-        if first < self.num_steps:
-            longest = self._peak_time[bisect_right(self._peak_step, first)]
-            if not self.max_itl[index] >= longest:
-                self.max_itl[index] = longest
-
     def preempted(self, index: int) -> None:
         """It lost its KV blocks, or they were swapped out.
 
@@ -127,23 +125,28 @@ class Recorder:
             InputError: requests have long displaced each other without a token for any: so they go on.
         """
         self.num_preemptions[index] += 1
-        since, count = self._futile
-        count = count + 1 if since == self._token_step else 1
-        self._futile = self._token_step, count
-        if count >= PATIENCE and count % PATIENCE == 0:
-            left = int((np.isnan(self.finish_time) & ~np.isnan(self.first_scheduled_time)).sum())
-            if count > PATIENCE * left:
-                raise InputError(
-                    f"{left} requests displace each other before any gets a token ({count} preemptions "
-                    "since the last one); expected turns that outlast a prompt (starvation_period, "
-                    "base_quantum), a larger --max-num-batched-tokens, or a policy that does not preempt"
-                )
+        if self._futile_since != self._token_step:
+            self._futile_since = self._token_step
+            self._num_futile = 0
+        self._num_futile += 1
+        if self._num_futile % PATIENCE == 0:
+            self._refuse_futility()
+
+    def _refuse_futility(self) -> None:
+        count = self._num_futile
+        left = int((np.isnan(self.finish_time) & ~np.isnan(self.first_scheduled_time)).sum())
+        if count > PATIENCE * left:
+            raise InputError(
+                f"{left} requests displace each other before any gets a token ({count} preemptions "
+                "since the last one); expected turns that outlast a prompt (starvation_period, "
+                "base_quantum), a larger --max-num-batched-tokens, or a policy that does not preempt"
+            )
 
     def finish(self, index: int, now: float) -> None:
         """It got its last token in the step that ends now."""
         self.finish_time[index] = now
         first = self._streak[index]
-        if first < self.num_steps:  # `_end_streak`, written out: this is called for every request
+        if first < self.num_steps:  # as in `pause`; both are called very often
             longest = self._peak_time[bisect_right(self._peak_step, first)]
             if not self.max_itl[index] >= longest:
                 self.max_itl[index] = longest

@@ -197,32 +197,40 @@ class VllmV1Leap:
         self.time = now
         self.context += N * steps
         finished: list[int] = []
+        where, known_tokens, computed_tokens = self.where, self.known, self.computed
+        offsets, total, phases, size = self.offset, self.total, self.phases, self.block_size
         ends = self.ends
         while ends and ends[0][0] <= after:
             end, index = heappop(ends)
-            offset = self.offset[index]
-            if offset + end == self.total[index] and self.where[index] == DECODING:
-                self.known[index] = known = offset + after
-                self.computed[index] = known - 1
-                self.phases[(1 - offset) % self.block_size] -= 1
+            offset = offsets[index]
+            if offset + end == total[index] and where[index] == DECODING:
+                known_tokens[index] = known = total[index]
+                computed_tokens[index] = known - 1
+                phases[(1 - offset) % size] -= 1
                 self.num_decoders -= 1
                 self.context -= known
                 self._finish(index, now)
                 finished.append(index)
         for index, n in self.chunks:
-            computed = self.computed[index] + n
-            if computed < self.known[index]:
-                self.computed[index] = computed
+            computed = computed_tokens[index] + n
+            if computed < known_tokens[index]:
+                computed_tokens[index] = computed
                 self.partials[index] = None
                 continue
             if self.partials:
                 self.partials.pop(index, None)
             self.recorder.token(index, now)
-            self.known[index] = known = computed + 1
-            if known < self.total[index]:
-                self._start_decoding(index, known)
+            known_tokens[index] = known = computed + 1
+            end = total[index] - known + after
+            if end > after:
+                where[index] = DECODING
+                offsets[index] = offset = known - after
+                phases[(1 - offset) % size] += 1
+                self.num_decoders += 1
+                self.context += known
+                heappush(ends, (end, index))
             else:
-                self.computed[index] = computed
+                computed_tokens[index] = computed
                 self._finish(index, now)
                 finished.append(index)
         if self.own is not None:
@@ -238,14 +246,6 @@ class VllmV1Leap:
         return not self.num_waiting and not self.partials and (self.own is None or self.own.calm())
 
     # -- decoders ------------------------------------------------------------------------------------------
-    def _start_decoding(self, index: int, known: int) -> None:
-        self.where[index] = DECODING
-        offset = self.offset[index] = known - self.steps
-        self.phases[(1 - offset) % self.block_size] += 1
-        self.num_decoders += 1
-        self.context += known
-        heappush(self.ends, (self.total[index] - offset, index))
-
     def _stop_decoding(self, index: int) -> None:
         offset = self.offset[index]
         known = self.known[index] = offset + self.steps
@@ -311,21 +311,23 @@ class VllmV1Leap:
         cycles, end = divmod(end - size, size)
         return sum(phases[start:]) + cycles * sum(phases) + sum(phases[:end])
 
-    def preempt(self, index: int, now: float, scheduled: int = 0) -> None:
-        """By recompute (rule 7); `scheduled`: tokens that this step had given it already."""
-        if self.where[index] == DECODING:
-            self.recorder.pause(index, now)
-            self._stop_decoding(index)
-        else:
-            self.partials.pop(index, None)
+    def preempt(self, victims: Sequence[int], now: float, scheduled: int = 0) -> None:
+        """By recompute (rule 7); `scheduled`: tokens that this step had given them already."""
+        where, computed, running, recorder = self.where, self.computed, self.running, self.recorder
+        for index in victims:
+            if where[index] == DECODING:
+                recorder.pause(index, now)
+                self._stop_decoding(index)
+            else:
+                self.partials.pop(index, None)
+            self._leave(index, computed[index] + scheduled)
+            computed[index] = 0
+            where[index] = WAITING
+            del running[index]
+            recorder.preempted(index)
+        self.stopped += victims
         if self.own is not None:
-            self.own.preempted(index, now)
-        self._leave(index, self.computed[index] + scheduled)
-        self.computed[index] = 0
-        self.where[index] = WAITING
-        del self.running[index]
-        self.recorder.preempted(index)
-        self.stopped.append(index)
+            self.own.preempted(victims, now)
 
     # -- vLLM's schedule() ---------------------------------------------------------------------------------
     def _schedule_running(self, now: float, need: int) -> int:
@@ -375,7 +377,7 @@ class VllmV1Leap:
                 del running[at]
                 scheduled = tokens.pop(victim, 0)
                 budget += scheduled
-                self.preempt(victim, now, scheduled)
+                self.preempt([victim], now, scheduled)
                 order.requeue(victim, now)
                 self.num_waiting += 1
                 if victim == index:
@@ -419,7 +421,8 @@ class VllmV1Leap:
             self.where[index] = PARTIAL
             running[index] = None
             self.chunks.append((index, n))
-            self.recorder.scheduled(index, now)
+            if known == self.prompt[index]:
+                self.recorder.scheduled(index, now)
             budget -= n
             room -= 1
 

@@ -84,6 +84,25 @@ class Policy(ABC):
         then turns the view's clocks and `now` back to the moment; one that is done first is not told.
         """
 
+    def advance(self, request: RequestView, now: float) -> tuple[Priority, Change]:
+        """`on_change`, then what `priority` and `next_change` say: the simulator's one call when a change has
+        come. A policy may override it to save work. A subclass that overrides one of the three without this
+        one gets it as it is here."""
+        self.on_change(request, now)
+        return self.priority(request, now), self.next_change(request, now)
+
+    def changes_while_waiting(self) -> bool:
+        """May a request be announced `after_steps_idle` or `after_time`? If not, the simulator does not ask
+        `next_change` of requests that wait."""
+        return True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if {"on_change", "priority", "next_change"} & vars(cls).keys():
+            for shortcut in ("advance", "changes_while_waiting"):
+                if shortcut not in vars(cls):  # an inherited one knows nothing of what is new here
+                    setattr(cls, shortcut, getattr(Policy, shortcut))
+
     def on_preempt(self, request: RequestView, now: float) -> None:
         """It lost its place in the batch and its KV blocks."""
 

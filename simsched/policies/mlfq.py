@@ -7,7 +7,7 @@ from math import inf
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from simsched.policies.base import Change, Policy, register
+from simsched.policies.base import Change, Policy, Priority, register
 from simsched.request import RequestView
 
 
@@ -40,6 +40,7 @@ class Mlfq(Policy):
     def __post_init__(self) -> None:
         self._places: dict[str, Place] = {}
         self._quanta = [self.base_quantum]
+        self._whole = [Change(self.base_quantum)]  # announced to those who have just come to a level
 
     def first_level(self, request: RequestView) -> int:
         """The level it starts at."""
@@ -50,6 +51,7 @@ class Mlfq(Policy):
         quanta = self._quanta
         while level >= len(quanta):
             quanta.append(quanta[-1] * self.threshold)
+            self._whole.append(Change(quanta[-1]))
         return quanta[level]
 
     def on_arrival(self, request: RequestView, now: float) -> None:
@@ -78,6 +80,19 @@ class Mlfq(Policy):
             place.quantum = self.quantum(0)
             place.service = service
             place.waits_since = now
+
+    def advance(self, request: RequestView, now: float) -> tuple[Priority, Change]:
+        place = self._places[request.request_id]
+        service = request.attained_service
+        if self.starvation_seconds is None and service - place.service > place.quantum:
+            level = place.level = place.level + 1
+            place.quantum = self.quantum(level)
+            place.service = service
+            return level, self._whole[level]
+        return super().advance(request, now)
+
+    def changes_while_waiting(self) -> bool:
+        return self.starvation_seconds is not None
 
     def _starves(self, place: Place, request: RequestView, now: float) -> bool:
         return (

@@ -29,3 +29,6 @@ class Po(Policy):
         # a step in which it runs gives it one token at most
         left = self.preamble - request.num_output_tokens
         return Change(after_steps_run=left) if left > 0 else NEVER
+
+    def changes_while_waiting(self) -> bool:
+        return False

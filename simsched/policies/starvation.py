@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from simsched.policies.base import Change, Policy, Priority
+from simsched.policies.base import NEVER, Change, Policy, Priority
 from simsched.request import RequestView
 
 
 class _Promotion:
     """Counts of a request are taken from these marks on."""
 
-    __slots__ = ("active", "idle_mark", "run_mark")
+    __slots__ = ("active", "fixed", "idle_mark", "run_mark")
 
     def __init__(self) -> None:
         self.active = False
         self.idle_mark = 0  # its steps_idle when it was last promoted, in the same idle spell
         self.run_mark = 0  # its steps_run then
+        # its priorities (promoted, not), as long as the wrapped policy says that its own will not change
+        self.fixed: tuple[Priority, Priority] | None = None
+
+    def waited(self, steps_run: int, steps_idle: int) -> int:
+        """Steps without running since it last ran or was promoted."""
+        return steps_idle if steps_run > self.run_mark else steps_idle - self.idle_mark
 
 
 class StarvationControl(Policy):
@@ -26,6 +32,7 @@ class StarvationControl(Policy):
         self.inner = inner
         self.threshold = threshold
         self.period = period
+        self._minds_preemption = type(inner).on_preempt is not Policy.on_preempt
         self._promotions: dict[str, _Promotion] = {}
         # what the wrapped policy needs is needed here too
         self.name = inner.name  # type: ignore[misc]
@@ -37,40 +44,64 @@ class StarvationControl(Policy):
         self.inner.on_arrival(request, now)
 
     def priority(self, request: RequestView, now: float) -> Priority:
-        inner = self.inner.priority(request, now)
-        rank = 0 if self._promotions[request.request_id].active else 1
-        return (rank, *inner) if isinstance(inner, tuple) else (rank, inner)
+        promotion = self._promotions[request.request_id]
+        if promotion.fixed is not None:
+            return promotion.fixed[not promotion.active]
+        return _ranked(1 - promotion.active, self.inner.priority(request, now))
 
     def next_change(self, request: RequestView, now: float) -> Change:
         promotion = self._promotions[request.request_id]
-        service, run, idle, time, while_running = self.inner.next_change(request, now)
+        inner = NEVER if promotion.fixed is not None else self.inner.next_change(request, now)
+        return self._announce(promotion, inner, request, now)
+
+    def _announce(self, promotion: _Promotion, inner: Change, request: RequestView, now: float) -> Change:
+        """The earlier of a change of the wrapped policy and one of ours."""
+        service, run, idle, time, while_running = inner
         steps_run = request.steps_run
-        if steps_run > promotion.run_mark:
-            idle = _earlier(idle, self.threshold - request.steps_idle)
-        elif not promotion.active:  # else it has its whole period yet
-            idle = _earlier(idle, self.threshold - request.steps_idle + promotion.idle_mark)
+        if inner is NEVER and promotion.fixed is None:
+            priority = self.inner.priority(request, now)
+            promotion.fixed = _ranked(0, priority), _ranked(1, priority)
         if promotion.active:
             run = _earlier(run, promotion.run_mark + self.period - steps_run)
+        if steps_run > promotion.run_mark or not promotion.active:  # else it has its whole period yet
+            idle = _earlier(idle, self.threshold - promotion.waited(steps_run, request.steps_idle))
         return Change(service, run, idle, time, while_running)
 
     def on_change(self, request: RequestView, now: float) -> None:
         promotion = self._promotions[request.request_id]
-        steps_run, idle = request.steps_run, request.steps_idle
-        # steps without running since it last ran or was promoted
-        if idle - (0 if steps_run > promotion.run_mark else promotion.idle_mark) >= self.threshold:
+        self._promote(promotion, request.steps_run, request.steps_idle)
+        if promotion.fixed is None:
+            self.inner.on_change(request, now)
+
+    def _promote(self, promotion: _Promotion, steps_run: int, idle: int) -> None:
+        if promotion.waited(steps_run, idle) >= self.threshold:
             promotion.active = True
             promotion.idle_mark = idle
             promotion.run_mark = steps_run
         elif promotion.active and steps_run >= promotion.run_mark + self.period:
             promotion.active = False
-        self.inner.on_change(request, now)
+
+    def advance(self, request: RequestView, now: float) -> tuple[Priority, Change]:
+        promotion = self._promotions[request.request_id]
+        self._promote(promotion, request.steps_run, request.steps_idle)
+        if promotion.fixed is not None:
+            change = self._announce(promotion, NEVER, request, now)
+            return promotion.fixed[not promotion.active], change
+        priority, inner = self.inner.advance(request, now)
+        return _ranked(1 - promotion.active, priority), self._announce(promotion, inner, request, now)
 
     def on_preempt(self, request: RequestView, now: float) -> None:
-        self.inner.on_preempt(request, now)
+        if self._minds_preemption:
+            self._promotions[request.request_id].fixed = None
+            self.inner.on_preempt(request, now)
 
     def on_finish(self, request: RequestView, now: float) -> None:
         del self._promotions[request.request_id]
         self.inner.on_finish(request, now)
+
+
+def _ranked(rank: int, inner: Priority) -> Priority:
+    return (rank, *inner) if isinstance(inner, tuple) else (rank, inner)
 
 
 def _earlier(a: int | None, b: int | None) -> int | None:

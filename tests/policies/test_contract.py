@@ -12,6 +12,8 @@ from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
 from simsched.policies.base import Change, Policy, registered
+from simsched.policies.fastserve import FastServe
+from simsched.policies.mlfq import Mlfq
 from simsched.policies.spec import make_policy
 from simsched.request import RequestView
 from simsched.workload.trace import Trace
@@ -56,6 +58,9 @@ class Watched(Policy):
     def next_change(self, request: RequestView, now: float) -> Change:
         change = self.inner.next_change(Guarded(request), now)
         assert change == self.inner.next_change(Guarded(request), now), "next_change() is not pure"
+        if request.steps_idle and not self.inner.changes_while_waiting():
+            assert change.after_steps_idle is None
+            assert change.after_time is None
         return change
 
     def on_change(self, request: RequestView, now: float) -> None:
@@ -88,6 +93,24 @@ def test_it_says_when_its_priorities_change(spec: str) -> None:
     """Asked in every step or only when a change has come: the schedule is the same."""
     stepped = simulate(workload(), make_policy(spec), Linear(), CONFIG, leap=False)
     same(stepped, simulate(workload(), make_policy(spec), Linear(), CONFIG))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_its_shortcuts_change_nothing(spec: str) -> None:
+    """`advance` is the three calls that it stands for, and who waits is only asked where it matters."""
+    plain = simulate(workload(), make_policy(spec), Linear(), CONFIG)
+    same(plain, simulate(workload(), Watched(make_policy(spec)), Linear(), CONFIG))
+
+
+def test_a_subclass_does_not_inherit_shortcuts_that_know_nothing_of_it() -> None:
+    class Upside(Mlfq):
+        def priority(self, request: RequestView, now: float) -> float:
+            return -super().priority(request, now)
+
+    assert Mlfq.advance is not Policy.advance
+    assert FastServe.advance is Mlfq.advance
+    assert Upside.advance is Policy.advance
+    assert Upside.changes_while_waiting is Policy.changes_while_waiting
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -1,0 +1,122 @@
+"""When the changes come that a policy has announced, in the leaping engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop
+from math import inf, nextafter
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from simsched.engine.leap_order import NO_LIMIT, CannotLeap
+from simsched.engine.leap_queue import Agenda
+from simsched.engine.leap_view import LeapView
+from simsched.policies.base import NEVER, Change
+
+if TYPE_CHECKING:
+    from simsched.engine.vllm_v1_leap import VllmV1Leap
+
+BY_ARRIVAL = attrgetter("index")
+
+
+class Changes:
+    """The steps and times at which to tell the policy of the changes that it has announced."""
+
+    def __init__(self, engine: VllmV1Leap) -> None:
+        self._engine = engine
+        self.on_time = False
+        """Are running requests told on time? Else their changes are put off."""
+        self.drifting = False
+        """Has any request been announced to improve while it runs?"""
+        # an entry is stale if the request itself says otherwise (`due_step`, `due_time`)
+        self._at_step: Agenda[int, LeapView] = Agenda()
+        self._at_time: Agenda[float, LeapView] = Agenda()
+
+    def announce_running(self, view: LeapView, change: Change, steps: int, now: float, first: int) -> None:
+        """The policy said this at this step counter and time of a request that ran in the step done last;
+        `first`: the earliest step counter at which the change can come."""
+        view.announced = (change, steps, now, first)
+        service, run, _, clock, drift = change
+        if drift != "none":
+            if drift == "any":
+                raise CannotLeap("priorities drift while requests run")
+            self.drifting = True
+        view.due_step = view.due_time = None
+        if not self.on_time:
+            return
+        if run is not None:
+            view.due_step = due = steps + run
+            self._at_step[due].append(view)
+        if service is not None or clock is not None:
+            time = inf if service is None else nextafter(now + service, inf)
+            if clock is not None:
+                time = min(time, now + clock)
+            view.due_time = time
+            self._at_time[time].append(view)
+
+    def announce_waiting(self, view: LeapView, change: Change, steps: int, now: float) -> None:
+        """The same of a request that did not run."""
+        _, _, idle, clock, _ = change
+        view.due_step = view.due_time = None
+        if idle is not None:
+            view.due_step = due = steps + idle
+            self._at_step[due].append(view)
+        if clock is not None:
+            view.due_time = time = now + clock
+            self._at_time[time].append(view)
+
+    def tell_on_time(self, running: Iterable[LeapView]) -> None:
+        """From now on running requests are told of their changes on time; no change has come as yet."""
+        self.on_time = True
+        for view in running:
+            if view.ran:
+                self.announce_running(view, *view.announced)
+
+    def put_off(self, running: Iterable[LeapView]) -> None:
+        """From now on changes of running requests are put off."""
+        self.on_time = False
+        for view in running:
+            view.due_step = view.due_time = None
+
+    def due(self, now: float) -> list[LeapView]:
+        """Those whose change has come, in order of arrival."""
+        due: list[LeapView] = []
+        heap, reached = self._at_step.heap, self._engine.steps
+        while heap and heap[0] <= reached:
+            step = heappop(heap)
+            due += [view for view in self._at_step.pop(step) if view.due_step == step]
+        times = self._at_time.heap
+        while times and times[0] <= now:
+            time = heappop(times)
+            due += [view for view in self._at_time.pop(time) if view.due_time == time]
+        return sorted(set(due), key=BY_ARRIVAL) if len(due) > 1 else due
+
+    def limit(self) -> tuple[int, float]:
+        """The step counter and the time at which the next ones come."""
+        steps, times = self._at_step, self._at_time
+        while steps.heap and not any(view.due_step == steps.heap[0] for view in steps[steps.heap[0]]):
+            del steps[heappop(steps.heap)]
+        while times.heap and not any(view.due_time == times.heap[0] for view in times[times.heap[0]]):
+            del times[heappop(times.heap)]
+        return steps.heap[0] if steps.heap else NO_LIMIT, times.heap[0] if times.heap else inf
+
+    def came(self, view: LeapView) -> int | None:
+        """The step counter at which the announced change of a running request came or comes."""
+        change, steps, time, first = view.announced
+        due: int | None = None
+        if change.after_steps_run is not None:
+            due = max(first, steps + change.after_steps_run)
+        late = inf
+        if change.after_service is not None:
+            late = nextafter(time + change.after_service, inf)
+        if change.after_time is not None:
+            late = min(late, time + change.after_time)
+        if late < inf:
+            step = max(first, self._engine.first_step_from(late))
+            due = step if due is None else min(due, step)
+        return due
+
+    def oldest(self, running: Iterable[LeapView]) -> int:
+        """The step counter since which changes of running requests may have been put off."""
+        waits = [view.announced for view in running]
+        return min((each[1] for each in waits if each[0] is not NEVER), default=self._engine.steps)
