@@ -113,29 +113,29 @@ class PolicyOrder:
 
     def _change(self, due: Sequence[LeapView], now: float) -> None:
         """The announced changes of these requests have come."""
-        steps, running = self._engine.steps, self._engine.running
-        queue, worst, bound = self._queue, self._worst, self._bound
-        advance, changes = self._policy.advance, self._changes
+        steps, advance, changes = self._engine.steps, self._policy.advance, self._changes
         for view in due:
             key, change = advance(view, now)
             if view.ran:
                 changes.announce_running(view, change, steps, now, steps + 1)
             else:
                 changes.announce_waiting(view, change, steps, now)
-            old = view.key
-            if key == old:
-                continue
-            view.key = key
-            index = view.index
-            if index not in running:
-                queue.push(key, index)
-            elif worst is not None:
-                entry = (old, index)
-                if bound is None or entry >= bound:
-                    del worst[bisect_left(worst, entry)]
-                entry = (key, index)
-                if bound is None or entry >= bound:
-                    insort(worst, entry)
+            if key != view.key:
+                self._move(view, key)
+
+    def _move(self, view: LeapView, key: Priority) -> None:
+        """This is its priority now."""
+        index, worst, bound = view.index, self._worst, self._bound
+        if index not in self._engine.running:
+            self._queue.push(key, index)
+        elif worst is not None:
+            entry = (view.key, index)
+            if bound is None or entry >= bound:
+                del worst[bisect_left(worst, entry)]
+            entry = (key, index)
+            if bound is None or entry >= bound:
+                insort(worst, entry)
+        view.key = key
 
     def _make_room(self, now: float) -> bool:
         """Preempt running requests for better waiting ones, as part 3 says."""
@@ -300,8 +300,10 @@ class PolicyOrder:
         self._changes.announce_running(view, self._policy.next_change(view, now), steps, now, steps)
 
     def step_done(self, before: int, start: float, now: float) -> None:
-        """Note who has started and who has stopped running in a step that is over."""
+        """Note who has started and who has stopped running in a step that is over. What was announced before
+        may have come in that very step, so that their priorities are other ones already."""
         engine, views, steps = self._engine, self._views, self._engine.steps
+        policy, announce = self._policy, self._changes.announce_running
         stopped: Sequence[int] = engine.stopped
         if engine.partials:
             ran = {index for index, _ in engine.chunks}
@@ -313,12 +315,18 @@ class PolicyOrder:
                 view.due_step = view.due_time = None
                 if self._asks_waiting:
                     self._ask_waiting(view, now)
-        next_change, announce = self._policy.next_change, self._changes.announce_running
+                    key = policy.priority(view, now)
+                    if key != view.key:
+                        self._move(view, key)
         for index, _ in engine.chunks:
             started = views.get(index)  # unless it is done already
             if started is not None and not started.ran:
                 started.start(before, start)
-                announce(started, next_change(started, now), steps, now, steps)
+                announce(started, policy.next_change(started, now), steps, now, steps)
+                if self._worst is not None:
+                    key = policy.priority(started, now)
+                    if key != started.key:
+                        self._move(started, key)
 
     # -- changes that were put off -------------------------------------------------------------------------
     def _catch_up(self, view: LeapView) -> None:

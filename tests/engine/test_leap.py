@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simsched.engine import leap_policy
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.engine.vllm_v1 import VllmV1
@@ -39,10 +42,19 @@ def outcome(trace: Trace, spec: str, config: EngineConfig, leap: bool, predictor
 
 @pytest.mark.parametrize("spec", POLICIES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(trace=traces(), config=configs(), predictor=st.sampled_from([0.0, 0.0, 0.004]))
-def test_leaping_equals_stepping(trace: Trace, spec: str, config: EngineConfig, predictor: float) -> None:
+@given(
+    trace=traces(),
+    config=configs(),
+    predictor=st.sampled_from([0.0, 0.0, 0.004]),
+    worst=st.sampled_from([1, leap_policy.WORST]),
+)
+def test_leaping_equals_stepping(
+    trace: Trace, spec: str, config: EngineConfig, predictor: float, worst: int
+) -> None:
+    """However many of the running requests are kept in order."""
     stepped = outcome(trace, spec, config, False, predictor)
-    leapt = outcome(trace, spec, config, True, predictor)
+    with mock.patch.object(leap_policy, "WORST", worst):
+        leapt = outcome(trace, spec, config, True, predictor)
     if isinstance(stepped, str) or isinstance(leapt, str):
         assert stepped == leapt
     else:
@@ -156,4 +168,37 @@ def test_between_calm_and_contention(spec: str, blocks: int) -> None:
     config = engine_config(max_num_seqs=24, num_gpu_blocks=blocks, max_model_len=4096)
     stepped = simulate(work, make_policy(spec), Linear(), config, leap=False)
     assert stepped.num_preemptions.sum() > 10
+    same(stepped, simulate(work, make_policy(spec), Linear(), config))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "mlfq",
+        "mlfq(starvation_seconds=3)",
+        "fastserve",
+        "srtf",
+        "po",
+        "ranking(starvation_threshold=60,starvation_period=5)",
+        "mlfq(starvation_threshold=60,starvation_period=5)",
+    ],
+)
+def test_overload_that_churns(spec: str) -> None:
+    """More run than are kept in order, and most are preempted more than once."""
+    work = trace(260, 60.0, 5, longest=700)
+    config = engine_config(max_num_seqs=80, num_gpu_blocks=4000, max_model_len=1024)
+    stepped = simulate(work, make_policy(spec), Linear(), config, leap=False)
+    assert stepped.num_preemptions.sum() > 20
+    same(stepped, simulate(work, make_policy(spec), Linear(), config))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_change_that_comes_in_the_first_step_of_a_turn(seed: int) -> None:
+    """Preempted with one token of the preamble to go: after the step it returns in, its place is another."""
+    spec = "po(preamble=5,starvation_threshold=25,starvation_period=3)"
+    work = trace(50, 60.0, seed, longest=300)
+    config = engine_config(
+        max_num_seqs=2, num_gpu_blocks=5000, max_model_len=800, long_prefill_token_threshold=50
+    )
+    stepped = simulate(work, make_policy(spec), Linear(), config, leap=False)
     same(stepped, simulate(work, make_policy(spec), Linear(), config))
