@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from simsched.engine.leap_order import NO_LIMIT, CannotLeap
 from simsched.engine.leap_queue import Agenda
-from simsched.engine.leap_view import LeapView
+from simsched.engine.leap_view import NO_CHANGE, LeapView
 from simsched.policies.base import NEVER, Change
 
 if TYPE_CHECKING:
@@ -35,13 +35,16 @@ class Changes:
     def announce_running(self, view: LeapView, change: Change, steps: int, now: float, first: int) -> None:
         """The policy said this at this step counter and time of a request that ran in the step done last;
         `first`: the earliest step counter at which the change can come."""
+        view.due_step = view.due_time = None
+        if change is NEVER:
+            view.announced = NO_CHANGE
+            return
         view.announced = (change, steps, now, first)
         service, run, _, clock, drift = change
         if drift != "none":
             if drift == "any":
                 raise CannotLeap("priorities drift while requests run")
             self.drifting = True
-        view.due_step = view.due_time = None
         if not self.on_time:
             return
         if run is not None:

@@ -279,7 +279,8 @@ class PolicyOrder:
 
     def finished(self, index: int, now: float) -> None:
         view = self._views.pop(index)
-        self._leave(view)
+        if self._worst is not None:
+            self._leave(view)
         view.due_step = view.due_time = None
         self._policy.on_finish(view, now)
 
