@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from simsched.cost_model.calibrate import Target, from_steps, known_model
 from simsched.cost_model.facts import Gpu
+from simsched.cost_model.profile import load_profile
 from simsched.files import atomic_file
 from simsched.results import Results
 from simsched.sweep.execute import run_study
@@ -21,12 +22,10 @@ from simsched.workload.trace import Trace
 from simsched.workload.trace_io import write_trace
 from validate.comparison import compare_results
 from validate.comparison_text import draw_cdfs
+from validate.components import step_error
 from validate.json_file import write_json
 from validate.replay import FACTS, Engines, replay
-
-POLICIES = ("fcfs", "mlfq", "classification", "ranking", "srtf")
-LOADS = ("0.6x", "0.9x", "1.2x")
-"""Of the capacity by the calibrated profile: below, at and above saturation."""
+from validate.run_clock import CLOCKS, ClockName
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,22 @@ class Setup:
     validation: dict[str, Lengths]
     calibration_rates: tuple[float, ...]
     """Requests/s from idle to full batches, so that every term of the cost shows."""
+    loads: tuple[str, ...]
+    """Of the capacity by the first calibration: below, at and above saturation."""
     num_requests: int
     """Of each replay, at most."""
     duration: float
     """Seconds of arrivals, at most: a slower machine serves fewer requests."""
-    policies: tuple[str, ...] = POLICIES
-    loads: tuple[str, ...] = LOADS
-    calibration_requests: int = field(default=60)
+    calibration_requests: int
     """Of each calibration rate."""
+    longest_output: int
+    """Of the validation workloads. The published classes are 820 tokens wide, a tenth of the longest context,
+    and would put all of these requests in one: here too there are ten, up to the longest output."""
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """FCFS is what speed-ups are over."""
+        return ("fcfs", "mlfq", f"classification(max_length={self.longest_output})", "ranking", "srtf")
 
 
 SETUPS = {
@@ -79,15 +86,18 @@ SETUPS = {
             "max_num_seqs": 16,
             "max_num_batched_tokens": 256,
             "block_size": 32,
-            "num_gpu_blocks": 90,
+            "num_gpu_blocks": 120,
             "max_model_len": 1024,
         },
         calibration=Lengths(40, 300, 60, 250),
         validation={"chat": Lengths(80, 400, 50, 300)},
         calibration_rates=(8.0, 25.0, 80.0),
         calibration_requests=50,
-        num_requests=300,
-        duration=8.0,
+        # far enough above saturation that the backlog is not the small difference of two large numbers
+        loads=("0.6x", "0.9x", "1.5x"),
+        num_requests=600,
+        duration=7.0,
+        longest_output=300,
     ),
     "cuda": Setup(
         model="llama-3-8b",
@@ -96,9 +106,11 @@ SETUPS = {
         calibration=Lengths(400, 4000, 200, 1000, 1.0),
         validation={"chat": Lengths(250, 3000, 250, 1500, 1.0)},
         calibration_rates=(1.0, 6.0, 40.0),
+        calibration_requests=250,
+        loads=("0.6x", "0.9x", "1.2x"),
         num_requests=2000,
         duration=60.0,
-        calibration_requests=250,
+        longest_output=1500,
     ),
 }  # fmt: skip
 
@@ -108,59 +120,92 @@ def run_chain(
     out: Path,
     engines: Engines,
     *,
+    clock: ClockName,
     seed: int = 0,
-    again: bool = True,
+    repeats: int = 3,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Calibrate, replay, simulate and compare; everything is kept in `out`.
+
+    Calibration and replays take turns, so that a machine that becomes slower or faster does so for both; the
+    profile is fitted to all calibrations together.
 
     Args:
         device: a key of `SETUPS`.
         out: a new directory.
         engines: serve all of it.
+        clock: theirs.
         seed: of all workloads.
-        again: replay the middle load twice, which shows the machine's own spread.
+        repeats: times that everything is replayed, which shows the machine's own spread.
         say: is told what is done.
 
     Returns:
-        The comparison, with `spread` (real against real) and `decisions` (per cell).
+        The comparison, with `clock`, `step_error` and `decisions` (per replay and cell).
 
     Raises:
         InputError: whatever a replay raises.
     """
     setup = SETUPS[device]
-    facts = {"device": device, "model": setup.model, "engine": "offline"}
+    facts = {"device": device, "model": setup.model, "engine": "offline", "clock": clock}
+    say(f"all times are on the clock {CLOCKS[clock]}")
     traces = _write_traces(setup, out, seed)
     engine = dict(setup.engine)
-    calibration = make_plan(make_study({
-        **engine, "policy": "fcfs", "trace": str(traces["calibration"]), "log_steps": True, "seed": seed,
-        "request_rate": ",".join(str(rate) for rate in setup.calibration_rates),
-    }))  # fmt: skip
-    replay(
-        calibration, out / "calibration", engines, facts, on_cell=lambda cell: say(f"calibrated on {cell}")
-    )
-    engine["num_gpu_blocks"] = _resolved_blocks(out / "calibration")
-    profile = _fit(setup, device, out, seed, say)
-    common = {
-        **engine, "policy": ",".join(setup.policies), "cost_profile": str(profile), "log_steps": True,
-        "trace": ",".join(str(traces[name]) for name in setup.validation), "duration": setup.duration,
-        "seed": seed,
-    }  # fmt: skip
-    plan = make_plan(make_study({**common, "request_rate": ",".join(setup.loads)}))
-    for note in plan.notes:
-        say(note)
-    real = replay(plan, out / "real", engines, facts, on_cell=lambda cell: say(f"replayed {cell}"))
-    simulated = run_study(plan, out / "sim", jobs=1)
-    result = compare_results(real, simulated)
-    if again:
-        middle = setup.loads[len(setup.loads) // 2]
-        twice = make_plan(make_study({**common, "request_rate": middle}))
-        second = replay(twice, out / "again", engines, facts, on_cell=lambda cell: say(f"again: {cell}"))
-        result["spread"] = compare_results(real, second)
-    result["decisions"] = {cell: found["decisions"] for cell, found in _facts(out / "real")["cells"].items()}
+    calibrations: list[Path] = []
+    replays: list[Results] = []
+    rates: list[str] = []
+    for turn in range(1, repeats + 1):
+        say(f"replay {turn} of {repeats}")
+        folder = out / f"calibration-{turn}"
+        study = {
+            **engine,
+            "policy": "fcfs",
+            "trace": str(traces["calibration"]),
+            "log_steps": True,
+            "seed": seed,
+        }
+        study["request_rate"] = ",".join(str(rate) for rate in setup.calibration_rates)
+        replay(
+            make_plan(make_study(study)),
+            folder,
+            engines,
+            facts,
+            on_cell=lambda cell: say(f"  calibrated on {cell}"),
+        )
+        calibrations.append(folder)
+        common = {
+            **engine, "policy": ",".join(setup.policies), "log_steps": True, "duration": setup.duration,
+            "trace": ",".join(str(traces[name]) for name in setup.validation), "seed": seed,
+        }  # fmt: skip
+        if not rates:
+            engine["num_gpu_blocks"] = common["num_gpu_blocks"] = _resolved_blocks(folder)
+            first = _fit(setup, device, calibrations, out / "first-profile.json", seed, lambda line: None)
+            rates = _rates({**common, "cost_profile": str(first), "request_rate": ",".join(setup.loads)})
+        plan = make_plan(make_study({**common, "request_rate": ",".join(rates)}))
+        replays.append(
+            replay(plan, out / f"real-{turn}", engines, facts, on_cell=lambda cell: say(f"  {cell}"))
+        )
+    profile = _fit(setup, device, calibrations, out / "profile.json", seed, say)
+    study = {**common, "request_rate": ",".join(rates), "cost_profile": str(profile)}
+    simulated = run_study(make_study(study), out / "sim", jobs=1)
+    result = compare_results(replays, simulated)
+    result["clock"] = clock
+    result["step_error"] = {
+        each.path.name: step_error(each, load_profile(str(profile)).cost) for each in replays
+    }
+    result["decisions"] = {
+        f"{each.path.name}/{cell}": found["decisions"]
+        for each in replays
+        for cell, found in _facts(each.path)["cells"].items()
+    }
     write_json(out / "comparison.json", result)
-    _draw(real, simulated, out / "cdfs.png")
+    _draw(replays[0], simulated, out / "cdfs.png")
     return result
+
+
+def _rates(study: dict[str, Any]) -> list[str]:
+    """The loads in requests/s."""
+    cells = make_plan(make_study(study)).cells.values()
+    return list(dict.fromkeys(f"{cell.request_rate:.1f}" for cell in cells))
 
 
 def _write_traces(setup: Setup, out: Path, seed: int) -> dict[str, Path]:
@@ -175,13 +220,15 @@ def _write_traces(setup: Setup, out: Path, seed: int) -> dict[str, Path]:
     return paths
 
 
-def _fit(setup: Setup, device: str, out: Path, seed: int, say: Callable[[str], None]) -> Path:
-    """A profile from the calibration's step logs: the form that predicts held-out steps better."""
+def _fit(
+    setup: Setup, device: str, logs: list[Path], path: Path, seed: int, say: Callable[[str], None]
+) -> Path:
+    """A profile from the calibrations' step logs: the form that predicts held-out steps better."""
     card = _card() if device == "cuda" else None
     model = known_model(setup.model) if device == "cuda" else None
     target = Target(f"{card.name if card else device}/{setup.model}", card, model)
     command = f"python -m validate all --device {device} --seed {seed}"
-    fits = [from_steps([out / "calibration"], target, form, seed, command) for form in ("linear", "table")]
+    fits = [from_steps(logs, target, form, seed, command) for form in ("linear", "table")]
     best = min(fits, key=lambda each: each.file.fit.mean if each.file.fit else float("inf"))
     for each in fits:
         error = each.file.fit
@@ -189,7 +236,6 @@ def _fit(setup: Setup, device: str, out: Path, seed: int, say: Callable[[str], N
             say(f"{each.cost.form}: held-out error mean {error.mean:.1%}, P95 {error.p95:.1%}")
     for warning in best.file.warnings:
         say(f"warning: {warning}")
-    path = out / "profile.json"
     with atomic_file(path) as stream:
         stream.write(best.file.to_text().encode())
     return path

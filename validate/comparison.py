@@ -1,13 +1,16 @@
-"""How far a simulation is from a replay of the same study: times, their parts, and the order of policies.
+"""How far a simulation is from replays of the same study: times, their parts, and the order of policies.
 
-All errors are signed: (simulated - real) / real. Runs of one setting are averaged first.
+All errors are signed: (simulated - real) / real. Runs of one setting are averaged first. With several
+replays of the study the real value is their mean, and beside each error stands their spread, (largest -
+smallest) / mean: what the machine itself does not repeat.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from simsched.errors import InputError
 from simsched.results import Results
 from simsched.workload.trace import FloatArray
 from validate.components import COMPONENTS, components
+from validate.verdict import Tolerance, verdict
 
 Setting = tuple[str, float | None]
 """Workload and request rate."""
@@ -30,129 +34,125 @@ SPEEDUP_METRIC = "mean_latency_per_token_ms"
 Values = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """What counts as faithful."""
-
-    mean_latency: float = 0.05
-    """Of the mean latency per token."""
-    p99_latency: float = 0.10
-    """Of its 99th percentile."""
-    speedup: float = 0.05
-    """Of a policy's speed-up over the baseline."""
-
-
 @dataclass
 class Side:
     """One results directory: setting -> policy -> values, averaged over runs."""
 
-    metrics: dict[Setting, dict[str, Values]] = field(default_factory=dict)
-    components: dict[Setting, dict[str, Values]] = field(default_factory=dict)
+    values: dict[Setting, dict[str, Values]] = field(default_factory=dict)
+    """`METRICS` and `COMPONENTS`."""
 
 
 def read_side(results: Results) -> Side:
     """All cells of a results directory, with their metrics and components."""
-    runs_of: dict[tuple[Setting, str], list[tuple[Values, Values]]] = {}
+    runs_of: dict[tuple[Setting, str], list[Values]] = {}
     summary = {row["cell"]: row for row in results.summary.to_dicts()}
     for cell, options in results.cells.items():
-        values = _metrics(results, cell, summary[cell])
+        values = {**_metrics(results, cell, summary[cell]), **components(results, cell)}
         setting = (str(options["workload"]), _rate(options["request_rate"]))
-        key = (setting, str(options["policy"]))
-        runs_of.setdefault(key, []).append((values, components(results, cell)))
+        runs_of.setdefault((setting, str(options["policy"])), []).append(values)
     side = Side()
     for (setting, policy), runs in runs_of.items():
-        side.metrics.setdefault(setting, {})[policy] = _mean([values for values, _ in runs])
-        side.components.setdefault(setting, {})[policy] = _mean([parts for _, parts in runs])
+        mean = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+        side.values.setdefault(setting, {})[policy] = mean
     return side
 
 
 def compare_results(
-    real: Results, simulated: Results, *, baseline: str = "fcfs", tolerance: Tolerance | None = None
+    real: Results | Sequence[Results],
+    simulated: Results,
+    *,
+    baseline: str = "fcfs",
+    tolerance: Tolerance | None = None,
 ) -> dict[str, Any]:
     """Everything that `--json` writes; see docs/fidelity.md for its keys.
 
+    Args:
+        real: one replay, or several of the same study.
+        simulated: of the same study.
+        baseline: the policy that speed-ups are over.
+        tolerance: for the verdict.
+
     Raises:
-        InputError: the two have no policy and load in common, or the baseline is missing.
+        InputError: they have no policy and load in common, or the baseline is missing.
     """
-    tolerance = tolerance or Tolerance()
-    left, right = read_side(real), read_side(simulated)
+    replays = [real] if isinstance(real, Results) else list(real)
+    lefts, right = [read_side(each) for each in replays], read_side(simulated)
     loads = []
-    for setting, policies in left.metrics.items():
-        common = [policy for policy in policies if policy in right.metrics.get(setting, {})]
+    for setting, ours in right.values.items():
+        common = [policy for policy in ours if all(policy in left.values.get(setting, {}) for left in lefts)]
         if common:
-            loads.append(_load(setting, common, left, right, baseline))
+            real_runs = {policy: [left.values[setting][policy] for left in lefts] for policy in common}
+            loads.append(_load(setting, real_runs, ours, baseline))
     if not loads:
-        raise InputError(f"{real.path} and {simulated.path}: no policy and load in common")
+        paths = " and ".join(str(each.path) for each in (*replays, simulated))
+        raise InputError(f"{paths}: no policy and load in common")
     everywhere = list(dict.fromkeys(policy for load in loads for policy in load["policies"]))
-    taus = [load["order_tau"] for load in loads if load["order_tau"] is not None]
     result: dict[str, Any] = {
         "baseline": baseline,
+        "replays": len(replays),
         "policies": {policy: _over_loads(policy, loads) for policy in everywhere},
         "speedup_error": {policy: _worst(policy, loads) for policy in everywhere},
-        "order_tau": min(taus) if taus else None,
+        "order_tau": _least(loads, "order_tau"),
+        "order_tau_distinct": _least(loads, "order_tau_distinct"),
         "loads": loads,
     }
-    return {**result, "verdict": verdict(result, tolerance)}
+    return {**result, "verdict": verdict(result, tolerance or Tolerance())}
 
 
-def verdict(result: Mapping[str, Any], tolerance: Tolerance) -> dict[str, Any]:
-    """Is every load of every policy within tolerance, and the order of the policies the same?"""
-    checks = {
-        "mean_latency_per_token_ms": tolerance.mean_latency,
-        "p99_latency_per_token_ms": tolerance.p99_latency,
-    }
-    failures = []
-    for load in result["loads"]:
-        where = f"{load['workload']} at {_text(load['request_rate'])}"
-        for policy, values in load["policies"].items():
-            for metric, limit in checks.items():
-                error = values["metrics"][metric]["relative_error"]
-                if not abs(error) <= limit:
-                    failures.append(f"{where}, {policy}: {metric} {error:+.1%} (limit {limit:.0%})")
-            error = values["speedup_error"]
-            if error is not None and not abs(error) <= tolerance.speedup:
-                failures.append(f"{where}, {policy}: speed-up {error:+.1%} (limit {tolerance.speedup:.0%})")
-        if load["order_tau"] is not None and load["order_tau"] < 1:
-            failures.append(
-                f"{where}: order {' < '.join(load['order_real'])} is simulated as "
-                f"{' < '.join(load['order_simulated'])}"
-            )
-    limits = {"mean_latency": tolerance.mean_latency, "p99_latency": tolerance.p99_latency}
-    return {
-        "within_tolerance": not failures,
-        "tolerance": {**limits, "speedup": tolerance.speedup},
-        "failures": failures,
-    }
-
-
-def _load(setting: Setting, policies: list[str], left: Side, right: Side, baseline: str) -> dict[str, Any]:
-    real, simulated = left.metrics[setting], right.metrics[setting]
+def _load(
+    setting: Setting, real: Mapping[str, list[Values]], simulated: Mapping[str, Values], baseline: str
+) -> dict[str, Any]:
     rows: dict[str, Any] = {}
-    for policy in policies:
+    for policy, runs in real.items():
+        pairs = {
+            name: _pair([run[name] for run in runs], simulated[policy][name])
+            for name in (*METRICS, *COMPONENTS)
+        }
         rows[policy] = {
-            "metrics": {name: _pair(real[policy][name], simulated[policy][name]) for name in METRICS},
-            "components": {
-                name: _pair(left.components[setting][policy][name], right.components[setting][policy][name])
-                for name in COMPONENTS
-            },
+            "metrics": {name: pairs[name] for name in METRICS},
+            "components": {name: pairs[name] for name in COMPONENTS},
             "speedup": None,
             "speedup_error": None,
         }
-        if baseline in policies:
+        if baseline in real:
+            theirs = [
+                base[SPEEDUP_METRIC] / run[SPEEDUP_METRIC]
+                for base, run in zip(real[baseline], runs, strict=True)
+            ]
             ours = simulated[baseline][SPEEDUP_METRIC] / simulated[policy][SPEEDUP_METRIC]
-            theirs = real[baseline][SPEEDUP_METRIC] / real[policy][SPEEDUP_METRIC]
-            rows[policy]["speedup"] = {"real": theirs, "simulated": ours}
-            rows[policy]["speedup_error"] = ours / theirs - 1
-    by_real = [real[policy][SPEEDUP_METRIC] for policy in policies]
-    by_simulated = [simulated[policy][SPEEDUP_METRIC] for policy in policies]
-    tau = kendall_tau(by_real, by_simulated)
+            rows[policy]["speedup"] = _pair(theirs, ours)
+            rows[policy]["speedup_error"] = rows[policy]["speedup"]["relative_error"]
     return {
         "workload": setting[0],
         "request_rate": setting[1],
         "policies": rows,
-        "order_real": sorted(policies, key=lambda policy: real[policy][SPEEDUP_METRIC]),
-        "order_simulated": sorted(policies, key=lambda policy: simulated[policy][SPEEDUP_METRIC]),
+        **_order({policy: [run[SPEEDUP_METRIC] for run in runs] for policy, runs in real.items()}, simulated),
+    }
+
+
+def _order(real: Mapping[str, list[float]], simulated: Mapping[str, Values]) -> dict[str, Any]:
+    """The order of the policies, best first; two whose real runs overlap are tied in reality."""
+    policies = list(real)
+    means = {policy: float(np.mean(runs)) for policy, runs in real.items()}
+    ours = {policy: simulated[policy][SPEEDUP_METRIC] for policy in policies}
+    tau = kendall_tau([means[policy] for policy in policies], [ours[policy] for policy in policies])
+    tied, agree, reversed_ = [], 0, []
+    for pair in combinations(policies, 2):
+        better, worse = sorted(pair, key=means.__getitem__)
+        if len(real[better]) > 1 and max(real[better]) >= min(real[worse]):
+            tied.append([better, worse])
+        elif ours[better] < ours[worse]:
+            agree += 1
+        else:
+            reversed_.append([better, worse])
+    distinct = agree + len(reversed_)
+    return {
+        "order_real": sorted(policies, key=means.__getitem__),
+        "order_simulated": sorted(policies, key=ours.__getitem__),
         "order_tau": None if math.isnan(tau) else tau,
+        "order_tau_distinct": (agree - len(reversed_)) / distinct if distinct else None,
+        "order_tied": tied,
+        "order_reversed": reversed_,
     }
 
 
@@ -161,7 +161,7 @@ def _over_loads(policy: str, loads: list[dict[str, Any]]) -> dict[str, Any]:
     rows = [load["policies"][policy]["metrics"] for load in loads if policy in load["policies"]]
     return {
         name: _pair(
-            float(np.mean([row[name]["real"] for row in rows])),
+            np.mean([row[name]["runs"] for row in rows], axis=0).tolist(),
             float(np.mean([row[name]["simulated"] for row in rows])),
         )
         for name in METRICS
@@ -175,9 +175,18 @@ def _worst(policy: str, loads: list[dict[str, Any]]) -> float | None:
     return max(known, key=abs) if known else None
 
 
-def _pair(real: float, simulated: float) -> dict[str, float]:
+def _least(loads: list[dict[str, Any]], key: str) -> float | None:
+    known = [load[key] for load in loads if load[key] is not None]
+    return min(known) if known else None
+
+
+def _pair(runs: list[float], simulated: float) -> dict[str, Any]:
+    real = float(np.mean(runs))
     error = simulated / real - 1 if real else (math.inf if simulated else 0.0)
-    return {"real": real, "simulated": simulated, "relative_error": error}
+    spread = None
+    if len(runs) > 1:
+        spread = (max(runs) - min(runs)) / real if real else 0.0
+    return {"real": real, "simulated": simulated, "relative_error": error, "spread": spread, "runs": runs}
 
 
 def _metrics(results: Results, cell: str, row: Mapping[str, Any]) -> Values:
@@ -211,13 +220,5 @@ def cell_requests(results: Results, cell: str) -> dict[str, FloatArray]:
     }
 
 
-def _mean(runs: list[Values]) -> Values:
-    return {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-
-
 def _rate(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _text(rate: float | None) -> str:
-    return "its own rate" if rate is None else f"{rate:g} req/s"

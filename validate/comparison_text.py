@@ -10,6 +10,7 @@ import numpy as np
 from simsched.results import Results
 from validate.comparison import SPEEDUP_METRIC, cell_requests
 from validate.components import COMPONENTS
+from validate.verdict import rate_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,23 +18,23 @@ if TYPE_CHECKING:
 SHOWN = (SPEEDUP_METRIC, "p99_latency_per_token_ms", "mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms")
 
 
-def to_table(result: Mapping[str, Any], spread: Mapping[str, Any] | None = None) -> str:
-    """A block per load; `spread` is the same comparison between two real runs: the machine's own error."""
+def to_table(result: Mapping[str, Any]) -> str:
+    """A block per load; with several replays, under each line of errors how far the real runs differ."""
     lines = []
     for load in result["loads"]:
-        rate = "its own rate" if load["request_rate"] is None else f"{load['request_rate']:g} req/s"
-        lines.append(f"{load['workload']} at {rate}: simulated against real")
+        lines.append(f"{load['workload']} at {rate_text(load['request_rate'])}: simulated against real")
         head = [name.removesuffix("_ms").replace("latency_per_token", "lat/token") for name in SHOWN]
-        lines.append(f"  {'policy':24}" + "".join(f"{name:>22}" for name in (*head, "speed-up")))
+        lines.append(f"  {'policy':32}" + "".join(f"{name:>22}" for name in (*head, "speed-up")))
         for policy, row in load["policies"].items():
-            cells = [_cell(row["metrics"][name]) for name in SHOWN]
+            pairs = [row["metrics"][name] for name in SHOWN]
+            cells = [f"{pair['real']:.3g} {pair['relative_error']:+.1%}" for pair in pairs]
             if row["speedup"] is not None:
+                pairs.append(row["speedup"])
                 cells.append(f"{row['speedup']['real']:.2f}x {row['speedup_error']:+.1%}")
-            lines.append(f"  {policy:24}" + "".join(f"{cell:>22}" for cell in cells))
-            again = _same(spread, load, policy)
-            if again is not None:
-                cells = [f"(real runs {again['metrics'][name]['relative_error']:+.1%})" for name in SHOWN]
-                lines.append(f"  {'':24}" + "".join(f"{cell:>22}" for cell in cells))
+            lines.append(f"  {policy:32}" + "".join(f"{cell:>22}" for cell in cells))
+            if result["replays"] > 1:
+                cells = [f"(real runs {pair['spread']:.1%})" for pair in pairs]
+                lines.append(f"  {'':32}" + "".join(f"{cell:>22}" for cell in cells))
         for name in COMPONENTS:
             parts = [
                 f"{policy} {row['components'][name]['relative_error']:+.1%}"
@@ -41,11 +42,29 @@ def to_table(result: Mapping[str, Any], spread: Mapping[str, Any] | None = None)
             ]
             lines.append(f"  {name:24}{', '.join(parts)}")
         if load["order_tau"] is not None:
-            lines.append(f"  order {' < '.join(load['order_real'])}, tau {load['order_tau']:.2f}")
-    outcome = result["verdict"]
-    lines.append("within tolerance" if outcome["within_tolerance"] else "outside tolerance:")
-    lines += [f"  {failure}" for failure in outcome["failures"]]
-    return "\n".join(lines)
+            lines.append(
+                f"  order {' < '.join(load['order_real'])}, tau {load['order_tau']:.2f}{_ties(load)}"
+            )
+    return "\n".join([*lines, *_outcome(result["verdict"], result["replays"])])
+
+
+def _ties(load: Mapping[str, Any]) -> str:
+    if not load["order_tied"]:
+        return ""
+    tied = ", ".join(" and ".join(pair) for pair in load["order_tied"])
+    tau = load["order_tau_distinct"]
+    left = "no other pair" if tau is None else f"tau of the other pairs {tau:.2f}"
+    return f"; real runs overlap for {tied}; {left}"
+
+
+def _outcome(outcome: Mapping[str, Any], replays: int) -> list[str]:
+    failures, beyond = outcome["failures"], outcome["beyond_spread"]
+    if not failures:
+        return [f"within tolerance: all {outcome['checks']} checks"]
+    text = f"outside tolerance: {len(failures)} of {outcome['checks']} checks"
+    if replays > 1:
+        text += f", {len(beyond)} of them by more than the {replays} real runs differ (marked !)"
+    return [text, *(f"{'! ' if replays > 1 and each in beyond else '  '}{each}" for each in failures)]
 
 
 def draw_cdfs(real: Results, simulated: Results) -> Figure:
@@ -77,16 +96,3 @@ def draw_cdfs(real: Results, simulated: Results) -> Figure:
         figure.supxlabel("Latency per token (ms), all loads")
         figure.supylabel("Share of requests")
     return figure
-
-
-def _cell(pair: Mapping[str, float]) -> str:
-    return f"{pair['real']:.3g} {pair['relative_error']:+.1%}"
-
-
-def _same(spread: Mapping[str, Any] | None, load: Mapping[str, Any], policy: str) -> Any:
-    """The row of the same load and policy in another comparison."""
-    for other in (spread or {}).get("loads", ()):
-        same = all(other[key] == load[key] for key in ("workload", "request_rate"))
-        if same and policy in other["policies"]:
-            return other["policies"][policy]
-    return None

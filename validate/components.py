@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from simsched.cost_model.models import LinearCost, TableCost
+from simsched.cost_model.step_log import read_step_logs
 from simsched.results import Results
 
 COMPONENTS = ("mean_step_time_ms", "num_steps", "busy_time_s", "mean_queueing_ms", "num_preemptions")
@@ -27,3 +29,19 @@ def components(results: Results, cell: str) -> dict[str, float]:
         "mean_queueing_ms": float(cell_requests(results, cell)["queueing"].mean()) * 1e3,
         "num_preemptions": float(row["num_preemptions"]),
     }
+
+
+def step_error(results: Results, cost: LinearCost | TableCost) -> dict[str, dict[str, float]]:
+    """How a profile predicts the steps that a replay really took, batch by batch, for each cell.
+
+    `total`: of the sum of all steps, signed (predicted against real); `mean_absolute`: of a step.
+    """
+    errors = {}
+    for cell in results.cells:
+        steps = read_step_logs([results.path / "steps" / f"{cell}.jsonl"]).steps
+        predicted = steps.predict(cost)
+        errors[cell] = {
+            "total": float(predicted.sum() / steps.time.sum() - 1),
+            "mean_absolute": float(np.abs(predicted / steps.time - 1).mean()),
+        }
+    return errors

@@ -9,6 +9,7 @@ from typing import Any
 from simsched.engine.config import EngineConfig
 from simsched.errors import InputError
 from validate.models import MODELS, write_model
+from validate.run_clock import ClockName
 
 DEVICES = ("cpu", "cuda")
 CPU_BLOCK = 32
@@ -79,11 +80,17 @@ def engine_arguments(
     return arguments
 
 
-def environment(device: str) -> dict[str, str]:
-    """Environment variables of an engine on this device; cores for the CPU as the user has set them."""
+def environment(device: str, clock: ClockName = "wall") -> dict[str, str]:
+    """Environment variables of an engine on this device; cores for the CPU as the user has set them.
+
+    On the processor's clock the engine computes in one thread, on whichever core is free.
+    """
     variables = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     if device == "cpu":
         variables["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB
+    if device == "cpu" and clock == "cpu":
+        variables |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    elif device == "cpu":
         cores = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", f"0-{(os.cpu_count() or 1) - 1}")
         variables["VLLM_CPU_OMP_THREADS_BIND"] = cores
     return variables

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,21 @@ from validate.hints import request_hints
 from validate.job import Job, Outcome
 from validate.prompts import prompt_tokens
 from validate.recording import RealRecorder, read_steps
+from validate.run_clock import ClockName, ProcessorClock, RunClock, WallClock, check_one_thread
 
 
 class OfflineEngine:
     """One engine for many runs; each run may have its own policy."""
 
-    def __init__(self, job: Job, *, device: str, model: str, enforce_eager: bool) -> None:
+    def __init__(
+        self, job: Job, *, device: str, model: str, enforce_eager: bool, clock: ClockName = "wall"
+    ) -> None:
         """Start it.
 
         Raises:
             InputError: vLLM is missing or unsupported, refuses an option, or runs out of memory.
         """
-        os.environ.update(environment(device), VLLM_ENABLE_V1_MULTIPROCESSING="0")
+        os.environ.update(environment(device, clock), VLLM_ENABLE_V1_MULTIPROCESSING="0")
         self.version = installed_version()
         check_version(self.version)
         self._folder = tempfile.TemporaryDirectory()
@@ -53,8 +56,11 @@ class OfflineEngine:
         except Exception as error:
             raise engine_failure(error) from error
         self._core = self._engine.engine_core.engine_core
+        if clock == "cpu":
+            check_one_thread()
         self.num_gpu_blocks = int(self._core.vllm_config.cache_config.num_gpu_blocks)
         self._vocabulary = int(self._core.vllm_config.model_config.get_vocab_size())
+        self._clock = clock
         self._runs = 0
 
     def run(self, job: Job) -> Outcome:
@@ -68,16 +74,20 @@ class OfflineEngine:
         settings = {"policy": job.policy, "decodes_first": job.config.decodes_first, "step_log": str(log)}
         self._core.scheduler.restart(settings)
         self._warm_up(job)
+        gc.collect()  # what is left of the last run is not this one's to clear up
+        clock: RunClock = ProcessorClock() if self._clock == "cpu" else WallClock()
+        self._core.scheduler.clock = clock
         self._core.scheduler.restart(settings)
         log.write_text("")
         recorder = RealRecorder(job.trace)
         requests = [self._request(job.trace, index) for index in range(len(job.trace))]
         try:
-            start, end = self._play(job.trace, requests, recorder)
+            self._play(job.trace, requests, recorder, clock)
+            end = clock.now()
         except Exception as error:
             raise engine_failure(error) from error
         self._core.scheduler.restart({})  # closes the log
-        steps = read_steps(log, start)
+        steps = read_steps(log, 0.0)
         return Outcome(recorder.record(steps, end), steps, recorder.lateness)
 
     def close(self) -> None:
@@ -120,30 +130,27 @@ class OfflineEngine:
         tasks = self._engine.get_supported_tasks()
         return self._engine.input_processor.process_inputs(str(index), prompt, sampling, tasks)
 
-    def _play(self, trace: Trace, requests: list[Any], recorder: RealRecorder) -> tuple[float, float]:
-        """Returns when the run began (monotonic s) and how long it took (s)."""
+    def _play(self, trace: Trace, requests: list[Any], recorder: RealRecorder, clock: RunClock) -> None:
         engine = self._engine
         arrivals = trace.arrival_time.tolist()
         arrived = 0
         running: dict[str, int] = {}
-        start, wall_start = time.monotonic(), time.time()
         free = 0.0  # when the loop last came to look for arrivals
         while arrived < len(arrivals) or engine.has_unfinished_requests():
-            now = time.monotonic() - start
+            now = clock.now()
             while arrived < len(arrivals) and arrivals[arrived] <= now:
                 request, due = requests[arrived], arrivals[arrived]
-                request.arrival_time = wall_start + due
+                request.arrival_time = due
                 engine.add_request(str(arrived), request, request.params)
                 running[str(arrived)] = arrived
-                recorder.lateness.append(time.monotonic() - start - max(due, free))
+                recorder.lateness.append(clock.now() - max(due, free))
                 arrived += 1
             if not engine.has_unfinished_requests():
-                time.sleep(max(0.0, arrivals[arrived] - (time.monotonic() - start)))
+                clock.wait_until(arrivals[arrived])
                 free = 0.0
                 continue
             outputs = engine.step()
-            free = time.monotonic() - start
+            free = clock.now()
             for output in outputs:
                 index = running[output.request_id]
                 recorder.tokens(index, len(output.outputs[0].token_ids), free)
-        return start, time.monotonic() - start

@@ -81,14 +81,14 @@ def replay(
         plan: what `simsched run` would simulate.
         out: the results directory.
         engines: serve the cells.
-        facts: what is known of device and model, for `replay.json`.
+        facts: what is known of device, model and `clock`, for `replay.json`.
         overwrite: replace what `out` holds.
         on_cell: called after each cell.
 
     Raises:
         InputError: an engine that does not start or dies, lost requests, or a directory that exists.
     """
-    manifest = {**plan.manifest(), "source": "vllm"}
+    manifest = {**plan.manifest(), "source": "vllm", "clock": facts["clock"]}
     check_target(out, manifest, overwrite=overwrite)
     jobs = {name: job_of(cell) for name, cell in plan.cells.items()}
     engine = engines.serve(next(iter(jobs.values())))  # may fail: before anything is written

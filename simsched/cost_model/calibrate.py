@@ -11,7 +11,7 @@ import numpy as np
 
 from simsched.cost_model import kernels
 from simsched.cost_model.facts import ARCHITECTURES, GIB, GPUS, Architecture, Gpu
-from simsched.cost_model.fit import Steps, fit_error, fit_linear, fit_table, split
+from simsched.cost_model.fit import Steps, fit_error, fit_linear, fit_table, level, split
 from simsched.cost_model.identify import unidentified
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.cost_model.profile import Hardware, ModelFacts, ProfileFile, Provenance
@@ -112,7 +112,10 @@ def from_steps(
     names = ", ".join(file.name for file in logs.files)
     provenance = Provenance(
         measured=(f"{time_column} and batch of {len(logs.steps)} steps: {names}",),
-        derived=("coefficients: least relative squares with Tukey's biweight against outliers", *logs.notes),
+        derived=(
+            "coefficients: least relative squares with Tukey's biweight against outliers; level: total time",
+            *logs.notes,
+        ),
         command=command,
     )
     return _calibrate(train, test, target, form, provenance, robust=True)
@@ -134,6 +137,8 @@ def _calibrate(
         )
     cost: LinearCost | TableCost
     cost = fit_linear(train, robust=robust) if form == "linear" else fit_table(train, robust=robust)
+    if robust:
+        cost = level(cost, train)
     gpu, model = target.gpu, target.model
     file = ProfileFile(
         name=target.name,

@@ -26,6 +26,7 @@ MIN_SUPPORT = 5  # steps that a knot of the table needs around it
 OUTLIER = 4.685  # Tukey's biweight: steps that many spreads off count nothing
 # So no step within 23 % is an outlier: steady decodes must not make outliers of prefills that a form misses.
 MIN_SPREAD = 0.05
+STALL = 3.0  # a step that many times as long as its batch should take was held up by something else
 
 
 @dataclass(frozen=True)
@@ -74,33 +75,51 @@ def fit_error(cost: LinearCost | TableCost, test: Steps, num_train: int) -> FitE
 
 
 def fit_linear(steps: Steps, *, robust: bool = False) -> LinearCost:
-    """`t0 + a·P + b·N + c·K + d·Q` with the least relative squared error."""
-    columns = linear_columns(steps)
-    t0, a, b, c, d = _relative_nnls(columns, steps, robust).tolist()
-    return LinearCost(t0=t0, a=a, b=b, c=c, d=d)
+    """`t0 + a·P + b·N + c·K + d·Q` with the least relative squared error.
+
+    Args:
+        steps: to fit.
+        robust: they were measured: steps far off the others' line count less or nothing, and a chunk has a
+            cost of its own (`per_chunk·S`).
+    """
+    t0, a, b, c, d, per_chunk = _relative_nnls(linear_columns(steps, robust), steps, robust).tolist()
+    return LinearCost(t0=t0, a=a, b=b, c=c, d=d, per_chunk=per_chunk)
 
 
 def fit_table(steps: Steps, knots: Sequence[int] = TILE_KNOTS, *, robust: bool = False) -> TableCost:
     """`interp(P + N; knots) + h·(N + S) + c·K + d·Q` with the least relative squared error.
 
     Knots without data around them are left out; the smallest and largest step become the end knots.
+    `robust` as above.
     """
     used = _supported(steps.P + steps.N, knots)
-    *g, h, c, d = _relative_nnls(table_columns(steps, used), steps, robust).tolist()
+    *g, h, c, d, per_chunk = _relative_nnls(table_columns(steps, used, robust), steps, robust).tolist()
     while len(g) > 2 and g[-1] < g[-2]:  # noise at the far end must not be extrapolated downwards
         del g[-1], used[-1]
-    return TableCost(knots=tuple(used), g=tuple(g), h=h, c=c, d=d)
+    return TableCost(knots=tuple(used), g=tuple(g), h=h, c=c, d=d, per_chunk=per_chunk)
 
 
-def linear_columns(steps: Steps) -> FloatArray:
-    """What each coefficient of the linear form is multiplied by: (steps, 5), in the order t0 a b c d."""
-    return np.column_stack([np.ones(len(steps)), steps.P, steps.N, steps.K, steps.Q])
+def level(cost: LinearCost | TableCost, steps: Steps) -> LinearCost | TableCost:
+    """The same cost scaled so that the predicted times of measured steps add up to the measured ones.
+
+    A robust fit goes through the middle of the steps, but waiting is made of their sum, and a busy machine
+    makes some late and none early. Stalls are left out.
+    """
+    predicted = steps.predict(cost)
+    usual = steps.time < STALL * predicted
+    return cost.scaled(float(steps.time[usual].sum() / predicted[usual].sum()))
 
 
-def table_columns(steps: Steps, knots: Sequence[int]) -> FloatArray:
-    """Likewise of the table: (steps, knots + 3), in the order g h c d."""
+def linear_columns(steps: Steps, chunks: bool) -> FloatArray:
+    """What each coefficient of the linear form is multiplied by: (steps, 6), in the order t0 a b c d and
+    per_chunk, which without `chunks` is never seen."""
+    return np.column_stack([np.ones(len(steps)), steps.P, steps.N, steps.K, steps.Q, steps.S * chunks])
+
+
+def table_columns(steps: Steps, knots: Sequence[int], chunks: bool) -> FloatArray:
+    """Likewise of the table: (steps, knots + 4), in the order g h c d per_chunk."""
     hats = [np.interp(steps.P + steps.N, knots, row) for row in np.eye(len(knots))]
-    return np.column_stack([*hats, steps.N + steps.S, steps.K, steps.Q])
+    return np.column_stack([*hats, steps.N + steps.S, steps.K, steps.Q, steps.S * chunks])
 
 
 def _supported(tokens: FloatArray, knots: Sequence[int]) -> list[int]:

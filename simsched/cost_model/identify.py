@@ -16,7 +16,7 @@ MIN_OWN_SHARE = 0.02  # of a feature's variation, what the others must not expla
 MAX_STANDARD_ERROR = 0.25  # of a coefficient, relative to it
 
 _LINEAR = {"a": 1, "b": 2, "c": 3, "d": 4}  # term -> its column
-_TABLE = {"h": -3, "c": -2, "d": -1}
+_TABLE = {"h": -4, "c": -3, "d": -2}
 _FEATURE = {
     "a": "P, prefill tokens",
     "b": "N, decodes",
@@ -35,10 +35,11 @@ _REMEDY = {
 
 def unidentified(steps: Steps, cost: LinearCost | TableCost) -> list[str]:
     """A line for each term that these steps do not identify: what is missing, and what would help."""
+    chunks = cost.per_chunk > 0
     if isinstance(cost, LinearCost):
-        columns, terms = linear_columns(steps), _LINEAR
+        columns, terms = linear_columns(steps, chunks), _LINEAR
     else:
-        columns, terms = table_columns(steps, cost.knots), _TABLE
+        columns, terms = table_columns(steps, cost.knots, chunks), _TABLE
     error = steps.predict(cost) / steps.time - 1
     # a robust spread: outliers are not what the terms are unsure of
     noise = 1.4826 * float(np.median(np.abs(error)))

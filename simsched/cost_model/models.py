@@ -1,7 +1,7 @@
 """The two cost models: linear, and a table over the tokens of a step.
 
     linear   max(floor, t0 + a·P + b·N)       + c·K + d·Q + host
-    table    max(floor, interp(P + N; knots)) + c·K + d·Q + host,   with host = h·(N + S) + ...
+    table    max(floor, interp(P + N; knots)) + c·K + d·Q + host,   with host = h·(N + S) + per_chunk·S + ...
 
 The table exists because matrix products cost whole tiles: a step of 65 tokens costs 9 % more than one of 64,
 one of 129 a quarter more than one of 128. Both are affine in K, so k decode steps have a closed-form sum.
@@ -38,6 +38,8 @@ class _Model:
     """Per token pair of prefill attention (Q)."""
     h: Seconds = 0.0
     """Host time per sequence in the batch (N + S)."""
+    per_chunk: Seconds = 0.0
+    """Host time per prefill chunk (S): a new request's entry, products of few rows."""
     floor: Seconds = 0.0
     """Least time of a step before attention and host terms (eager mode)."""
     per_waiting: Seconds = 0.0
@@ -74,6 +76,8 @@ class _Model:
         """Seconds for one step with these features."""
         P, N, S, K, Q, waiting, swapped, predicted, ordered, compared, padding = features
         time = max(self.floor, self._tokens(P, N)) + self.h * (N + S)
+        if S:
+            time += self.per_chunk * S
         if waiting:
             time += self.per_waiting * waiting
         if ordered:

@@ -12,7 +12,8 @@ from simsched.results import Results
 from simsched.sweep.execute import run_study
 from simsched.sweep.study import make_study
 from validate.cli import cli
-from validate.comparison import Tolerance, compare_results
+from validate.comparison import compare_results
+from validate.verdict import Tolerance
 
 STUDY = {
     "workload": "sharegpt", "policy": "fcfs,ranking,srtf", "request_rate": "8,20", "num_requests": 60,

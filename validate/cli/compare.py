@@ -11,7 +11,12 @@ import click
 @click.argument("real", type=click.Path(path_type=Path))
 @click.argument("simulated", type=click.Path(path_type=Path), metavar="SIM")
 @click.option("--baseline", default="fcfs", show_default=True, help="Speed-ups are over this policy.")
-@click.option("--again", type=click.Path(path_type=Path), help="A second replay: the machine's own spread.")
+@click.option(
+    "--again",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Another replay of the same study: shows the machine's own spread. Repeatable.",
+)
 @click.option("--mean-tolerance", type=float, default=0.05, show_default=True, help="Mean latency per token.")
 @click.option("--p99-tolerance", type=float, default=0.10, show_default=True, help="P99 latency per token.")
 @click.option("--speedup-tolerance", type=float, default=0.05, show_default=True)
@@ -21,7 +26,7 @@ def compare_command(
     real: Path,
     simulated: Path,
     baseline: str,
-    again: Path | None,
+    again: tuple[Path, ...],
     mean_tolerance: float,
     p99_tolerance: float,
     speedup_tolerance: float,
@@ -34,18 +39,16 @@ def compare_command(
     python -m validate compare real/ sim/ --json fidelity.json --figure fidelity.png
     """
     from simsched.results import Results
-    from validate.comparison import Tolerance, compare_results
+    from validate.comparison import compare_results
     from validate.comparison_text import draw_cdfs, to_table
     from validate.json_file import write_json
+    from validate.verdict import Tolerance
 
     left, right = Results.open(real), Results.open(simulated)
     tolerance = Tolerance(mean_tolerance, p99_tolerance, speedup_tolerance)
-    result = compare_results(left, right, baseline=baseline, tolerance=tolerance)
-    spread = None
-    if again is not None:
-        spread = compare_results(left, Results.open(again), baseline=baseline, tolerance=tolerance)
-        result["spread"] = spread
-    click.echo(to_table(result, spread))
+    replays = [left, *(Results.open(path) for path in again)]
+    result = compare_results(replays, right, baseline=baseline, tolerance=tolerance)
+    click.echo(to_table(result))
     if json_path is not None:
         write_json(json_path, result)
     if figure is not None:

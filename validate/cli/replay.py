@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -28,6 +28,14 @@ from simsched.cli.run import study_options
     help="vLLM in this process, or `vllm serve` and a client in several processes.",
 )
 @click.option("--clients", type=click.IntRange(1), default=2, show_default=True, help="Client processes.")
+@click.option(
+    "--clock",
+    type=click.Choice(["wall", "cpu"]),
+    default="wall",
+    show_default=True,
+    help="Time as it passes, or processor time of this process with idle time skipped: for the offline "
+    "engine on a CPU that others use, too.",
+)
 @click.option("--enforce-eager", is_flag=True, help="No CUDA graphs.")
 @click.option("-o", "--output-dir", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--overwrite", is_flag=True, help="Replace the results in DIR.")
@@ -36,6 +44,7 @@ def replay_command(
     model: str,
     kind: str,
     clients: int,
+    clock: Literal["wall", "cpu"],
     enforce_eager: bool,
     output_dir: Path,
     overwrite: bool,
@@ -54,7 +63,9 @@ def replay_command(
     from simsched.sweep.study import make_study
     from validate.engine_options import environment
     from validate.replay import Engine, Engines, replay
+    from validate.run_clock import check_clock
 
+    check_clock(clock, device, kind)
     given = {name: value for name, value in options.items() if value is not None}
     plan = make_plan(make_study({**given, "log_steps": True}))
 
@@ -65,9 +76,15 @@ def replay_command(
             return HttpEngine(job, device=device, model=model, enforce_eager=enforce_eager, clients=clients)
         from validate.offline_engine import OfflineEngine
 
-        return OfflineEngine(job, device=device, model=model, enforce_eager=enforce_eager)
+        return OfflineEngine(job, device=device, model=model, enforce_eager=enforce_eager, clock=clock)
 
-    facts = {"device": device, "model": model, "engine": kind, "environment": environment(device)}
+    facts = {
+        "device": device,
+        "model": model,
+        "engine": kind,
+        "clock": clock,
+        "environment": environment(device, clock),
+    }
     with Engines(start) as engines:
         results = replay(
             plan,
