@@ -37,6 +37,9 @@ class Case:
     trace: Trace
     config: EngineConfig
     cost: CostModel = COST
+    may_livelock: bool = False
+    """Drawn at random: requests may displace each other for ever. The simulator stops there with an error, up
+    to which the two are compared."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,14 @@ SETTINGS: dict[str, Setting] = {
 }  # fmt: skip
 MAX_MODEL_LEN = 1024
 
+RANDOM_POLICIES = (
+    "fcfs", "priority", "priority(preemptive=true)", "sjf", "ljf", "srtf", "srtf(preemptive=false)", "po",
+    "ranking", "ranking(preemptive=false)", "ranking(starvation_threshold=15,starvation_period=40)",
+    "srtf(starvation_threshold=40,starvation_period=60)", "classification(max_length=500)",
+    "classification(buckets=percentile,num_buckets=4)", "mlfq", "mlfq(base_quantum=0.2,threshold=3)",
+    "mlfq(starvation_seconds=0.7)", "fastserve", "fastserve(base_quantum=0.1)",
+)  # fmt: skip
+
 
 def workload(name: str, setting: Setting, seed: int) -> Trace:
     """Poisson arrivals, lognormal lengths, three client priorities; some prompts with shared prefixes."""
@@ -136,3 +147,41 @@ def builtin_cases(seed: int = 0) -> Iterator[Case]:
             filled, _ = apply_predictor(None, make_policy(first), trace, seed=seed)
             decodes_first = config.model_copy(update={"decodes_first": True})
             yield Case(f"{name}, decodes first", first, "policy", filled, decodes_first)
+
+
+def random_cases(count: int, seed: int = 0) -> Iterator[Case]:
+    """Engines, workloads and policies drawn at random, every option with a chance to meet every other."""
+    for number in range(count):
+        stream = np.random.default_rng([seed, number])
+
+        def one_of(*choices: Any, stream: np.random.Generator = stream) -> Any:
+            return choices[int(stream.integers(len(choices)))]
+
+        block = one_of(16, 16, 32)
+        setting = Setting(
+            {
+                "max_num_seqs": one_of(1, 4, 8, 16, 32),
+                "max_num_batched_tokens": one_of(64, 128, 256, 512, 1024),
+                "block_size": block,
+                # from no more than the longest request needs to plenty
+                "num_gpu_blocks": MAX_MODEL_LEN // block + 1 + int(one_of(1, 8, 30, 100, 500)),
+                "long_prefill_token_threshold": one_of(0, 0, 32, 100),
+                "watermark": one_of(0.0, 0.0, 0.02, 0.1),
+                "scheduler_reserve_full_isl": one_of(True, True, False),
+                "enable_prefix_caching": one_of(True, True, False),
+                "async_scheduling": one_of(True, False),
+                "decodes_first": one_of(True, False, False),
+            },
+            num_requests=int(one_of(20, 40, 60)),
+            request_rate=float(one_of(2.0, 6.0, 20.0, 1000.0)),
+            prompt=float(one_of(20, 100, 250)),
+            output=float(one_of(5, 40, 100)),
+            shared=one_of(True, False),
+        )
+        policy = one_of(*RANDOM_POLICIES)
+        trace = workload(f"random-{number}", setting, seed)
+        filled, _ = apply_predictor(None, make_policy(policy), trace, seed=seed)
+        config = engine_config(max_model_len=MAX_MODEL_LEN, **setting.engine)
+        builtin = policy in BUILTIN and not config.decodes_first and one_of(True, False)
+        scheduler = "builtin" if builtin else "policy"
+        yield Case(f"random-{number}", policy, scheduler, filled, config, may_livelock=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simsched.engine.simulator import simulate
+from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from validate.cases import Case
 from validate.virtual_engine import VirtualEngine
@@ -24,6 +25,8 @@ class Outcome:
     """Steps of the longer of the two."""
     divergent_steps: int = 0
     first_divergence: str | None = None
+    livelock: bool = False
+    """The simulator has stopped: requests displace each other for ever."""
 
     def diverged(self, text: str) -> None:
         """One more step differs."""
@@ -56,7 +59,13 @@ def run_case(case: Case) -> Outcome:
         elif found := difference(step, simulated) or _time_difference(step, simulated):
             outcome.diverged(found)
 
-    simulate(case.trace, make_policy(case.policy), case.cost, case.config, leap=False, step_log=check)
+    try:
+        simulate(case.trace, make_policy(case.policy), case.cost, case.config, leap=False, step_log=check)
+    except InputError:
+        if not case.may_livelock:
+            raise
+        outcome.livelock = True
+        return outcome
     for _ in real:
         outcome.steps += 1
         outcome.diverged("vLLM goes on where the simulator has finished")

@@ -26,7 +26,7 @@ class PriorityBook:
         self.policy = policy
         self.clock = clock
         self.moved = False
-        """Has a request that waits perhaps moved in the order, since this was last set to False?"""
+        """Has the key of a request in the waiting queue changed since this was last set to False?"""
         self._idle: list[Due] = []
         self._timed: list[Due] = []
         self._due: dict[int, VllmView] = {}
@@ -123,8 +123,10 @@ class PriorityBook:
         self._ask(view, now)
 
     def _price(self, view: VllmView, now: float) -> None:
-        view.key = (self.policy.priority(view, now), view.arrival_time, view.number)
-        self.moved = True
+        key = (self.policy.priority(view, now), view.arrival_time, view.number)
+        if view.queued and key != view.key:
+            self.moved = True
+        view.key = key
 
     def _ask(self, view: VllmView, now: float) -> None:
         """Ask the policy when this priority may next differ."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 from vllm.logger import init_logger
@@ -25,7 +24,7 @@ from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook
 from simsched.vllm.clock import Clock, EngineClock
 from simsched.vllm.preemption import Room, plan_preemptions
-from simsched.vllm.queue import PolicyQueue
+from simsched.vllm.queue import KEY, PolicyQueue
 from simsched.vllm.request_state import is_draining, is_ending, outstanding
 from simsched.vllm.settings import read_settings, refuse_unsupported
 from simsched.vllm.step_log import Chunk, StepLog, features
@@ -33,8 +32,6 @@ from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT, StepClock, VllmView
 
 logger = init_logger("vllm.simsched")
-KEY = attrgetter("simsched_view.key")
-"""A request's place in the order."""
 
 
 @dataclass(slots=True)
@@ -95,7 +92,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         else:
             # vLLM's rule "the victim is the last of `running`" then means the worst one
             self.policy = SchedulingPolicy.FCFS
-            self.waiting = PolicyQueue(KEY)
+            self.waiting = PolicyQueue()
         self.reset_prefix_cache()
         logger.info("simsched: policy %s, preemptive: %s", settings.policy, policy.preemptive)
 
@@ -222,12 +219,14 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         )
         victims = plan_preemptions(
             ((KEY(each)[0], each) for each in self.waiting if not is_draining(each)),
-            [(KEY(each)[0], each) for each in self.running if not is_ending(each)],
+            [(KEY(each)[0], each) for each in self.running if not (self.asynchronous and is_ending(each))],
             room,
             block_size,
         )
+        if victims:
+            gone = {id(victim) for victim in victims}
+            self.running[:] = [request for request in self.running if id(request) not in gone]
         for victim in victims:
-            self.running.remove(victim)
             self._preempt_request(victim, now)
             # out of sight of vLLM's schedule(), which would admit it again in the step that preempted it
             self.waiting.remove_request(victim)

@@ -52,6 +52,7 @@ class VllmView:
         "predicted_class",
         "predicted_length",
         "priority",
+        "queued",
         "ran",
         "request_id",
         "running_since",
@@ -79,6 +80,7 @@ class VllmView:
         client = _number(hints.get("priority"))
         self.priority = request.priority if client is None else int(client)
         self.tenant = None if hints.get("tenant") is None else str(hints["tenant"])
+        self.queued = False  # stands in the waiting queue
         self.ended = False
         self.displaced = False  # preempted, and has not run again
         self.steps_run = 0

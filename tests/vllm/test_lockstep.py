@@ -23,6 +23,15 @@ def test_no_step_differs_over_a_hundred_thousand(vllm_version: str) -> None:
     assert {outcome.case.config.async_scheduling for outcome in outcomes} == {False, True}
 
 
+def test_no_step_differs_on_random_engines(vllm_version: str) -> None:
+    from validate.cases import random_cases
+    from validate.lockstep import run_cases
+
+    outcomes = list(run_cases(random_cases(25, seed=3)))
+    assert not [f"{o.case.policy}: {o.first_divergence}" for o in outcomes if o.divergent_steps]
+    assert sum(outcome.steps for outcome in outcomes) >= 10_000
+
+
 def test_a_wrong_rule_is_found(vllm_version: str) -> None:
     """Lock-step can fail: give the simulator another engine than vLLM has."""
     from simsched.engine.simulator import simulate

@@ -22,6 +22,12 @@ from validate.cli.options import engine_options, given_engine_options
 @click.option("--predictor", help="Fills the column that the policy reads, for --trace.")
 @click.option("--num-requests", type=click.IntRange(min=1), help="The first requests of --trace only.")
 @click.option("--cost-profile", default="a100-80gb/llama-3-8b", show_default=True, help="For --trace.")
+@click.option(
+    "--random",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="N random engines, workloads and policies instead.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the table as JSON.")
 @engine_options
@@ -32,20 +38,25 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
 
     \b
     python -m validate lockstep --json lockstep.json
+    python -m validate lockstep --random 200 --seed 7
     python -m validate lockstep --trace t.jsonl --policy mlfq --num-gpu-blocks 400 --async-scheduling
     """
     from simsched.errors import InputError
-    from validate.cases import builtin_cases
+    from validate.cases import builtin_cases, random_cases
     from validate.json_file import write_json
     from validate.lockstep import report, run_cases
     from validate.own_case import own_case
     from validate.virtual_engine import prepare_vllm
 
     engine = given_engine_options(options)
+    if options["trace"] is not None and options["random"] is not None:
+        raise InputError("--random: draws its own workloads; give it or --trace")
     if options["trace"] is None and engine:
         raise InputError(f"--{next(iter(engine)).replace('_', '-')}: engine options go with --trace")
     version = prepare_vllm()
-    if options["trace"] is None:
+    if options["random"] is not None:
+        cases = random_cases(options["random"], options["seed"])
+    elif options["trace"] is None:
         cases = builtin_cases(options["seed"])
     else:
         names = ("trace", "policy", "scheduler", "predictor", "num_requests", "cost_profile", "seed")
@@ -56,7 +67,8 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
         outcomes.append(outcome)
         case = outcome.case
         loop = "async" if case.config.async_scheduling else "sync"
-        verdict = outcome.first_divergence or "same"
+        same = "same, until the requests displace each other for ever" if outcome.livelock else "same"
+        verdict = outcome.first_divergence or same
         click.echo(
             f"{case.name:30} {case.policy:45} {case.scheduler:8} {loop:6} {outcome.steps:7} steps  {verdict}"
         )
