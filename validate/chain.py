@@ -86,7 +86,7 @@ SETUPS = {
             "max_num_seqs": 16,
             "max_num_batched_tokens": 256,
             "block_size": 32,
-            "num_gpu_blocks": 120,
+            "num_gpu_blocks": 140,
             "max_model_len": 1024,
         },
         calibration=Lengths(40, 300, 60, 250),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simsched.cost_model.fit import Steps, fit_error, fit_linear, fit_table, split
+from simsched.cost_model.fit import Steps, fit_error, fit_linear, fit_table, level, split
 from simsched.cost_model.identify import unidentified
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.errors import InputError
@@ -57,6 +57,26 @@ def test_outliers_do_not_move_a_robust_fit(form: object) -> None:
     robust, plain = form(dirty, robust=True), form(dirty, robust=False)  # type: ignore[operator]
     assert fit_error(robust, clean, 0).mean < 0.02
     assert fit_error(plain, clean, 0).mean > 0.05
+
+
+def test_a_measured_fit_finds_the_cost_of_a_chunk() -> None:
+    truth = replace(LINEAR, per_chunk=7e-4)
+    cost = fit_linear(random_steps(truth, noise=0.02), robust=True)
+    assert cost.per_chunk == pytest.approx(7e-4, rel=0.1)
+    assert cost.t0 == pytest.approx(LINEAR.t0, rel=0.02)
+    assert fit_linear(random_steps(truth)).per_chunk == 0  # composed steps have no such term
+
+
+def test_a_level_makes_the_times_add_up() -> None:
+    """Late steps are many and early ones few: the middle of the steps is not their mean."""
+    steps = random_steps(LINEAR)
+    late = np.random.default_rng(0).exponential(0.2, len(steps))
+    late[0] = 50.0  # a stall, which is nobody's step time
+    steps = replace(steps, time=steps.time * (1 + late))
+    cost = level(LINEAR, steps)
+    usual = steps.select(np.arange(len(steps)) > 0)
+    assert usual.predict(cost).sum() == pytest.approx(usual.time.sum(), rel=0.02)
+    assert cost.t0 / LINEAR.t0 == pytest.approx(1.2, rel=0.03)
 
 
 def test_steady_decodes_do_not_make_outliers_of_prefills() -> None:

@@ -31,6 +31,8 @@ def test_optional_terms() -> None:
     features = StepFeatures(N=20, K=9000, num_waiting=100, swapped_tokens=1600)
     expected = 0.012 + 1e-5 * 20 + 8e-8 * 9000 + 6e-6 * 100 + 3e-8 * 1600
     assert LINEAR.step_time(features) == pytest.approx(expected, rel=1e-12)
+    chunked = LinearCost(t0=0.01, a=5e-5, b=6e-5, c=8e-8, d=4e-9, per_chunk=3e-4)
+    assert chunked.step_time(StepFeatures(P=10, S=2)) == pytest.approx(0.01 + 5e-4 + 6e-4, rel=1e-12)
     assert LINEAR.step_time(StepFeatures(P=1000, S=1)) == pytest.approx(0.06 + 1e-5, rel=1e-12)
 
 

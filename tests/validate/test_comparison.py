@@ -62,6 +62,36 @@ def test_a_slower_engine_shows_in_its_parts(pair: tuple[Results, Results]) -> No
     assert compare_results(*pair, tolerance=Tolerance(10, 10, 10))["verdict"]["failures"] == []
 
 
+def test_several_replays_show_the_machines_spread(pair: tuple[Results, Results]) -> None:
+    """Two real runs, one 10 % slower: an error within their difference is told from one beyond it."""
+    fast, slow = pair
+    result = compare_results([fast, slow], slow)
+    row = result["loads"][0]["policies"]["fcfs"]["metrics"]["mean_latency_per_token_ms"]
+    assert row["real"] == pytest.approx(sum(row["runs"]) / 2)
+    assert row["spread"] == pytest.approx((row["runs"][1] - row["runs"][0]) / row["real"])
+    assert 0 < row["relative_error"] < row["spread"]
+    verdict = compare_results([fast, slow], slow, tolerance=Tolerance(0.001, 0.001, 0.001))["verdict"]
+    assert not verdict["within_tolerance"]
+    assert any("real runs differ by" in text for text in verdict["failures"])
+    assert not [text for text in verdict["beyond_spread"] if "mean_latency" in text]
+    alone = compare_results([fast, fast], slow)["verdict"]
+    assert set(alone["beyond_spread"]) == set(alone["failures"]) != set()
+
+
+def test_policies_whose_real_runs_overlap_are_tied(pair: tuple[Results, Results]) -> None:
+    result = compare_results(list(pair), pair[0])
+    for load in result["loads"]:
+        runs = {
+            policy: row["metrics"]["mean_latency_per_token_ms"]["runs"]
+            for policy, row in load["policies"].items()
+        }
+        for better, worse in load["order_tied"]:
+            assert max(runs[better]) >= min(runs[worse])
+        assert load["order_reversed"] == []
+        assert load["order_tau_distinct"] in (None, 1.0)
+    assert compare_results(pair[0], pair[0])["loads"][0]["order_tied"] == []  # one run knows no ties
+
+
 def test_the_errors_are_those_of_the_summaries(pair: tuple[Results, Results]) -> None:
     """Recomputed from summary.csv's numbers, load by load."""
     result = compare_results(*pair)
@@ -88,6 +118,8 @@ def test_the_command_writes_json_and_a_figure(pair: tuple[Results, Results], tmp
     assert metric["relative_error"] == pytest.approx(metric["simulated"] / metric["real"] - 1)
     assert set(result["speedup_error"]) == {"fcfs", "ranking", "srtf"}
     assert figure.read_bytes().startswith(b"\x89PNG")
+    cli.main([*arguments[:3], "--again", str(pair[1].path), "--json", str(out)], standalone_mode=False)
+    assert json.loads(out.read_text())["policies"]["srtf"]["mean_ttft_ms"]["spread"] > 0
 
 
 def test_nothing_in_common_is_an_error(pair: tuple[Results, Results], tmp_path: Path) -> None:
