@@ -4,7 +4,7 @@ A request that gets a token in every step (a *decoder*) is not touched until som
 tokens are an offset from the step counter, the step in which it finishes is known when it starts, the
 context of all decoders is one sum, and the blocks they will need are counted by phase (a decoder takes a
 block each `block_size` steps). Where a step is uneventful, it costs the same for 1 and for 1,000 decoders.
-Where KV blocks or the token budget run short, `_walk` goes through the running requests one by one.
+Where KV blocks or the token budget run short, `leap_walk.py` goes through the running requests one by one.
 
 `vllm_v1_shared.py` adds prompts that share prefixes. Some rare cases need the reference: `CannotLeap`.
 """
@@ -23,6 +23,7 @@ from simsched.engine.free_queue import FreeQueue
 from simsched.engine.leap_order import NO_LIMIT, CannotLeap, FcfsOrder, Order, PriorityOrder
 from simsched.engine.leap_policy import PolicyOrder
 from simsched.engine.leap_view import DECODING, DONE, PARTIAL, WAITING, Columns
+from simsched.engine.leap_walk import walk
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1 import discipline
 from simsched.policies.base import Policy
@@ -115,7 +116,7 @@ class VllmV1Leap:
         if self.partials or need > self.free or budget < 0:
             budget = self._schedule_running(now, need)
         else:
-            self._take(need)
+            self.take(need)
         if self.num_waiting and budget > 0:
             self._admit(now, budget)
         if self.stopped or self.partials:
@@ -192,7 +193,7 @@ class VllmV1Leap:
         N = self.num_decoders
         self.recorder.steps(first, last, steps, N)
         if steps > 1:
-            self._take(self.blocks_for(before + 1, steps - 1))
+            self.take(self.blocks_for(before + 1, steps - 1))
         self.steps = after = before + steps
         self.time = now
         self.context += N * steps
@@ -246,7 +247,7 @@ class VllmV1Leap:
         return not self.num_waiting and not self.partials and (self.own is None or self.own.calm())
 
     # -- decoders ------------------------------------------------------------------------------------------
-    def _stop_decoding(self, index: int) -> None:
+    def stop_decoding(self, index: int) -> None:
         offset = self.offset[index]
         known = self.known[index] = offset + self.steps
         self.computed[index] = known - 1
@@ -264,7 +265,7 @@ class VllmV1Leap:
         del self.running[index]
 
     # -- KV blocks -----------------------------------------------------------------------------------------
-    def _take(self, blocks: int) -> None:
+    def take(self, blocks: int) -> None:
         self.free -= blocks
         if self.queue.runs:
             self.queue.take(blocks)
@@ -298,7 +299,7 @@ class VllmV1Leap:
             self.queue.hit(index)
             self.queue.take(blocks - hits)
 
-    def _filled(self, index: int, tokens: int) -> None:
+    def filled(self, index: int, tokens: int) -> None:
         """A request other than a decoder has blocks for so many tokens (of no concern without sharing)."""
 
     def blocks_for(self, first: int, count: int) -> int:
@@ -317,7 +318,7 @@ class VllmV1Leap:
         for index in victims:
             if where[index] == DECODING:
                 recorder.pause(index, now)
-                self._stop_decoding(index)
+                self.stop_decoding(index)
             else:
                 self.partials.pop(index, None)
             self._leave(index, computed[index] + scheduled)
@@ -340,65 +341,18 @@ class VllmV1Leap:
             computed = self.computed[index]
             n = min(self.known[index] - computed, threshold)
             if n > budget and not (self.order.by_admission and index == next(reversed(self.running))):
-                return self._walk(now, threshold)  # it may leave nothing to others
+                return walk(self, now, threshold)  # it may leave nothing to others
             n = min(n, budget)
             chunks.append((index, n))
             budget -= n
             blocks += -(-(computed + n) // size) - -(-computed // size)
         if blocks > self.free or budget < 0:
-            return self._walk(now, threshold)
-        self._take(blocks)
+            return walk(self, now, threshold)
+        self.take(blocks)
         for index, n in chunks:
-            self._filled(index, self.computed[index] + n)
+            self.filled(index, self.computed[index] + n)
         self.chunks += chunks
         return budget
-
-    def _walk(self, now: float, threshold: int) -> int:
-        """Rules 3 to 8, request by request."""
-        size, order = self.block_size, self.order
-        running = order.running(now)
-        budget = self.max_tokens
-        preempted = False
-        tokens: dict[int, int] = {}
-        place = 0
-        while place < len(running) and budget > 0:
-            index = running[place]
-            if self.where[index] == DECODING:
-                computed, n = self.offset[index] + self.steps - 1, 1
-            else:
-                computed = self.computed[index]
-                n = min(self.known[index] - computed, threshold, budget)
-            blocks = -(-(computed + n) // size) - -(-computed // size)
-            while blocks > self.free:
-                preempted = True
-                victim = order.victim(running)
-                at = running.index(victim)
-                place -= at < place
-                del running[at]
-                scheduled = tokens.pop(victim, 0)
-                budget += scheduled
-                self.preempt([victim], now, scheduled)
-                order.requeue(victim, now)
-                self.num_waiting += 1
-                if victim == index:
-                    break
-            if self.where[index] == WAITING:
-                break
-            self._take(blocks)
-            if self.where[index] == PARTIAL:
-                self._filled(index, computed + n)
-            tokens[index] = n
-            budget -= n
-            place += 1
-        for index in running:
-            if self.where[index] == DECODING:
-                if index not in tokens:
-                    self.recorder.pause(index, now)
-                    self._stop_decoding(index)
-                    self.partials[index] = None
-            elif index in tokens:
-                self.chunks.append((index, tokens[index]))
-        return 0 if preempted else budget
 
     def _admit(self, now: float, budget: int) -> None:
         """Rules 9 to 15."""
@@ -416,7 +370,7 @@ class VllmV1Leap:
             order.pop()
             self.num_waiting -= 1
             self._begin(index, hits, -(-(hits * size + n) // size))
-            self._filled(index, hits * size + n)
+            self.filled(index, hits * size + n)
             self.computed[index] = hits * size
             self.where[index] = PARTIAL
             running[index] = None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.leap_view import DECODING
+from simsched.engine.leap_walk import walk
 from simsched.engine.recorder import Recorder
 from simsched.engine.shared_blocks import Piece, SharedBlocks
 from simsched.engine.vllm_v1_leap import VllmV1Leap
@@ -74,11 +75,11 @@ class SharedVllmV1Leap(VllmV1Leap):
 
     def _schedule_running(self, now: float, need: int) -> int:
         if self.own is not None and len(self.partials) > 1:
-            return self._walk(now, self._threshold())  # of two copies of a block the older is hit
+            return walk(self, now, self._threshold())  # of two copies of a block the older is hit
         return super()._schedule_running(now, need)
 
     # -- KV blocks -----------------------------------------------------------------------------------------
-    def _take(self, blocks: int) -> None:
+    def take(self, blocks: int) -> None:
         self.free -= blocks
         self._blocks.take(blocks)
 
@@ -97,7 +98,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._blocks.begin(index, self._found)
         self._admitted.append(index)
         self.free -= hits - held
-        self._take(blocks - hits)
+        self.take(blocks - hits)
 
-    def _filled(self, index: int, tokens: int) -> None:
+    def filled(self, index: int, tokens: int) -> None:
         self._blocks.fill(index, tokens)
