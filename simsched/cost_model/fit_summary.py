@@ -55,9 +55,10 @@ START: dict[str, tuple[float, float]] = {
 # What the server does for a token that it streams, paid by the engine, which runs in the same Python process.
 # vLLM 0.4.1's loop and models, FastAPI 0.110, uvicorn 0.29: 68 us of processor time at 64 streams, 89 at 256.
 HTTP_TOKEN = 8e-5
-# On the fork's general path: its loops around vLLM 0.4.1's own classes, 256 decodes and 0 to 3,000 waiting
-# requests, Python 3.11 on one cloud core, took 1.3 ms more than FCFS and 11 us per waiting request. That is
-# 13 ns for each pair compared in its lists, and 1.2 us for each request to sort and look at.
+# On the fork's other paths: their loops around vLLM 0.4.1's own classes, Python 3.11 on one cloud core. With
+# 256 decodes and 0 to 3,000 waiting requests they took 1.3 ms more than FCFS and 11 us per waiting request:
+# 13 ns for each pair compared in its lists, 1.2 us for each request to sort and look at. With 600, 1,000 and
+# 3,800 requests, none waiting (2,700 swapped out), MLFQ's took 6, 10 and 23 ms more: by these 5, 10 and 23.
 PER_ORDERED, PER_COMPARED = 1.2e-6, 1.3e-8
 # A KV block of 16 tokens is 64 copies of 32 KiB (32 layers, keys and values), about 5 us each.
 SECONDS_PER_COPY = 5e-6

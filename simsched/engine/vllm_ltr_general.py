@@ -93,11 +93,11 @@ class GeneralEngine(ForkEngine):
         self.num_queued += 1
 
     def list_work(self, batch: int) -> tuple[int, int]:
-        # of each chosen request: half the running list to find it there, all of the swapped and the waiting
-        # (asserts), then the waiting and half the running once more to run it
+        # each chosen request is searched three times in the running list, in which those left out of the last
+        # step come first, and once (asserts) in the swapped and twice in the waiting
         running, waiting = self.num_resident, self.num_queued
         swapped = self.unfinished - running - waiting
-        compared = batch * (running + 2 * waiting + swapped)
+        compared = batch * (3 * (running - batch) + batch + 2 * waiting + swapped)
         # at the end every request is looked up in the batch
         if self.marks_idle:
             compared += batch * (self.unfinished - batch) + batch * batch // 2
