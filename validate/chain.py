@@ -24,6 +24,7 @@ from validate.comparison import compare_results
 from validate.comparison_text import draw_cdfs
 from validate.components import step_error
 from validate.json_file import write_json
+from validate.machine_speed import simulate_at_speed
 from validate.replay import FACTS, Engines, replay
 from validate.run_clock import CLOCKS, ClockName
 
@@ -140,7 +141,8 @@ def run_chain(
         say: is told what is done.
 
     Returns:
-        The comparison, with `clock`, `step_error` and `decisions` (per replay and cell).
+        The comparison, with `at_machine_speed` (the same for simulations at the speed that the machine had in
+        each replay), `clock`, `step_error` and `decisions` (per replay and cell).
 
     Raises:
         InputError: whatever a replay raises.
@@ -186,12 +188,17 @@ def run_chain(
         )
     profile = _fit(setup, device, calibrations, out / "profile.json", seed, say)
     study = {**common, "request_rate": ",".join(rates), "cost_profile": str(profile)}
-    simulated = run_study(make_study(study), out / "sim", jobs=1)
+    plan = make_plan(make_study(study))
+    simulated = run_study(plan, out / "sim", jobs=1)
+    cost = load_profile(str(profile)).cost
+    at_speed = [
+        simulate_at_speed(plan, each, cost, out / f"sim-at-speed-{turn}")
+        for turn, each in enumerate(replays, 1)
+    ]
     result = compare_results(replays, simulated)
+    result["at_machine_speed"] = compare_results(replays, at_speed)
     result["clock"] = clock
-    result["step_error"] = {
-        each.path.name: step_error(each, load_profile(str(profile)).cost) for each in replays
-    }
+    result["step_error"] = {each.path.name: step_error(each, cost) for each in replays}
     result["decisions"] = {
         f"{each.path.name}/{cell}": found["decisions"]
         for each in replays

@@ -52,14 +52,13 @@ def read_side(results: Results) -> Side:
         runs_of.setdefault((setting, str(options["policy"])), []).append(values)
     side = Side()
     for (setting, policy), runs in runs_of.items():
-        mean = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-        side.values.setdefault(setting, {})[policy] = mean
+        side.values.setdefault(setting, {})[policy] = _mean(runs)
     return side
 
 
 def compare_results(
     real: Results | Sequence[Results],
-    simulated: Results,
+    simulated: Results | Sequence[Results],
     *,
     baseline: str = "fcfs",
     tolerance: Tolerance | None = None,
@@ -68,7 +67,7 @@ def compare_results(
 
     Args:
         real: one replay, or several of the same study.
-        simulated: of the same study.
+        simulated: of the same study; several (one for each replay) are averaged.
         baseline: the policy that speed-ups are over.
         tolerance: for the verdict.
 
@@ -76,15 +75,22 @@ def compare_results(
         InputError: they have no policy and load in common, or the baseline is missing.
     """
     replays = [real] if isinstance(real, Results) else list(real)
-    lefts, right = [read_side(each) for each in replays], read_side(simulated)
+    simulations = [simulated] if isinstance(simulated, Results) else list(simulated)
+    lefts = [read_side(each) for each in replays]
+    rights = [read_side(each) for each in simulations]
     loads = []
-    for setting, ours in right.values.items():
-        common = [policy for policy in ours if all(policy in left.values.get(setting, {}) for left in lefts)]
+    for setting, policies in rights[0].values.items():
+        common = [
+            policy
+            for policy in policies
+            if all(policy in side.values.get(setting, {}) for side in (*lefts, *rights))
+        ]
         if common:
             real_runs = {policy: [left.values[setting][policy] for left in lefts] for policy in common}
+            ours = {policy: _mean([right.values[setting][policy] for right in rights]) for policy in common}
             loads.append(_load(setting, real_runs, ours, baseline))
     if not loads:
-        paths = " and ".join(str(each.path) for each in (*replays, simulated))
+        paths = " and ".join(str(each.path) for each in (*replays, *simulations))
         raise InputError(f"{paths}: no policy and load in common")
     everywhere = list(dict.fromkeys(policy for load in loads for policy in load["policies"]))
     result: dict[str, Any] = {
@@ -115,12 +121,12 @@ def _load(
             "speedup_error": None,
         }
         if baseline in real:
-            theirs = [
-                base[SPEEDUP_METRIC] / run[SPEEDUP_METRIC]
-                for base, run in zip(real[baseline], runs, strict=True)
-            ]
+            theirs = [run[SPEEDUP_METRIC] for run in runs]
+            over = [run[SPEEDUP_METRIC] for run in real[baseline]]
             ours = simulated[baseline][SPEEDUP_METRIC] / simulated[policy][SPEEDUP_METRIC]
-            rows[policy]["speedup"] = _pair(theirs, ours)
+            ratios = [base / run for base, run in zip(over, theirs, strict=True)]
+            # of the means, as on the simulated side; a mean of the runs' ratios would be another number
+            rows[policy]["speedup"] = _pair(ratios, ours, float(np.mean(over) / np.mean(theirs)))
             rows[policy]["speedup_error"] = rows[policy]["speedup"]["relative_error"]
     return {
         "workload": setting[0],
@@ -136,9 +142,11 @@ def _order(real: Mapping[str, list[float]], simulated: Mapping[str, Values]) -> 
     means = {policy: float(np.mean(runs)) for policy, runs in real.items()}
     ours = {policy: simulated[policy][SPEEDUP_METRIC] for policy in policies}
     tau = kendall_tau([means[policy] for policy in policies], [ours[policy] for policy in policies])
-    tied, agree, reversed_ = [], 0, []
+    tied, agree, reversed_, swapped = [], 0, [], []
     for pair in combinations(policies, 2):
         better, worse = sorted(pair, key=means.__getitem__)
+        if means[better] < means[worse] and ours[better] > ours[worse]:
+            swapped.append([better, worse])
         if len(real[better]) > 1 and max(real[better]) >= min(real[worse]):
             tied.append([better, worse])
         elif ours[better] < ours[worse]:
@@ -153,6 +161,7 @@ def _order(real: Mapping[str, list[float]], simulated: Mapping[str, Values]) -> 
         "order_tau_distinct": (agree - len(reversed_)) / distinct if distinct else None,
         "order_tied": tied,
         "order_reversed": reversed_,
+        "order_swapped": swapped,
     }
 
 
@@ -180,8 +189,10 @@ def _least(loads: list[dict[str, Any]], key: str) -> float | None:
     return min(known) if known else None
 
 
-def _pair(runs: list[float], simulated: float) -> dict[str, Any]:
-    real = float(np.mean(runs))
+def _pair(runs: list[float], simulated: float, real: float | None = None) -> dict[str, Any]:
+    """`real` is the runs' mean if it is not given."""
+    if real is None:
+        real = float(np.mean(runs))
     error = simulated / real - 1 if real else (math.inf if simulated else 0.0)
     spread = None
     if len(runs) > 1:
@@ -218,6 +229,10 @@ def cell_requests(results: Results, cell: str) -> dict[str, FloatArray]:
         "latency_per_token": e2el / table["num_output_tokens"].to_numpy(),
         "queueing": table["first_scheduled_time"].to_numpy() - arrival,
     }
+
+
+def _mean(runs: list[Values]) -> Values:
+    return {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
 
 
 def _rate(value: Any) -> float | None:

@@ -48,6 +48,22 @@ def to_table(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_outcome(result["verdict"], result["replays"])])
 
 
+def to_summary(result: Mapping[str, Any]) -> str:
+    """The errors of all loads and policies in a few lines, and the verdict."""
+    lines = []
+    for metric, name in ((SPEEDUP_METRIC, "mean"), ("p99_latency_per_token_ms", "P99")):
+        errors = [
+            row["metrics"][metric]["relative_error"]
+            for load in result["loads"]
+            for row in load["policies"].values()
+        ]
+        size = sum(map(abs, errors)) / len(errors)
+        lines.append(
+            f"  {name} latency per token: {min(errors):+.1%} to {max(errors):+.1%}, {size:.1%} in the mean"
+        )
+    return "\n".join([*lines, *(f"  {line}" for line in _outcome(result["verdict"], result["replays"]))])
+
+
 def _ties(load: Mapping[str, Any]) -> str:
     if not load["order_tied"]:
         return ""

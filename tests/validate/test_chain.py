@@ -22,16 +22,26 @@ COST = LinearCost(t0=0.004, a=6e-5, b=1e-4, c=2e-7, d=1e-8)
 
 
 class Unsteady:
-    """That cost, each step up to 4 % off: no two runs are alike."""
+    """That cost, each step up to 4 % off: no two runs are alike. On a machine with moods, every other hundred
+    steps take half as long again."""
 
-    def __init__(self) -> None:
+    def __init__(self, moods: bool) -> None:
         self._stream = np.random.default_rng(0)
+        self._moods = moods
+        self._steps = 0
 
     def step_time(self, features: StepFeatures) -> float:
-        return COST.step_time(features) * self._stream.uniform(0.96, 1.04)
+        return COST.step_time(features) * self._factor()
 
     def decode_line(self, *counts: int) -> tuple[float, float]:
-        return COST.decode_line(*counts)
+        base, slope = COST.decode_line(*counts)
+        factor = self._factor()
+        return base * factor, slope * factor
+
+    def _factor(self) -> float:
+        self._steps += 1
+        slow = 1.5 if self._moods and self._steps // 100 % 2 else 1.0
+        return slow * self._stream.uniform(0.96, 1.04)
 
 
 class KnownEngine:
@@ -39,9 +49,9 @@ class KnownEngine:
 
     version = "0.32.0"
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, moods: bool = False) -> None:
         self.num_gpu_blocks = int(job.config.num_gpu_blocks or 0)
-        self._cost = Unsteady()
+        self._cost = Unsteady(moods)
 
     def run(self, job: Job) -> Outcome:
         steps: list[dict[str, Any]] = []
@@ -71,6 +81,7 @@ def test_the_chain_finds_and_predicts_a_known_cost(tmp_path: Path, monkeypatch: 
     assert result["order_tau_distinct"] == 1
     assert all(found["first_difference"] is None for found in result["decisions"].values())
     assert len(result["decisions"]) == 2 * 2 * 5
+    assert len(errors(result["at_machine_speed"])) == len(errors(result)) == 2 * 5
     for load in result["loads"]:
         for row in load["policies"].values():
             mean = row["metrics"]["mean_latency_per_token_ms"]
@@ -83,3 +94,23 @@ def test_the_chain_finds_and_predicts_a_known_cost(tmp_path: Path, monkeypatch: 
     assert (out / "cdfs.png").stat().st_size > 1000
     assert any("held-out error" in line for line in said)
     assert json.loads((out / "real-2" / "manifest.json").read_text())["clock"] == "wall"
+
+
+def errors(result: dict[str, Any]) -> list[float]:
+    """Of the mean latency per token, of every load and policy."""
+    return [
+        abs(row["metrics"]["mean_latency_per_token_ms"]["relative_error"])
+        for load in result["loads"]
+        for row in load["policies"].values()
+    ]
+
+
+def test_what_the_machine_did_is_told_from_what_the_simulator_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its speed changes by half, and the simulator cannot know when; told, it is right again."""
+    monkeypatch.setitem(chain.SETUPS, "cpu", replace(chain.SETUPS["cpu"], num_requests=80, loads=("1.5x",)))
+    with Engines(lambda job: KnownEngine(job, moods=True)) as engines:
+        result = chain.run_chain("cpu", tmp_path / "out", engines, clock="wall", repeats=1)
+    assert np.mean(errors(result)) > 0.05
+    assert np.mean(errors(result["at_machine_speed"])) < 0.03

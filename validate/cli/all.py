@@ -44,7 +44,7 @@ def all_command(
     """
     from simsched.errors import InputError
     from validate.chain import SETUPS, run_chain
-    from validate.comparison_text import to_table
+    from validate.comparison_text import to_summary, to_table
     from validate.job import Job
     from validate.offline_engine import OfflineEngine
     from validate.replay import Engine, Engines
@@ -79,6 +79,8 @@ def all_command(
         f"steps really taken, predicted: total {sum(totals) / len(totals):+.1%} ({min(totals):+.1%} to "
         f"{max(totals):+.1%} a run), a step {sum(absolute) / len(absolute):.1%} in the mean"
     )
+    click.echo("the same, simulated at the speed that the machine had (windows of a quarter second):")
+    click.echo(to_summary(result["at_machine_speed"]))
     decisions = {cell: found for cell, found in result["decisions"].items() if found}
     different = {cell: found for cell, found in decisions.items() if found["first_difference"]}
     checked = sum(found["steps"] for found in decisions.values())
