@@ -61,15 +61,6 @@ class LeapView:
         "tenant",
     )
 
-    # set when they are first of use
-    key: Priority
-    """Its priority, in the queue or among the running."""
-    announced: Announced
-    """When it last ran."""
-    due_step: int | None
-    """When its policy is to be told of a change; so is `due_time`."""
-    due_time: float | None
-
     def __init__(self, engine: VllmV1Leap, index: int, arrival_time: float) -> None:
         self._engine = engine
         self.index = index
@@ -89,6 +80,10 @@ class LeapView:
         self.service_before = 0.0  # seconds, likewise
         self.service_from = 0.0  # seconds on the clock
         self.idle_from = engine.steps  # step counter when it last stopped running, or arrived
+        self.key: Priority = 0.0  # its priority, in the queue or among the running
+        self.announced = NO_CHANGE  # when it last ran
+        self.due_step: int | None = None  # when its policy is to be told of a change
+        self.due_time: float | None = None  # likewise
 
     @property
     def num_output_tokens(self) -> int:
