@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heappop
 from math import inf, nextafter
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from simsched.engine.agenda import Agenda
 from simsched.engine.leap_order import NO_LIMIT, CannotLeap
-from simsched.engine.leap_queue import Agenda
 from simsched.engine.leap_view import NO_CHANGE, LeapView
 from simsched.policies.base import NEVER, Change
 
@@ -83,25 +82,13 @@ class Changes:
 
     def due(self, now: float) -> list[LeapView]:
         """Those whose change has come, in order of arrival."""
-        due: list[LeapView] = []
-        heap, reached = self._at_step.heap, self._engine.steps
-        while heap and heap[0] <= reached:
-            step = heappop(heap)
-            due += [view for view in self._at_step.pop(step) if view.due_step == step]
-        times = self._at_time.heap
-        while times and times[0] <= now:
-            time = heappop(times)
-            due += [view for view in self._at_time.pop(time) if view.due_time == time]
+        due = self._at_step.due(self._engine.steps, _step_holds)
+        due += self._at_time.due(now, _time_holds)
         return sorted(set(due), key=BY_ARRIVAL) if len(due) > 1 else due
 
     def limit(self) -> tuple[int, float]:
         """The step counter and the time at which the next ones come."""
-        steps, times = self._at_step, self._at_time
-        while steps.heap and not any(view.due_step == steps.heap[0] for view in steps[steps.heap[0]]):
-            del steps[heappop(steps.heap)]
-        while times.heap and not any(view.due_time == times.heap[0] for view in times[times.heap[0]]):
-            del times[heappop(times.heap)]
-        return steps.heap[0] if steps.heap else NO_LIMIT, times.heap[0] if times.heap else inf
+        return self._at_step.first(_step_holds, NO_LIMIT), self._at_time.first(_time_holds, inf)
 
     def came(self, view: LeapView) -> int | None:
         """The step counter at which the announced change of a running request came or comes."""
@@ -123,3 +110,11 @@ class Changes:
         """The step counter since which changes of running requests may have been put off."""
         waits = [view.announced for view in running]
         return min((each[1] for each in waits if each[0] is not NEVER), default=self._engine.steps)
+
+
+def _step_holds(step: int, view: LeapView) -> bool:
+    return view.due_step == step
+
+
+def _time_holds(time: float, view: LeapView) -> bool:
+    return view.due_time == time

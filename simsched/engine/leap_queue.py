@@ -1,28 +1,10 @@
-"""Requests by when something happens to them, and those that wait by priority."""
+"""Requests that wait, by priority."""
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TypeVar
 
 from simsched.policies.base import Priority
-
-When = TypeVar("When", int, float)
-What = TypeVar("What")
-
-
-class Agenda(dict[When, list[What]]):
-    """Step counter or time -> those to whom something may happen then; `agenda[when].append(what)`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heap: list[When] = []
-        """The keys."""
-
-    def __missing__(self, when: When) -> list[What]:
-        heappush(self.heap, when)
-        noted = self[when] = []
-        return noted
 
 
 class WaitingQueue:

@@ -15,10 +15,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from simsched.cost_model.base import StepFeatures
+from simsched.engine.agenda import Agenda
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.step_calendar import StepCalendar
 from simsched.engine.vllm_ltr_longest import Longest
 from simsched.errors import InputError
 from simsched.workload.trace import Trace
@@ -65,7 +65,7 @@ class ForkEngine(ABC):
         self.context = 0
         """Known tokens of all decoders: K of a step in which they all run."""
         self.phase = [0] * config.block_size
-        self.ends = StepCalendar[int]()
+        self.ends = Agenda[int, int]()
         """Decoders by the step counter at which they are done; past decoders are void."""
         self.blocks_used = 0
         self.unfinished = 0
@@ -159,7 +159,7 @@ class ForkEngine(ABC):
             offset = self.offset[i] = known - step
             phase[offset % size] += 1
             self.context += known
-            self.ends.add(self.total[i] - offset, i)
+            self.ends[self.total[i] - offset].append(i)
             if i not in fresh:
                 self.resumed.append(i)
         self.num_decoders += len(residents)
@@ -246,7 +246,7 @@ class ForkEngine(ABC):
         if not self.leap or self.slack < 0 or self.chunks or self.resumed or not self.num_decoders:
             return 1, float("inf")
         until, time = self.next_change()
-        steps = min(self.ends.first(self._is_end), until) - self.step
+        steps = min(self.ends.first(self._is_end, until), until) - self.step
         # in `block_size` steps every decoder takes one block
         size = self.block_size
         blocks = self.slack % self.num_decoders
@@ -285,7 +285,7 @@ class ForkEngine(ABC):
                 recorder.token(i, now)
                 self.known[i] += 1
                 (finished if self.known[i] == self.total[i] else self.fresh).append(i)
-        done = self.ends.pop(self.step, self._is_end)
+        done = self.ends.due(self.step, self._is_end)
         self._write_out(done)
         finished += sorted(done)
         for i in finished:

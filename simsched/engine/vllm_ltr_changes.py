@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 
-from simsched.engine.step_calendar import StepCalendar
+from simsched.engine.agenda import Agenda
+from simsched.engine.leap_order import NO_LIMIT
 from simsched.policies.base import Change
 
 Announced = tuple[int, int]
@@ -16,7 +17,7 @@ class Changes:
 
     def __init__(self, n: int) -> None:
         self._version = [0] * n
-        self._by_step = StepCalendar[Announced]()
+        self._by_step = Agenda[int, Announced]()
         # (when, announcement)
         self._by_time: list[tuple[float, Announced]] = []
         self._by_service: list[tuple[float, Announced]] = []
@@ -30,7 +31,7 @@ class Changes:
         version = self._version[i] = self._version[i] + 1
         steps = change.after_steps_run if runs else change.after_steps_idle
         if steps is not None:
-            self._by_step.add(step + steps, (version, i))
+            self._by_step[step + steps].append((version, i))
         if runs and change.after_service is not None:
             heapq.heappush(self._by_service, (now + change.after_service, (version, i)))
         if change.after_time is not None:
@@ -38,7 +39,7 @@ class Changes:
 
     def due(self, step: int, now: float) -> list[int]:
         """Requests whose change has come."""
-        due = self._by_step.pop(step, self._holds)
+        due = self._by_step.due(step, self._holds)
         while self._by_time and self._by_time[0][0] <= now:
             due.append(heapq.heappop(self._by_time)[1])
         while self._by_service and self._by_service[0][0] < now:  # it must be greater
@@ -47,7 +48,7 @@ class Changes:
 
     def next(self) -> tuple[int, float]:
         """The step, and the time, of the earliest that holds."""
-        return self._by_step.first(self._holds), min(
+        return self._by_step.first(self._holds, NO_LIMIT), min(
             self._first(self._by_time), self._first(self._by_service)
         )
 
