@@ -11,7 +11,6 @@ from simsched.errors import InputError
 from validate.models import MODELS, write_model
 from validate.run_clock import ClockName
 
-DEVICES = ("cpu", "cuda")
 CPU_BLOCK = 32
 """vLLM's CPU attention takes blocks of a multiple of so many tokens."""
 

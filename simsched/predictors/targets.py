@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from simsched.text.specs import check_parameters, number, parse_spec
 from simsched.workload.trace import FloatArray, IntArray
 
 LossName = Literal["listmle", "pairwise", "regression", "percentile", "classification"]
-LOSSES: tuple[LossName, ...] = get_args(LossName)
 LIST_BUCKET = 10  # tokens: the paper ranks lengths in buckets of 10 (Fu et al., 2024)
 
 
