@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from simsched.bounds import lower_bounds
-from simsched.cost_model.fit_summary import HTTP_TOKEN
+from simsched.cost_model.fit_summary import HTTP_TOKEN, with_longest
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.cost_model.profile import Profile, load_profile
 from simsched.engine.config import EngineConfig, engine_config
@@ -66,13 +66,16 @@ def _profile(system: System) -> Profile:
 
 
 def requests(run: Run) -> Trace:
-    """The run's requests. In a burst they come 1 us apart: no two of them at the same instant."""
+    """The run's requests. In a burst they come 1 us apart: no two of them at the same instant. All ShareGPT
+    runs of 8B are of one data set, so each has its longest answer."""
     workload = named_workload(run.workload)
     if run.request_rate is None:
         trace = workload.generate(run.num_requests, arrivals="burst", seed=run.seed)
         trace = trace.with_columns(arrival_time=np.arange(run.num_requests) * 1e-6)
     else:
         trace = workload.generate(round(DURATION * run.request_rate), run.request_rate, seed=run.seed)
+    if run.workload == "sharegpt" and run.system != "70b":
+        trace = with_longest(trace)
     outputs = trace.num_output_tokens
     if run.system == "70b":
         outputs = np.maximum(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simsched.cost_model.calibrate import Target, known_gpu, known_model
-from simsched.cost_model.fit_summary import calibrate_from_summary, fit_fcfs, read_summary
+from simsched.cost_model.fit_summary import calibrate_from_summary, fit_fcfs, read_summary, with_longest
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
@@ -67,7 +67,9 @@ def test_rows_of_a_known_cost_are_met_again(tmp_path: Path) -> None:
     lines = []
     for rate in (8, 16):
         runs = [
-            summarize(simulate(workload.generate(60 * rate, rate, seed=seed), Fcfs(), true, CONFIG))
+            summarize(
+                simulate(with_longest(workload.generate(60 * rate, rate, seed=seed)), Fcfs(), true, CONFIG)
+            )
             for seed in (0, 1)
         ]
         means = [np.mean([run[name] for run in runs]) for name in COLUMNS]

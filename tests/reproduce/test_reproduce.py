@@ -139,6 +139,18 @@ def test_perception_only_answers_are_longer_and_bursts_are_in_order() -> None:
     assert plain.arrival_time[-1] < 1e-3
 
 
+def test_8b_sharegpt_runs_have_the_longest_answer_of_their_data_set() -> None:
+    for run, there in (
+        (Run("fcfs", request_rate=8.0, system="8b-80gb"), True),
+        (Run("fcfs"), True),
+        (Run("fcfs", system="70b"), False),
+        (Run("fcfs", "lmsys"), False),
+    ):
+        outputs = requests(run).num_output_tokens
+        assert (outputs[170] == 6328) == there
+        assert (outputs == 6328).sum() == there
+
+
 def test_fcfs_rows_are_met_by_the_profile_that_was_fitted_to_them() -> None:
     rows = {rate: row for policy, rate, row in published.rep_rows() if policy == "fcfs"}
     for rate in (16.0, 32.0):
