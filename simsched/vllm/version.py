@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 
 from simsched.errors import InputError
 
 OLDEST = (0, 24)
 NEWEST = (0, 33)
+_HINT = "install the CPU engine with `bash validate/install-cpu.sh VENV`, or `pip install vllm`"
 
 
 def check_version(version: str) -> None:
@@ -22,6 +24,16 @@ def check_version(version: str) -> None:
         raise InputError(f"vLLM {version}: not supported; the policy scheduler is tested on {wanted}")
 
 
+def check_installed() -> None:
+    """Without importing it, which takes seconds.
+
+    Raises:
+        InputError: vLLM is missing.
+    """
+    if find_spec("vllm") is None:
+        raise InputError(f"vLLM is not installed; {_HINT}")
+
+
 def installed_version() -> str:
     """The version of the installed vLLM.
 
@@ -31,6 +43,5 @@ def installed_version() -> str:
     try:
         from vllm import __version__
     except ImportError as error:
-        hint = "install the CPU engine with `bash validate/install-cpu.sh VENV`, or `pip install vllm`"
-        raise InputError(f"vLLM cannot be imported ({error}); {hint}") from None
+        raise InputError(f"vLLM cannot be imported ({error}); {_HINT}") from None
     return str(__version__)

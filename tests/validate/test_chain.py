@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.models import LinearCost
 from simsched.engine.simulator import simulate
+from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from validate import chain
+from validate.cli.all import all_command
 from validate.job import Job, Outcome
 from validate.replay import Engines
 
@@ -94,6 +97,14 @@ def test_the_chain_finds_and_predicts_a_known_cost(tmp_path: Path, monkeypatch: 
     assert (out / "cdfs.png").stat().st_size > 1000
     assert any("held-out error" in line for line in said)
     assert json.loads((out / "real-2" / "manifest.json").read_text())["clock"] == "wall"
+
+
+def test_without_vllm_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simsched.vllm.version.find_spec", lambda name: None)
+    result = CliRunner().invoke(all_command, ["-o", str(tmp_path / "out")])
+    assert isinstance(result.exception, InputError)
+    assert "vLLM is not installed; install the CPU engine with" in str(result.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def errors(result: dict[str, Any]) -> list[float]:

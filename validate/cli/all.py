@@ -43,6 +43,7 @@ def all_command(
     python -m validate all --device cpu -o fidelity/
     """
     from simsched.errors import InputError
+    from simsched.vllm.version import check_installed
     from validate.chain import SETUPS, run_chain
     from validate.comparison_text import to_summary, to_table
     from validate.job import Job
@@ -50,6 +51,7 @@ def all_command(
     from validate.replay import Engine, Engines
     from validate.run_clock import CLOCKS, check_clock
 
+    check_installed()
     if output_dir.exists() and any(output_dir.iterdir()):
         if not (overwrite and (output_dir / "traces").is_dir()):
             raise InputError(f"{output_dir}: exists; give --overwrite, or another directory with -o")
