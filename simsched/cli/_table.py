@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from simsched.text.table import number, text_table
 
 
-def show_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; columns of text are set left, columns of numbers right, None is a dash."""
-    left = [i for i in range(len(headers)) if any(isinstance(row[i], str) for row in rows)]
+def show_table(
+    headers: Sequence[str], rows: Sequence[Sequence[Any]], left: Collection[int] | None = None
+) -> None:
+    """Print a table; the columns in `left` are set left (None: those of text), the others right; None is a
+    dash."""
+    if left is None:
+        left = [i for i in range(len(headers)) if any(isinstance(row[i], str) for row in rows)]
     if not sys.stdout.isatty():
         print(text_table(headers, rows, left=left))
         return

@@ -7,7 +7,7 @@ import click
 
 @click.command("compare")
 @click.argument("directories", nargs=-1, required=True, metavar="DIR [DIR]")
-@click.option("--baseline", default="fcfs", show_default=True, help="The policy that ratios refer to.")
+@click.option("--baseline", metavar="POLICY", help="What ratios refer to.  [default: fcfs, else the first]")
 @click.option(
     "--metric", "metrics", metavar="NAME[,NAME...]", help="Columns of summary.csv; default: the usual ones."
 )
@@ -16,7 +16,7 @@ import click
     "--bounds/--no-bounds", default=True, help="Put means over the least possible ones (default: yes)."
 )
 def compare_command(
-    directories: tuple[str, ...], baseline: str, metrics: str | None, as_json: bool, bounds: bool
+    directories: tuple[str, ...], baseline: str | None, metrics: str | None, as_json: bool, bounds: bool
 ) -> None:
     """Compare the policies of a results directory, or two directories cell by cell.
 

@@ -8,9 +8,9 @@ import click
 @click.command("report")
 @click.argument("directory", metavar="DIR")
 @click.option("-o", "--output", metavar="FILE", help="The HTML file; default: DIR/report.html.")
-@click.option("--baseline", default="fcfs", show_default=True, help="The policy that ratios refer to.")
+@click.option("--baseline", metavar="POLICY", help="What ratios refer to.  [default: fcfs, else the first]")
 @click.option("--title", default="", help="Title of the page.")
-def report_command(directory: str, output: str | None, baseline: str, title: str) -> None:
+def report_command(directory: str, output: str | None, baseline: str | None, title: str) -> None:
     """Write one self-contained HTML page from a results directory: verdict, figures, tables, configuration.
 
     \b

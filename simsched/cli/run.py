@@ -6,7 +6,8 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,52 +183,74 @@ def _show_grid(plan: Plan) -> None:
     columns = list(next(iter(plan.options.values())))
     rows = [[*options.values(), plan.num_requests[name]] for name, options in plan.options.items()]
     show_table([*columns, "requests"], rows)
-    click.echo(f"{len(plan.cells)} cells, about {plan.total_requests:,} requests")
+    cells = "1 cell" if len(plan.cells) == 1 else f"{len(plan.cells)} cells"
+    click.echo(f"{cells}, about {plan.total_requests:,} requests")
 
 
 def _show_results(results: Results) -> None:
     """A row per policy and setting: means over runs. What is the same or zero everywhere is left out."""
     from simsched.cli._table import show_table
+    from simsched.compare.samples import ascending
+    from simsched.compare.words import option_text
+    from simsched.text.columns import brief_columns
 
-    shown = {
-        "mean_ttft_ms": "TTFT ms", "p99_ttft_ms": "P99", "mean_tpot_ms": "TPOT ms", "p99_tpot_ms": "P99",
-        "mean_latency_per_token_ms": "ms/token", "p99_latency_per_token_ms": "P99",
-        "request_throughput": "served/s", "num_preemptions": "preempted", "unfinished": "unfinished",
-    }  # fmt: skip
+    shown = [
+        "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms", "mean_latency_per_token_ms",
+        "p99_latency_per_token_ms", "request_throughput", "request_goodput", "num_preemptions", "unfinished",
+    ]  # fmt: skip
     groups = results.over_runs
     settings = [name for name in groups[0] if not isinstance(groups[0][name], dict)]
     settings = [name for name in settings if name == "policy" or len({group[name] for group in groups}) > 1]
+    if all(group["request_goodput"]["mean"] is None for group in groups):
+        shown.remove("request_goodput")
     for metric in ("num_preemptions", "unfinished"):
         if not any(group[metric]["mean"] for group in groups):
-            del shown[metric]
-    rows = [
-        [*(_whole(g[name]) for name in settings), *(g[metric]["mean"] for metric in shown)] for g in groups
+            shown.remove(metric)
+    groups = ascending(groups, settings)
+    columns = brief_columns({metric: [group[metric]["mean"] for group in groups] for metric in shown})
+    if "request_goodput" in shown:
+        columns.append(("good %", _good_shares(results, groups, settings)))
+    rows: list[list[Any]] = [
+        [*(option_text(group[name]) for name in settings), *values]
+        for group, *values in zip(groups, *(values for _, values in columns), strict=True)
     ]
-    order = results.manifest["study"]["policy"]
-    rows.sort(key=lambda row: order.index(row[0]))
+    words = [i for i, name in enumerate(settings) if any(isinstance(group[name], str) for group in groups)]
     runs = max(group["duration"]["n"] for group in groups)
     click.echo(
-        "Time to first token (TTFT), time per output token (TPOT) and latency per token (ms/token): "
+        "Time to first token (TTFT), time per output token (TPOT) and latency per token: "
         f"mean and P99 over requests{f', averaged over {runs} runs' if runs > 1 else ''}"
     )
-    show_table(["req/s" if name == "request_rate" else name for name in settings] + [*shown.values()], rows)
+    headers = ["req/s" if name == "request_rate" else name for name in settings]
+    show_table([*headers, *(header for header, _ in columns)], rows, left=words)
+    click.echo(
+        "served/s: requests over the time from the first arrival to the last finish, so that it is below the "
+        "request rate even where no queue grows"
+    )
 
 
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _good_shares(
+    results: Results, groups: Sequence[Mapping[str, Any]], settings: Sequence[str]
+) -> list[float | None]:
+    """Of each setting, the percentage of its requests that kept the limits of --goodput, over all runs."""
+    good: Counter[tuple[Any, ...]] = Counter()
+    requests: Counter[tuple[Any, ...]] = Counter()
+    for row in results.summary.iter_rows(named=True):
+        setting = tuple(row[name] for name in settings)
+        requests[setting] += row["num_requests"]
+        good[setting] += round((row["request_goodput"] or 0) * (row["duration"] or 0))
+    keys = [tuple(group[name] for name in settings) for group in groups]
+    return [100 * good[key] / requests[key] for key in keys]
 
 
 def _show_verdict(results: Results) -> None:
-    policies = results.manifest["study"]["policy"]
-    if len(policies) == 1:
-        return
     from simsched.compare import compare, verdict
 
-    comparison = compare(results, "fcfs" if "fcfs" in policies else policies[0])
+    comparison = compare(results)
     lines = [*comparison.notes, *verdict(comparison)]
-    if comparison.runs > 1:
+    if comparison.tested:
         lines.insert(0, f"In brackets: 95 % intervals over {comparison.runs} runs, paired by their requests.")
-    click.echo("\n" + "\n".join(lines))
+    if lines:
+        click.echo("\n" + "\n".join(lines))
 
 
 def _draw(results: Results, study: str | None) -> list[str]:

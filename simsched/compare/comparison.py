@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from simsched.compare.notes import any_tested, comparison_notes
 from simsched.compare.samples import Load, Samples, choose_metrics, find_policy, json_load, samples_of
-from simsched.compare.statistics import LEVEL, Ratio, holm, kendall_tau
+from simsched.compare.statistics import LEVEL, Ratio, adjusted, kendall_tau
 from simsched.compare.text import comparison_text
 from simsched.compare.verdict import verdict
 from simsched.text.labels import higher_is_better
@@ -73,6 +74,11 @@ class Comparison:
     """What a reader must know: no intervals, no bounds, unfinished requests."""
 
     @property
+    def tested(self) -> bool:
+        """Is there anything with an interval? Not with one run, nor with runs that repeat one another."""
+        return any_tested(self.rows)
+
+    @property
     def policies(self) -> list[str]:
         return self.samples.policies
 
@@ -96,7 +102,8 @@ class Comparison:
                 ]
                 known = [(x, y) for x, y in pairs if x is not None and y is not None]
                 sign = -1 if higher_is_better(metric) != higher_is_better(reference) else 1
-                found[load, metric] = sign * kendall_tau([x for x, _ in known], [y for _, y in known])
+                tau = sign * kendall_tau([x for x, _ in known], [y for _, y in known])
+                found[load, metric] = tau or 0.0  # of the two zeros, the one without a sign
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,7 +133,7 @@ class Comparison:
 
 def compare(
     results: Results,
-    baseline: str = "fcfs",
+    baseline: str | None = None,
     *,
     metrics: Sequence[str] | None = None,
     bounds: Mapping[str, Mapping[str, float]] | None = None,
@@ -135,7 +142,8 @@ def compare(
 
     Args:
         results: a finished results directory.
-        baseline: a policy of it, by its full specification, or by its name where that is unambiguous.
+        baseline: a policy of it, by its full specification, or by its name where that is unambiguous; None:
+            fcfs, or where that is absent the first of the grid.
         metrics: columns of the summary; None: `DEFAULT_METRICS`.
         bounds: cell -> metric -> least possible value (`simsched.compare.best_possible.bounds_of_results`).
 
@@ -150,7 +158,7 @@ def compare(
         for load in range(len(samples.loads)):
             rows += _rows(samples, metric, load, name, bounds or {})
     runs = max((len(each) for each in samples.values.values()), default=0)
-    return Comparison(name, samples, chosen, rows, runs, _notes(samples, runs))
+    return Comparison(name, samples, chosen, rows, runs, comparison_notes(samples, rows, runs))
 
 
 def _rows(
@@ -158,8 +166,7 @@ def _rows(
 ) -> list[Row]:
     others = [policy for policy in samples.policies if policy != baseline]
     ratios = {policy: samples.ratio(load, policy, baseline, metric) for policy in others}
-    p_values = {policy: each.p for policy, each in ratios.items() if each and each.p is not None}
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    p_values = adjusted(ratios)
     rows = []
     for policy in samples.policies:
         least = [bounds.get(cell, {}).get(metric) for cell in samples.cells.get((load, policy), ())]
@@ -171,22 +178,9 @@ def _rows(
                 policy=policy,
                 value=samples.mean(load, policy, metric),
                 ratio=ratios.get(policy),
-                p_holm=adjusted.get(policy),
+                p_holm=p_values.get(policy),
                 unfinished=samples.unfinished(load, policy),
                 bound=sum(known) / len(known) if known and len(known) == len(least) else None,
             )
         )
     return rows
-
-
-def _notes(samples: Samples, runs: int) -> list[str]:
-    notes = []
-    if runs < 2:
-        notes.append("One run: no intervals, and no difference can be called significant (--num-runs 3).")
-    for policy in samples.policies:
-        count = sum(samples.unfinished(load, policy) for load in range(len(samples.loads)))
-        if count:
-            notes.append(
-                f"{policy} left {count:,} requests unfinished; its numbers leave them out, so it cannot win."
-            )
-    return notes

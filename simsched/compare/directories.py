@@ -20,7 +20,7 @@ from simsched.compare.samples import (
 from simsched.compare.statistics import Ratio, kendall_tau, paired_ratio, unpaired_ratio
 from simsched.compare.words import interval_text, load_text, option_text, ratio_text
 from simsched.errors import InputError
-from simsched.text.labels import metric_label
+from simsched.text.labels import in_seconds, metric_label
 from simsched.text.table import text_table
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class DirectoryComparison:
         """Everything, as text."""
         parts = [f"A: {self.names[0]}\nB: {self.names[1]}"]
         for metric, rows in groupby(self.rows, key=lambda row: row.metric):
-            parts.append(f"{metric_label(metric)}\n{self._metric_table(list(rows))}")
+            parts.append(self._metric_text(metric, list(rows)))
         if any(not math.isnan(tau) for _, _, tau in self.taus):
             body = [
                 [load_text(load), metric_label(metric, unit=False), tau] for load, metric, tau in self.taus
@@ -113,7 +113,9 @@ class DirectoryComparison:
         parts.append("\n".join(self.notes))
         return "\n\n".join(parts) + "\n"
 
-    def _metric_table(self, rows: Sequence[PairRow]) -> str:
+    def _metric_text(self, metric: str, rows: Sequence[PairRow]) -> str:
+        seconds = in_seconds(metric, (value for row in rows for value in (row.first, row.second)))
+        scale = 1e3 if seconds else 1.0
         options = list(rows[0].load)
         headers = [*options, "policy", "A", "B", "B / A", "95 % interval"]
         if self.baseline:
@@ -121,19 +123,21 @@ class DirectoryComparison:
         body = []
         for row in rows:
             ratio = row.ratio
-            cells: list[Any] = [*map(option_text, row.load.values()), row.policy, row.first, row.second]
+            cells: list[Any] = [*map(option_text, row.load.values()), row.policy]
+            cells += [row.first / scale, row.second / scale]
             cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else [None, ""]
             if self.baseline:
                 error = row.speedup_error
                 cells += [row.first_speedup, row.second_speedup, None if error is None else f"{error:+.1%}"]
             body.append(cells)
-        return text_table(headers, body, left=range(len(options) + 1))
+        table = text_table(headers, body, left=range(len(options) + 1))
+        return f"{metric_label(metric, seconds=seconds)}\n{table}"
 
 
 def compare_directories(
     first: Results,
     second: Results,
-    baseline: str = "fcfs",
+    baseline: str | None = None,
     *,
     metrics: Sequence[str] | None = None,
 ) -> DirectoryComparison:
@@ -142,7 +146,7 @@ def compare_directories(
     Args:
         first: e.g. simulated results.
         second: e.g. real ones.
-        baseline: the policy that speed-ups refer to, left out where one directory lacks it.
+        baseline: the policy that speed-ups refer to (None: fcfs), left out where one directory lacks it.
         metrics: columns of the summaries; None: latency per token, TTFT, TPOT and end-to-end latency.
 
     Raises:
@@ -156,7 +160,8 @@ def compare_directories(
     shared = [name for name in a.loads[0] if name in b.loads[0]]
     loads = [(i, j) for i, x in enumerate(a.loads) for j, y in enumerate(b.loads) if _same(x, y, shared)]
     policies = [policy for policy in a.policies if policy in b.policies]
-    base = baseline if baseline in policies else None
+    wanted = "fcfs" if baseline is None else baseline
+    base = wanted if wanted in policies else None
     seeds = [{run for of in samples.values.values() for run in of} for samples in (a, b)]
     paired = seeds[0] == seeds[1]
     rows, taus = [], []

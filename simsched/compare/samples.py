@@ -49,6 +49,10 @@ class Samples:
     """(index of the load, policy, metric) -> run -> value; runs of one seed share the key."""
     cells: dict[tuple[int, str], list[str]] = field(default_factory=dict)
     """(index of the load, policy) -> cell names."""
+    rates: list[float | None] = field(default_factory=list)
+    """Of each load, its request rate, also where that does not vary."""
+    capacity: list[float | None] = field(default_factory=list)
+    """Of each load, the requests/s that its engine can serve; None: not known."""
 
     def mean(self, load: int, policy: str, metric: str) -> float | None:
         """Over runs; None where undefined."""
@@ -78,6 +82,21 @@ class Samples:
         """Requests without an end, summed over runs."""
         return round(sum(self.values.get((load, policy, "unfinished"), {}).values()))
 
+    def share(self, load: int) -> float | None:
+        """A load's request rate over the capacity; None where it has no finite rate, or that is not known."""
+        rate, most = self.rates[load], self.capacity[load]
+        return rate / most if most and rate is not None and math.isfinite(rate) else None
+
+    def highest(self, among: Collection[int] | None = None) -> int:
+        """The index of the load (of those `among`) with the largest share of the capacity, or the highest
+        request rate where that is not known; of several, the last."""
+
+        def height(i: int) -> tuple[float, int]:
+            share, rate = self.share(i), self.rates[i]
+            return share if share is not None else -1.0 if rate is None else float(rate), i
+
+        return max(range(len(self.loads)) if among is None else among, key=height)
+
     def order(self, load: int, metric: str) -> list[str]:
         """The policies, best first; those without a value are left out."""
         means = {policy: self.mean(load, policy, metric) for policy in self.policies}
@@ -105,31 +124,51 @@ def samples_of(results: Results, also: Collection[str] = ()) -> Samples:
     loads: list[Load] = []
     values: dict[tuple[int, str, str], dict[Any, float]] = {}
     cells: dict[tuple[int, str], list[str]] = {}
-    for row in summary.iter_rows(named=True):
+    rates: list[float | None] = []
+    capacity: list[float | None] = []
+    of_cells = results.manifest.get("capacity", {})
+    for row in ascending(summary.to_dicts(), varying):
         load = {name: row[name] for name in varying}
         if load not in loads:
             loads.append(load)
+            rates.append(row.get("request_rate"))
+            capacity.append(of_cells.get(row["cell"]))
         index, policy = loads.index(load), row["policy"]
         cells.setdefault((index, policy), []).append(row["cell"])
         for metric in metrics:
             if row[metric] is not None:
                 run = (row.get("run"), row.get("seed"))
                 values.setdefault((index, policy, metric), {})[run] = float(row[metric])
-    return Samples(list(dict.fromkeys(summary["policy"])), loads, values, cells)
+    return Samples(list(dict.fromkeys(summary["policy"])), loads, values, cells, rates, capacity)
 
 
-def find_policy(policies: Sequence[str], wanted: str) -> str:
-    """The policy of this specification, or the only one of this name.
+def ascending(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows by these options: numbers ascending (what was not given first), words as they come."""
+
+    def places(name: str) -> dict[Any, int]:
+        found = list(dict.fromkeys(row[name] for row in rows))
+        if all(value is None or isinstance(value, int | float) for value in found):
+            found.sort(key=lambda value: -math.inf if value is None else float(value))
+        return {value: place for place, value in enumerate(found)}
+
+    place = {name: places(name) for name in options}
+    return sorted(rows, key=lambda row: [place[name][row[name]] for name in options])
+
+
+def find_policy(policies: Sequence[str], wanted: str | None, option: str = "--baseline") -> str:
+    """The policy of this specification, or the only one of this name; None: fcfs, else the first.
 
     Raises:
         InputError: there is none, or several have this name.
     """
+    if wanted is None:
+        return "fcfs" if "fcfs" in policies else policies[0]
     if wanted in policies:
         return wanted
     alike = [policy for policy in policies if policy.partition("(")[0] == wanted]
     if len(alike) == 1:
         return alike[0]
-    raise InputError(f"--baseline {wanted}: not one policy of these results; expected {', '.join(policies)}")
+    raise InputError(f"{option} {wanted}: not one policy of these results; expected {', '.join(policies)}")
 
 
 def choose_metrics(summary: pl.DataFrame, wanted: Sequence[str] | None) -> list[str]:

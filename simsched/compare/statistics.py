@@ -5,12 +5,14 @@ what the requests of a run have in common cancels, and few runs say a lot.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 LEVEL = 0.05  # of tests; intervals cover 1 - LEVEL
+SHOWN = 1.005
+"""A ratio from here on is not rounded to 1.00."""
 
 
 class Ratio(NamedTuple):
@@ -22,6 +24,16 @@ class Ratio(NamedTuple):
     high: float | None
     p: float | None
     n: int
+
+    @property
+    def identical(self) -> bool:
+        """Are the two equal run by run? As far as is known: one run, or a ratio that all share, is enough."""
+        return abs(math.log(self.ratio)) < 1e-12 and self.low == self.high
+
+    @property
+    def close(self) -> bool:
+        """Does the ratio round to 1.00?"""
+        return 1 / SHOWN < self.ratio < SHOWN
 
 
 def paired_ratio(values: Sequence[float], baseline: Sequence[float]) -> Ratio:
@@ -78,6 +90,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (m - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted
+
+
+def adjusted(ratios: Mapping[str, Ratio | None]) -> dict[str, float]:
+    """Holm's P value of each ratio that has one; the ratios are tested together."""
+    p_values = {name: ratio.p for name, ratio in ratios.items() if ratio is not None and ratio.p is not None}
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
 
 
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:

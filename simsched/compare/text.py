@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.samples import Load
 from simsched.compare.statistics import LEVEL
-from simsched.compare.verdict import highest_load, verdict
+from simsched.compare.verdict import tie, verdict
 from simsched.compare.words import interval_text, load_text, option_text, ratio_text
-from simsched.text.labels import metric_label
+from simsched.text.columns import brief_columns
+from simsched.text.labels import in_seconds, metric_label
 from simsched.text.table import text_table
 
 if TYPE_CHECKING:
@@ -32,25 +33,13 @@ HIDDEN = (
     "num_preemptions",
     "unfinished",
 )
-_SHORT = {
-    "mean_latency_per_token_ms": "lat/token ms",
-    "p99_latency_per_token_ms": "P99",
-    "mean_ttft_ms": "TTFT ms",
-    "p99_ttft_ms": "P99",
-    "mean_tpot_ms": "TPOT ms",
-    "p99_tpot_ms": "P99",
-    "p99_max_waiting_time_ms": "P99 wait ms",
-    "mean_slowdown": "slowdown",
-    "num_preemptions": "preempted",
-    "unfinished": "unfinished",
-}
 
 
 def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
     """All tables of a comparison, then `hidden` (further tables), then what to make of them."""
     parts = []
     for metric, rows in groupby(comparison.rows, key=lambda row: row.metric):
-        parts.append(f"{metric_label(metric)}\n{_metric_table(comparison, list(rows))}")
+        parts.append(_metric_text(comparison, metric, list(rows)))
     if len(comparison.policies) > 2:
         parts.append(_order_text(comparison))
     parts += hidden
@@ -60,16 +49,21 @@ def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
 
 
 def directory_text(results: Results, comparison: Comparison) -> str:
-    """`comparison_text` with what means hide at the highest load, for which it reads all requests."""
-    load = highest_load(comparison.loads)
+    """`comparison_text` with what means hide at the highest load, for which it reads all requests, and with
+    what was noted when the results were made."""
+    load = comparison.samples.highest()
     hidden = [hidden_text(comparison, load)]
     deciles = by_decile(requests_at(results, comparison.loads[load]))
     if deciles["mean"].count():
         hidden.append(decile_text(deciles, comparison.policies))
+    made = [str(note) for note in results.manifest.get("notes", [])]
+    if made:
+        hidden.append("\n".join(["How the results were made:", *(f"  {note}" for note in made)]))
     return comparison_text(comparison, hidden)
 
 
-def _metric_table(comparison: Comparison, rows: Sequence[Row]) -> str:
+def _metric_text(comparison: Comparison, metric: str, rows: Sequence[Row]) -> str:
+    seconds = in_seconds(metric, (row.value for row in rows))
     options = list(comparison.loads[0])
     bounded = any(row.bound for row in rows)
     over = comparison.baseline if len(comparison.baseline) <= 16 else "baseline"
@@ -85,12 +79,14 @@ def _metric_table(comparison: Comparison, rows: Sequence[Row]) -> str:
         )
         previous = row.load
         ratio = row.ratio
-        cells: list[Any] = [*shown, row.policy, row.value]
+        value = row.value / 1e3 if seconds and row.value is not None else row.value
+        cells: list[Any] = [*shown, row.policy, value]
         cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else ["", ""]
         if bounded:
             cells.append(row.value / row.bound if row.value and row.bound else None)
         body.append([*cells, remark(row)])
-    return text_table([*headers, ""], body, left=(*range(len(options) + 1), len(headers)))
+    table = text_table([*headers, ""], body, left=(*range(len(options) + 1), len(headers)))
+    return f"{metric_label(metric, seconds=seconds)}\n{table}"
 
 
 def remark(row: Row) -> str:
@@ -98,16 +94,21 @@ def remark(row: Row) -> str:
     said = []
     if row.unfinished:
         said.append(f"{row.unfinished:,} unfinished")
-    if row.ratio and row.ratio.low == row.ratio.high == 1:
-        said.append("identical")
-    elif row.significant is False:
-        said.append("no significant difference")
+    how = tie(row.ratio, row.p_holm) if row.ratio else ""
+    if row.significant:
+        how = ""  # the table shows how small it is
+    elif row.ratio and row.significant is False:
+        how = how.partition(" (")[0]  # a table has one number of runs
+        if row.ratio.p is not None and row.ratio.p < LEVEL:
+            how += " after Holm's correction"
+    if how:
+        said.append(how)
     return ", ".join(said)
 
 
 def tests_text(comparison: Comparison) -> list[str]:
     """How the intervals and tests are to be read."""
-    if comparison.runs < 2:
+    if not comparison.tested:
         return []
     return [
         f"Ratios are geometric means over {comparison.runs} runs, each of the same requests under every "
@@ -151,14 +152,17 @@ def hidden_text(comparison: Comparison, load: int) -> str:
         if any(samples.mean(load, policy, name) is not None for policy in comparison.policies)
     ]
     counts = ("num_preemptions", "unfinished")
-    body: list[list[Any]] = []
-    for policy in comparison.policies:
-        means = {name: samples.mean(load, policy, name) for name in metrics}
-        shown = [f"{mean:,.0f}" if mean and name in counts else mean for name, mean in means.items()]
-        body.append([policy, *shown])
+    columns = brief_columns(
+        {name: [samples.mean(load, policy, name) for policy in comparison.policies] for name in metrics}
+    )
+    shown = [
+        [f"{mean:,.0f}" if mean and name in counts else mean for mean in means]
+        for name, (_, means) in zip(metrics, columns, strict=True)
+    ]
+    body = [[policy, *row] for policy, *row in zip(comparison.policies, *shown, strict=True)]
     where = load_text(comparison.loads[load])
     title = f"What a mean hides{', at ' + where if where else ''}"
-    return f"{title}\n{text_table(['policy', *(_SHORT[name] for name in metrics)], body)}"
+    return f"{title}\n{text_table(['policy', *(header for header, _ in columns)], body)}"
 
 
 def decile_rows(deciles: pl.DataFrame, policies: Sequence[str]) -> tuple[list[str], list[list[Any]]]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from simsched.compare.samples import Load
-from simsched.compare.statistics import LEVEL, Ratio
-from simsched.compare.words import load_text
+from simsched.compare.statistics import LEVEL, Ratio, adjusted
+from simsched.compare.words import listed, load_text
 from simsched.text.labels import higher_is_better, metric_label
 from simsched.text.table import number
 
 if TYPE_CHECKING:
     from simsched.compare.comparison import Comparison
+    from simsched.compare.samples import Samples
 
-JUDGED = ("mean_latency_per_token_ms", "p99_latency_per_token_ms", "mean_ttft_ms", "mean_tpot_ms")
+JUDGED = (
+    "mean_latency_per_token_ms",
+    "p99_latency_per_token_ms",
+    "mean_ttft_ms",
+    "mean_tpot_ms",
+    "request_goodput",
+)
 """What a verdict is about when nothing else is asked for."""
 
-SHOWN = 1.005
-"""A ratio from here on is not rounded to 1."""
+# How two policies are told apart, or not; {runs} is how many were tested.
+_IDENTICAL, _UNSURE, _CLOSE = "identical", "no significant difference ({runs} runs)", "within 0.5 %"
 
 
 def verdict(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
@@ -26,17 +32,16 @@ def verdict(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
 
     Args:
         comparison: what `compare` found.
-        metrics: which of its metrics to judge; none: latency per token (mean, P99), mean TTFT and TPOT.
+        metrics: which of its metrics to judge; none: `JUDGED`.
     """
     wanted = metrics or JUDGED
     known = [metric for metric in comparison.metrics if metric in wanted] or comparison.metrics[:1]
     if len(comparison.policies) < 2 or not known:
         return []
-    last = highest_load(comparison.loads)
-    where = load_text(comparison.loads[last])
+    samples = comparison.samples
+    last = samples.highest()
     rated = any(load.get("request_rate") is not None for load in comparison.loads)
-    which = "highest load" if rated else "last setting"
-    lines = [f"At the {which} ({where}):" if where else "In these runs:"]
+    lines = [f"{highest_load_text(samples)}:"]
     lines += [f"  {_winner(comparison, metric, last)}" for metric in known]
     if len(comparison.loads) > 1:
         what = "loads" if rated else "settings"
@@ -45,14 +50,16 @@ def verdict(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
     return lines
 
 
-def highest_load(loads: Sequence[Load]) -> int:
-    """The index of the load with the highest request rate; of several, the last."""
-
-    def rate(i: int) -> float:
-        given = loads[i].get("request_rate")
-        return -1.0 if given is None else float(given)
-
-    return max(range(len(loads)), key=lambda i: (rate(i), i))
+def highest_load_text(samples: Samples) -> str:
+    """`"At the highest load (64 req/s, 5.0 times the capacity)"`, or what there is to say of it."""
+    last = samples.highest()
+    where, share = load_text(samples.loads[last]), samples.share(last)
+    if not where:
+        return "In these runs" if share is None else f"In these runs (at {share:.2g} times the capacity)"
+    if share is not None:
+        return f"At the highest load ({where}, {share:.2g} times the capacity)"
+    rated = any(load.get("request_rate") is not None for load in samples.loads)
+    return f"At the {'highest load' if rated else 'last setting'} ({where})"
 
 
 def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
@@ -65,43 +72,67 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
             return samples.overall(policy, other, metric)
         return samples.ratio(load, policy, other, metric)
 
+    to_baseline = {policy: ratio_to(policy, baseline) for policy in comparison.policies}
     ranked = [
-        (ratio, policy)
-        for policy in comparison.policies
-        if not any(samples.unfinished(i, policy) for i in loads)
-        and (ratio := ratio_to(policy, baseline)) is not None
+        (ratio.ratio, policy)
+        for policy, ratio in to_baseline.items()
+        if ratio is not None and not any(samples.unfinished(i, policy) for i in loads)
     ]
     label = metric_label(metric, unit=False)
-    no_difference = "no significant difference" if comparison.runs > 1 else "no difference"
     if len(ranked) < 2:
         return f"{label}: nothing to compare"
-    ranked.sort(reverse=higher_is_better(metric), key=lambda each: each[0].ratio)
-    (to_baseline, best), (_, rival) = ranked[:2]
-    against = {policy: ratio_to(best, policy) for _, policy in ranked[1:]}
-    tied = [policy for policy, ratio in against.items() if ratio and _is_tie(ratio)]
+    ranked.sort(reverse=higher_is_better(metric), key=lambda each: each[0])
+    best, *others = (policy for _, policy in ranked)
+    against = {policy: ratio for policy in others if (ratio := ratio_to(best, policy)) is not None}
+    # a pair with the baseline is tested as in its table: together with the others' pairs with it
+    of_table = adjusted({policy: ratio for policy, ratio in to_baseline.items() if policy != baseline})
+    p_values = adjusted(against)
+    if best == baseline:
+        p_values = of_table
+    elif baseline in against and best in of_table:
+        p_values[baseline] = of_table[best]
+    tied = {policy: how for policy, ratio in against.items() if (how := tie(ratio, p_values.get(policy)))}
     if baseline in tied or (best == baseline and tied):
-        if len(tied) < len(against):
-            behind = [policy for policy in against if policy not in tied]
-            if list(against)[: len(tied)] != tied:
-                return f"{label}: {best} comes first, but significantly ahead of {_listed(behind)} alone"
-            return f"{label}: {_listed([best, *tied])} are best; {no_difference} between them"
-        return f"{label}: {no_difference} between {_listed([best, *tied])}"
+        return f"{label}: {_no_winner(best, tied, list(against))}"
     text = f"{label}: {best} is best"
     if best != baseline:
-        text += f", {_times(to_baseline)} {baseline}"
+        text += f", {_times(against[baseline])} {baseline}"
     if tied:
-        return f"{text}; {no_difference} from {_listed(tied)}"
-    to_rival = against[rival]
-    return f"{text}; {_times(to_rival)} {rival}, the next" if to_rival and rival != baseline else text
+        return f"{text}; {_apart(tied)}"
+    rival = others[0]
+    if rival == baseline:
+        return text
+    return f"{text}; {_times(against[rival])} {rival}, the next"
 
 
-def _is_tie(ratio: Ratio) -> bool:
-    """No significant difference; with one run, which knows no significance, none that shows."""
-    return ratio.p >= LEVEL if ratio.p is not None else 1 / SHOWN < ratio.ratio < SHOWN
+def tie(ratio: Ratio, p: float | None) -> str:
+    """Why two policies are not told apart; empty where they are. `p`: Holm's; None: nothing is tested."""
+    if ratio.identical:
+        return _IDENTICAL
+    if p is not None and p >= LEVEL:
+        return _UNSURE.format(runs=ratio.n)
+    return _CLOSE if ratio.close else ""
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _no_winner(best: str, tied: Mapping[str, str], others: Sequence[str]) -> str:
+    """Where the best is not told apart from the baseline, or is the baseline and not apart from others."""
+    behind = [policy for policy in others if policy not in tied]
+    if list(others[: len(tied)]) != list(tied):
+        return f"{best} comes first, significantly ahead of {listed(behind)} but not of {listed(list(tied))}"
+    kind, *more = dict.fromkeys(tied.values())
+    if more:
+        return f"{best} comes first; {_apart(tied)}"
+    names = listed([best, *tied])
+    tested = kind not in (_IDENTICAL, _CLOSE)
+    if behind:
+        return f"{names} are best; {kind}{' between them' if tested else ''}"
+    return f"{kind} between {names}" if tested else f"{names} are {kind}"
+
+
+def _apart(tied: Mapping[str, str]) -> str:
+    """`"no significant difference (3 runs): fcfs and po; identical: mlfq"`."""
+    kinds = dict.fromkeys(tied.values())
+    return "; ".join(f"{kind}: {listed([name for name in tied if tied[name] == kind])}" for kind in kinds)
 
 
 def _times(ratio: Ratio) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from simsched.compare.samples import Load
@@ -16,6 +17,11 @@ def load_text(load: Load) -> str:
         rate_text(value) if name == "request_rate" else f"{name.replace('_', ' ')} {option_text(value)}"
         for name, value in load.items()
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """`"a, b and c"`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def rate_text(rate: float | None) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsched.compare.samples import PRIMARY, Load, samples_of, swept_options
-from simsched.compare.verdict import highest_load
 from simsched.compare.words import load_text
 from simsched.errors import InputError
 from simsched.files import write_file
@@ -209,14 +208,15 @@ def _along(
 
 def _one_load(results: Results, where: Where) -> Load:
     """The highest load among those that agree with `where`."""
-    loads = [
-        load
-        for load in samples_of(results).loads
+    samples = samples_of(results)
+    fitting = [
+        i
+        for i, load in enumerate(samples.loads)
         if all(load.get(name) == value for name, value in (where or {}).items())
     ]
-    if not loads:
+    if not fitting:
         raise InputError(f"{results.path}: no cell with {load_text(dict(where or {}))}")
-    return loads[highest_load(loads)]
+    return samples.loads[samples.highest(fitting)]
 
 
 def _cdf(results: Results, metric: Metric = None, where: Where = None) -> Figure:

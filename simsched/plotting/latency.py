@@ -53,7 +53,7 @@ def points_along(
         relative_to: a policy; points are then ratios to it, with paired intervals.
     """
     samples = samples_of(results)
-    base = find_policy(samples.policies, relative_to) if relative_to else None
+    base = find_policy(samples.policies, relative_to, "--relative-to") if relative_to else None
     lines: dict[str, list[Point]] = {}
     for policy in samples.policies:
         points = []

@@ -10,11 +10,9 @@ from simsched.compare import Comparison, compare, verdict
 from simsched.compare.best_possible import bounds_of_results
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.text import HIDDEN, decile_rows, remark, tests_text
-from simsched.compare.verdict import highest_load
 from simsched.compare.words import interval_text, load_text, option_text, ratio_text
-from simsched.errors import InputError
 from simsched.report.page import Figure, Section, Table, write_report
-from simsched.text.labels import metric_label
+from simsched.text.labels import in_seconds, metric_label
 
 if TYPE_CHECKING:
     from simsched.results import Results
@@ -28,22 +26,19 @@ _CAPTIONS = {
 }
 
 
-def report_results(results: Results, path: str | Path, *, baseline: str = "fcfs", title: str = "") -> None:
+def report_results(
+    results: Results, path: str | Path, *, baseline: str | None = None, title: str = ""
+) -> None:
     """Write the report of a finished directory as one HTML page.
 
     Args:
         results: what to report.
         path: the HTML file.
-        baseline: the policy that ratios refer to; where it is absent, the first of the grid is used.
+        baseline: the policy that ratios refer to; None: fcfs, or where that is absent the first of the grid.
         title: of the page; empty: the study's title.
     """
-    try:
-        bounds, reason = bounds_of_results(results)
-        comparison = compare(results, baseline, bounds=bounds)
-    except InputError:
-        if baseline != "fcfs":
-            raise
-        comparison = compare(results, str(results.summary["policy"][0]), bounds=bounds)
+    bounds, reason = bounds_of_results(results)
+    comparison = compare(results, baseline, bounds=bounds)
     if reason:
         comparison.notes.append(reason)
     study = results.manifest.get("study", {})
@@ -61,7 +56,9 @@ def report_results(results: Results, path: str | Path, *, baseline: str = "fcfs"
             ),
         ],
         configuration={
-            name: value for name, value in results.manifest.items() if name not in ("cells", "notes")
+            name: value
+            for name, value in results.manifest.items()
+            if name not in ("cells", "capacity", "notes")
         },
     )
 
@@ -95,18 +92,20 @@ def _ratios(comparison: Comparison) -> Section:
     for metric, group in groupby(comparison.rows, key=lambda row: row.metric):
         rows = list(group)
         bounded = any(row.bound for row in rows)
+        seconds = in_seconds(metric, (row.value for row in rows))
         headers = [*(name.replace("_", " ") for name in options), "policy", "value"]
         headers += [f"over {comparison.baseline}", "95 % interval"]
         headers += ["over the bound"] if bounded else []
         body: list[list[Any]] = []
         for row in rows:
             ratio = row.ratio
-            cells: list[Any] = [*map(option_text, row.load.values()), row.policy, row.value]
+            value = row.value / 1e3 if seconds and row.value is not None else row.value
+            cells: list[Any] = [*map(option_text, row.load.values()), row.policy, value]
             cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else ["", ""]
             if bounded:
                 cells.append(row.value / row.bound if row.value and row.bound else None)
             body.append([*cells, remark(row)])
-        tables.append(Table([*headers, ""], body, metric_label(metric)))
+        tables.append(Table([*headers, ""], body, metric_label(metric, seconds=seconds)))
     prose = (
         f"Each policy at each load, and its ratio to {comparison.baseline}. “Over the bound” is the mean "
         "over the least that any policy could reach on the same requests."
@@ -129,19 +128,21 @@ def _order(comparison: Comparison) -> Section:
 
 
 def _hidden(results: Results, comparison: Comparison) -> Section:
-    load = highest_load(comparison.loads)
+    load = comparison.samples.highest()
     samples = comparison.samples
     metrics = [
         name
         for name in HIDDEN
         if any(samples.mean(load, policy, name) is not None for policy in comparison.policies)
     ]
-    rows = [
-        [policy, *(samples.mean(load, policy, name) for name in metrics)] for policy in comparison.policies
-    ]
-    tables = [
-        Table(["policy", *map(metric_label, metrics)], rows, "Tails, starvation and unfinished requests")
-    ]
+    headers, columns = [], []
+    for name in metrics:
+        means = [samples.mean(load, policy, name) for policy in comparison.policies]
+        seconds = in_seconds(name, means)
+        headers.append(metric_label(name, seconds=seconds))
+        columns.append([mean / 1e3 if seconds and mean is not None else mean for mean in means])
+    rows = [list(row) for row in zip(comparison.policies, *columns, strict=True)]
+    tables = [Table(["policy", *headers], rows, "Tails, starvation and unfinished requests")]
     deciles = by_decile(requests_at(results, comparison.loads[load]))
     if deciles["mean"].count():
         headers, body = decile_rows(deciles, comparison.policies)

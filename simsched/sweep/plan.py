@@ -59,6 +59,8 @@ class Plan:
     """Cell name -> its values of the swept options."""
     num_requests: dict[str, int] = field(default_factory=dict)
     """Cell name -> requests; an estimate where a duration cuts a trace."""
+    capacity: dict[str, float] = field(default_factory=dict)
+    """Cell name -> requests/s that its engine can serve of its requests."""
     notes: list[str] = field(default_factory=list)
     """What was chosen, estimated, dropped or cut: lines for people."""
 
@@ -80,6 +82,7 @@ class Plan:
             "study": self.study.model_dump(mode="json"),
             "sha256": _hashes(self.study),
             "notes": self.notes,
+            "capacity": self.capacity,
             "cells": self.options,
         }
 
@@ -102,12 +105,12 @@ def make_plan(study: Study) -> Plan:
         )
 
     def varies(name: str) -> bool:
-        return len({options[name] for _, options in grid}) > 1
+        return len({options[name] for _, options, _ in grid}) > 1
 
     swept = [name for name in ("arrivals", *_SYSTEM[1:], *_PREDICTION) if varies(name)]
     shown = [name for name in ("workload", "preset") if varies(name)]
     width = len(str(len(grid) - 1))
-    for number, (cell, options) in enumerate(grid):
+    for number, (cell, options, most) in enumerate(grid):
         columns = {name: options[name] for name in (*COLUMNS, *swept)}
         parts = [cell.policy, *(f"{options[name]}" for name in (*shown, *swept))]
         if cell.request_rate is not None:
@@ -116,13 +119,14 @@ def make_plan(study: Study) -> Plan:
         name = f"{number:0{width}d}-{slug}-run{options['run']}"
         plan.cells[name], plan.options[name] = cell, columns
         plan.num_requests[name] = _num_requests(cell)
+        plan.capacity[name] = float(f"{most:.4g}")
     _check_figures(plan)
     _check(plan)
     return plan
 
 
-def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """Every cell with its options; policies innermost, so that neighbours share their requests."""
+def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any], float]]:
+    """Every cell, its options, its capacity; policies innermost, so that neighbours share their requests."""
     names = _workload_names(study)
     sources = [(name, None) for name in study.workload] + [(None, path) for path in study.trace]
     systems = [getattr(study, name) or (None,) for name in _SYSTEM]
@@ -162,7 +166,7 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
                     "policy": expand(policy),
                     "predictor": of_cell["predictor"] and expand(of_cell["predictor"]),
                 }  # fmt: skip
-                yield replace(cell, **resolved), {**of_system, **of_cell, **varied, **options}
+                yield replace(cell, **resolved), {**of_system, **of_cell, **varied, **options}, most
 
 
 def _default_profile(preset: str) -> str:

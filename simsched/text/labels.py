@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _STATISTIC = {"mean": "Mean", "median": "Median", "std": "Std. of"}
 _QUANTITY = {
@@ -26,6 +27,9 @@ _WHOLE = {
     "tau": "Kendall's tau of the predictor",
 }
 
+LONG_MS = 10_000
+"""A column or an axis that reaches so many milliseconds is shown in seconds."""
+
 
 def split_metric(name: str) -> tuple[str, str]:
     """`"p99_ttft_ms"` -> `("P99", "time to first token")`; `("", name)` for what has no statistic."""
@@ -38,14 +42,21 @@ def split_metric(name: str) -> tuple[str, str]:
     return "", name
 
 
-def metric_label(name: str, *, unit: bool = True) -> str:
-    """A metric's name in words: `"p99_ttft_ms"` -> `"P99 time to first token (ms)"`."""
+def in_seconds(name: str, values: Iterable[float | None]) -> bool:
+    """Are these values of a metric, which is in ms, better shown in seconds?"""
+    return name.endswith("_ms") and any(value is not None and value >= LONG_MS for value in values)
+
+
+def metric_label(name: str, *, unit: bool = True, seconds: bool = False) -> str:
+    """A metric's name in words: `"p99_ttft_ms"` -> `"P99 time to first token (ms)"`, or `(s)`."""
     if name in _WHOLE:
         return _WHOLE[name] if unit else _WHOLE[name].partition(" (")[0]
     statistic, quantity = split_metric(name)
     if not statistic:
         return name.replace("_", " ")
-    return f"{statistic} {quantity}" + (" (ms)" if unit and name.endswith("_ms") else "")
+    return f"{statistic} {quantity}" + (
+        f" ({'s' if seconds else 'ms'})" if unit and name.endswith("_ms") else ""
+    )
 
 
 def higher_is_better(name: str) -> bool:

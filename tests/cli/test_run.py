@@ -265,3 +265,29 @@ def test_list(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     }  # fmt: skip
     assert expected[kind] in out
     assert "\x1b" not in out
+
+
+def test_what_a_run_prints(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rates ascend as they are, goodput has its columns, and what is behind the numbers is said."""
+    main_ok(
+        "run", "--policy", "sjf,fcfs", "--request-rate", "40,8,0.9x", "--duration", "20", "--no-plot",
+        "--goodput", "ttft:500,tpot:50", "--max-num-seqs", "8", "-o", "out",
+    )  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    headers = lines[1].split()
+    rows = [line.split() for line in lines[2:8]]
+    capacity = next(iter(json.loads((files / "out" / "manifest.json").read_text())["capacity"].values()))
+    assert [row[0] for row in rows] == ["sjf"] * 3 + ["fcfs"] * 3
+    assert [float(row[1]) for row in rows[:3]] == sorted([8, 40, float(f"{0.9 * capacity:.4g}")])
+    assert {"good/s", "good"} <= set(headers)
+    assert 0 < float(rows[0][-1]) <= 100
+    text = "\n".join(lines)
+    assert "served/s: requests over" in text
+    assert f"Above the capacity (about {capacity:.3g} req/s): " in text
+    assert "(20 s of arrivals)" in text
+    assert "  Goodput: " in text
+
+
+def test_a_dry_run_counts_cells(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main_ok("run", "--policy", "fcfs", "--request-rate", "4", "--dry-run")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 cell, about")

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from scipy import stats
 
 from simsched.cli.compare import compare_command
-from simsched.compare import DEFAULT_METRICS, PRIMARY, compare, verdict
+from simsched.compare import DEFAULT_METRICS, PRIMARY, Comparison, compare, verdict
 from simsched.compare.deciles import by_decile, requests_at
 from simsched.compare.directories import compare_directories
 from simsched.compare.statistics import holm, kendall_tau, paired_ratio, unpaired_ratio
-from simsched.compare.text import directory_text
+from simsched.compare.text import directory_text, remark
 from simsched.compare.words import load_text
 from simsched.errors import InputError
 from simsched.results import Results
@@ -125,7 +125,7 @@ def test_no_winner_where_nothing_differs(tmp_path: Path) -> None:
     lines = verdict(compare(results), [PRIMARY])
     assert lines == [
         "In these runs:",
-        "  Mean latency per token: no significant difference between ranking, fcfs and mlfq",
+        "  Mean latency per token: no significant difference (3 runs) between ranking, fcfs and mlfq",
     ]
 
 
@@ -149,9 +149,9 @@ def test_one_run_says_so(tmp_path: Path) -> None:
 def test_one_run_of_equals_has_no_winner(tmp_path: Path) -> None:
     """Nobody is "1.00 times" better than another."""
     lines = verdict(compare(make_results(tmp_path / "two", policies=("sjf", "ljf"), runs=1), baseline="sjf"))
-    assert all("no difference between sjf and ljf" in line for line in lines if line[0] == " ")
+    assert all(line.endswith("sjf and ljf are identical") for line in lines if line[0] == " ")
     lines = verdict(compare(make_results(tmp_path / "three", policies=("fcfs", "sjf", "ljf"), runs=1)))
-    assert "than fcfs; no difference from ljf" in lines[1]
+    assert "than fcfs; identical: ljf" in lines[1]
 
 
 def test_a_tie_across_a_policy_in_between_is_told(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_tie_across_a_policy_in_between_is_told(tmp_path: Path) -> None:
         metrics=lambda policy, rate, run: {"mean_ttft_ms": values[policy][run]},
     )
     lines = verdict(compare(results, metrics=["mean_ttft_ms"]), ["mean_ttft_ms"])
-    assert lines[1].endswith("srtf comes first, but significantly ahead of sjf alone")
+    assert lines[1].endswith("srtf comes first, significantly ahead of sjf but not of fcfs")
 
 
 def test_an_order_shows_who_is_equal(tmp_path: Path) -> None:
@@ -348,3 +348,128 @@ def test_a_burst_is_the_highest_load_and_valid_json(tmp_path: Path) -> None:
     found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
     assert {row["request_rate"] for row in found["rows"]} == {8.0, "inf"}
     assert requests_at(results, comparison.loads[1]).height == 3 * 2 * 200
+
+
+def at_one_load(path: Path, values: dict[str, list[float]]) -> Comparison:
+    """A comparison on the primary metric, which takes these values over runs."""
+    runs = len(next(iter(values.values())))
+    results = make_results(path, policies=tuple(values), rates=(8.0,), runs=runs, metrics=primary(values))
+    return compare(results, metrics=[PRIMARY])
+
+
+def test_the_verdict_has_the_tables_rule(tmp_path: Path) -> None:
+    """A ratio that is significant by itself and not among four is a tie in both, and the row says why."""
+    noise = [1.0, 1.3, 0.9, 1.2, 1.1]
+    slower = {"mlfq": 0.02, "po": -0.02, "sjf": 0.01, "ljf": -0.01}
+    values = {"fcfs": noise, "ranking": [0.9 * x * (1 + 0.065 * (-1) ** i) for i, x in enumerate(noise)]}
+    values |= {name: [x * (1 + by * (-1) ** i) for i, x in enumerate(noise)] for name, by in slower.items()}
+    comparison = at_one_load(tmp_path / "out", values)
+    row = next(row for row in comparison.rows if row.policy == "ranking")
+    assert row.ratio is not None
+    assert row.ratio.p is not None
+    assert row.ratio.p < 0.05 < (row.p_holm or 0)
+    assert remark(row) == "no significant difference after Holm's correction"
+    line = verdict(comparison)[1]
+    assert "ranking is best" not in line
+    assert "no significant difference (5 runs) between ranking" in line
+
+
+def test_a_ratio_that_rounds_to_one_is_no_lead(tmp_path: Path) -> None:
+    runs = [1.0, 2.0, 3.0]
+    shorter = [0.998 * x * (1 + 1e-5 * i) for i, x in enumerate(runs)]
+    values = {"fcfs": [2 * x for x in runs], "ranking": runs, "srtf": shorter}
+    comparison = at_one_load(tmp_path / "out", values)
+    assert verdict(comparison)[1].endswith("2.00 times lower [2.00, 2.00] than fcfs; within 0.5 %: ranking")
+
+
+def test_runs_that_repeat_one_another_are_not_called_tested(tmp_path: Path) -> None:
+    comparison = at_one_load(tmp_path / "out", {"fcfs": [1.002] * 3, "ranking": [1.0] * 3})
+    assert verdict(comparison)[1].endswith("ranking and fcfs are within 0.5 %")
+    text = comparison.to_table()
+    assert "All 3 runs are alike" in text
+    assert "significant" not in text
+
+
+def test_two_runs_come_with_a_warning(tmp_path: Path) -> None:
+    two = at_one_load(tmp_path / "two", {"fcfs": [2.0, 3.0], "ranking": [1.0, 1.4]})
+    assert any("Two runs can hardly show a difference" in note for note in two.notes)
+    three = at_one_load(tmp_path / "three", {"fcfs": [2.0, 3.0, 2.0], "ranking": [1.0, 1.4, 1.1]})
+    assert not any("runs" in note for note in three.notes)
+
+
+def with_capacity(results: Results, capacity: dict[str, float]) -> Results:
+    """The same results, of engines with these capacities by the value of max_num_seqs."""
+    of = {cell: capacity[str(options.get("max_num_seqs"))] for cell, options in results.cells.items()}
+    return Results(results.path, {**results.manifest, "capacity": of})
+
+
+def test_overload_names_the_horizon(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", rates=(2.0, 10.0, 20.0), n=600)
+    assert not any("capacity" in note for note in compare(results).notes)
+    comparison = compare(with_capacity(results, {"None": 9.5}))
+    (note,) = (note for note in comparison.notes if "capacity" in note)
+    assert note.startswith("Above the capacity (about 9.50 req/s): 10 req/s and 20 req/s.")
+    assert "(30 to 60 s of arrivals)" in note
+    assert verdict(comparison)[0] == "At the highest load (20 req/s, 2.1 times the capacity):"
+
+
+def test_the_highest_load_is_that_nearest_to_what_the_engine_can_do(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", rates=(8.0, 10.0), extra={"max_num_seqs": [64, 128]})
+    comparison = compare(with_capacity(results, {"64": 8.0, "128": 16.0}))
+    highest = comparison.loads[comparison.samples.highest()]
+    assert highest == {"request_rate": 10.0, "max_num_seqs": 64}
+    few = make_results(tmp_path / "few", rates=(8.0,), extra={"max_num_seqs": [64, 128]})
+    samples = compare(with_capacity(few, {"64": 8.0, "128": 16.0})).samples
+    assert samples.loads[samples.highest()] == {"max_num_seqs": 64}
+
+
+def test_loads_ascend_whatever_was_typed_first(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", rates=(8.0, 11.48, 2.0, math.inf, None))
+    assert [load["request_rate"] for load in compare(results).loads] == [None, 2.0, 8.0, 11.48, math.inf]
+
+
+def test_long_times_are_in_seconds(tmp_path: Path) -> None:
+    slow = {"fcfs": 12_345.0, "mlfq": 9_000.0, "ranking": 10.0}
+    results = make_results(
+        tmp_path / "out",
+        rates=(4.0,),
+        metrics=lambda policy, rate, run: {"mean_ttft_ms": slow[policy], "p99_ttft_ms": 9_999.0},
+    )
+    text = directory_text(results, compare(results, metrics=["mean_ttft_ms", "p99_ttft_ms"]))
+    table = text.partition("\n\n")[0].splitlines()
+    assert table[0] == "Mean time to first token (s)"
+    assert table[2].split() == ["fcfs", "12.3"]
+    assert table[4].split()[:2] == ["ranking", "0.0100"]
+    assert "\nP99 time to first token (ms)\n" in text
+    hidden = next(line for line in text.splitlines() if "TTFT" in line)
+    assert "TTFT s" in hidden
+    assert "ms/token" in hidden
+    twice = compare_directories(results, results, metrics=["mean_ttft_ms"]).to_table()
+    assert "Mean time to first token (s)" in twice
+    assert " 12.3" in twice
+
+
+def test_the_first_policy_is_the_baseline_where_there_is_no_fcfs(tmp_path: Path) -> None:
+    make_results(tmp_path / "out", policies=("po", "ranking"))
+    shown = CliRunner().invoke(compare_command, [str(tmp_path / "out")])
+    assert shown.exit_code == 0, shown.output
+    assert "/ po" in shown.output
+
+
+def test_no_tau_is_minus_zero(tmp_path: Path) -> None:
+    goods = {"fcfs": (1.0, 1.0), "mlfq": (2.0, 4.0), "po": (3.0, 3.0), "ranking": (4.0, 2.0)}
+    results = make_results(
+        tmp_path / "out",
+        policies=tuple(goods),
+        rates=(4.0,),
+        metrics=lambda policy, rate, run: {PRIMARY: goods[policy][0], "output_throughput": goods[policy][1]},
+    )
+    comparison = compare(results, metrics=[PRIMARY, "output_throughput"])
+    assert comparison.taus()[0, "output_throughput"] == 0
+    assert "-0.00" not in comparison.to_table()
+
+
+def test_how_the_results_were_made_is_said(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out")
+    noted = Results(results.path, {**results.manifest, "notes": ["a trace is replayed alike in every run"]})
+    assert "a trace is replayed alike in every run" in directory_text(noted, compare(noted))

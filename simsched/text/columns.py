@@ -1,0 +1,32 @@
+"""Columns of metrics for printed tables: short headers, and seconds where milliseconds grow long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from simsched.text.labels import in_seconds, split_metric
+
+_BRIEF = {
+    "mean_ttft_ms": "TTFT {unit}",
+    "mean_tpot_ms": "TPOT {unit}",
+    "mean_latency_per_token_ms": "{unit}/token",
+    "p99_max_waiting_time_ms": "P99 wait {unit}",
+    "request_throughput": "served/s",
+    "request_goodput": "good/s",
+    "mean_slowdown": "slowdown",
+    "num_preemptions": "preempted",
+    "unfinished": "unfinished",
+}
+"""Headers; the P99 behind a mean says "P99" and has its unit."""
+
+
+def brief_columns(columns: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[float | None]]]:
+    """Metric -> values, as (header, values) in one unit: the P99 of a quantity in that of its mean."""
+    shown = []
+    for metric, values in columns.items():
+        quantity = split_metric(metric)[1]
+        alike = [name for name in columns if split_metric(name)[1] == quantity]
+        long = any(in_seconds(name, columns[name]) for name in alike)
+        header = _BRIEF[metric].format(unit="s" if long else "ms") if metric in _BRIEF else "P99"
+        shown.append((header, [value / 1e3 if long and value is not None else value for value in values]))
+    return shown
