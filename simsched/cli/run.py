@@ -179,12 +179,13 @@ def _show_notes(plan: Plan) -> None:
 
 def _show_grid(plan: Plan) -> None:
     from simsched.cli._table import show_table
+    from simsched.text.table import counted
 
     columns = list(next(iter(plan.options.values())))
     rows = [[*options.values(), plan.num_requests[name]] for name, options in plan.options.items()]
     show_table([*columns, "requests"], rows)
-    cells = "1 cell" if len(plan.cells) == 1 else f"{len(plan.cells)} cells"
-    click.echo(f"{cells}, about {plan.total_requests:,} requests")
+    cells = counted(len(plan.cells), "cell")
+    click.echo(f"{cells}, about {counted(plan.total_requests, 'request')}")
 
 
 def _show_results(results: Results) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from simsched.errors import InputError
+from simsched.text.table import counted
 from simsched.workload.formats import FORMATS, load_trace
 from simsched.workload.named import named_workload, rescale
 from simsched.workload.rows import estimate_tokens
@@ -240,12 +241,12 @@ def _tokenizer(name: str) -> Callable[[str], int]:
 
 def _report(counts: dict[str, int]) -> None:
     for reason, count in counts.items():
-        click.echo(f"{count} rows {reason}", err=True)
+        click.echo(f"{counted(count, 'row')} {reason}", err=True)
 
 
 def _write(trace: Trace, output: Path) -> None:
     write_trace(trace, output)
-    click.echo(f"{output}: {len(trace)} requests", err=True)
+    click.echo(f"{output}: {counted(len(trace), 'request')}", err=True)
 
 
 def _print_table(figures: list[dict[str, Any]]) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from simsched.results import Results
 
 _FEW = DEFAULT_METRICS[:6]
+_TOKENS = ("total_input_tokens", "total_output_tokens")
+_FOR_READERS = ("title", "figures", "log_steps")  # options that change no result
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,11 @@ def compare_directories(
     wanted = "fcfs" if baseline is None else baseline
     base = wanted if wanted in policies else None
     seeds = [{run for of in samples.values.values() for run in of} for samples in (a, b)]
-    paired = seeds[0] == seeds[1]
+    unequal = "seeds" if seeds[0] != seeds[1] else "requests" if _requests_differ(a, b, loads) else ""
+    differences = _differences(first, second)
+    if not unequal and any(text.startswith("arrivals ") for text in differences):
+        unequal = "arrivals"
+    paired = not unequal
     rows, taus = [], []
     for metric in chosen:
         for i, j in loads:
@@ -180,7 +186,12 @@ def compare_directories(
     if not rows:
         raise InputError(f"{first.path} and {second.path}: no policy and load in common")
     return DirectoryComparison(
-        (str(first.path), str(second.path)), base, rows, taus, paired, _notes(a, b, paired, len(loads))
+        (str(first.path), str(second.path)),
+        base,
+        rows,
+        taus,
+        paired,
+        _notes(a, b, unequal, differences, len(loads)),
     )
 
 
@@ -201,16 +212,48 @@ def _speedup(samples: Samples, load: int, policy: str, baseline: str | None, met
     return ratio.ratio if ratio else None
 
 
-def _notes(a: Samples, b: Samples, paired: bool, num_loads: int) -> list[str]:
+def _requests_differ(a: Samples, b: Samples, loads: Sequence[tuple[int, int]]) -> bool:
+    """Have runs of one seed other requests in the two, by their rate, number and tokens?"""
+    for i, j in loads:
+        if a.rates[i] != b.rates[j]:
+            return True
+        for policy in (policy for policy in a.policies if policy in b.policies):
+            whole = not a.unfinished(i, policy) and not b.unfinished(j, policy)
+            for metric in ("num_requests", *(_TOKENS if whole else ())):
+                if a.values.get((i, policy, metric)) != b.values.get((j, policy, metric)):
+                    return True
+    return False
+
+
+def _differences(first: Results, second: Results) -> list[str]:
+    """The options in which the studies differ: `"duration (60 in A, 10 in B)"`."""
+    studies = [results.manifest.get("study") or {} for results in (first, second)]
+    texts = []
+    for name in (name for name in studies[0] if name in studies[1] and name not in _FOR_READERS):
+        x, y = (study[name] for study in studies)
+        if x != y:
+            texts.append(f"{name} ({_given(x)} in A, {_given(y)} in B)")
+    return texts
+
+
+def _given(value: Any) -> str:
+    if value in (None, [], {}):
+        return "not given"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _notes(a: Samples, b: Samples, unequal: str, differences: Sequence[str], num_loads: int) -> list[str]:
     common = "1 load" if num_loads == 1 else f"{num_loads} loads"
     notes = [f"{common} in common; {len(a.loads) - num_loads} only in A."]
-    if paired:
+    if differences:
+        notes.append(f"Their studies differ in {'; '.join(differences)}.")
+    if not unequal:
         notes.append(
-            "Runs have the same seeds, so their requests are paired; each interval is 95 % by itself."
+            "Runs have the same seeds and requests, so they are paired; each interval is 95 % by itself."
         )
     else:
         notes.append(
-            "Runs have other seeds, so they are not paired (Welch); each interval is 95 % by itself."
+            f"Runs have other {unequal}, so they are not paired (Welch); each interval is 95 % by itself."
         )
     for name, samples in (("A", a), ("B", b)):
         for policy in samples.policies:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simsched.compare.samples import Samples
 from simsched.compare.words import listed, load_text, rate_text
-from simsched.text.table import number
+from simsched.text.table import counted, number
 
 if TYPE_CHECKING:
     from simsched.compare.comparison import Row
@@ -23,7 +23,7 @@ def comparison_notes(samples: Samples, rows: Sequence[Row], runs: int) -> list[s
     for policy in samples.policies:
         count = sum(samples.unfinished(load, policy) for load in range(len(samples.loads)))
         if count:
-            what = "1 request" if count == 1 else f"{count:,} requests"
+            what = counted(count, "request")
             notes.append(f"{policy} left {what} unfinished; its numbers leave them out, so it cannot win.")
     return notes
 

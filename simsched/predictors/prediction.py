@@ -8,6 +8,7 @@ from typing import Any
 from simsched.errors import InputError
 from simsched.predictors.data import CHARACTERS_PER_TOKEN, PromptFile
 from simsched.predictors.model import Ranker
+from simsched.text.table import counted
 
 Fill = Callable[[str], Any]
 
@@ -38,7 +39,7 @@ def as_trace(
             columns[name] = [
                 fill(prompt) if value is None else value for value, prompt in zip(given, prompts, strict=True)
             ]
-            warnings.append(f"{name} is missing in {missing} rows: {what}")
+            warnings.append(f"{name} is missing in {counted(missing, 'row')}: {what}")
     for name, source in (("output_length", length_column), ("prompt", prompt_column)):
         if source != name:
             if source not in columns:

@@ -19,6 +19,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{min(decimals, 6)}f}"
 
 
+def counted(count: int, what: str) -> str:
+    """`"1 row"`, `"2,000 rows"`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def text_table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, left: Collection[int] = (0,)) -> str:
     """Rows under headers. The columns in `left` are set left, the others right; None is a dash."""
     cells = [list(headers), *([_text(value) for value in row] for row in rows)]

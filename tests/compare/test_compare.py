@@ -473,3 +473,23 @@ def test_how_the_results_were_made_is_said(tmp_path: Path) -> None:
     results = make_results(tmp_path / "out")
     noted = Results(results.path, {**results.manifest, "notes": ["a trace is replayed alike in every run"]})
     assert "a trace is replayed alike in every run" in directory_text(noted, compare(noted))
+
+
+def test_runs_of_equal_seeds_and_other_requests_are_not_paired(tmp_path: Path) -> None:
+    long, short = make_results(tmp_path / "a", n=200), make_results(tmp_path / "b", n=100)
+    found = compare_directories(long, short)
+    assert not found.paired
+    assert "Runs have other requests" in found.to_table()
+    assert "Runs have the same seeds and requests" in compare_directories(long, long).to_table()
+
+
+def test_what_two_studies_differ_in_is_said(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "a")
+    a, b = (
+        Results(results.path, {**results.manifest, "study": {"duration": seconds, "arrivals": arrivals}})
+        for seconds, arrivals in ((60.0, []), (10.0, ["uniform"]))
+    )
+    found = compare_directories(a, b)
+    assert not found.paired
+    said = "Their studies differ in duration (60.0 in A, 10.0 in B); arrivals (not given in A, uniform in B)."
+    assert said in found.notes

@@ -129,3 +129,12 @@ def test_stats_of_a_burst_have_no_rate() -> None:
     assert figures["request_rate"] is None
     assert figures["arrival_cv"] is None
     assert figures["columns"] == ["hash_ids"]
+
+
+def test_one_row_is_counted_as_one(tmp_path: Path) -> None:
+    source = tmp_path / "azure.csv"
+    rows = ["2023-11-16 18:17:01.0,5,0", "2023-11-16 18:17:02.0,5,7"]
+    source.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    result = call("convert", source, "--skip-invalid", "-o", tmp_path / "t.jsonl")
+    assert "1 row dropped: invalid output_length" in result.stderr
+    assert result.stderr.rstrip().endswith("t.jsonl: 1 request")
