@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from simsched.errors import InputError
-from simsched.text.table import counted
-from simsched.workload.formats import FORMATS, load_trace
+from simsched.workload.formats import FORMATS, load_trace, row_notes
 from simsched.workload.named import named_workload, rescale
 from simsched.workload.rows import estimate_tokens
 from simsched.workload.trace import Trace
@@ -22,6 +21,9 @@ output_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write (replaced)."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Write onto the trace that is read, too.")
+format_option = click.option(
+    "--format", "format_", type=click.Choice(FORMATS), help="Default: recognised by its content."
+)
 skip_option = click.option("--skip-invalid", is_flag=True, help="Drop and count rows that can't be used.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 rate_option = click.option("--request-rate", type=float, help="Requests/s; inf = all at once.")
@@ -80,7 +82,7 @@ def generate(
 
 @trace_command.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="Default: recognised by its content.")
+@format_option
 @click.option("--max-requests", type=click.IntRange(min=1), help="Keep the first ones only.")
 @rate_option
 @click.option("--arrivals", help="Replace the arrivals by poisson, gamma(cv=2), uniform or burst ones.")
@@ -107,7 +109,7 @@ def convert(
     _spare(source, output, overwrite)
     count_tokens = estimate_tokens if tokenizer is None else _tokenizer(tokenizer)
     trace, counts = load_trace(source, format=format_, skip_invalid=skip_invalid, count_tokens=count_tokens)
-    _report(counts)
+    _report(trace, counts)
     if max_requests is not None and max_requests < len(trace):
         import numpy as np
 
@@ -129,15 +131,16 @@ def convert(
 @trace_command.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a list with one entry a trace.")
+@format_option
 @skip_option
-def stats(sources: tuple[Path, ...], as_json: bool, skip_invalid: bool) -> None:
+def stats(sources: tuple[Path, ...], as_json: bool, format_: str | None, skip_invalid: bool) -> None:
     """Describe traces: load, lengths, shared prefixes."""
     from simsched.workload.stats import describe
 
     figures = []
     for source in sources:
-        trace, counts = load_trace(source, skip_invalid=skip_invalid)
-        _report(counts)
+        trace, counts = load_trace(source, format=format_, skip_invalid=skip_invalid)
+        _report(trace, counts)
         figures.append(describe(trace))
     if as_json:
         click.echo(json.dumps(figures, indent=2))
@@ -239,9 +242,9 @@ def _tokenizer(name: str) -> Callable[[str], int]:
     return lambda text: len(tokenizer.encode(text))
 
 
-def _report(counts: dict[str, int]) -> None:
-    for reason, count in counts.items():
-        click.echo(f"{counted(count, 'row')} {reason}", err=True)
+def _report(trace: Trace, counts: dict[str, int]) -> None:
+    for note in (*trace.notes, *row_notes(trace, counts)):
+        click.echo(note, err=True)
 
 
 def _write(trace: Trace, output: Path) -> None:

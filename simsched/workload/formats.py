@@ -32,6 +32,7 @@ from simsched.workload.tables import (
     read_parquet,
     read_table,
 )
+from simsched.workload.trace import Trace
 from simsched.workload.trace_io import read_bytes, read_lines, text_of
 
 READERS: dict[str, Callable[[Path, str, Reading], Loaded]] = {
@@ -62,7 +63,8 @@ def load_trace(
         count_tokens: tokens of a text, for formats that hold text; by default one for each 4 characters.
 
     Returns:
-        The trace, and how many rows were dropped or sorted, as `{"dropped: invalid score": 2}`.
+        The trace (its `notes` say what was guessed), and how many rows were dropped or sorted, as
+        `{"dropped: invalid score": 2}`.
 
     Raises:
         InputError: names the file, the line and the value, and says what was expected.
@@ -78,7 +80,21 @@ def load_trace(
     text = text_of(path, data)
     if not text.strip():
         raise InputError(f"{path}: expected at least one request, found an empty file")
-    return READERS[format or _recognise(path, text)](path, text, reading)
+    name = format or _recognise(path, text)
+    trace, counts = READERS[name](path, text, reading)
+    if format is None and name == "mooncake":
+        note = (
+            f"{path.name}: read as mooncake: timestamp in milliseconds, hash_ids of {MOONCAKE_BLOCK} tokens; "
+            "--format jsonl takes seconds"
+        )
+        trace = trace.with_columns(notes=(note, *trace.notes))
+    return trace, counts
+
+
+def row_notes(trace: Trace, counts: dict[str, int]) -> list[str]:
+    """What `load_trace` dropped and sorted, a line each, with the number of rows that there were."""
+    rows = len(trace) + sum(count for reason, count in counts.items() if reason.startswith("dropped"))
+    return [f"{trace.name}: {count} of {rows} rows {reason}" for reason, count in counts.items() if count]
 
 
 def _recognise(path: Path, text: str) -> str:
@@ -111,7 +127,7 @@ def _recognise(path: Path, text: str) -> str:
 
 
 def _looks_like_mooncake(text: str, first: dict[str, Any]) -> bool:
-    """Its keys, whole-number times and 512-token blocks; a trace of ours with all three says `request_id`."""
+    """Its keys, whole-number times and 512-token blocks; a trace of ours may say `request_id` or --format."""
     if set(first) != {"timestamp", "input_length", "output_length", "hash_ids"}:
         return False
     for line in text.split("\n", 50)[:50]:

@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from simsched.errors import InputError
-from simsched.workload.rows import COLUMNS, Loaded, Reading, Rows, build_trace, from_zero
+from simsched.workload.rows import (
+    CHARACTERS_PER_TOKEN,
+    COLUMNS,
+    Loaded,
+    Reading,
+    Rows,
+    build_trace,
+    estimate_tokens,
+    from_zero,
+)
 from simsched.workload.trace_io import parse_lines
 
 MOONCAKE_BLOCK = 512  # tokens
+AT_ONCE = "all requests arrive at 0, unless --arrivals replaces that"
 
 
 def read_mooncake(path: Path, text: str, reading: Reading) -> Loaded:
@@ -52,7 +62,8 @@ def read_vllm_bench(path: Path, text: str, reading: Reading) -> Loaded:
     lists["timestamp"] = document.get("start_times") or [0.0] * n
     if not isinstance(lists["timestamp"], list) or {len(values) for values in lists.values()} != {n}:
         raise InputError(f"{path}: expected input_lens, output_lens and start_times to be equally long")
-    rows = Rows(path, lists, range(1, n + 1), unit="request")
+    notes = () if document.get("start_times") else (f"{path.name}: no start_times: {AT_ONCE}",)
+    rows = Rows(path, lists, range(1, n + 1), unit="request", notes=notes)
     return from_zero(build_trace(rows, skip_invalid=reading.skip_invalid, sort=True))
 
 
@@ -80,7 +91,13 @@ def read_sharegpt(path: Path, text: str, reading: Reading) -> Loaded:
         columns["output_length"].append(reading.count_tokens(texts[1]))
         columns["prompt"].append(texts[0])
         lines.append(number)
-    rows = Rows(path, columns, lines, unit="conversation", dropped=dropped)
+    notes = [f"{path.name}: conversations have no times: {AT_ONCE}"]
+    if reading.count_tokens is estimate_tokens:
+        notes.append(
+            f"{path.name}: lengths are estimates, a token for every {CHARACTERS_PER_TOKEN} characters; "
+            "trace convert --tokenizer counts them"
+        )
+    rows = Rows(path, columns, lines, unit="conversation", dropped=dropped, notes=tuple(notes))
     return build_trace(rows, skip_invalid=reading.skip_invalid)
 
 

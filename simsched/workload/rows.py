@@ -70,6 +70,8 @@ class Rows:
     unit: str = "line"
     dropped: Counter[str] | None = None
     """How many unreadable rows were skipped, as `dropped: reason`."""
+    notes: tuple[str, ...] = ()
+    """What its reader guessed: lines for people."""
 
     def where(self, row: int) -> str:
         """`file:line`, or `file, row n` where the format has no lines."""
@@ -142,7 +144,7 @@ def build_trace(
     if not len(order):
         left = f"; all {sum(counts.values())} rows were dropped" if counts else ""
         raise InputError(f"{rows.path}: expected at least one request, found none{left}")
-    trace = _assemble(rows.path, columns, numbers, order, hash_block_size)
+    trace = _assemble(rows, columns, numbers, order, hash_block_size)
     return trace, dict(counts)
 
 
@@ -153,7 +155,7 @@ def from_zero(loaded: Loaded) -> Loaded:
 
 
 def _assemble(
-    path: Path,
+    rows: Rows,
     columns: Mapping[str, list[Any]],
     numbers: Mapping[str, FloatArray],
     order: IntArray,
@@ -168,10 +170,13 @@ def _assemble(
     def picked(name: str, make: Callable[[Any], Any]) -> list[Any] | None:
         return [make(columns[name][i]) for i in order.tolist()] if name in columns else None
 
+    path, notes = rows.path, rows.notes
     hash_ids = picked("hash_ids", tuple)
     prompt_tokens = numbers["input_length"][order].astype(np.int64)
     if hash_ids is not None and hash_block_size is None:
         hash_block_size = guess_hash_block_size(hash_ids, prompt_tokens, path)
+        guess = f"a hash id is taken for {hash_block_size} tokens (no hash_block_size given)"
+        notes = (*notes, f"{path.name}: {guess}")
     return Trace(
         arrival_time=numbers["timestamp"][order],
         num_prompt_tokens=prompt_tokens,
@@ -186,6 +191,7 @@ def _assemble(
         hash_block_size=hash_block_size,
         prompt=picked("prompt", str),
         name=path.name.split(".")[0],
+        notes=notes,
     )
 
 

@@ -39,6 +39,8 @@ class Trace:
     think_time: float = 0.0
     """Seconds between a finished answer and the same user's next request (closed loop)."""
     meta: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What was guessed when it was read: lines for people."""
 
     def __len__(self) -> int:
         return len(self.arrival_time)

@@ -29,7 +29,9 @@ def read_lines(path: Path, text: str, reading: Reading) -> Loaded:
     size = objects[0].get("hash_block_size") if objects else None
     if size is not None and (type(size) is not int or size < 1):
         raise InputError(f"{path}:{lines[0]}: hash_block_size {size!r}: expected a whole number of tokens")
-    rows = Rows(path, columns, lines, dropped=dropped)
+    unread = ", ".join(sorted(keys - {*COLUMNS, "hash_block_size"}))
+    notes = (f"{path.name}: keys that nothing reads: {unread[:200]}",) if unread else ()
+    rows = Rows(path, columns, lines, dropped=dropped, notes=notes)
     return build_trace(rows, skip_invalid=reading.skip_invalid, hash_block_size=size)
 
 

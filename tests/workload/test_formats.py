@@ -186,6 +186,30 @@ def test_bad_parquet(tmp_path: Path) -> None:
         load_trace(tmp_path / "t.parquet", format="azure")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MOONCAKE, ["read as mooncake: timestamp in milliseconds"]),
+        (json.dumps({**BENCH, "start_times": []}), ["no start_times: all requests arrive at 0"]),
+        (json.dumps(BENCH), []),
+        (AZURE, []),
+    ],
+)
+def test_what_is_guessed_is_said(tmp_path: Path, text: str, said: list[str]) -> None:
+    notes = load_trace(saved(tmp_path, text))[0].notes
+    assert len(notes) == len(said)
+    assert all(part in note for part, note in zip(said, notes, strict=True))
+
+
+def test_what_is_guessed_of_conversations_is_said(tmp_path: Path) -> None:
+    turns = [{"value": "hello there"}, {"value": "hi"}]
+    path = saved(tmp_path, json.dumps([{"conversations": turns}]))
+    times, lengths = load_trace(path)[0].notes
+    assert "conversations have no times: all requests arrive at 0" in times
+    assert "lengths are estimates, a token for every 4 characters" in lengths
+    assert load_trace(path, count_tokens=len)[0].notes == (times,)
+
+
 def test_a_format_can_be_demanded(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--format azura: expected one of jsonl"):
         load_trace(saved(tmp_path, AZURE), format="azura")

@@ -54,7 +54,7 @@ def test_convert(tmp_path: Path) -> None:
         "convert", source, "--skip-invalid", "--max-requests", 5, "--request-rate", 10, "-o", target
     )
     assert result.exit_code == 0, result.output
-    assert "10 rows dropped: invalid output_length" in result.stderr
+    assert "azure: 10 of 30 rows dropped: invalid output_length" in result.stderr
     trace, _ = load_trace(target)
     assert trace.num_prompt_tokens.tolist() == [2, 3, 5, 6, 8]
     assert trace.arrival_time[-1] == pytest.approx(0.4)
@@ -115,6 +115,22 @@ def trace_of(hash_ids: list[tuple[int, ...]], tokens: list[int]) -> Trace:
         hash_ids=hash_ids,
         hash_block_size=10,
     )
+
+
+def test_stats_says_what_a_trace_was_taken_for(tmp_path: Path) -> None:
+    """Whole seconds and 512-token blocks look like Mooncake's milliseconds."""
+    source = tmp_path / "mine.jsonl"
+    rows = [
+        {"timestamp": 3 * i, "input_length": 600, "output_length": 9, "hash_ids": [0, i]} for i in range(9)
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    guessed = call("stats", source, "--json")
+    assert "mine.jsonl: read as mooncake: timestamp in milliseconds, hash_ids of 512" in guessed.stderr
+    assert json.loads(guessed.stdout)[0]["duration"] == pytest.approx(0.024)
+    told = call("stats", source, "--json", "--format", "jsonl")
+    assert "mooncake" not in told.stderr
+    assert "a hash id is taken for 512 tokens" in told.stderr
+    assert json.loads(told.stdout)[0]["duration"] == 24
 
 
 def test_shared_prefix_counts_leading_blocks_seen_before() -> None:

@@ -234,6 +234,15 @@ def test_hash_block_size_is_given_or_found(tmp_path: Path) -> None:
         load_trace(write(tmp_path, json.dumps(row | {"hash_ids": list(range(9)), "request_id": "a"})))
 
 
+def test_a_guessed_block_size_and_unread_keys_are_said(tmp_path: Path) -> None:
+    row = json.loads(GOOD) | {"hash_ids": [1, 2, 3], "input_length": 600, "request_id": "a"}
+    (guess,) = load_trace(write(tmp_path, json.dumps(row)))[0].notes
+    assert "a hash id is taken for 256 tokens" in guess
+    given = row | {"hash_block_size": 200, "Score": 3, "model": "x"}
+    (unread,) = load_trace(write(tmp_path, json.dumps(given)))[0].notes
+    assert "keys that nothing reads: Score, model" in unread
+
+
 def test_ten_thousand_lines_in_a_tenth_of_a_second(tmp_path: Path) -> None:
     write_trace(named_workload("sharegpt").generate(10_000, 8.0), tmp_path / "t.jsonl")
     start = time.process_time()
