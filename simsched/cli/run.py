@@ -39,6 +39,7 @@ _OPTIONS = (
     _swept("--policy", help='Policies: fcfs,"mlfq(base_quantum=0.03,threshold=2)",./mine.py:Mine.'),
     _swept("--workload", help="Named workloads (simsched list workloads)."),
     _swept("--trace", help="Trace files, replayed as they are without --request-rate or --arrivals."),
+    click.option("--format", metavar="NAME", help="Of the traces.  [default: recognised by their content]"),
     _swept("--request-rate", help="Requests/s, or a share of the capacity: 4,8,0.9x."),
     _swept("--arrivals", help='poisson, "gamma(cv=2)", uniform, burst, "closed(users=32)".'),
     click.option("--num-requests", metavar="N", help="Requests a cell.  [default: those of --duration]"),
@@ -129,9 +130,9 @@ def run_command(
     if study is not None:
         of_file = read_study(study)
         make_study(of_file, origin=study)  # so that an error names the file
-        for pair in (("workload", "trace"), ("num_requests", "duration")):
+        for pair, of_it in ((("workload", "trace"), ("format",)), (("num_requests", "duration"), ())):
             if any(name in given for name in pair):
-                of_file = {name: value for name, value in of_file.items() if name not in pair}
+                of_file = {name: of_file[name] for name in of_file if name not in (*pair, *of_it)}
         given = {**of_file, **given}
     plan = make_plan(make_study(given))
     if dry_run:

@@ -36,7 +36,7 @@ def check_policy(policy: Policy, config: EngineConfig) -> None:
 def check_admissible(
     trace: Trace, config: EngineConfig, skip_invalid: bool = False, truncate: bool = False
 ) -> tuple[Trace, dict[str, int]]:
-    """The requests that fit `max_model_len` and the KV cache, and how many were dropped or cut.
+    """The requests that fit `max_model_len` and the KV cache, and how many were dropped or cut, and why.
 
     Args:
         trace: the requests.
@@ -62,14 +62,14 @@ def check_admissible(
         cut = trace.with_columns(
             num_prompt_tokens=short, num_output_tokens=np.minimum(outputs, limit - short)
         )
-        return cut, {"truncated": num_bad}
+        return cut, {f"truncated: over {limit} tokens in all ({why})": num_bad}
     if skip_invalid:
         if num_bad == len(trace):
             raise InputError(
                 f"{trace.name}: none of the {num_bad} requests fits; expected at most {limit} tokens in all "
                 f"({why})"
             )
-        return trace.take(np.flatnonzero(~bad)), {"skipped": num_bad}
+        return trace.take(np.flatnonzero(~bad)), {f"dropped: over {limit} tokens in all ({why})": num_bad}
     first = int(np.flatnonzero(bad)[0])
     longer = ", a --cost-profile with a longer context serves them" if limit == config.max_model_len else ""
     raise InputError(

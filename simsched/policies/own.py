@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -60,6 +61,18 @@ def watched(cls: type[Policy], name: str) -> type[Policy]:
 def is_own(policy: Policy) -> bool:
     """Does its class, or that of the policy it wraps, come from outside?"""
     return not type(getattr(policy, "inner", policy)).__module__.startswith("simsched.")
+
+
+def asked_in_every_step(policy: Policy) -> Policy:
+    """A copy that announces no changes, itself or in the policy it wraps, so its priority is always fresh.
+
+    One that remembers changes (`on_change`) keeps its announcements: they are when it is told."""
+    policy = deepcopy(policy)
+    inner: Policy = getattr(policy, "inner", policy)
+    cls = type(inner)
+    if cls.on_change is Policy.on_change:
+        inner.__class__ = type(cls.__name__, (cls,), {"next_change": Policy.next_change})
+    return policy
 
 
 def _refuse_undecorated(cls: type[Policy], name: str) -> None:

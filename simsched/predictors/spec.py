@@ -86,6 +86,15 @@ def predict_column(
     return _empirical(given, column, trace, seed)
 
 
+def uses_tau(spec: str | None, policy: Policy, trace: Trace) -> bool:
+    """Does `apply_predictor` look at its `tau`?"""
+    if policy.reads is None:
+        return False
+    if spec is None:
+        return policy.predictor != "oracle" and getattr(trace, policy.reads) is None
+    return spec.startswith("emulated") and "tau" not in parse_spec(spec, "--predictor")[1]
+
+
 def _is_path(spec: str) -> bool:
     name = spec.split("(")[0].strip()
     return name not in PREDICTORS and ("/" in spec or Path(spec).suffix != "" or Path(spec).exists())
@@ -108,10 +117,13 @@ def _published_tau(trace: Trace, column: Reads, buckets: Buckets) -> float:
 
 
 def _origin(trace: Trace, column: Reads, buckets: Buckets) -> str:
-    workload = trace.name if "predictor_tau" in trace.meta else "sharegpt"
-    if column == "predicted_class" and buckets.as_published:
-        return f"of its hidden score, from which its classes get the tau published for {workload}"
-    return f"published for {workload}"
+    hidden = column == "predicted_class" and buckets.as_published
+    if "predictor_tau" not in trace.meta:
+        origin = f"nothing published for {trace.name}: this is sharegpt's"
+        return f"of its hidden score; {origin}" if hidden else origin
+    if hidden:
+        return f"of its hidden score, from which its classes get the tau published for {trace.name}"
+    return f"published for {trace.name}"
 
 
 def _emulated(

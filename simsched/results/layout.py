@@ -40,7 +40,10 @@ def check_target(
         raise InputError(f"{str(path)[:200]}: cannot be a results directory: {error.strerror}") from None
     if empty:
         return False
-    old = read_manifest(path)
+    try:
+        old = read_manifest(path)
+    except InputError as error:
+        raise InputError(f"{error}; remove the directory, or choose another with -o") from None
     if old is None:
         raise InputError(f"{path}: exists and holds no simsched results; choose another directory")
     if not (resume or overwrite):
@@ -52,7 +55,10 @@ def check_target(
     if overwrite:
         return False
     if difference := _difference(old, json.loads(json.dumps(manifest))):
-        raise InputError(f"{path}: --resume with another configuration: {difference}")
+        raise InputError(
+            f"{path}: --resume with another configuration: {difference}; "
+            "a resume only finishes what was begun; another study needs another directory (-o)"
+        )
     return True
 
 
@@ -82,6 +88,8 @@ def _difference(old: Any, new: Any, where: str = "") -> str | None:
             if difference := _difference(old.get(key), new.get(key), place):
                 return difference
         return None
+    if where.startswith("sha256.") and old is not None and new is not None and old != new:
+        return f"{where.removeprefix('sha256.')} has changed since"
     return None if old == new else f"{where} is {_short(old)} there, {_short(new)} here"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
 from simsched.workload.arrivals import Arrivals
-from simsched.workload.formats import load_trace
+from simsched.workload.formats import load_trace, row_notes
 from simsched.workload.named import named_workload, rescale
 from simsched.workload.trace import Trace
 
@@ -37,7 +38,9 @@ class Cell:
     workload: str | None
     """A named workload, or"""
     trace: str | None
-    """a trace file."""
+    """a trace file,"""
+    format: str | None
+    """of this format; None: recognised by its content."""
     request_rate: float | None
     """Requests/s; None: as in the trace, or arrivals that have no rate."""
     arrivals: str | None
@@ -72,14 +75,17 @@ class Inputs:
     """What was chosen, dropped or cut without being asked for: a line each."""
 
 
-def read_trace_once(path: str, skip_invalid: bool) -> tuple[Trace, dict[str, int]]:
-    """The trace in this file, and how many of its rows were dropped for which reason."""
-    return _read_trace(path, skip_invalid, _version(path))
+def read_trace_once(cell: Cell) -> tuple[Trace, dict[str, int]]:
+    """The trace in the cell's file, and how many of its rows were dropped for which reason."""
+    path = str(cell.trace)
+    return _read_trace(path, cell.format, cell.skip_invalid, _version(path))
 
 
 @lru_cache(maxsize=4)
-def _read_trace(path: str, skip_invalid: bool, version: Any) -> tuple[Trace, dict[str, int]]:
-    return load_trace(path, skip_invalid=skip_invalid)
+def _read_trace(
+    path: str, format: str | None, skip_invalid: bool, version: Any
+) -> tuple[Trace, dict[str, int]]:
+    return load_trace(path, format=format, skip_invalid=skip_invalid)
 
 
 def profile_of(name: str) -> Profile:
@@ -117,8 +123,8 @@ def _requests(cell: Cell, version: Any) -> tuple[Trace, tuple[str, ...]]:
         return workload.generate(
             num_generated(cell), cell.request_rate, arrivals=arrivals, seed=cell.seed
         ), ()
-    path = str(cell.trace)
-    trace, counts = read_trace_once(path, cell.skip_invalid)
+    trace, counts = read_trace_once(cell)
+    notes = [*trace.notes, *row_notes(trace, counts), *_too_short(cell, trace)]
     if cell.arrivals is not None:
         process = Arrivals.parse(cell.arrivals)
         trace = trace.with_columns(
@@ -126,18 +132,38 @@ def _requests(cell: Cell, version: Any) -> tuple[Trace, tuple[str, ...]]:
             closed_loop_users=process.users,
             think_time=process.think_time,
         )
-    stretch_to = cell.request_rate if cell.arrivals is None else None
-    kept = len(trace) if cell.num_requests is None else min(cell.num_requests, len(trace))
-    if cell.duration is not None and stretch_to is not None:
-        kept = max(1, round(min(cell.duration * stretch_to, len(trace))))
-    elif cell.duration is not None:
-        end = trace.arrival_time[0] + cell.duration
-        kept = int(np.searchsorted(trace.arrival_time, end, side="right"))
+    kept = num_kept(replace(cell, request_rate=None) if cell.arrivals is not None else cell, trace)
     if kept < len(trace):
         trace = trace.take(np.arange(kept))
-    if stretch_to is not None:
-        trace = rescale(trace, stretch_to)  # so what is kept has this rate, whatever the rest has
-    return trace, tuple(f"{path}: {count} rows {reason}" for reason, count in counts.items() if count)
+    if cell.arrivals is None and cell.request_rate is not None:
+        trace = rescale(trace, cell.request_rate)  # so what is kept has this rate, whatever the rest has
+    return trace, tuple(notes)
+
+
+def num_kept(cell: Cell, trace: Trace) -> int:
+    """How many requests of the trace in its file a cell has: of its own arrivals those of `duration`, of a
+    rate as many as that makes (an estimate where arrivals are drawn)."""
+    if cell.num_requests is not None:
+        return min(cell.num_requests, len(trace))
+    if cell.duration is None:
+        return len(trace)
+    if cell.request_rate is not None:
+        return max(1, round(min(cell.duration * cell.request_rate, len(trace))))
+    end = trace.arrival_time[0] + cell.duration
+    return int(np.searchsorted(trace.arrival_time, end, side="right"))
+
+
+def _too_short(cell: Cell, trace: Trace) -> Iterator[str]:
+    """A line if the trace in the file has fewer requests than were asked for."""
+    asked = cell.num_requests
+    if cell.duration is not None and cell.request_rate is not None:
+        asked = round(cell.duration * cell.request_rate)
+    if asked is not None and asked > len(trace):
+        yield f"{trace.name}: {len(trace):,} requests, fewer than the {asked:,} asked for"
+    elif cell.duration is not None and cell.request_rate is None:
+        lasts = trace.arrival_time[-1] - trace.arrival_time[0]
+        if lasts < cell.duration:
+            yield f"{trace.name}: its arrivals end after {lasts:.3g} s, before --duration {cell.duration:g}"
 
 
 def num_generated(cell: Cell) -> int:
@@ -190,12 +216,17 @@ def prepare(cell: Cell) -> Inputs:
     policy = make_policy(cell.policy)
     check_policy(policy, config)
     trace, dropped = requests_of(cell)
-    notes = list(dropped)
+    notes, asked = list(dropped), len(trace)
     trace, counts = check_admissible(trace, config, cell.skip_invalid, cell.truncate)
-    notes += [f"{trace.name}: {count} {reason}" for reason, count in counts.items() if count]
+    notes += [f"{trace.name}: {count} of {asked} requests {reason}" for reason, count in counts.items()]
     trace, said = apply_predictor(cell.predictor, policy, trace, seed=cell.seed, tau=cell.tau)
     if policy.reads is not None:
         notes.append(said)
+    classes = trace.predicted_class if policy.reads == "predicted_class" else None
+    if classes is not None and len(trace) > 1 and np.all(classes == classes[0]):
+        notes.append(
+            f"{policy.name}: all requests of {trace.name} are in one class, so it cannot tell them apart"
+        )
     if policy.name == "priority" and trace.priority is None:
         notes.append(f"priority: {trace.name} has no column priority; all requests are equal")
     seconds, source = _predictor_time(cell, policy, profile)

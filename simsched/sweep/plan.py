@@ -8,6 +8,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,24 @@ from typing import Any
 import numpy as np
 
 from simsched import __version__
+from simsched.cost_model.base import StepFeatures
 from simsched.engine.validate import check_admissible
 from simsched.errors import InputError
 from simsched.metrics import METRICS
-from simsched.policies.own import PolicyError, is_own
+from simsched.policies.base import Policy
+from simsched.policies.own import PolicyError, asked_in_every_step, is_own
+from simsched.predictors.spec import uses_tau
 from simsched.results import Options
 from simsched.sweep.capacity import SAMPLE, capacity
 from simsched.sweep.cell import (
     Cell,
     Inputs,
     num_generated,
+    num_kept,
     prepare,
     profile_of,
     read_trace_once,
+    requests_of,
     resolve_config,
 )
 from simsched.sweep.study import (
@@ -40,11 +46,14 @@ from simsched.sweep.study import (
 )
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.named import named_workload
+from simsched.workload.stats import shared_prefix
 
 COLUMNS = ("policy", "workload", "request_rate", "preset", "run", "seed")
 """Columns that all results have; another option is a column where it is swept."""
 REHEARSED = 20
-"""Requests that a user's own policy is tried on, and the most output tokens of each."""
+"""Requests that a user's own policy is tried on,"""
+REHEARSED_TOKENS = 100
+"""and the most output tokens of each; of prompt tokens ten times that."""
 _SYSTEM = ("preset", "cost_profile", "gpu_memory_utilization", *ENGINE_OPTIONS)
 _PREDICTION = ("predictor", "tau", "predictor_time")
 
@@ -140,23 +149,26 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
         for arrivals in study.arrivals or default_arrivals:
             # of the cells that differ only in what follows
             cell = Cell(
-                policy="fcfs", workload=workload, trace=trace and expand(trace), request_rate=None,
-                arrivals=arrivals,
+                policy="fcfs", workload=workload, trace=trace and expand(trace), format=study.format,
+                request_rate=None, arrivals=arrivals,
                 num_requests=study.num_requests, duration=study.duration, seed=study.seed,
                 preset=of_system["preset"], cost_profile=expand(of_system["cost_profile"]),
                 gpu_memory_utilization=of_system["gpu_memory_utilization"], engine=given,
                 predictor=None, tau=None, predictor_time=None, goodput=goodput,
                 skip_invalid=study.skip_invalid, truncate=study.truncate,
             )  # fmt: skip
-            most = _capacity(cell)
+            if trace and study.duration is not None and arrivals and not Arrivals.parse(arrivals).rated:
+                raise InputError(f"--duration: arrivals {arrivals} have no rate; give --num-requests")
             name = names[workload or trace or ""]
             engine = [f"{option} {value}" for option, value in given if len(getattr(study, option)) > 1]
             where = ", ".join([f"{name} on {of_system['cost_profile']}", cell.preset, *engine])
-            note = f"{where}: capacity about {most:.3g} requests/s"
-            if note not in notes:
-                notes.append(note)
+            rates = []
+            for rate, note in _rates(study, cell):
+                rates.append(rate)
+                if f"{where}: {note}" not in notes:
+                    notes.append(f"{where}: {note}")
             for rate, *prediction, run, policy in itertools.product(
-                _rates(study, cell, most), *predictions, range(study.num_runs), study.policy
+                rates, *predictions, range(study.num_runs), study.policy
             ):
                 of_cell = dict(zip(_PREDICTION, prediction, strict=True))
                 varied = {"policy": policy, "request_rate": rate, "seed": study.seed + run}
@@ -184,40 +196,62 @@ def _workload_names(study: Study) -> dict[str, str]:
     return {**{name: name for name in study.workload}, **stems}
 
 
-def _capacity(cell: Cell) -> float:
+def _capacity(cell: Cell) -> tuple[float, str]:
+    """The capacity for a cell's requests, in requests/s, and a line that says it."""
+    of = ""
     if cell.workload is not None:
         trace = named_workload(cell.workload).generate(SAMPLE, arrivals="burst", seed=cell.seed)
     else:
-        trace = read_trace_once(str(cell.trace), cell.skip_invalid)[0]
+        trace = read_trace_once(cell)[0]
+        kept = num_kept(cell, trace)
+        if kept < len(trace):
+            trace, of = trace.take(np.arange(kept)), f" for the first {kept:,} requests"
     config = resolve_config(cell)
     # of what can be served at all; whether the rest is refused is seen when a cell is prepared
     trace, _ = check_admissible(trace, config, skip_invalid=not cell.truncate, truncate=cell.truncate)
-    return capacity(trace, profile_of(cell.cost_profile).cost, config)
+    most = capacity(trace, profile_of(cell.cost_profile).cost, config)
+    shared = shared_prefix(trace) if config.enable_prefix_caching else None
+    if shared:
+        of += f" (prefix hits not counted; {shared:.0%} of the prompt tokens are shared)"
+    return most, f"capacity about {most:.3g} requests/s{of}"
 
 
-def _rates(study: Study, cell: Cell, most: float) -> list[float | None]:
-    """The request rates of a cell, in requests/s; `most` is its capacity."""
+def _capacity_at(cell: Cell, rate: float, is_share: bool) -> tuple[float, str]:
+    """The same where the rate, perhaps a share of that capacity, says how many requests there are."""
+    if not is_share:
+        return _capacity(replace(cell, request_rate=rate))
+    most, note = _capacity(cell)
+    for _ in range(10):  # settles in a few rounds, give or take a request
+        before = most
+        most, note = _capacity(replace(cell, request_rate=rate * most))
+        if most == before:
+            break
+    return most, note
+
+
+def _rates(study: Study, cell: Cell) -> Iterator[tuple[float | None, str]]:
+    """The request rates of a cell, in requests/s, each with a line on the capacity."""
     rated = Arrivals.parse(cell.arrivals).rated if cell.arrivals is not None else True
     if not rated:
         if study.request_rate:
             raise InputError(f"--request-rate: arrivals {cell.arrivals} have no rate")
-        return [None]
+        yield None, _capacity(cell)[1]
+        return
     if not study.request_rate and cell.arrivals is None:
-        return [None]
-    rates: list[float | None] = []
+        yield None, _capacity(cell)[1]
+        return
+    rate_cuts = cell.trace is not None and cell.duration is not None
+    of_all = None if rate_cuts else _capacity(cell)
     for text in study.request_rate or PAPER_RATES:
-        rate, share = parse_rate(text)
-        rates.append(float(f"{rate * most:.4g}") if share else rate)
-    return rates
+        rate, is_share = parse_rate(text)
+        most, note = of_all or _capacity_at(cell, rate, is_share)
+        yield float(f"{rate * most:.4g}") if is_share else rate, note
 
 
 def _num_requests(cell: Cell) -> int:
     if cell.workload is not None:
         return num_generated(cell)
-    length = len(read_trace_once(str(cell.trace), cell.skip_invalid)[0])
-    if cell.duration is not None and cell.request_rate is not None:
-        length = min(length, round(cell.duration * cell.request_rate))
-    return min(length, cell.num_requests or length)
+    return num_kept(cell, read_trace_once(cell)[0])
 
 
 def _check(plan: Plan) -> None:
@@ -226,6 +260,7 @@ def _check(plan: Plan) -> None:
     Lengths depend on the run, predictions on the policy too; neither on the rate.
     """
     first = plan.study.policy[0]
+    unread = {name for name in _PREDICTION if getattr(plan.study, name)}
     kinds: dict[Any, str] = {}
     for name, cell in plan.cells.items():
         if cell.policy != first and cell.seed != plan.study.seed:
@@ -234,10 +269,22 @@ def _check(plan: Plan) -> None:
         if kind not in kinds or plan.num_requests[name] > plan.num_requests[kinds[kind]]:
             kinds[kind] = name
     for name in kinds.values():
-        inputs = prepare(plan.cells[name])
+        cell = plan.cells[name]
+        inputs = prepare(cell)
+        if inputs.policy.reads is not None:
+            unread -= {"predictor", "predictor_time"}
+        if uses_tau(cell.predictor, inputs.policy, requests_of(cell)[0]):
+            unread.discard("tau")
         plan.notes += [note for note in inputs.notes if note not in plan.notes]
         if is_own(inputs.policy):
-            _rehearse(inputs)
+            _rehearse(cell.policy, inputs)
+    what = {"tau": "uses an emulated predictor whose tau is open"}
+    for name in _PREDICTION:
+        if name in unread:
+            option = f"--{name.replace('_', '-')}"
+            plan.notes.append(
+                f"{option} changes nothing: no policy here {what.get(name, 'reads a prediction')}"
+            )
 
 
 def _check_figures(plan: Plan) -> None:
@@ -271,24 +318,48 @@ def _check_figures(plan: Plan) -> None:
             raise InputError(f"{where}: needs several values of tau")
 
 
-def _rehearse(inputs: Inputs) -> None:
-    """Run a user's own policy on a few short requests that compete for a few slots, step by step.
+def _rehearse(name: str, inputs: Inputs) -> None:
+    """Run a user's own policy on a few short requests that compete for a few slots, stepping and leaping.
 
-    Most of its mistakes show at once, before anything is written.
+    Most of its mistakes show at once, before anything is written: what it raises, and a `next_change` that
+    promises more than it keeps, since taking its word then gives other results than asking in every step.
+
+    Raises:
+        PolicyError: what it answers is wrong, or the two differ.
     """
     from simsched.engine.simulator import simulate
 
     few = inputs.trace.take(np.arange(min(REHEARSED, len(inputs.trace))))
-    burst = few.with_columns(
-        arrival_time=np.zeros(len(few)), num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED)
+    # half at once, then one at a time while the others are being served
+    later = np.maximum(0, np.arange(len(few)) - len(few) // 2)
+    cost = inputs.profile.cost
+    short = few.with_columns(
+        arrival_time=later * 10 * cost.step_time(StepFeatures(N=1)),
+        num_prompt_tokens=np.minimum(few.num_prompt_tokens, 10 * REHEARSED_TOKENS),
+        num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED_TOKENS),
+        closed_loop_users=None,
+        hash_ids=None,
     )
     crowded = inputs.config.model_copy(update={"max_num_seqs": min(4, inputs.config.max_num_seqs)})
+
+    def times(policy: Policy, leap: bool) -> tuple[list[float], list[int]]:
+        record = simulate(short, deepcopy(policy), cost, crowded, leap=leap)
+        return record.finish_time.tolist(), record.num_preemptions.tolist()
+
+    asked = asked_in_every_step(inputs.policy)
     try:
-        simulate(burst, inputs.policy, inputs.profile.cost, crowded, leap=False)
+        stepping = times(asked, leap=False)
+        # one that draws at random differs from itself
+        differs = times(inputs.policy, leap=True) != stepping and times(asked, leap=False) == stepping
     except PolicyError:
         raise
     except InputError:
-        pass  # such as requests that displace each other for ever, as they may not on the whole engine
+        return  # such as requests that displace each other for ever, as they may not on the whole engine
+    if differs:
+        raise PolicyError(
+            f"policy {name}: next_change promises that priority() stays, and it does not: asked in every "
+            "step, it gives other results; expected the next change, or no next_change at all"
+        )
 
 
 def _hashes(study: Study) -> dict[str, str]:

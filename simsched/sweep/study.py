@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from simsched.errors import InputError
 from simsched.metrics import parse_goodput
@@ -33,17 +33,21 @@ def _values(given: Any) -> Any:
     if isinstance(values, list | tuple):
         if not values or any(value is None or value == "" for value in values):
             raise ValueError("expected values, separated by commas")
-        if len({str(value) for value in values}) < len(values):
-            raise ValueError("each value once")
         return tuple(values)
     return (values,)
 
 
+def _once(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Checked on what is meant, not on how it is typed: 16 and 16.0 are one value."""
+    if len(set(values)) < len(values):
+        raise ValueError("each value once")
+    return values
+
+
 def _rate(given: Any) -> str:
     """A rate in requests/s, or with an x behind it as a share of the capacity."""
-    text = f"{given:g}" if isinstance(given, float) else str(given)
-    parse_rate(text)
-    return text
+    rate, share = parse_rate(str(given))
+    return repr(rate).removesuffix(".0") + ("x" if share else "")
 
 
 def _goodput(given: Any) -> Any:
@@ -52,7 +56,7 @@ def _goodput(given: Any) -> Any:
     return parse_goodput(given) if isinstance(given, str) else given
 
 
-Swept = Annotated[tuple[T, ...], BeforeValidator(_values)]
+Swept = Annotated[tuple[T, ...], BeforeValidator(_values), AfterValidator(_once)]
 Rate = Annotated[str, BeforeValidator(_rate)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -87,6 +91,8 @@ class Study(BaseModel):
     workload: Swept[str] = ()
     trace: Swept[str] = ()
     """Trace files, replayed as they are unless `request_rate` or `arrivals` is given."""
+    format: str | None = None
+    """Of the trace files, one of `simsched.workload.formats.FORMATS`; None: recognised by their content."""
     request_rate: Swept[Rate] = ()
     arrivals: Swept[str] = ()
     num_requests: int | None = Field(None, ge=1, le=100_000_000)
@@ -157,6 +163,8 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
         raise InputError(f"{shown} {options[name]}: {message}") from None
     if study.num_requests is not None and study.duration is not None:
         raise InputError("--num-requests and --duration exclude each other")
+    if study.format is not None and not study.trace:
+        raise InputError(f"--format {study.format}: only with --trace")
     return study
 
 

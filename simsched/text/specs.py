@@ -73,7 +73,8 @@ def number(
         and low <= value <= high
     ):
         return float(value)
-    raise InputError(f"{option} {name}: {key}={value}: expected a number from {low:g} to {high:g}")
+    given = f"{key} is missing" if value is None else f"{key}={value}"
+    raise InputError(f"{option} {name}: {given}: expected a number from {low:g} to {high:g}")
 
 
 def _value(text: str) -> Value:

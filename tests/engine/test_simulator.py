@@ -112,9 +112,12 @@ def test_what_never_fits_is_refused_dropped_or_cut() -> None:
     with pytest.raises(InputError, match=r"2 of 3 requests can never be scheduled; the first is b with 3000"):
         check_admissible(work, CONFIG)
     kept, counts = check_admissible(work, CONFIG, skip_invalid=True)
-    assert (kept.request_ids(), counts) == (["a"], {"skipped": 2})
+    assert (kept.request_ids(), counts) == (
+        ["a"],
+        {"dropped: over 2048 tokens in all (max_model_len 2048)": 2},
+    )
     cut, counts = check_admissible(work, CONFIG, truncate=True)
-    assert counts == {"truncated": 2}
+    assert counts == {"truncated: over 2048 tokens in all (max_model_len 2048)": 2}
     assert (cut.num_prompt_tokens + cut.num_output_tokens).tolist() == [110, 2048, 2048]
     assert cut.num_output_tokens[1] == 1
     assert simulate(cut, make_policy("fcfs"), Linear(), CONFIG).finished.all()

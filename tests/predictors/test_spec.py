@@ -9,7 +9,7 @@ import pytest
 
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
-from simsched.predictors.spec import apply_predictor
+from simsched.predictors.spec import apply_predictor, uses_tau
 from simsched.workload.named import named_workload
 from simsched.workload.trace import Trace
 
@@ -57,7 +57,8 @@ def test_the_traces_own_column_comes_first() -> None:
         ("sharegpt", "ranking", "tau 0.52 (published for sharegpt)"),
         ("lmsys", "ranking", "tau 0.64 (published for lmsys)"),
         ("lmsys(shape=lognormal)", "ranking", "tau 0.64 (published for lmsys)"),
-        ("azure-conv", "ranking", "tau 0.52 (published for sharegpt)"),
+        ("azure-conv", "ranking", "tau 0.52 (nothing published for azure-conv: this is sharegpt's)"),
+        ("azure-conv", "classification", "tau 0.6 (of its hidden score; nothing published for azure-conv"),
         ("sharegpt", "po", "tau 0.51 (published for sharegpt)"),
         (
             "sharegpt",
@@ -88,7 +89,7 @@ def test_the_published_tau_otherwise(workload: str, policy: str, said: str) -> N
 
 
 def test_an_unnamed_trace_gets_sharegpts_tau() -> None:
-    assert "tau 0.52 (published for sharegpt)" in apply(None, "ranking", unnamed())[1]
+    assert "tau 0.52 (nothing published for mine: this is sharegpt's)" in apply(None, "ranking", unnamed())[1]
 
 
 def test_a_chosen_tau() -> None:
@@ -98,6 +99,25 @@ def test_a_chosen_tau() -> None:
     assert apply("emulated(tau=0.5,region=longest,share=0.7)", "po", trace())[1].endswith(
         "in the longest 70%"
     )
+
+
+def test_where_a_chosen_tau_is_looked_at() -> None:
+    scored = trace().with_columns(score=np.arange(2000.0))
+    for spec, policy, to in (
+        (None, "ranking", trace()),
+        ("emulated", "ranking", scored),
+        ("emulated(region=longest,share=0.7)", "po", trace()),
+    ):
+        assert uses_tau(spec, make_policy(policy), to)
+    for spec, policy, to in (
+        (None, "fcfs", trace()),
+        (None, "sjf", trace()),
+        (None, "ranking", scored),
+        ("oracle", "ranking", trace()),
+        ("emulated(tau=0.5)", "ranking", trace()),
+        ("./model", "ranking", trace()),
+    ):
+        assert not uses_tau(spec, make_policy(policy), to)
 
 
 def test_classes_have_the_policys_buckets() -> None:

@@ -129,6 +129,8 @@ def test_damaged_manifest(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(InputError, match=r"manifest\.json"):
         Results.open(tmp_path)
+    with pytest.raises(InputError, match="remove the directory, or choose another with -o"):
+        ResultsWriter.create(tmp_path, make_manifest(), overwrite=True)
 
 
 def test_damaged_results(tmp_path: Path) -> None:

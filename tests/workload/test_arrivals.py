@@ -55,7 +55,7 @@ def test_closed_loop() -> None:
         ("gamma(cv=wide)", "cv=wide: expected a number"),
         ("gamma(shape=2)", "unknown parameter shape"),
         ("poisson(cv=2)", "it takes none"),
-        ("closed", "users=None: expected a number"),
+        ("closed", "users is missing: expected a number"),
         ("closed(users=1.5)", "expected a whole number"),
         ("closed(users=2,think_time=-1)", "think_time=-1"),
         ("gamma(cv=2", "expected NAME or NAME"),

@@ -1,0 +1,180 @@
+"""What a plan makes of a study's requests, and what it says about that before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simsched.errors import InputError
+from simsched.policies.own import PolicyError
+from simsched.sweep.cell import prepare
+from simsched.sweep.plan import Plan, make_plan
+from simsched.sweep.study import make_study
+from simsched.workload.formats import load_trace
+from simsched.workload.trace_io import write_trace
+from tests.sweep.test_sweep import write_jsonl
+
+
+def planned(**options: Any) -> Plan:
+    return make_plan(make_study({"policy": "fcfs", **options}))
+
+
+def notes(**options: Any) -> str:
+    return "\n".join(planned(**options).notes)
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    """300 requests, one every 0.1 s, ever longer."""
+    return write_jsonl(
+        tmp_path / "T.jsonl",
+        [{"timestamp": i / 10, "input_length": 50, "output_length": 20 + i} for i in range(300)],
+    )
+
+
+def rates(**options: Any) -> list[float]:
+    return [cell.request_rate for cell in planned(**options).cells.values() if cell.request_rate is not None]
+
+
+@pytest.mark.parametrize("cut", [{"num_requests": "100"}, {"duration": "9.95"}])
+def test_the_capacity_is_that_of_the_requests_that_run(
+    trace: str, tmp_path: Path, cut: dict[str, str]
+) -> None:
+    first = load_trace(trace)[0].take(np.arange(100))
+    write_trace(first, tmp_path / "first.jsonl")
+    alone = planned(trace=str(tmp_path / "first.jsonl")).notes[0]
+    said = planned(trace=trace, **cut).notes[0]
+    assert said.endswith(" for the first 100 requests")
+    assert said.split("capacity")[1].startswith(alone.split("capacity")[1])
+    whole = planned(trace=trace).notes[0]
+    assert whole.split("capacity")[1] != alone.split("capacity")[1]
+
+
+def test_a_share_of_the_capacity_and_the_requests_of_a_duration_agree(trace: str, tmp_path: Path) -> None:
+    (cell,) = planned(trace=trace, duration="5", request_rate="0.5x").cells.values()
+    kept = prepare(cell).trace
+    assert cell.request_rate is not None
+    assert len(kept) == round(5 * cell.request_rate) < 300
+    write_trace(kept, tmp_path / "kept.jsonl")
+    assert rates(trace=str(tmp_path / "kept.jsonl"), request_rate="0.5x") == pytest.approx(
+        [cell.request_rate], rel=0.05
+    )
+
+
+def test_the_grid_counts_what_a_duration_keeps(trace: str) -> None:
+    for options in ({"duration": "5"}, {"duration": "5", "request_rate": "7"}, {"num_requests": "7"}):
+        plan = planned(trace=trace, **options)
+        (number,) = plan.num_requests.values()
+        (cell,) = plan.cells.values()
+        assert number == len(prepare(cell).trace) < 300
+
+
+def test_a_duration_of_arrivals_without_a_rate_is_refused(trace: str) -> None:
+    for source in ({"trace": trace}, {"workload": "sharegpt"}):
+        with pytest.raises(InputError, match=r"--duration: .*arrivals.* have no rate; give --num-requests"):
+            planned(**source, arrivals="burst", duration="3")
+
+
+def test_a_trace_that_is_too_short_is_said(trace: str) -> None:
+    assert "T: 300 requests, fewer than the 999 asked for" in notes(trace=trace, num_requests="999")
+    asked = notes(trace=trace, request_rate="10", duration="60")
+    assert "T: 300 requests, fewer than the 600 asked for" in asked
+    assert "its arrivals end after 29.9 s, before --duration 60" in notes(trace=trace, duration="60")
+    for enough in ({"num_requests": "300"}, {"duration": "29"}, {"duration": "30", "request_rate": "10"}):
+        assert "fewer" not in notes(trace=trace, **enough)
+        assert "before --duration" not in notes(trace=trace, **enough)
+
+
+def test_a_capacity_says_that_prefix_hits_are_left_out(tmp_path: Path) -> None:
+    same = {"input_length": 64, "output_length": 5, "hash_block_size": 16}
+    rows = [{"timestamp": i, "hash_ids": [0, 1, 2, 3 + i], **same} for i in range(4)]
+    path = write_jsonl(tmp_path / "chat.jsonl", rows)
+    shared = "(prefix hits not counted; 56% of the prompt tokens are shared)"
+    assert shared in notes(trace=path)
+    assert shared not in notes(trace=path, enable_prefix_caching="false")
+    assert "prefix hits" not in notes(workload="sharegpt", request_rate="4")
+
+
+def test_dropped_and_cut_requests_are_said_of_how_many_and_why(tmp_path: Path) -> None:
+    rows = [{"timestamp": i, "input_length": 9000 if i else 9, "output_length": 5} for i in range(4)]
+    path = write_jsonl(tmp_path / "long.jsonl", rows)
+    why = "over 8192 tokens in all (max_model_len 8192)"
+    assert f"long: 2 of 3 requests dropped: {why}" in notes(trace=path, skip_invalid=True, num_requests="3")
+    assert f"long: 3 of 4 requests truncated: {why}" in notes(trace=path, truncate=True)
+    (tmp_path / "long.jsonl").write_text((tmp_path / "long.jsonl").read_text() + "{\n")
+    assert "long: 1 of 5 rows dropped: not a JSON object" in notes(trace=path, skip_invalid=True)
+
+
+def test_one_class_for_all_is_said() -> None:
+    short = {"workload": "azure-code", "request_rate": "4", "num_requests": "50"}
+    one = "classification: all requests of azure-code are in one class"
+    assert one in notes(policy="classification", **short)
+    assert one not in notes(policy="classification(buckets=percentile)", **short)
+
+
+def test_a_prediction_that_nothing_reads_is_said(trace: str) -> None:
+    small = {"request_rate": "4", "num_requests": "20"}
+    for option in ("--tau", "--predictor", "--predictor-time"):
+        value = {"--tau": "0.5", "--predictor": "oracle", "--predictor-time": "0.1"}[option]
+        given = {option[2:].replace("-", "_"): value, **small}
+        said = f"{option} changes nothing: no policy here"
+        assert said in notes(policy="fcfs,mlfq", **given)
+        assert said not in notes(policy="fcfs,ranking", **given)
+    assert "--tau changes nothing" in notes(policy="ranking", tau="0.5", predictor="oracle", **small)
+
+
+OWN = """
+from dataclasses import dataclass
+from simsched.policies.base import NEVER, Change, Policy
+
+class Served(Policy):
+    def priority(self, request, now): return request.attained_service
+
+class Ran(Policy):
+    def priority(self, request, now): return request.steps_run // 10
+
+class Told(Ran):
+    def next_change(self, request, now): return Change(after_steps_run=10 - request.steps_run % 10)
+
+class Short(Policy):
+    def priority(self, request, now): return request.num_prompt_tokens
+    def next_change(self, request, now): return NEVER
+
+class ServedButNever(Served):
+    def next_change(self, request, now): return NEVER
+
+class RanButLate(Ran):
+    def next_change(self, request, now): return Change(after_steps_run=10)
+
+class Older(Policy):
+    def priority(self, request, now): return request.num_prompt_tokens - 1e3 * (now - request.arrival_time)
+    def next_change(self, request, now): return NEVER
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "own.py").write_text(OWN)
+    return tmp_path / "own.py"
+
+
+BOTH = pytest.mark.parametrize("preset", ["vllm-v1", "vllm-0.4.1-ltr"])
+SMALL = {"request_rate": "4", "num_requests": "50"}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "name", ["ServedButNever", "RanButLate", "Older", "ServedButNever(starvation_threshold=200)"]
+)
+def test_an_own_policy_that_promises_too_much_is_refused(own: Path, preset: str, name: str) -> None:
+    with pytest.raises(PolicyError, match=r"own.py:\w+.*: next_change promises that priority\(\) stays"):
+        planned(policy=f"{own}:{name}", preset=preset, **SMALL)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["Served", "Ran", "Told", "Short", "Told(starvation_threshold=5)"])
+def test_an_own_policy_that_keeps_its_promise_is_not(own: Path, preset: str, name: str) -> None:
+    planned(policy=f"{own}:{name}", preset=preset, **SMALL)
