@@ -8,7 +8,6 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,15 @@ from typing import Any
 import numpy as np
 
 from simsched import __version__
-from simsched.cost_model.base import StepFeatures
 from simsched.engine.validate import check_admissible
 from simsched.errors import InputError
 from simsched.metrics import METRICS
-from simsched.policies.base import Policy
-from simsched.policies.own import PolicyError, asked_in_every_step, is_own
+from simsched.policies.own import is_own
 from simsched.predictors.spec import uses_tau
 from simsched.results import Options
 from simsched.sweep.capacity import SAMPLE, capacity
 from simsched.sweep.cell import (
     Cell,
-    Inputs,
     num_generated,
     num_kept,
     prepare,
@@ -36,6 +32,7 @@ from simsched.sweep.cell import (
     requests_of,
     resolve_config,
 )
+from simsched.sweep.rehearsal import rehearse
 from simsched.sweep.study import (
     DATA_VARIABLE,
     DEFAULT_PROFILES,
@@ -50,10 +47,6 @@ from simsched.workload.stats import shared_prefix
 
 COLUMNS = ("policy", "workload", "request_rate", "preset", "run", "seed")
 """Columns that all results have; another option is a column where it is swept."""
-REHEARSED = 20
-"""Requests that a user's own policy is tried on,"""
-REHEARSED_TOKENS = 100
-"""and the most output tokens of each; of prompt tokens ten times that."""
 _SYSTEM = ("preset", "cost_profile", "gpu_memory_utilization", *ENGINE_OPTIONS)
 _PREDICTION = ("predictor", "tau", "predictor_time")
 
@@ -162,12 +155,10 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
             name = names[workload or trace or ""]
             engine = [f"{option} {value}" for option, value in given if len(getattr(study, option)) > 1]
             where = ", ".join([f"{name} on {of_system['cost_profile']}", cell.preset, *engine])
-            rates = []
-            for rate, note in _rates(study, cell):
-                rates.append(rate)
-                if f"{where}: {note}" not in notes:
-                    notes.append(f"{where}: {note}")
-            for rate, *prediction, run, policy in itertools.product(
+            rates = list(_rates(study, cell))
+            said = dict.fromkeys(f"{where}: {note}" for _, _, note in rates)
+            notes += [note for note in said if note not in notes]
+            for (rate, most, _), *prediction, run, policy in itertools.product(
                 rates, *predictions, range(study.num_runs), study.policy
             ):
                 of_cell = dict(zip(_PREDICTION, prediction, strict=True))
@@ -229,23 +220,23 @@ def _capacity_at(cell: Cell, rate: float, is_share: bool) -> tuple[float, str]:
     return most, note
 
 
-def _rates(study: Study, cell: Cell) -> Iterator[tuple[float | None, str]]:
-    """The request rates of a cell, in requests/s, each with a line on the capacity."""
+def _rates(study: Study, cell: Cell) -> Iterator[tuple[float | None, float, str]]:
+    """The request rates of a cell, in requests/s, each with the capacity and a line that says it."""
     rated = Arrivals.parse(cell.arrivals).rated if cell.arrivals is not None else True
     if not rated:
         if study.request_rate:
             raise InputError(f"--request-rate: arrivals {cell.arrivals} have no rate")
-        yield None, _capacity(cell)[1]
+        yield None, *_capacity(cell)
         return
     if not study.request_rate and cell.arrivals is None:
-        yield None, _capacity(cell)[1]
+        yield None, *_capacity(cell)
         return
     rate_cuts = cell.trace is not None and cell.duration is not None
     of_all = None if rate_cuts else _capacity(cell)
     for text in study.request_rate or PAPER_RATES:
         rate, is_share = parse_rate(text)
         most, note = of_all or _capacity_at(cell, rate, is_share)
-        yield float(f"{rate * most:.4g}") if is_share else rate, note
+        yield float(f"{rate * most:.4g}") if is_share else rate, most, note
 
 
 def _num_requests(cell: Cell) -> int:
@@ -277,7 +268,7 @@ def _check(plan: Plan) -> None:
             unread.discard("tau")
         plan.notes += [note for note in inputs.notes if note not in plan.notes]
         if is_own(inputs.policy):
-            _rehearse(cell.policy, inputs)
+            rehearse(cell.policy, inputs)
     what = {"tau": "uses an emulated predictor whose tau is open"}
     for name in _PREDICTION:
         if name in unread:
@@ -316,50 +307,6 @@ def _check_figures(plan: Plan) -> None:
             raise InputError(f"{where}: needs log_steps: true")
         if figure.kind == "tau" and len(plan.study.tau) < 2:
             raise InputError(f"{where}: needs several values of tau")
-
-
-def _rehearse(name: str, inputs: Inputs) -> None:
-    """Run a user's own policy on a few short requests that compete for a few slots, stepping and leaping.
-
-    Most of its mistakes show at once, before anything is written: what it raises, and a `next_change` that
-    promises more than it keeps, since taking its word then gives other results than asking in every step.
-
-    Raises:
-        PolicyError: what it answers is wrong, or the two differ.
-    """
-    from simsched.engine.simulator import simulate
-
-    few = inputs.trace.take(np.arange(min(REHEARSED, len(inputs.trace))))
-    # half at once, then one at a time while the others are being served
-    later = np.maximum(0, np.arange(len(few)) - len(few) // 2)
-    cost = inputs.profile.cost
-    short = few.with_columns(
-        arrival_time=later * 10 * cost.step_time(StepFeatures(N=1)),
-        num_prompt_tokens=np.minimum(few.num_prompt_tokens, 10 * REHEARSED_TOKENS),
-        num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED_TOKENS),
-        closed_loop_users=None,
-        hash_ids=None,
-    )
-    crowded = inputs.config.model_copy(update={"max_num_seqs": min(4, inputs.config.max_num_seqs)})
-
-    def times(policy: Policy, leap: bool) -> tuple[list[float], list[int]]:
-        record = simulate(short, deepcopy(policy), cost, crowded, leap=leap)
-        return record.finish_time.tolist(), record.num_preemptions.tolist()
-
-    asked = asked_in_every_step(inputs.policy)
-    try:
-        stepping = times(asked, leap=False)
-        # one that draws at random differs from itself
-        differs = times(inputs.policy, leap=True) != stepping and times(asked, leap=False) == stepping
-    except PolicyError:
-        raise
-    except InputError:
-        return  # such as requests that displace each other for ever, as they may not on the whole engine
-    if differs:
-        raise PolicyError(
-            f"policy {name}: next_change promises that priority() stays, and it does not: asked in every "
-            "step, it gives other results; expected the next change, or no next_change at all"
-        )
 
 
 def _hashes(study: Study) -> dict[str, str]:

@@ -1,0 +1,61 @@
+"""A user's own policy, tried on a few requests before a study writes anything."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+
+from simsched.cost_model.base import StepFeatures
+from simsched.engine.simulator import simulate
+from simsched.errors import InputError
+from simsched.policies.base import Policy
+from simsched.policies.own import PolicyError, asked_in_every_step
+from simsched.sweep.cell import Inputs
+
+REHEARSED = 20
+"""Requests that a user's own policy is tried on,"""
+REHEARSED_TOKENS = 100
+"""and the most output tokens of each; of prompt tokens ten times that."""
+
+
+def rehearse(name: str, inputs: Inputs) -> None:
+    """Run a user's own policy on a few short requests that compete for a few slots.
+
+    Most of its mistakes show at once, before anything is written: what it raises, and a `next_change` that
+    promises more than it keeps, since taking its word then gives other results than asking in every step.
+
+    Raises:
+        PolicyError: either of them.
+    """
+    few = inputs.trace.take(np.arange(min(REHEARSED, len(inputs.trace))))
+    # half at once, then one at a time while the others are being served
+    later = np.maximum(0, np.arange(len(few)) - len(few) // 2)
+    cost = inputs.profile.cost
+    short = few.with_columns(
+        arrival_time=later * 10 * cost.step_time(StepFeatures(N=1)),
+        num_prompt_tokens=np.minimum(few.num_prompt_tokens, 10 * REHEARSED_TOKENS),
+        num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED_TOKENS),
+        closed_loop_users=None,
+        hash_ids=None,
+    )
+    crowded = inputs.config.model_copy(update={"max_num_seqs": min(4, inputs.config.max_num_seqs)})
+
+    def times(policy: Policy, leap: bool) -> tuple[list[float], list[int]]:
+        record = simulate(short, deepcopy(policy), cost, crowded, leap=leap)
+        return record.finish_time.tolist(), record.num_preemptions.tolist()
+
+    asked = asked_in_every_step(inputs.policy)
+    try:
+        stepping = times(asked, leap=False)
+        # one that draws at random differs from itself
+        differs = times(inputs.policy, leap=True) != stepping and times(asked, leap=False) == stepping
+    except PolicyError:
+        raise
+    except InputError:
+        return  # such as requests that displace each other for ever, as they may not on the whole engine
+    if differs:
+        raise PolicyError(
+            f"policy {name}: next_change promises that priority() stays, and it does not: asked in every "
+            "step, it gives other results; expected the next change, or no next_change at all"
+        )
