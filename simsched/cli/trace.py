@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from simsched.errors import InputError
+from simsched.text.table import counted
 from simsched.workload.formats import FORMATS, load_trace, row_notes
 from simsched.workload.named import named_workload, rescale
 from simsched.workload.rows import estimate_tokens

@@ -19,6 +19,7 @@ from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
+from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.formats import load_trace, row_notes
 from simsched.workload.named import named_workload, rescale
@@ -159,7 +160,7 @@ def _too_short(cell: Cell, trace: Trace) -> Iterator[str]:
     if cell.duration is not None and cell.request_rate is not None:
         asked = round(cell.duration * cell.request_rate)
     if asked is not None and asked > len(trace):
-        yield f"{trace.name}: {len(trace):,} requests, fewer than the {asked:,} asked for"
+        yield f"{trace.name}: {counted(len(trace), 'request')}, fewer than the {asked:,} asked for"
     elif cell.duration is not None and cell.request_rate is None:
         lasts = trace.arrival_time[-1] - trace.arrival_time[0]
         if lasts < cell.duration:
@@ -218,7 +219,9 @@ def prepare(cell: Cell) -> Inputs:
     trace, dropped = requests_of(cell)
     notes, asked = list(dropped), len(trace)
     trace, counts = check_admissible(trace, config, cell.skip_invalid, cell.truncate)
-    notes += [f"{trace.name}: {count} of {asked} requests {reason}" for reason, count in counts.items()]
+    notes += [
+        f"{trace.name}: {count:,} of {counted(asked, 'request')} {reason}" for reason, count in counts.items()
+    ]
     trace, said = apply_predictor(cell.predictor, policy, trace, seed=cell.seed, tau=cell.tau)
     if policy.reads is not None:
         notes.append(said)

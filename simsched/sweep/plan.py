@@ -41,6 +41,7 @@ from simsched.sweep.study import (
     Study,
     parse_rate,
 )
+from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.named import named_workload
 from simsched.workload.stats import shared_prefix
@@ -196,7 +197,7 @@ def _capacity(cell: Cell) -> tuple[float, str]:
         trace = read_trace_once(cell)[0]
         kept = num_kept(cell, trace)
         if kept < len(trace):
-            trace, of = trace.take(np.arange(kept)), f" for the first {kept:,} requests"
+            trace, of = trace.take(np.arange(kept)), f" for the first {counted(kept, 'request')}"
     config = resolve_config(cell)
     # of what can be served at all; whether the rest is refused is seen when a cell is prepared
     trace, _ = check_admissible(trace, config, skip_invalid=not cell.truncate, truncate=cell.truncate)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from simsched.errors import InputError
+from simsched.text.table import counted
 from simsched.workload.json_formats import MOONCAKE_BLOCK, read_mooncake, read_sharegpt, read_vllm_bench
 from simsched.workload.rows import Loaded, Reading, estimate_tokens
 from simsched.workload.tables import (
@@ -94,7 +95,11 @@ def load_trace(
 def row_notes(trace: Trace, counts: dict[str, int]) -> list[str]:
     """What `load_trace` dropped and sorted, a line each, with the number of rows that there were."""
     rows = len(trace) + sum(count for reason, count in counts.items() if reason.startswith("dropped"))
-    return [f"{trace.name}: {count} of {rows} rows {reason}" for reason, count in counts.items() if count]
+    return [
+        f"{trace.name}: {count:,} of {counted(rows, 'row')} {reason}"
+        for reason, count in counts.items()
+        if count
+    ]
 
 
 def _recognise(path: Path, text: str) -> str:

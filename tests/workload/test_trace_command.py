@@ -152,5 +152,5 @@ def test_one_row_is_counted_as_one(tmp_path: Path) -> None:
     rows = ["2023-11-16 18:17:01.0,5,0", "2023-11-16 18:17:02.0,5,7"]
     source.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
     result = call("convert", source, "--skip-invalid", "-o", tmp_path / "t.jsonl")
-    assert "1 row dropped: invalid output_length" in result.stderr
+    assert "azure: 1 of 2 rows dropped: invalid output_length" in result.stderr
     assert result.stderr.rstrip().endswith("t.jsonl: 1 request")
