@@ -103,7 +103,7 @@ def draw_cdfs(real: Results, simulated: Results) -> Figure:
                     np.concatenate([cell_requests(results, cell)["latency_per_token"] for cell in cells])
                 )
                 share = np.arange(1, len(values) + 1) / len(values)
-                axis.plot(values * 1e3, share, dashes, color=policy_color(policy), label=label)
+                axis.plot(values * 1e3, share, dashes, color=policy_color(policy, policies), label=label)
             axis.set_title(policy)
             axis.set_xscale("log")
         for place in range(len(policies), rows * columns):

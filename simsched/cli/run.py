@@ -145,7 +145,7 @@ def run_command(
     )  # fmt: skip
     _show_results(results)
     _show_verdict(results)
-    written = [output_dir] if no_plot else [output_dir, *_draw(results, study)]
+    written = [output_dir] if no_plot else [output_dir, *_draw_or_say(results, study)]
     click.echo(f"written: {', '.join(written)}", err=True)
     if len(results.manifest["study"]["policy"]) > 1:
         click.echo(f"more on it: simsched compare {shlex.quote(output_dir)}", err=True)
@@ -253,6 +253,17 @@ def _show_verdict(results: Results) -> None:
         lines.insert(0, f"In brackets: 95 % intervals over {comparison.runs} runs, paired by their requests.")
     if lines:
         click.echo("\n" + "\n".join(lines))
+
+
+def _draw_or_say(results: Results, study: str | None) -> list[str]:
+    """`_draw`, where the results hold what to draw; a run that is finished has not failed if they don't."""
+    from simsched.plotting.style import NoDataError
+
+    try:
+        return _draw(results, study)
+    except NoDataError as error:
+        click.echo(f"nothing drawn: {error}", err=True)
+        return []
 
 
 def _draw(results: Results, study: str | None) -> list[str]:

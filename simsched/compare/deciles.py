@@ -39,7 +39,8 @@ def by_decile(requests: pl.DataFrame, column: str = "slowdown") -> pl.DataFrame:
 
     Returns:
         Columns `policy, decile` (1 to 10; 1 = shortest outputs), `shortest, longest` (output tokens),
-        `mean, requests`, sorted by policy and decile. Equal lengths share a decile, so one may be missing.
+        `mean, requests`, sorted by decile, policies in the order of their requests. Equal
+        lengths share a decile, so one may be missing.
     """
     import polars as pl
 
@@ -55,12 +56,12 @@ def by_decile(requests: pl.DataFrame, column: str = "slowdown") -> pl.DataFrame:
         requests.with_columns(
             decile=(share * NUM_GROUPS).ceil().clip(1, NUM_GROUPS).cast(pl.Int64), value=values[column]
         )
-        .group_by("policy", "decile")
+        .group_by("policy", "decile", maintain_order=True)
         .agg(
             shortest=pl.col("num_output_tokens").min(),
             longest=pl.col("num_output_tokens").max(),
             mean=pl.col("value").mean(),
             requests=pl.len(),
         )
-        .sort("policy", "decile")
+        .sort("decile", maintain_order=True)
     )

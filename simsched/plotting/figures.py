@@ -222,7 +222,14 @@ def _one_load(results: Results, where: Where) -> Load:
 def _cdf(results: Results, metric: Metric = None, where: Where = None) -> Figure:
     load = _one_load(results, where)
     names = _metrics(metric, ("ttft", "tpot"))
-    return _arrange([(CDFDisplay.from_results(results, metric=name, where=load), load) for name in names])
+    panels = []
+    for name in names:
+        try:
+            panels.append((CDFDisplay.from_results(results, metric=name, where=load), load))
+        except NoDataError:
+            if metric is not None or not panels:
+                raise  # asked for, or nothing is finished; else outputs of one token have no TPOT
+    return _arrange(panels)
 
 
 def _decile(results: Results, metric: Metric = None, where: Where = None) -> Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,21 +13,23 @@ from simsched.compare import PRIMARY, find_policy, samples_of
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.plotting.style import (
     NoDataError,
+    log_label,
     log_ticks,
     name_lines,
     new_axes,
-    policy_color,
     policy_line,
     styled,
     wrapped,
 )
-from simsched.text.labels import metric_label
+from simsched.text.labels import in_seconds, metric_label
 from simsched.text.table import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from simsched.results import Results
+
+_LETTER = 0.09  # inches that a digit of a tick's label takes
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Point:
     mean: float
     low: float | None
     high: float | None
+
+    def scaled(self, by: float) -> Point:
+        """In another unit."""
+        low, high = (each and each * by for each in (self.low, self.high))
+        return Point(self.x, self.mean * by, low, high)
 
 
 def points_along(
@@ -127,25 +134,31 @@ class LatencyDisplay:
             self.figure_ = ax.figure
             # the first are the largest, so that they show behind those drawn over them
             sizes = np.linspace(8.0, 4.8, len(self.lines)).tolist()
-            for size, (policy, points) in zip(sizes, self.lines.items(), strict=True):
+            seconds = not self.relative_to and in_seconds(
+                self.metric, (point.mean for points in self.lines.values() for point in points)
+            )
+            scale = 1e-3 if seconds else 1.0
+            ends = []
+            for size, (policy, given) in zip(sizes, self.lines.items(), strict=True):
+                points = [point.scaled(scale) for point in given]
                 x = [point.x for point in points]
-                ax.plot(x, [point.mean for point in points], label=policy, **policy_line(policy, size))
+                line = policy_line(policy, self.lines, markersize=size)
+                ax.plot(x, [point.mean for point in points], label=policy, **line)
+                ends.append((x[-1], points[-1].mean, policy, line["color"]))
                 banded = [point for point in points if point.low is not None and point.high is not None]
                 ax.fill_between(
                     [point.x for point in banded],
                     [point.low or 0.0 for point in banded],
                     [point.high or 0.0 for point in banded],
-                    color=policy_color(policy), alpha=0.15, linewidth=0,
+                    color=line["color"], alpha=0.15, linewidth=0,
                 )  # fmt: skip
             self._scale(ax)
             ax.set_xlabel(metric_label(self.along))
-            ax.set_ylabel(metric_label(self.metric))
+            label = metric_label(self.metric, seconds=seconds)
             if self.relative_to:
-                ax.set_ylabel(f"{metric_label(self.metric, unit=False)}, over {self.relative_to}")
+                label = f"{metric_label(self.metric, unit=False)}, over {self.relative_to}"
+            ax.set_ylabel(log_label(label))
             if label_lines:
-                ends = [
-                    (p[-1].x, p[-1].mean, policy, policy_color(policy)) for policy, p in self.lines.items()
-                ]
                 name_lines(ax, ends)
         return self
 
@@ -155,9 +168,22 @@ class LatencyDisplay:
         log_ticks(ax, "y")
         if self.along != "tau" and values[0] > 0 and values[-1] >= 3 * values[0]:
             ax.set_xscale("log")
-            shown = values if len(values) <= 8 else values[:: math.ceil(len(values) / 8)]
+            shown = _apart(ax, values)
             ax.set_xticks(shown, [f"{value:g}" for value in shown])
             ax.set_xticks([], minor=True)
+
+
+def _apart(ax: Axes, values: Sequence[float]) -> list[float]:
+    """Those of ascending values whose labels fit beside one another on a logarithmic axis."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    inches = ax.get_position().width * figure.get_figwidth() / math.log(values[-1] / values[0])
+    shown: list[float] = []
+    for value in values:
+        widths = [_LETTER * (1 + len(f"{each:g}")) for each in (value, *shown[-1:])]
+        if not shown or inches * math.log(value / shown[-1]) > sum(widths) / 2:
+            shown.append(value)
+    return shown
 
 
 @dataclass
@@ -215,9 +241,12 @@ class PolicyDisplay:
         with styled():
             self.ax_ = ax = new_axes(ax, height=1.2 + dots_height(self.points))
             self.figure_ = ax.figure
-            ranked = sorted(self.points.items(), key=lambda each: -each[1].mean)
+            seconds = in_seconds(self.metric, (point.mean for point in self.points.values()))
+            scale = 1e-3 if seconds else 1.0
+            shown = {policy: point.scaled(scale) for policy, point in self.points.items()}
+            ranked = sorted(shown.items(), key=lambda each: -each[1].mean)
             for row, (policy, point) in enumerate(ranked):
-                line = {**policy_line(policy), "linestyle": "none"}
+                line = {**policy_line(policy, self.points), "linestyle": "none"}
                 if point.low is not None and point.high is not None:
                     ax.plot(
                         [point.low, point.high], [row, row], color=line["color"], linewidth=2.5, alpha=0.5
@@ -230,8 +259,8 @@ class PolicyDisplay:
             ax.set_yticks(range(len(ranked)), [wrapped(policy) for policy, _ in ranked])
             ax.set_ylim(-0.6, len(ranked) - 0.4)
             ax.grid(axis="y", visible=False)
-            ax.set_xlim(0, 1.25 * max(point.high or point.mean for point in self.points.values()))
+            ax.set_xlim(0, 1.25 * max(point.high or point.mean for point in shown.values()))
             ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-            ax.set_xlabel(metric_label(self.metric))
+            ax.set_xlabel(metric_label(self.metric, seconds=seconds))
         return self

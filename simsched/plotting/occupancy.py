@@ -107,7 +107,7 @@ class OccupancyDisplay:
                         series.time,
                         series.values[name],
                         label=policy,
-                        color=policy_color(policy),
+                        color=policy_color(policy, self.series),
                         linewidth=1.4,
                     )
                 ax.set_ylim(bottom=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,13 +13,14 @@ from simsched.errors import InputError
 from simsched.plotting.style import (
     NoDataError,
     legend_on_top,
+    log_label,
     log_ticks,
     name_lines,
     new_axes,
-    policy_color,
     policy_line,
     styled,
 )
+from simsched.text.labels import LONG_MS
 from simsched.workload.trace import FloatArray
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ _CDF_LABELS = {
     "e2el": "End-to-end latency (s)",
     "latency_per_token": "Latency per token (ms)",
 }
+
+
+def _unit(label: str, values: Iterable[float]) -> tuple[str, float]:
+    """An axis' label, and by what to scale its values: seconds where milliseconds grow long."""
+    long = label.endswith("(ms)") and max(values, default=0.0) >= LONG_MS
+    return (label.replace("(ms)", "(s)"), 1e-3) if long else (label, 1.0)
 
 
 @dataclass
@@ -75,7 +82,8 @@ class CDFDisplay:
         }[metric]
         requests = requests_at(results, where or {}).select("policy", value=column).drop_nulls()
         if not requests.height:
-            raise NoDataError(f"{results.path}: no finished request to draw")
+            what = "finished request of two or more output tokens" if metric == "tpot" else "finished request"
+            raise NoDataError(f"{results.path}: no {what} to draw")
         groups = requests.partition_by("policy", as_dict=True, maintain_order=True)
         return cls({str(key[0]): np.sort(group["value"].to_numpy()) for key, group in groups.items()}, metric)
 
@@ -84,14 +92,16 @@ class CDFDisplay:
         with styled():
             self.ax_ = ax = new_axes(ax)
             self.figure_ = ax.figure
+            label, scale = _unit(_CDF_LABELS[self.metric], (values[-1] for values in self.values.values()))
             for policy, values in self.values.items():
                 share = np.linspace(0, 1, min(_MOST_POINTS, len(values) + 1))
-                line = policy_line(policy)
+                line = policy_line(policy, self.values)
                 every = max(1, len(share) // 6)
-                ax.plot(np.quantile(values, share), share * 100, label=policy, markevery=every, **line)
+                x = np.quantile(values, share) * scale
+                ax.plot(x, share * 100, label=policy, markevery=every, **line)
             log_ticks(ax, "x")
             ax.set_ylim(0, 101)
-            ax.set_xlabel(_CDF_LABELS[self.metric])
+            ax.set_xlabel(log_label(label))
             ax.set_ylabel("Requests (%)")
             if label_lines:
                 legend_on_top(ax.get_figure(root=True), ax)
@@ -129,17 +139,20 @@ class DecileDisplay:
             self.figure_ = ax.figure
             longest: dict[int, int] = {}
             ends = []
-            for policy in self.deciles["policy"].unique(maintain_order=True):
+            label, scale = _unit(COLUMNS[self.column], self.deciles["mean"].drop_nulls())
+            policies = self.deciles["policy"].unique(maintain_order=True).to_list()
+            for policy in policies:
                 rows = self.deciles.filter(policy=policy).drop_nulls("mean")
-                x, y = rows["decile"].to_list(), rows["mean"].to_list()
-                ax.plot(x, y, label=policy, **policy_line(policy))
-                ends.append((x[-1], y[-1], policy, policy_color(policy)))
+                x, y = rows["decile"].to_list(), (rows["mean"] * scale).to_list()
+                line = policy_line(policy, policies)
+                ax.plot(x, y, label=policy, **line)
+                ends.append((x[-1], y[-1], policy, line["color"]))
                 for decile, tokens in rows.select("decile", "longest").iter_rows():
                     longest[decile] = max(tokens, longest.get(decile, 0))
             log_ticks(ax, "y")
             ax.set_xticks(sorted(longest), [f"{longest[decile]:,}" for decile in sorted(longest)])
             ax.set_xlabel("Output length up to (tokens); a tenth of the requests each")
-            ax.set_ylabel(COLUMNS[self.column])
+            ax.set_ylabel(log_label(label))
             if label_lines:
                 name_lines(ax, ends)
         return self

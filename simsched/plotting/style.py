@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,8 @@ _DASHES: tuple[Any, ...] = ((0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (
 WIDTH = 8.0  # inches: the 800 pixels of a README
 DPI = 160  # sharp on a screen with finer pixels too
 _ROW, _HANDLE = 100, 9  # letters in a row of a legend, and what a handle takes of it
+_LEGEND_ROW = 0.22  # inches
+_NARROW = 4  # an axis that spans less than this factor has no use for ticks at 1, 2, 5
 _LONG = 24  # letters; a longer name beside a line leaves too little of the figure
 
 _RC: dict[Any, Any] = {
@@ -73,33 +75,44 @@ _RC: dict[Any, Any] = {
 }
 
 
-def base_name(policy: str) -> str:
-    """The policy's name without its parameters: `"mlfq(threshold=2)"` -> `"mlfq"`."""
-    return policy.partition("(")[0].rsplit(":", 1)[-1].strip().lower()
+def _name(policy: str) -> str:
+    """The policy without its parameters: `"mlfq(threshold=2)"` -> `"mlfq"`; a user's own keeps its file."""
+    return policy.partition("(")[0].strip()
 
 
 def _pick(options: tuple[Any, ...], name: str) -> Any:
     return options[zlib.crc32(name.encode()) % len(options)]
 
 
-def policy_color(policy: str) -> str:
-    """The policy's colour; variants (other parameters) share it, unknown names get a stable one."""
-    name = base_name(policy)
-    return _STYLES[name][0] if name in _STYLES else str(_pick(_COLORS, name))
+def _of_own(policy: str, among: Iterable[str], column: int, options: Sequence[str]) -> str:
+    """What no built-in policy of the figure has, nor another that is not built in (while there are such)."""
+    names = [_name(each) for each in (*among, policy)]
+    taken = {_STYLES[name][column] for name in names if name in _STYLES}
+    free = [option for option in options if option not in taken] or options
+    own = list(dict.fromkeys(name for name in names if name not in _STYLES))
+    return free[own.index(_name(policy)) % len(free)]
 
 
-def policy_marker(policy: str) -> str:
-    """The policy's marker; a variant and an unknown name get a stable one of their own."""
-    name = base_name(policy)
-    if name in _STYLES and "(" not in policy:
-        return _STYLES[name][1]
-    return str(_pick(_MARKERS, policy))
+def policy_color(policy: str, among: Iterable[str] = ()) -> str:
+    """The policy's colour; variants (other parameters) share it. One that is not built in gets the first that
+    no other policy of the figure has (`among`: the figure's policies)."""
+    name = _name(policy)
+    return _STYLES[name][0] if name in _STYLES else _of_own(policy, among, 0, _COLORS)
 
 
-def policy_line(policy: str, markersize: float = 6.0) -> dict[str, Any]:
+def policy_marker(policy: str, among: Iterable[str] = ()) -> str:
+    """The policy's marker; a variant gets a stable one of its own."""
+    name = _name(policy)
+    if "(" in policy:
+        return str(_pick(_MARKERS, policy))
+    return _STYLES[name][1] if name in _STYLES else _of_own(policy, among, 1, _MARKERS)
+
+
+def policy_line(policy: str, among: Iterable[str] = (), *, markersize: float = 6.0) -> dict[str, Any]:
     """Keyword arguments for `Axes.plot`: colour, marker, and dashes where it is a variant."""
-    marker = policy_marker(policy)
-    line: dict[str, Any] = {"color": policy_color(policy), "marker": marker, "markersize": markersize}
+    among = list(among)
+    marker = policy_marker(policy, among)
+    line: dict[str, Any] = {"color": policy_color(policy, among), "marker": marker, "markersize": markersize}
     if marker == "*":
         line["markersize"] *= 1.5  # a star looks smaller than its size says
     if "(" in policy:
@@ -130,22 +143,33 @@ def new_axes(ax: Axes | None, *, height: float = 4.0, width: float = WIDTH) -> A
 
 def log_ticks(ax: Axes, which: str) -> None:
     """A logarithmic axis (`"x"` or `"y"`) whose ticks are plain numbers: 1, 2, 5, 10, ..."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
     getattr(ax, f"set_{which}scale")("log")
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = sorted(axis.get_view_interval())
-    subs = (1, 1.5, 2, 3, 5, 7) if high < 15 * low else (1, 2, 5) if high < 300 * low else (1,)
-    axis.set_major_locator(LogLocator(subs=subs))
+    if high < _NARROW * low:
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_minor_locator(NullLocator())
+    else:
+        subs = (1, 1.5, 2, 3, 5, 7) if high < 15 * low else (1, 2, 5) if high < 300 * low else (1,)
+        axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
+def log_label(label: str) -> str:
+    """The label of a logarithmic axis: `"Latency (ms)"` -> `"Latency (ms, log scale)"`."""
+    return f"{label[:-1]}, log scale)" if label.endswith(")") else f"{label} (log scale)"
+
+
 def legend_on_top(figure: Figure | None, ax: Axes) -> None:
-    """One legend for all panels, above them, in as few rows as its names allow."""
+    """One legend for all panels, above them, in as few rows as its names allow; the figure grows by them."""
     assert figure is not None  # axes that are drawn on belong to one
     handles, labels = ax.get_legend_handles_labels()
     columns = legend_columns([_HANDLE + len(label) for label in labels])
+    more_rows = -(-len(labels) // columns) - 1
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * more_rows)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=2.2)
 
 

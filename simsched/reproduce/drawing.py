@@ -19,13 +19,14 @@ def lines_over_rate(figure: Figure, cells: Sequence[Cell], ylabel: str) -> None:
     axes = figure.subplots(1, len(workloads), squeeze=False)[0]
     for ax, workload in zip(axes, workloads, strict=True):
         here = [c for c in cells if c.workload == workload]
-        for policy in dict.fromkeys(c.policy for c in here):
+        policies = list(dict.fromkeys(c.policy for c in here))
+        for policy in policies:
             points = [c for c in here if c.policy == policy]
             rates = [c.request_rate for c in points if c.request_rate is not None]
-            line = policy_line(policy) | {"marker": ""}
+            line = policy_line(policy, policies) | {"marker": ""}
             ax.plot(rates, [c.simulated for c in points], **line, label=policy)
-            marks = {"marker": policy_marker(policy), "ls": "", "mfc": "none", "ms": 8}
-            ax.plot(rates, [c.published for c in points], color=policy_color(policy), **marks)
+            marks = {"marker": policy_marker(policy, policies), "ls": "", "mfc": "none", "ms": 8}
+            ax.plot(rates, [c.published for c in points], color=line["color"], **marks)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlabel("request rate (requests/s)")
@@ -44,7 +45,7 @@ def bars(figure: Figure, cells: Sequence[Cell], ylabel: str) -> None:
     for ax, workload in zip(axes, workloads, strict=True):
         here = [c for c in cells if c.workload == workload]
         for place, cell in enumerate(here):
-            color = policy_color(cell.policy)
+            color = policy_color(cell.policy, [c.policy for c in here])
             ax.bar(place - 0.2, cell.published, 0.38, color="white", edgecolor=color, hatch="//")
             ax.bar(place + 0.2, cell.simulated, 0.38, color=color)
         names = [c.policy.replace("classification", "class.").replace("num_buckets=", "") for c in here]
@@ -58,8 +59,9 @@ def curves(
     ax: Axes, series: Sequence[tuple[str, Sequence[float], Sequence[float]]], xlabel: str, ylabel: str
 ) -> None:
     """Named curves: (name, x, y)."""
+    names = [name for name, _, _ in series]
     for name, x, y in series:
-        ax.plot(x, y, color=policy_color(name), marker=policy_marker(name), label=name)
+        ax.plot(x, y, color=policy_color(name, names), marker=policy_marker(name, names), label=name)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.legend(fontsize=8)

@@ -309,3 +309,12 @@ def test_what_a_run_prints(files: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_dry_run_counts_cells(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main_ok("run", "--policy", "fcfs", "--request-rate", "4", "--dry-run")
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 cell, about")
+
+
+def test_a_trace_of_one_token_answers_is_a_success(files: Path) -> None:
+    rows = [
+        {"timestamp": 0.1 * i, "input_length": 9, "output_length": 1, "request_id": str(i)} for i in range(5)
+    ]
+    write_jsonl(files / "one.jsonl", rows)
+    main_ok("run", "--trace", "one.jsonl", "--policy", "fcfs", "-o", "out")
+    assert (files / "out" / "figures" / "cdf.png").is_file()

@@ -90,7 +90,7 @@ def test_latency_shows_means_and_intervals(results: Results) -> None:
         assert y == pytest.approx(np.exp(np.log(values).mean()))
     assert len(display.ax_.collections) == 5
     assert display.ax_.get_xlabel() == "Request rate (req/s)"
-    assert display.ax_.get_ylabel() == "Mean time to first token (ms)"
+    assert display.ax_.get_ylabel() == "Mean time to first token (ms, log scale)"
     assert {text.get_text() for text in display.ax_.texts} == set(display.lines)
 
 
@@ -273,3 +273,89 @@ def test_long_names_leave_room_for_the_figure(tmp_path: Path) -> None:
                 boxes = [label.get_window_extent() for label in (*ax.get_yticklabels(), ax.xaxis.label)]
                 assert min(box.x0 for box in boxes) >= 0
                 assert max(box.x1 for box in boxes) <= figure.bbox.x1
+
+
+def test_a_users_policy_looks_like_no_other(tmp_path: Path) -> None:
+    """Whatever it is called, and whichever built-in policies are in the figure."""
+    policies = ("fcfs", "./mine.py:Ranking", "ranking", "srtf", "./mine.py:Short", "./mine.py:Short(cap=2)")
+    display = LatencyDisplay.from_results(make_results(tmp_path / "out", policies=policies, n=60)).plot()
+    lines = lines_of(display.ax_)
+    looks = {name: (line.get_color(), line.get_marker()) for name, line in lines.items()}
+    colors = [looks[name][0] for name in policies[:5]]
+    assert len(set(colors)) == 5
+    assert len({look[1] for look in looks.values()}) == 6
+    assert looks["./mine.py:Short(cap=2)"][0] == looks["./mine.py:Short"][0]
+    assert looks["ranking"][0] == policy_color("ranking")
+
+
+def test_a_long_legend_makes_the_figure_higher(tmp_path: Path) -> None:
+    variants = [f"ranking(starvation_threshold={n},starvation_period=10)" for n in (50, 100, 200, 400)]
+    results = make_results(tmp_path / "out", policies=("fcfs", "mlfq", "po", "srtf", *variants), n=60)
+    for figure in draw_all(results).values():
+        figure.draw_without_rendering()
+        for ax in figure.axes:
+            assert ax.get_position().height * figure.get_figheight() > 2.4
+            assert ax.yaxis.label.get_window_extent().y0 >= 0
+
+
+def test_rates_that_are_close_share_a_tick(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", rates=(0.5, 0.5733, 2.0, 8.0), n=60)
+    figure = draw(results)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        labels = [label for label in ax.get_xticklabels() if label.get_text()]
+        assert [label.get_text() for label in labels] == ["0.5", "2", "8"]
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_long_times_are_drawn_in_seconds(tmp_path: Path) -> None:
+    slow: dict[str, float] = {"fcfs": 20_000.0, "mlfq": 1_000.0, "ranking": 500.0}
+    several, single = (
+        make_results(
+            tmp_path / f"{len(rates)}",
+            rates=rates,
+            metrics=lambda policy, rate, run: {"mean_ttft_ms": slow[policy]},
+        )
+        for rates in ((2.0, 8.0), (8.0,))
+    )
+    along = LatencyDisplay.from_results(several, metric="mean_ttft_ms").plot()
+    assert along.ax_.get_ylabel() == "Mean time to first token (s, log scale)"
+    assert lines_of(along.ax_)["fcfs"].get_data()[1] == pytest.approx([20, 20])
+    ratios = LatencyDisplay.from_results(several, metric="mean_ttft_ms", relative_to="fcfs").plot()
+    assert lines_of(ratios.ax_)["mlfq"].get_data()[1] == pytest.approx([0.05, 0.05])
+    dots = PolicyDisplay.from_results(single, metric="mean_ttft_ms").plot()
+    assert dots.ax_.get_xlabel() == "Mean time to first token (s)"
+    assert {text.get_text() for text in dots.ax_.texts} == {"20.0", "1.00", "0.500"}
+
+
+def test_policies_come_in_the_studys_order_everywhere(tmp_path: Path) -> None:
+    policies = ("srtf", "fcfs", "mlfq")
+    results = make_results(tmp_path / "out", policies=policies)
+    displays = (LatencyDisplay, CDFDisplay, DecileDisplay)
+    for display in displays:
+        assert tuple(lines_of(display.from_results(results).plot().ax_)) == policies
+
+
+def test_a_small_range_has_its_ticks(tmp_path: Path) -> None:
+    values = {2.0: 16.0, 8.0: 23.0}
+    results = make_results(
+        tmp_path / "out", metrics=lambda policy, rate, run: {PRIMARY: values[rate or 0] + run / 10}
+    )
+    ax = LatencyDisplay.from_results(results).plot().ax_
+    low, high = ax.get_ylim()
+    assert sum(low <= tick <= high for tick in ax.get_yticks()) >= 3
+
+
+def test_outputs_of_one_token_have_no_panel_of_tpot(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", rates=(None,), runs=1, n=50)
+    table = results.requests.with_columns(num_output_tokens=np.ones(150, dtype=np.int64))
+    results.__dict__["requests"] = table
+    assert [ax.get_xlabel() for ax in draw(results, "cdf").axes] == ["Time to first token (s, log scale)"]
+    with pytest.raises(InputError, match="no finished request of two or more output tokens"):
+        draw(results, "cdf", metric="tpot")
+
+
+def test_relative_to_is_named_in_its_message(results: Results) -> None:
+    with pytest.raises(InputError, match="--relative-to nope: not one policy of these results"):
+        draw(results, "latency", relative_to="nope")
