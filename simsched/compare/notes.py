@@ -52,7 +52,14 @@ def overload_notes(samples: Samples) -> list[str]:
     low, high = (f"{float(f'{each:.3g}'):,g}" for each in (min(lasts), max(lasts)))
     length = f"{low} s" if low == high else f"{low} to {high} s"
     capacities = {number(samples.capacity[i]) for i in above}
-    names = [load_text(samples.loads[i]) or rate_text(samples.rates[i]) for i in above]
+    below = {samples.rates[i] for i in range(len(samples.loads)) if i not in above}
+    alone = [samples.rates[i] not in below for i in above]  # where the rate says it all
+    names = list(
+        dict.fromkeys(
+            rate_text(samples.rates[i]) if enough else load_text(samples.loads[i])
+            for i, enough in zip(above, alone, strict=True)
+        )
+    )
     which = listed(names) if len(names) <= _MOST_LOADS else f"{len(names)} of {len(samples.loads)} settings"
     most = f"about {capacities.pop()} req/s" if len(capacities) == 1 else "of their engines"
     return [

@@ -139,6 +139,10 @@ def samples_of(results: Results, also: Collection[str] = ()) -> Samples:
             if row[metric] is not None:
                 run = (row.get("run"), row.get("seed"))
                 values.setdefault((index, policy, metric), {})[run] = float(row[metric])
+    for (index, _, metric), served in values.items():
+        if metric == "request_throughput" and max(served.values()) > 1.1 * (capacity[index] or math.inf):
+            capacity = [None] * len(loads)  # it does not count prefix hits, and here they are many
+            break
     return Samples(list(dict.fromkeys(summary["policy"])), loads, values, cells, rates, capacity)
 
 

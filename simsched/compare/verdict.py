@@ -51,15 +51,15 @@ def verdict(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
 
 
 def highest_load_text(samples: Samples) -> str:
-    """`"At the highest load (64 req/s, 5.0 times the capacity)"`, or what there is to say of it."""
+    """`"At the highest load (64 req/s, 5 times the capacity)"`, or what there is to say of it."""
     last = samples.highest()
     where, share = load_text(samples.loads[last]), samples.share(last)
+    times = "" if share is None else f"{share:.2g} times the capacity"
     if not where:
-        return "In these runs" if share is None else f"In these runs (at {share:.2g} times the capacity)"
-    if share is not None:
-        return f"At the highest load ({where}, {share:.2g} times the capacity)"
-    rated = any(load.get("request_rate") is not None for load in samples.loads)
-    return f"At the {'highest load' if rated else 'last setting'} ({where})"
+        return f"In these runs (at {times})" if times else "In these runs"
+    differ = len(set(samples.rates)) > 1 or len({samples.share(i) for i in range(len(samples.loads))}) > 1
+    which = "highest load" if differ else "last setting"
+    return f"At the {which} ({', '.join(filter(None, (where, times)))})"
 
 
 def _winner(comparison: Comparison, metric: str, load: int | None) -> str:

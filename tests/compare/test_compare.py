@@ -493,3 +493,21 @@ def test_what_two_studies_differ_in_is_said(tmp_path: Path) -> None:
     assert not found.paired
     said = "Their studies differ in duration (60.0 in A, 10.0 in B); arrivals (not given in A, uniform in B)."
     assert said in found.notes
+
+
+def test_a_capacity_that_is_surpassed_is_not_gone_by(tmp_path: Path) -> None:
+    """It leaves out prefix hits: with many of them an engine serves more, and nothing queues."""
+    results = make_results(
+        tmp_path / "out",
+        rates=(8.0, 12.0),
+        metrics=lambda policy, rate, run: {"request_throughput": 0.95 * (rate or 0)},
+    )
+    comparison = compare(with_capacity(results, {"None": 6.0}))
+    assert not any("capacity" in line for line in (*comparison.notes, *verdict(comparison)))
+
+
+def test_loads_that_differ_in_the_predictor_alone_are_settings(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", rates=(8.0,), extra={"tau": [0.2, 0.5]})
+    comparison = compare(with_capacity(results, {"None": 4.0}))
+    assert verdict(comparison)[0] == "At the last setting (tau 0.5, 2 times the capacity):"
+    assert comparison.notes[0].startswith("Above the capacity (about 4.00 req/s): 8 req/s. Latencies")
