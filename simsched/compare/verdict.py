@@ -80,7 +80,7 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
     ]
     label = metric_label(metric, unit=False)
     if len(ranked) < 2:
-        return f"{label}: nothing to compare"
+        return f"{label}: {_without_ratios(samples, metric, load)}"
     ranked.sort(reverse=higher_is_better(metric), key=lambda each: each[0])
     best, *others = (policy for _, policy in ranked)
     against = {policy: ratio for policy in others if (ratio := ratio_to(best, policy)) is not None}
@@ -103,6 +103,16 @@ def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
     if rival == baseline:
         return text
     return f"{text}; {_times(against[rival])} {rival}, the next"
+
+
+def _without_ratios(samples: Samples, metric: str, load: int | None) -> str:
+    """Who is best where there is no ratio to the baseline, as where that keeps no goodput at all."""
+    if load is not None:
+        order = [policy for policy in samples.order(load, metric) if not samples.unfinished(load, policy)]
+        means = [samples.mean(load, policy, metric) for policy in order[:2]]
+        if len(means) == 2 and means[0] != means[1]:
+            return f"{order[0]} is best ({number(means[0])}); there are no ratios to a value of 0"
+    return "nothing to compare"
 
 
 def tie(ratio: Ratio, p: float | None) -> str:

@@ -511,3 +511,14 @@ def test_loads_that_differ_in_the_predictor_alone_are_settings(tmp_path: Path) -
     comparison = compare(with_capacity(results, {"None": 4.0}))
     assert verdict(comparison)[0] == "At the last setting (tau 0.5, 2 times the capacity):"
     assert comparison.notes[0].startswith("Above the capacity (about 4.00 req/s): 8 req/s. Latencies")
+
+
+def test_the_best_goodput_is_named_where_the_baseline_has_none(tmp_path: Path) -> None:
+    good = {"fcfs": 0.0, "mlfq": 0.5, "ranking": 2.0}
+    results = make_results(
+        tmp_path / "out",
+        rates=(8.0,),
+        metrics=lambda policy, rate, run: {"request_goodput": good[policy]},
+    )
+    line = verdict(compare(results))[-1]
+    assert line == "  Goodput: ranking is best (2.00); there are no ratios to a value of 0"
