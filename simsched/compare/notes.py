@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simsched.compare.samples import Samples
 from simsched.compare.words import listed, load_text, rate_text
-from simsched.text.table import counted, number
+from simsched.text.table import counted, number, short_number
 
 if TYPE_CHECKING:
     from simsched.compare.comparison import Row
@@ -48,8 +48,8 @@ def overload_notes(samples: Samples) -> list[str]:
     above = [i for i in range(len(samples.loads)) if (samples.share(i) or 0) > 1]
     if not above:
         return []
-    lasts = [_seconds_of_arrivals(samples, i) for i in above]
-    low, high = (f"{float(f'{each:.3g}'):,g}" for each in (min(lasts), max(lasts)))
+    lasts = [samples.seconds_of_arrivals(i) or 0.0 for i in above]
+    low, high = (short_number(each) for each in (min(lasts), max(lasts)))
     length = f"{low} s" if low == high else f"{low} to {high} s"
     capacities = {number(samples.capacity[i]) for i in above}
     below = {samples.rates[i] for i in range(len(samples.loads)) if i not in above}
@@ -66,8 +66,3 @@ def overload_notes(samples: Samples) -> list[str]:
         f"Above the capacity ({most}): {which}. Latencies there grow with the length of the run "
         f"({length} of arrivals)."
     ]
-
-
-def _seconds_of_arrivals(samples: Samples, load: int) -> float:
-    requests = samples.mean(load, samples.policies[0], "num_requests")
-    return (requests or 0.0) / (samples.rates[load] or 1.0)

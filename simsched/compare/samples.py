@@ -87,6 +87,11 @@ class Samples:
         rate, most = self.rates[load], self.capacity[load]
         return rate / most if most and rate is not None and math.isfinite(rate) else None
 
+    def seconds_of_arrivals(self, load: int) -> float | None:
+        """About how long requests arrive; None without a finite rate."""
+        rate, requests = self.rates[load], self.mean(load, self.policies[0], "num_requests")
+        return requests / rate if rate is not None and math.isfinite(rate) and requests else None
+
     def highest(self, among: Collection[int] | None = None) -> int:
         """The index of the load (of those `among`) with the largest share of the capacity, or the highest
         request rate where that is not known; of several, the last."""

@@ -22,7 +22,7 @@ from simsched.plotting.style import (
     wrapped,
 )
 from simsched.text.labels import in_seconds, metric_label
-from simsched.text.table import number
+from simsched.text.table import number, short_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,6 +99,10 @@ class LatencyDisplay:
     along: str = "request_rate"
     """The option on the horizontal axis."""
     relative_to: str | None = None
+    capacity: float | None = None
+    """Requests/s, if all rates have the same: latencies right of it depend on how long requests arrive."""
+    seconds: str = ""
+    """How long they do, where that is the same at all rates."""
 
     @classmethod
     def from_results(
@@ -125,7 +129,15 @@ class LatencyDisplay:
         lines = points_along(results, along, metric, where or {}, relative_to)
         if len({point.x for points in lines.values() for point in points}) < 2:
             raise NoDataError(f"{results.path}: no {metric} at two or more values of {along}")
-        return cls(lines, metric, along, relative_to)
+        display = cls(lines, metric, along, relative_to)
+        if along == "request_rate":
+            samples = samples_of(results)
+            shown = [i for i, load in enumerate(samples.loads) if agrees(load, where or {})]
+            capacities = {samples.capacity[i] for i in shown}
+            lasts = {short_number(last) for i in shown if (last := samples.seconds_of_arrivals(i))}
+            display.capacity = capacities.pop() if len(capacities) == 1 else None
+            display.seconds = lasts.pop() if len(lasts) == 1 else ""
+        return display
 
     def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
         """Draw; `label_lines` names each line at its right end. Sets `ax_` and `figure_`."""
@@ -153,7 +165,10 @@ class LatencyDisplay:
                     color=line["color"], alpha=0.15, linewidth=0,
                 )  # fmt: skip
             self._scale(ax)
-            ax.set_xlabel(metric_label(self.along))
+            ax.set_xlabel(
+                metric_label(self.along) + (f", {self.seconds} s of arrivals" if self.seconds else "")
+            )
+            self._mark_capacity(ax)
             label = metric_label(self.metric, seconds=seconds)
             if self.relative_to:
                 label = f"{metric_label(self.metric, unit=False)}, over {self.relative_to}"
@@ -161,6 +176,17 @@ class LatencyDisplay:
             if label_lines:
                 name_lines(ax, ends)
         return self
+
+    def _mark_capacity(self, ax: Axes) -> None:
+        """A line where the queue starts to grow, if that is among the rates."""
+        rates = [point.x for points in self.lines.values() for point in points]
+        if self.capacity is None or not min(rates) < self.capacity < max(rates):
+            return
+        ax.axvline(self.capacity, color="#8A8A8A", linewidth=1, linestyle=(0, (2, 2)), zorder=0)
+        ax.annotate(
+            "capacity", (self.capacity, 0.99), xycoords=("data", "axes fraction"), rotation=90,
+            xytext=(-2, 0), textcoords="offset points", va="top", ha="right", fontsize=8.5, color="#606060",
+        )  # fmt: skip
 
     def _scale(self, ax: Axes) -> None:
         """Logarithmic axes; linear in tau, and in options that span less than a factor of three."""

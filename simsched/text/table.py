@@ -20,6 +20,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{min(decimals, 6)}f}"
 
 
+def short_number(value: float) -> str:
+    """A number inside a sentence: three significant digits, no zeros behind the point."""
+    return f"{float(f'{value:.3g}'):,g}"
+
+
 def counted(count: int, what: str) -> str:
     """`"1 row"`, `"2,000 rows"`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -359,3 +359,23 @@ def test_outputs_of_one_token_have_no_panel_of_tpot(tmp_path: Path) -> None:
 def test_relative_to_is_named_in_its_message(results: Results) -> None:
     with pytest.raises(InputError, match="--relative-to nope: not one policy of these results"):
         draw(results, "latency", relative_to="nope")
+
+
+def test_the_capacity_is_marked_along_the_rate(results: Results) -> None:
+    def marks(capacity: float) -> list[float]:
+        known = Results(
+            results.path, {**results.manifest, "capacity": dict.fromkeys(results.cells, capacity)}
+        )
+        ax = LatencyDisplay.from_results(known).plot().ax_
+        assert any(text.get_text() == "capacity" for text in ax.texts) == (capacity < 8)
+        return [line.get_xdata()[0] for line in ax.get_lines() if line.get_label().startswith("_")]
+
+    assert marks(5.0) == [5.0]
+    assert marks(100.0) == []
+
+
+def test_the_axis_says_how_long_requests_arrive(tmp_path: Path) -> None:
+    results = make_results(
+        tmp_path / "out", metrics=lambda policy, rate, run: {"num_requests": 60 * (rate or 0)}
+    )
+    assert draw(results).axes[0].get_xlabel() == "Request rate (req/s), 60 s of arrivals"
