@@ -183,9 +183,10 @@ class LatencyDisplay:
         if self.capacity is None or not min(rates) < self.capacity < max(rates):
             return
         ax.axvline(self.capacity, color="#8A8A8A", linewidth=1, linestyle=(0, (2, 2)), zorder=0)
+        place, side = (0.01, "bottom") if self.relative_to else (0.99, "top")  # where lines seldom are
         ax.annotate(
-            "capacity", (self.capacity, 0.99), xycoords=("data", "axes fraction"), rotation=90,
-            xytext=(-2, 0), textcoords="offset points", va="top", ha="right", fontsize=8.5, color="#606060",
+            "capacity", (self.capacity, place), xycoords=("data", "axes fraction"), rotation=90,
+            xytext=(-2, 0), textcoords="offset points", va=side, ha="right", fontsize=8.5, color="#606060",
         )  # fmt: skip
 
     def _scale(self, ax: Axes) -> None:
