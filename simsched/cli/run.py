@@ -268,6 +268,7 @@ def _draw_or_say(results: Results, study: str | None) -> list[str]:
 
 def _draw(results: Results, study: str | None) -> list[str]:
     """Draw the figures that the study asks for (a study file's also beside it), else one that fits."""
+    from simsched.files import write_file
     from simsched.plotting.figures import draw, draw_all, save
 
     asked = results.manifest["study"]["figures"]
@@ -279,11 +280,12 @@ def _draw(results: Results, study: str | None) -> list[str]:
         figures = {kind: draw(results, kind)}
     written = []
     for name, figure in figures.items():
-        paths = [results.path / "figures" / f"{name}.png"]
+        path = results.path / "figures" / f"{name}.png"
+        save(figure, path)
+        written.append(str(path))
         if study is not None and asked:
             stem = Path(study).stem if len(figures) == 1 else f"{Path(study).stem}-{name}"
-            paths.append(Path(study).with_name(f"{stem}.png"))
-        for path in paths:
-            save(figure, path)
-            written.append(str(path))
+            beside = Path(study).with_name(f"{stem}.png")
+            write_file(beside, path.read_bytes())  # drawn again it would be laid out a hair differently
+            written.append(str(beside))
     return written

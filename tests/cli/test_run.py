@@ -318,3 +318,9 @@ def test_a_trace_of_one_token_answers_is_a_success(files: Path) -> None:
     write_jsonl(files / "one.jsonl", rows)
     main_ok("run", "--trace", "one.jsonl", "--policy", "fcfs", "-o", "out")
     assert (files / "out" / "figures" / "cdf.png").is_file()
+
+
+def test_a_figure_is_the_same_beside_its_study(files: Path) -> None:
+    (files / "s.yaml").write_text("request_rate: 16\nnum_requests: 60\nfigures:\n- kind: decile\n")
+    main_ok("run", "s.yaml", "--policy", "fcfs,ranking", "-o", "out")
+    assert (files / "s.png").read_bytes() == (files / "out" / "figures" / "decile.png").read_bytes()
