@@ -207,3 +207,11 @@ def parse_goodput(text: str) -> dict[str, float]:
         if not 0 < limits[metric] < math.inf:
             raise ValueError(f"{part.strip()}: expected a positive number of milliseconds")
     return limits
+
+
+def beyond_fit(record: RunRecord, max_decodes: float) -> float:
+    """Share of a run's steps with clearly more decodes than a cost profile's fit has seen."""
+    if math.isinf(max_decodes):
+        return 0.0
+    seen = max(1, int(1.05 * max_decodes))
+    return float(record.decode_steps[seen + 1 :].sum()) / max(1, record.num_steps)

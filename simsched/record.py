@@ -28,6 +28,8 @@ class RunRecord:
     end_time: float = 0.0
     """When the run stopped."""
     num_steps: int = 0
+    decode_steps: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """How many steps had 2, 3, ... requests with a token in them and in the one before, at those indices."""
     counters: dict[str, int] = field(default_factory=dict)
     """Engine-specific counts (swaps, steps skipped, ...)."""
 

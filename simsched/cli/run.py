@@ -145,6 +145,7 @@ def run_command(
     )  # fmt: skip
     _show_results(results)
     _show_verdict(results)
+    _show_beyond_fit(results)
     written = [output_dir] if no_plot else [output_dir, *_draw_or_say(results, study)]
     click.echo(f"written: {', '.join(written)}", err=True)
     if len(results.manifest["study"]["policy"]) > 1:
@@ -253,6 +254,16 @@ def _show_verdict(results: Results) -> None:
         lines.insert(0, f"In brackets: 95 % intervals over {comparison.runs} runs, paired by their requests.")
     if lines:
         click.echo("\n" + "\n".join(lines))
+
+
+def _show_beyond_fit(results: Results) -> None:
+    shares = [share for share in results.beyond_fit.values() if share]
+    if shares:
+        click.echo(
+            f"up to {max(shares):.0%} of a run's steps (in {len(shares)} of {len(results.cells)} runs) have "
+            "more decodes than the cost profile was fitted on: their times are extrapolated",
+            err=True,
+        )
 
 
 def _draw_or_say(results: Results, study: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from functools import cached_property
 from importlib import resources
@@ -124,6 +125,12 @@ class Profile:
     def predictor_time(self) -> float:
         """Seconds of predictor per request; 0 for a bare cost file."""
         return self.file.predictor_time if self.file else 0.0
+
+    @property
+    def max_decodes(self) -> float:
+        """The most decodes in a step that the fit has seen; infinite if the file does not say."""
+        ranges = self.file.valid_range if self.file else {}
+        return ranges["decodes"][1] if "decodes" in ranges else math.inf
 
     def num_gpu_blocks(self, block_size: int, gpu_memory_utilization: float = 0.9) -> int | None:
         """KV blocks that fit beside the weights and the reserve; None if the file does not say.

@@ -42,6 +42,7 @@ class Recorder:
         self.max_itl = [nan] * n
         self.itl = WeightedHistogram()
         self._ramps = array("d")
+        self._decode_steps = np.zeros(0, dtype=np.int64)
         self.num_steps = 0
         self._token_step = 0  # number of the last step that gave anyone a token
         self._futile_since = 0  # that number
@@ -71,6 +72,11 @@ class Recorder:
 
     def _flush(self) -> None:
         self.itl.add_ramps(self._ramps)
+        steps, weight = np.frombuffer(self._ramps).reshape(-1, 4).T[2:]
+        so_far = self._decode_steps
+        found = np.bincount(weight.astype(np.int64), steps, minlength=len(so_far)).astype(np.int64)
+        found[: len(so_far)] += so_far
+        self._decode_steps = found
         self._ramps = array("d")
 
     def scheduled(self, index: int, now: float) -> None:
@@ -165,5 +171,6 @@ class Recorder:
             itl=self.itl,
             end_time=end_time,
             num_steps=self.num_steps,
+            decode_steps=self._decode_steps,
             counters=counters,
         )

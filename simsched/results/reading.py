@@ -69,12 +69,19 @@ class Results:
         settings: list[dict[str, Any]] = self._summary["over_runs"]
         return settings
 
+    @property
+    def beyond_fit(self) -> dict[str, float]:
+        """Cell -> share of its steps with more decodes than the cost profile's fit has seen."""
+        shares: dict[str, float] = self._summary["beyond_fit"]
+        return shares
+
     @cached_property
     def _summary(self) -> dict[str, Any]:
         path = self.path / "summary.json"
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
-            return {key: summary[key] for key in ("cells", "over_runs")}
+            known = {key: summary[key] for key in ("cells", "over_runs")}
+            return {**known, "beyond_fit": summary.get("beyond_fit", {})}
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path}: damaged, expected a summary of simsched") from None
 

@@ -72,9 +72,15 @@ class ResultsWriter:
         return StepLog(self.path / "steps" / f"{cell}.jsonl")
 
     def write_cell(
-        self, cell: str, table: pl.DataFrame, metrics: Mapping[str, float], steps: StepLog | None = None
+        self,
+        cell: str,
+        table: pl.DataFrame,
+        metrics: Mapping[str, float],
+        steps: StepLog | None = None,
+        beyond_fit: float = 0.0,
     ) -> None:
-        """Store a finished cell: `request_table` and `summarize` of its run. It appears whole or not."""
+        """Store a finished cell: `request_table` and `summarize` of its run, and the share of its steps with
+        more decodes than the cost profile's fit has seen. It appears whole or not."""
         import polars as pl
 
         options = self.cells[cell]
@@ -86,7 +92,7 @@ class ResultsWriter:
         temporary = temporary_name(self.path / "cells" / cell)
         temporary.mkdir(parents=True, exist_ok=True)
         (temporary / "requests.parquet").write_bytes(buffer.getvalue())
-        row = {name: _json_number(metrics[name]) for name in METRICS}
+        row = {**{name: _json_number(metrics[name]) for name in METRICS}, "beyond_fit": beyond_fit}
         (temporary / "summary.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
         try:
             temporary.rename(self.path / "cells" / cell)
@@ -99,13 +105,14 @@ class ResultsWriter:
         """All cells are there: write requests.parquet, summary.json and summary.csv."""
         import polars as pl
 
-        tables, rows = [], []
+        tables, rows, beyond_fit = [], [], {}
         for cell, options in self.cells.items():
             folder = self.path / "cells" / cell
             try:
                 tables.append(read_parquet(folder / "requests.parquet"))
                 metrics = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
                 rows.append({"cell": cell, **options, **{name: metrics[name] for name in METRICS}})
+                beyond_fit[cell] = metrics.get("beyond_fit", 0.0)
             except (OSError, ValueError, KeyError, TypeError, InputError):
                 raise InputError(
                     f"{folder}: damaged; remove this folder, and --resume makes it anew"
@@ -113,7 +120,11 @@ class ResultsWriter:
         buffer = io.BytesIO()
         pl.concat(tables, how="vertical_relaxed").write_parquet(buffer)
         write_file(self.path / "requests.parquet", buffer.getvalue())
-        summary = {"cells": rows, "over_runs": over_runs(rows, list(next(iter(self.cells.values()))))}
+        summary = {
+            "cells": rows,
+            "over_runs": over_runs(rows, list(next(iter(self.cells.values())))),
+            "beyond_fit": beyond_fit,
+        }
         write_file(self.path / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -262,7 +262,7 @@ def _predictor_time(cell: Cell, policy: Policy, profile: Profile) -> tuple[float
 def run_cell(name: str, cell: Cell, options: dict[str, Any], out: Path, log_steps: bool) -> float:
     """Run a cell and store it in the results directory `out`; returns the seconds it took."""
     from simsched.engine.simulator import simulate
-    from simsched.metrics import alone_time, request_table, summarize
+    from simsched.metrics import alone_time, beyond_fit, request_table, summarize
     from simsched.results import ResultsWriter
 
     start = time.perf_counter()
@@ -278,5 +278,7 @@ def run_cell(name: str, cell: Cell, options: dict[str, Any], out: Path, log_step
     alone = alone_time(inputs.trace, inputs.profile.cost, inputs.config)
     goodput = dict(cell.goodput) if cell.goodput is not None else None
     metrics = summarize(record, goodput=goodput, alone=alone)
-    writer.write_cell(name, request_table(record, alone=alone), metrics, steps)
+    table = request_table(record, alone=alone)
+    beyond = beyond_fit(record, inputs.profile.max_decodes)
+    writer.write_cell(name, table, metrics, steps, beyond_fit=beyond)
     return time.perf_counter() - start

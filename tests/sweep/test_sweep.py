@@ -236,6 +236,22 @@ def test_cells_have_a_column_for_what_is_swept() -> None:
     assert plan.total_requests == 40
 
 
+def test_steps_beyond_what_the_profile_was_fitted_on(tmp_path: Path, trace_file: str) -> None:
+    profile = {"version": 1, "name": "mine", "hardware": {"gpu": "x"}, "model": {"name": "y"}, "cost": COST}
+    for seen, beyond in (4.0, True), (16.0, False), (None, False):
+        ranges = {} if seen is None else {"decodes": [0.0, seen]}
+        (tmp_path / "mine.json").write_text(json.dumps({**profile, "valid_range": ranges}))
+        given = {"trace": trace_file, "policy": "fcfs", "cost_profile": str(tmp_path / "mine.json"), **ENGINE}
+        leapt = run_study(make_study(given), tmp_path / f"leapt{seen}")
+        results = run_study(make_study({**given, "log_steps": True}), tmp_path / f"out{seen}")
+        assert results.beyond_fit == leapt.beyond_fit
+        ((cell, share),) = results.beyond_fit.items()
+        steps = list(results.steps(cell))
+        decodes = [sum(tokens == 1 for tokens in step["scheduled"].values()) for step in steps]
+        assert share == (sum(n > 4 for n in decodes) / len(decodes) if beyond else 0)
+        assert (share > 0.1) == beyond
+
+
 def test_resume_with_another_configuration(tmp_path: Path, trace_file: str, cost_file: str) -> None:
     given = {"trace": trace_file, "policy": "fcfs", "cost_profile": cost_file, **ENGINE}
     run_study(make_study(given), tmp_path / "out")
