@@ -48,7 +48,9 @@ def watched(cls: type[Policy], name: str) -> type[Policy]:
     if cls.predictor not in ("oracle", "trace"):
         raise InputError(f"policy {name}: predictor is {cls.predictor!r}; expected oracle or trace")
     _refuse_undecorated(cls, name)
-    checks: dict[str, Check] = {"priority": _PriorityCheck(), "next_change": _check_change}
+    checks: dict[str, Check] = {"priority": _PriorityCheck()}
+    if not cls.next_change.__module__.startswith("simsched."):  # a built-in one may announce what is overdue
+        checks["next_change"] = _check_change
     hooks = {
         hook: _watched_hook(getattr(cls, hook), hook, name, checks.get(hook))
         for hook in HOOKS

@@ -132,6 +132,16 @@ def test_what_keeps_the_contract_is_left_alone(tmp_path: Path) -> None:
     assert type(ours) is type(make_policy("fcfs"))
 
 
+@pytest.mark.parametrize("leap", [True, False])
+def test_a_subclass_of_a_built_in_policy_runs_as_that_does(tmp_path: Path, leap: bool) -> None:
+    """MLFQ announces what is overdue with a negative time, which only a method of a user's own may not."""
+    body = "    pass\nfrom simsched.policies.mlfq import Mlfq\nclass Levels(Mlfq): pass"
+    quantum = "(base_quantum=0.005)"  # half a step
+    mine = make(tmp_path, body, f"Levels{quantum}")
+    assert is_own(mine)
+    assert run(mine, leap=leap) == run(make_policy(f"mlfq{quantum}"), leap=leap)
+
+
 def test_annotations_may_be_text(tmp_path: Path) -> None:
     """With `from __future__ import annotations`, a dataclass looks up what they mean in its module."""
     policy = make(
