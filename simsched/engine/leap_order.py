@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1_leap import VllmV1Leap
 
-NO_LIMIT = 1 << 62
+NO_LIMIT: Final = 1 << 62
 
 
 class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts again, stepping
@@ -87,7 +87,8 @@ class PriorityOrder(FcfsOrder):
         arrival = engine.recorder.arrival_time[index]
         heapq.heappush(self._heap, (self._priority[index], arrival, engine.ids[index], index))
 
-    requeue = arrived
+    def requeue(self, index: int, now: float) -> None:
+        self.arrived(index, now)
 
     def head(self) -> int:
         return self._heap[0][3]

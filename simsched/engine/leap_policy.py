@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from simsched.engine.leap_changes import Changes
 from simsched.engine.leap_queue import WaitingQueue
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Entry = tuple[Priority, int]
 """A place in an order: (priority, index); the index is the arrival number."""
 
-CALM = 256  # steps without use for it, after which the order of the running requests is let go
-WORST = 32  # running requests that are kept in order at least, when they are put in order
+CALM: Final = 256  # steps without use for it, after which the order of the running requests is let go
+WORST: Final = 32  # running requests that are kept in order at least, when they are put in order
 
 
 class PolicyOrder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from simsched.policies.base import NEVER, Change, Priority
 from simsched.workload.trace import Trace
@@ -10,7 +10,10 @@ from simsched.workload.trace import Trace
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1_leap import VllmV1Leap
 
-WAITING, DECODING, PARTIAL, DONE = range(4)
+WAITING: Final = 0
+DECODING: Final = 1
+PARTIAL: Final = 2
+DONE: Final = 3
 """Where a request is. DECODING: it gets a token in every step, and is not touched until that ends. PARTIAL:
 running, but in the midst of its prefill, or left out of the last step."""
 

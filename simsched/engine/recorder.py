@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from math import inf, nan
+from typing import Final
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 
-BUFFER = 1 << 17  # numbers, four a ramp
-PATIENCE = 500  # preemptions for each request, without a token for any
+BUFFER: Final = 1 << 17  # numbers, four a ramp
+PATIENCE: Final = 500  # preemptions for each request, without a token for any
 
 
 class Recorder:

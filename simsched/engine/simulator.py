@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import simpy
@@ -33,7 +33,7 @@ from simsched.policies.base import Policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 
-LONG = 64  # steps in a leap, beyond which NumPy takes over
+LONG: Final = 64  # steps in a leap, beyond which NumPy takes over
 
 Leap = Callable[[float, float, float, int, int, int, float], tuple[float, int, float]]
 StepLog = Callable[[dict[str, Any]], None]

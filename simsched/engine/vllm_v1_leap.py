@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import inf
+from typing import Final
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.base import Batch
@@ -29,7 +30,7 @@ from simsched.engine.vllm_v1 import discipline
 from simsched.policies.base import Policy
 from simsched.workload.trace import Trace
 
-MEMORY = 1 << 16  # ends of steps that are kept at least
+MEMORY: Final = 1 << 16  # ends of steps that are kept at least
 
 
 class VllmV1Leap:
