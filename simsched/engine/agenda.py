@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 When = TypeVar("When", int, float)
 What = TypeVar("What")
 
 
-class Agenda(dict[When, list[What]]):
-    """Step counter or time -> what may happen then; `agenda[when].append(what)`. Entries are not taken back:
+class Agenda(Generic[When, What]):
+    """Step counter or time -> what may happen then; `agenda.note(when, what)`. Entries are not taken back:
     whoever asks says which still hold."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self._at: dict[When, list[What]] = {}
         self._heap: list[When] = []
         """The keys."""
 
-    def __missing__(self, when: When) -> list[What]:
-        heappush(self._heap, when)
-        noted = self[when] = []
-        return noted
+    def note(self, when: When, what: What) -> None:
+        noted = self._at.get(when)
+        if noted is None:
+            self._at[when] = [what]
+            heappush(self._heap, when)
+        else:
+            noted.append(what)
 
     def due(self, now: When, holds: Callable[[When, What], bool]) -> list[What]:
         """Take out what is due by now and holds."""
@@ -30,17 +33,17 @@ class Agenda(dict[When, list[What]]):
         heap = self._heap
         while heap and heap[0] <= now:
             when = heappop(heap)
-            due += [what for what in self.pop(when) if holds(when, what)]
+            due += [what for what in self._at.pop(when) if holds(when, what)]
         return due
 
     def first(self, holds: Callable[[When, What], bool], otherwise: When) -> When:
         """The earliest step or time with anything that holds; `otherwise` where there is none."""
         heap = self._heap
         while heap:
-            noted = self[heap[0]]
+            noted = self._at[heap[0]]
             while noted and not holds(heap[0], noted[-1]):
                 noted.pop()
             if noted:
                 return heap[0]
-            del self[heappop(heap)]
+            del self._at[heappop(heap)]
         return otherwise

@@ -48,13 +48,13 @@ class Changes:
             return
         if run is not None:
             view.due_step = due = steps + run
-            self._at_step[due].append(view)
+            self._at_step.note(due, view)
         if service is not None or clock is not None:
             time = inf if service is None else nextafter(now + service, inf)
             if clock is not None:
                 time = min(time, now + clock)
             view.due_time = time
-            self._at_time[time].append(view)
+            self._at_time.note(time, view)
 
     def announce_waiting(self, view: LeapView, change: Change, steps: int, now: float) -> None:
         """The same of a request that did not run."""
@@ -62,10 +62,10 @@ class Changes:
         view.due_step = view.due_time = None
         if idle is not None:
             view.due_step = due = steps + idle
-            self._at_step[due].append(view)
+            self._at_step.note(due, view)
         if clock is not None:
             view.due_time = time = now + clock
-            self._at_time[time].append(view)
+            self._at_time.note(time, view)
 
     def tell_on_time(self, running: Iterable[LeapView]) -> None:
         """From now on running requests are told of their changes on time; no change has come as yet."""

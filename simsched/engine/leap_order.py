@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1_leap import VllmV1Leap
@@ -17,38 +18,44 @@ class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts
     """Only the reference engine is exact here."""
 
 
-class Order(Protocol):
+class Order(ABC):
     """The waiting queue, and who goes when KV blocks run short."""
 
     by_admission: bool
     """Do requests run in the order in which they were admitted?"""
 
+    @abstractmethod
     def arrived(self, index: int, now: float) -> None: ...
+    @abstractmethod
     def head(self) -> int:
         """Who is tried next; only if someone waits."""
 
+    @abstractmethod
     def pop(self) -> int:
         """Take the head out."""
 
+    @abstractmethod
     def requeue(self, index: int, now: float) -> None:
         """It was preempted for want of KV blocks."""
 
+    @abstractmethod
     def running(self, now: float) -> list[int]:
         """The running requests in vLLM's order."""
 
+    @abstractmethod
     def victim(self, running: list[int]) -> int:
         """Of these, the one to be preempted for want of KV blocks."""
 
+    @abstractmethod
     def in_order(self, some: list[int], now: float) -> list[int]:
         """Some of the running requests, in vLLM's order."""
 
 
-class FcfsOrder:
+class FcfsOrder(Order):
     """vLLM's `fcfs`: queue by arrival, preempted requests in front; victims from the end of the batch."""
 
-    by_admission = True
-
     def __init__(self, engine: VllmV1Leap) -> None:
+        self.by_admission = True
         self._engine = engine
         self._queue: deque[int] = deque()
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from simsched.engine.leap_changes import Changes
+from simsched.engine.leap_order import Order
 from simsched.engine.leap_queue import WaitingQueue
 from simsched.engine.leap_view import DECODING, LeapView
 from simsched.policies.base import Policy, Priority
@@ -28,12 +29,11 @@ CALM: Final = 256  # steps without use for it, after which the order of the runn
 WORST: Final = 32  # running requests that are kept in order at least, when they are put in order
 
 
-class PolicyOrder:
+class PolicyOrder(Order):
     """The waiting requests in a queue, the worst of the running ones in a list while that is of use."""
 
-    by_admission = False
-
     def __init__(self, engine: VllmV1Leap, policy: Policy, n: int) -> None:
+        self.by_admission = False
         self._engine = engine
         self._policy = policy
         self._preemptive = policy.preemptive
@@ -47,7 +47,6 @@ class PolicyOrder:
         self._bound: Entry | None = None  # all running ones from here on are among the worst; None: all are
         self._last_used = 0  # step counter when they were of use
         self._changes = Changes(engine)
-        self.limit = self._changes.limit
 
     # -- the waiting queue -------------------------------------------------------------------------------
     def arrived(self, index: int, now: float) -> None:
@@ -110,6 +109,10 @@ class PolicyOrder:
         if not engine.num_waiting or not self._preemptive:
             return True
         return self._make_room(now)
+
+    def limit(self) -> tuple[int, float]:
+        """The step counter and the time at which the next announced changes come."""
+        return self._changes.limit()
 
     def _change(self, due: Sequence[LeapView], now: float) -> None:
         """The announced changes of these requests have come."""

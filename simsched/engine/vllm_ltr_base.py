@@ -159,7 +159,7 @@ class ForkEngine(ABC):
             offset = self.offset[i] = known - step
             phase[offset % size] += 1
             self.context += known
-            self.ends[self.total[i] - offset].append(i)
+            self.ends.note(self.total[i] - offset, i)
             if i not in fresh:
                 self.resumed.append(i)
         self.num_decoders += len(residents)
