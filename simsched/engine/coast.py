@@ -78,7 +78,7 @@ def coast(
             record_steps(last, last, 1, N)
         elif N:
             while True:
-                end, who = ends[0]
+                end, who = divmod(ends[0], count)
                 if offset[who] + end == total[who] and where[who] == DECODING:
                     break
                 heappop(ends)
@@ -109,8 +109,9 @@ def coast(
             break
         K += N * (steps - before)
         engine.steps, engine.time = steps, now
-        while ends and ends[0][0] <= steps:
-            end, who = heappop(ends)
+        later = count * (steps + 1)
+        while ends and ends[0] < later:
+            end, who = divmod(heappop(ends), count)
             if offset[who] + end == total[who] and where[who] == DECODING:
                 length = known[who] = total[who]
                 computed[who] = length - 1
@@ -134,7 +135,7 @@ def coast(
                 phases[(steps - length + 1) % size] += 1
                 N += 1
                 K += length
-                heappush(ends, (total[who] - length + steps, who))
+                heappush(ends, count * (total[who] - length + steps) + who)
                 running[who] = None
             else:
                 computed[who] = length - 1

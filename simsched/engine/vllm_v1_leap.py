@@ -74,7 +74,8 @@ class VllmV1Leap:
         self.phases = [0] * config.block_size  # decoders that need a block in steps of this phase
         self.free = config.num_gpu_blocks - 1
         self.queue = FreeQueue()
-        self.ends: list[tuple[int, int]] = []  # (step counter when it is done, decoder), some stale
+        self.n = n
+        self.ends: list[int] = []  # n * (step counter when it is done) + decoder, some stale
         self._num_new = 0
         self._most = 1  # steps of the current batch
 
@@ -167,7 +168,7 @@ class VllmV1Leap:
         steps, ends = self.steps, self.ends
         where, offset, total = self.where, self.offset, self.total
         while True:
-            end, index = ends[0]
+            end, index = divmod(ends[0], self.n)
             if where[index] == DECODING and offset[index] + end == total[index]:
                 break
             heappop(ends)
@@ -202,8 +203,10 @@ class VllmV1Leap:
         where, known_tokens, computed_tokens = self.where, self.known, self.computed
         offsets, total, phases, size = self.offset, self.total, self.phases, self.block_size
         ends = self.ends
-        while ends and ends[0][0] <= after:
-            end, index = heappop(ends)
+        n = self.n
+        later = n * (after + 1)
+        while ends and ends[0] < later:
+            end, index = divmod(heappop(ends), n)
             offset = offsets[index]
             if offset + end == total[index] and where[index] == DECODING:
                 known_tokens[index] = known = total[index]
@@ -213,8 +216,8 @@ class VllmV1Leap:
                 self.context -= known
                 self._finish(index, now)
                 finished.append(index)
-        for index, n in self.chunks:
-            computed = computed_tokens[index] + n
+        for index, tokens in self.chunks:
+            computed = computed_tokens[index] + tokens
             if computed < known_tokens[index]:
                 computed_tokens[index] = computed
                 self.partials[index] = None
@@ -230,7 +233,7 @@ class VllmV1Leap:
                 phases[(1 - offset) % size] += 1
                 self.num_decoders += 1
                 self.context += known
-                heappush(ends, (end, index))
+                heappush(ends, n * end + index)
             else:
                 computed_tokens[index] = computed
                 self._finish(index, now)

@@ -67,8 +67,8 @@ class SharedVllmV1Leap(VllmV1Leap):
         """The decoders that finish by then, from the top of the heap."""
         places = [0]
         for at in places:
-            if at < len(self.ends) and self.ends[at][0] <= step:
-                end, index = self.ends[at]
+            if at < len(self.ends) and self.ends[at] < self.n * (step + 1):
+                end, index = divmod(self.ends[at], self.n)
                 if self.where[index] == DECODING and self.offset[index] + end == self.total[index]:
                     yield index
                 places += 2 * at + 1, 2 * at + 2

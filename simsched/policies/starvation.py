@@ -37,6 +37,7 @@ class StarvationControl(Policy):
         self.period = period
         self._minds_preemption = type(inner).on_preempt is not Policy.on_preempt
         self._promotions: dict[str, _Promotion] = {}
+        self._own: dict[tuple[int | None, int | None], Change] = {}  # announced before, ours alone
         # what the wrapped policy needs is needed here too
         self.name = inner.name  # type: ignore[misc]
         self.reads = inner.reads  # type: ignore[misc]
@@ -62,16 +63,23 @@ class StarvationControl(Policy):
 
     def _announce(self, promotion: _Promotion, inner: Change, request: RequestView, now: float) -> Change:
         """The earlier of a change of the wrapped policy and one of ours."""
-        service, run, idle, time, while_running = inner
         steps_run = request.steps_run
-        if inner is NEVER and promotion.fixed is None:
+        run: int | None = None
+        idle: int | None = None
+        if promotion.active:
+            run = promotion.run_mark + self.period - steps_run
+        if steps_run > promotion.run_mark or not promotion.active:  # else it has its whole period yet
+            idle = self.threshold - promotion.waited(steps_run, request.steps_idle)
+        if inner is not NEVER:
+            service, inner_run, inner_idle, time, while_running = inner
+            return Change(service, _earlier(run, inner_run), _earlier(idle, inner_idle), time, while_running)
+        if promotion.fixed is None:
             priority = self.inner.priority(request, now)
             promotion.fixed = _ranked(0, priority), _ranked(1, priority)
-        if promotion.active:
-            run = _earlier(run, promotion.run_mark + self.period - steps_run)
-        if steps_run > promotion.run_mark or not promotion.active:  # else it has its whole period yet
-            idle = _earlier(idle, self.threshold - promotion.waited(steps_run, request.steps_idle))
-        return Change(service, run, idle, time, while_running)
+        change = self._own.get((run, idle))
+        if change is None:
+            change = self._own[run, idle] = Change(after_steps_run=run, after_steps_idle=idle)
+        return change
 
     def on_change(self, request: RequestView, now: float) -> None:
         promotion = self._promotions[request.request_id]
