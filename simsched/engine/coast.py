@@ -15,7 +15,7 @@ import simpy
 from simpy.events import Timeout
 
 from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.engine.leap_view import DECODING, DONE
+from simsched.engine.leap_request import LeapRequest
 
 if TYPE_CHECKING:
     from simsched.engine.simulator import Arrivals, Leap
@@ -34,9 +34,9 @@ def coast(
     """Simulate from `now` on, between two steps, while `engine.calm()` lasts; returns the time it ended."""
     recorder, own, step_ends = engine.recorder, engine.own, engine.step_ends
     begin, finish, record_steps = recorder.begin, recorder.finish, recorder.steps
-    prompt, total, offset = engine.prompt, engine.total, engine.offset
-    where, known, computed = engine.where, engine.known, engine.computed
+    prompt, total = engine.prompt, engine.total
     running, ends, phases, size = engine.running, engine.ends, engine.phases, engine.block_size
+    offsets = {who: request.offset for who, request in running.items()}  # all that need be known here
     longest = engine.long_prefill or engine.max_tokens
     step_time, decode_line = cost.step_time, cost.decode_line
     steps, N, K, free = engine.steps, engine.num_decoders, engine.context, engine.free
@@ -60,14 +60,14 @@ def coast(
             if (
                 not fits
                 or tokens + N > engine.max_tokens
-                or len(running) + new > engine.max_num_seqs
+                or N + new > engine.max_num_seqs
                 or blocks + engine.watermark > free
             ):
                 index = first_new
                 break
             if own is not None:
                 for who in range(first_new, index):
-                    own.arrived_in_calm(who, now)
+                    running[who] = own.arrived_in_calm(who, now)
             features = StepFeatures(tokens, N, new, K, pairs / 2, 0, 0, new)
             last = step_time(features) + predictor_time * new
             free -= blocks
@@ -79,7 +79,7 @@ def coast(
         elif N:
             while True:
                 end, who = divmod(ends[0], count)
-                if offset[who] + end == total[who] and where[who] == DECODING:
+                if offsets.get(who) == total[who] - end:
                     break
                 heappop(ends)
             most = end - steps
@@ -112,40 +112,40 @@ def coast(
         later = count * (steps + 1)
         while ends and ends[0] < later:
             end, who = divmod(heappop(ends), count)
-            if offset[who] + end == total[who] and where[who] == DECODING:
-                length = known[who] = total[who]
-                computed[who] = length - 1
-                where[who] = DONE
-                phases[(1 - offset[who]) % size] -= 1
+            length = total[who]
+            if offsets.get(who) == length - end:
+                del offsets[who]
+                phases[(end - length + 1) % size] -= 1
                 N -= 1
                 K -= length
                 free -= -(length - 1) // size
-                del running[who]
                 finish(who, now)
                 if own is not None:
-                    own.finished(who, now)
+                    own.finished(running[who], now)
+                running.pop(who, None)
         for who in range(first_new, index):
-            length = known[who] = prompt[who] + 1
+            length = prompt[who] + 1
             begin(who, start, now)
             if own is not None:
-                own.began(who, before, start, now)
+                running[who].decode(length - steps)
+                own.began(running[who], before, start, now)
             if length < total[who]:
-                offset[who] = length - steps
-                where[who] = DECODING
+                offsets[who] = length - steps
                 phases[(steps - length + 1) % size] += 1
                 N += 1
                 K += length
                 heappush(ends, count * (total[who] - length + steps) + who)
-                running[who] = None
             else:
-                computed[who] = length - 1
-                where[who] = DONE
                 free -= -(length - 1) // size
                 finish(who, now)
                 if own is not None:
-                    own.finished(who, now)
+                    own.finished(running.pop(who), now)
         if step_ends is not None and len(step_ends) > engine.keep:
             engine.forget()
+    for who, offset in offsets.items():
+        if who not in running:
+            running[who] = LeapRequest(who, prompt[who])
+            running[who].decode(offset)
     engine.num_decoders, engine.context, engine.free = N, K, free
     arrivals.skip_to(index)
     return now

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from simsched.engine.agenda import Agenda
 from simsched.engine.leap_order import NO_LIMIT, CannotLeap
-from simsched.engine.leap_view import NO_CHANGE, LeapView
+from simsched.engine.leap_request import NO_CHANGE, LeapRequest
 from simsched.policies.base import NEVER, Change
 
 if TYPE_CHECKING:
@@ -28,17 +28,19 @@ class Changes:
         self.drifting = False
         """Has any request been announced to improve while it runs?"""
         # an entry is stale if the request itself says otherwise (`due_step`, `due_time`)
-        self._at_step: Agenda[int, LeapView] = Agenda()
-        self._at_time: Agenda[float, LeapView] = Agenda()
+        self._at_step: Agenda[int, LeapRequest] = Agenda()
+        self._at_time: Agenda[float, LeapRequest] = Agenda()
 
-    def announce_running(self, view: LeapView, change: Change, steps: int, now: float, first: int) -> None:
+    def announce_running(
+        self, request: LeapRequest, change: Change, steps: int, now: float, first: int
+    ) -> None:
         """The policy said this at this step counter and time of a request that ran in the step done last;
         `first`: the earliest step counter at which the change can come."""
-        view.due_step = view.due_time = None
+        request.due_step = request.due_time = None
         if change is NEVER:
-            view.announced = NO_CHANGE
+            request.announced = NO_CHANGE
             return
-        view.announced = (change, steps, now, first)
+        request.announced = (change, steps, now, first)
         service, run, _, clock, drift = change
         if drift != "none":
             if drift == "any":
@@ -47,40 +49,40 @@ class Changes:
         if not self.on_time:
             return
         if run is not None:
-            view.due_step = due = steps + run
-            self._at_step.note(due, view)
+            request.due_step = due = steps + run
+            self._at_step.note(due, request)
         if service is not None or clock is not None:
             time = inf if service is None else nextafter(now + service, inf)
             if clock is not None:
                 time = min(time, now + clock)
-            view.due_time = time
-            self._at_time.note(time, view)
+            request.due_time = time
+            self._at_time.note(time, request)
 
-    def announce_waiting(self, view: LeapView, change: Change, steps: int, now: float) -> None:
+    def announce_waiting(self, request: LeapRequest, change: Change, steps: int, now: float) -> None:
         """The same of a request that did not run."""
         _, _, idle, clock, _ = change
-        view.due_step = view.due_time = None
+        request.due_step = request.due_time = None
         if idle is not None:
-            view.due_step = due = steps + idle
-            self._at_step.note(due, view)
+            request.due_step = due = steps + idle
+            self._at_step.note(due, request)
         if clock is not None:
-            view.due_time = time = now + clock
-            self._at_time.note(time, view)
+            request.due_time = time = now + clock
+            self._at_time.note(time, request)
 
-    def tell_on_time(self, running: Iterable[LeapView]) -> None:
+    def tell_on_time(self, running: Iterable[LeapRequest]) -> None:
         """From now on running requests are told of their changes on time; no change has come as yet."""
         self.on_time = True
-        for view in running:
-            if view.ran:
-                self.announce_running(view, *view.announced)
+        for request in running:
+            if request.ran:
+                self.announce_running(request, *request.announced)
 
-    def put_off(self, running: Iterable[LeapView]) -> None:
+    def put_off(self, running: Iterable[LeapRequest]) -> None:
         """From now on changes of running requests are put off."""
         self.on_time = False
-        for view in running:
-            view.due_step = view.due_time = None
+        for request in running:
+            request.due_step = request.due_time = None
 
-    def due(self, now: float) -> list[LeapView]:
+    def due(self, now: float) -> list[LeapRequest]:
         """Those whose change has come, in order of arrival."""
         due = self._at_step.due(self._engine.steps, _step_holds)
         due += self._at_time.due(now, _time_holds)
@@ -90,9 +92,9 @@ class Changes:
         """The step counter and the time at which the next ones come."""
         return self._at_step.first(_step_holds, NO_LIMIT), self._at_time.first(_time_holds, inf)
 
-    def came(self, view: LeapView) -> int | None:
+    def came(self, request: LeapRequest) -> int | None:
         """The step counter at which the announced change of a running request came or comes."""
-        change, steps, time, first = view.announced
+        change, steps, time, first = request.announced
         due: int | None = None
         if change.after_steps_run is not None:
             due = max(first, steps + change.after_steps_run)
@@ -106,15 +108,15 @@ class Changes:
             due = step if due is None else min(due, step)
         return due
 
-    def oldest(self, running: Iterable[LeapView]) -> int:
+    def oldest(self, running: Iterable[LeapRequest]) -> int:
         """The step counter since which changes of running requests may have been put off."""
-        waits = [view.announced for view in running]
+        waits = [request.announced for request in running]
         return min((each[1] for each in waits if each[0] is not NEVER), default=self._engine.steps)
 
 
-def _step_holds(step: int, view: LeapView) -> bool:
-    return view.due_step == step
+def _step_holds(step: int, request: LeapRequest) -> bool:
+    return request.due_step == step
 
 
-def _time_holds(time: float, view: LeapView) -> bool:
-    return view.due_time == time
+def _time_holds(time: float, request: LeapRequest) -> bool:
+    return request.due_time == time

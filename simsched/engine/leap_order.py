@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from simsched.engine.leap_request import LeapRequest
+
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1_leap import VllmV1Leap
 
@@ -27,27 +29,27 @@ class Order(ABC):
     @abstractmethod
     def arrived(self, index: int, now: float) -> None: ...
     @abstractmethod
-    def head(self) -> int:
+    def head(self) -> LeapRequest:
         """Who is tried next; only if someone waits."""
 
     @abstractmethod
-    def pop(self) -> int:
+    def pop(self) -> LeapRequest:
         """Take the head out."""
 
     @abstractmethod
-    def requeue(self, index: int, now: float) -> None:
+    def requeue(self, request: LeapRequest, now: float) -> None:
         """It was preempted for want of KV blocks."""
 
     @abstractmethod
-    def running(self, now: float) -> list[int]:
+    def running(self, now: float) -> list[LeapRequest]:
         """The running requests in vLLM's order."""
 
     @abstractmethod
-    def victim(self, running: list[int]) -> int:
+    def victim(self, running: list[LeapRequest]) -> LeapRequest:
         """Of these, the one to be preempted for want of KV blocks."""
 
     @abstractmethod
-    def in_order(self, some: list[int], now: float) -> list[int]:
+    def in_order(self, some: list[LeapRequest], now: float) -> list[LeapRequest]:
         """Some of the running requests, in vLLM's order."""
 
 
@@ -57,28 +59,28 @@ class FcfsOrder(Order):
     def __init__(self, engine: VllmV1Leap) -> None:
         self.by_admission = True
         self._engine = engine
-        self._queue: deque[int] = deque()
+        self._queue: deque[LeapRequest] = deque()
 
     def arrived(self, index: int, now: float) -> None:
-        self._queue.append(index)
+        self._queue.append(LeapRequest(index, self._engine.prompt[index]))
 
-    def head(self) -> int:
+    def head(self) -> LeapRequest:
         return self._queue[0]
 
-    def pop(self) -> int:
+    def pop(self) -> LeapRequest:
         return self._queue.popleft()
 
-    def requeue(self, index: int, now: float) -> None:
-        self._queue.appendleft(index)
+    def requeue(self, request: LeapRequest, now: float) -> None:
+        self._queue.appendleft(request)
 
-    def running(self, now: float) -> list[int]:
-        return list(self._engine.running)
+    def running(self, now: float) -> list[LeapRequest]:
+        return list(self._engine.running.values())
 
-    def victim(self, running: list[int]) -> int:
+    def victim(self, running: list[LeapRequest]) -> LeapRequest:
         return running[-1]
 
-    def in_order(self, some: list[int], now: float) -> list[int]:
-        return [index for index in self._engine.running if index in some]
+    def in_order(self, some: list[LeapRequest], now: float) -> list[LeapRequest]:
+        return [request for request in self._engine.running.values() if request in some]
 
 
 class PriorityOrder(FcfsOrder):
@@ -86,23 +88,23 @@ class PriorityOrder(FcfsOrder):
 
     def __init__(self, engine: VllmV1Leap, priority: Sequence[int]) -> None:
         super().__init__(engine)
-        self._heap: list[tuple[int, float, str, int]] = []
+        self._heap: list[tuple[int, float, str, int, LeapRequest]] = []  # no two of the same index
         self._priority = priority
 
     def arrived(self, index: int, now: float) -> None:
-        engine = self._engine
+        self.requeue(LeapRequest(index, self._engine.prompt[index]), now)
+
+    def requeue(self, request: LeapRequest, now: float) -> None:
+        engine, index = self._engine, request.index
         arrival = engine.recorder.arrival_time[index]
-        heapq.heappush(self._heap, (self._priority[index], arrival, engine.ids[index], index))
+        heapq.heappush(self._heap, (self._priority[index], arrival, engine.ids[index], index, request))
 
-    def requeue(self, index: int, now: float) -> None:
-        self.arrived(index, now)
+    def head(self) -> LeapRequest:
+        return self._heap[0][4]
 
-    def head(self) -> int:
-        return self._heap[0][3]
+    def pop(self) -> LeapRequest:
+        return heapq.heappop(self._heap)[4]
 
-    def pop(self) -> int:
-        return heapq.heappop(self._heap)[3]
-
-    def victim(self, running: list[int]) -> int:
+    def victim(self, running: list[LeapRequest]) -> LeapRequest:
         arrivals, priority = self._engine.recorder.arrival_time, self._priority
-        return max(running, key=lambda index: (priority[index], arrivals[index]))
+        return max(running, key=lambda request: (priority[request.index], arrivals[request.index]))

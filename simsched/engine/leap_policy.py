@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from simsched.engine.leap_changes import Changes
 from simsched.engine.leap_order import Order
 from simsched.engine.leap_queue import WaitingQueue
-from simsched.engine.leap_view import DECODING, LeapView
+from simsched.engine.leap_request import DONE, WAITING, LeapRequest
 from simsched.policies.base import Policy, Priority
 
 if TYPE_CHECKING:
@@ -32,17 +32,16 @@ WORST: Final = 32  # running requests that are kept in order at least, when they
 class PolicyOrder(Order):
     """The waiting requests in a queue, the worst of the running ones in a list while that is of use."""
 
-    def __init__(self, engine: VllmV1Leap, policy: Policy, n: int) -> None:
+    def __init__(self, engine: VllmV1Leap, policy: Policy) -> None:
         self.by_admission = False
         self._engine = engine
         self._policy = policy
         self._preemptive = policy.preemptive
         self._asks_waiting = policy.changes_while_waiting()
         self._arrivals = engine.recorder.arrival_time
-        self._views: dict[int, LeapView] = {}  # unfinished
-        self._queue = WaitingQueue(n)
-        self._ready: list[int] = []  # those there is room for, out of the queue, the best last
-        self._held: list[int] = []  # victims, out of the queue until the step is scheduled
+        self._queue = WaitingQueue()
+        self._ready: list[LeapRequest] = []  # those there is room for, out of the queue, the best last
+        self._held: list[LeapRequest] = []  # victims, out of the queue until the step is scheduled
         self._worst: list[Entry] | None = None  # of the running, the best of them first
         self._bound: Entry | None = None  # all running ones from here on are among the worst; None: all are
         self._last_used = 0  # step counter when they were of use
@@ -50,46 +49,41 @@ class PolicyOrder(Order):
 
     # -- the waiting queue -------------------------------------------------------------------------------
     def arrived(self, index: int, now: float) -> None:
-        self.arrived_in_calm(index, now)
-        view = self._views[index]
+        request = self.arrived_in_calm(index, now)
         if self._asks_waiting:
-            self._ask_waiting(view, now)
-        self._enqueue(view, now)
+            self._ask_waiting(request, now)
+        self.requeue(request, now)
 
-    def _ask_waiting(self, view: LeapView, now: float) -> None:
+    def _ask_waiting(self, request: LeapRequest, now: float) -> None:
         """When may its priority next differ?"""
-        change = self._policy.next_change(view, now)
-        self._changes.announce_waiting(view, change, self._engine.steps, now)
+        change = self._policy.next_change(request, now)
+        self._changes.announce_waiting(request, change, self._engine.steps, now)
 
-    def _enqueue(self, view: LeapView, now: float) -> None:
-        view.key = key = self._policy.priority(view, now)
-        self._queue.push(key, view.index)
+    def requeue(self, request: LeapRequest, now: float) -> None:
+        self._queue.push(request, self._policy.priority(request, now))
 
-    def requeue(self, index: int, now: float) -> None:
-        self._enqueue(self._views[index], now)
-
-    def head(self) -> int:
+    def head(self) -> LeapRequest:
         if self._ready:
             return self._ready[-1]
         head = self._queue.head()
         assert head is not None
-        return head[1]
+        return head
 
-    def pop(self) -> int:
-        index = self._ready.pop() if self._ready else self._queue.pop()
+    def pop(self) -> LeapRequest:
+        request = self._ready.pop() if self._ready else self._queue.pop()
         if self._worst is not None:
-            entry = (self._views[index].key, index)
+            entry = (request.key, request.index)
             if self._bound is None or entry >= self._bound:
                 insort(self._worst, entry)
-        return index
+        return request
 
     def release(self, now: float) -> None:
         """The step is scheduled: who was kept out of the queue until then goes back."""
-        for index in self._ready:
-            self._queue.push(self._views[index].key, index)
+        for request in self._ready:
+            self._queue.push(request, request.key)
         self._ready = []
-        for index in self._held:
-            self._enqueue(self._views[index], now)
+        for request in self._held:
+            self.requeue(request, now)
         self._engine.num_waiting += len(self._held)
         self._held = []
 
@@ -101,11 +95,11 @@ class PolicyOrder(Order):
         if due:
             self._change(due, now)
         if self._worst is None:
-            for index in engine.partials:
-                self._catch_up(self._views[index])
+            for request in engine.partials.values():
+                self._catch_up(request)
         elif engine.steps - self._last_used > CALM and not engine.partials:
             self._worst = None
-            self._changes.put_off(self._running())
+            self._changes.put_off(engine.running.values())
         if not engine.num_waiting or not self._preemptive:
             return True
         return self._make_room(now)
@@ -114,31 +108,32 @@ class PolicyOrder(Order):
         """The step counter and the time at which the next announced changes come."""
         return self._changes.limit()
 
-    def _change(self, due: Sequence[LeapView], now: float) -> None:
+    def _change(self, due: Sequence[LeapRequest], now: float) -> None:
         """The announced changes of these requests have come."""
         steps, advance, changes = self._engine.steps, self._policy.advance, self._changes
-        for view in due:
-            key, change = advance(view, now)
-            if view.ran:
-                changes.announce_running(view, change, steps, now, steps + 1)
+        for request in due:
+            key, change = advance(request, now)
+            if request.ran:
+                changes.announce_running(request, change, steps, now, steps + 1)
             else:
-                changes.announce_waiting(view, change, steps, now)
-            if key != view.key:
-                self._move(view, key)
+                changes.announce_waiting(request, change, steps, now)
+            if key != request.key:
+                self._move(request, key)
 
-    def _move(self, view: LeapView, key: Priority) -> None:
+    def _move(self, request: LeapRequest, key: Priority) -> None:
         """This is its priority now."""
-        index, worst, bound = view.index, self._worst, self._bound
-        if index not in self._engine.running:
-            self._queue.push(key, index)
-        elif worst is not None:
-            entry = (view.key, index)
+        worst, bound = self._worst, self._bound
+        if request.where == WAITING:
+            self._queue.push(request, key)
+            return
+        if worst is not None:
+            entry = (request.key, request.index)
             if bound is None or entry >= bound:
                 del worst[bisect_left(worst, entry)]
-            entry = (key, index)
+            entry = (key, request.index)
             if bound is None or entry >= bound:
                 insort(worst, entry)
-        view.key = key
+        request.key = key
 
     def _make_room(self, now: float) -> bool:
         """Preempt running requests for better waiting ones, as part 3 says."""
@@ -146,38 +141,34 @@ class PolicyOrder(Order):
         slots = engine.max_num_seqs - len(engine.running)
         head = queue.head()
         assert head is not None
-        if slots < 1 and self._worst and not head[0] < self._worst[-1][0]:  # type: ignore[operator]
+        if slots < 1 and self._worst and not head.key < self._worst[-1][0]:  # type: ignore[operator]
             self._last_used = engine.steps
             return True  # it would have to displace someone, and even the worst is better
-        size, steps = engine.block_size, engine.steps
-        where, offset, known, computed = engine.where, engine.offset, engine.known, engine.computed
-        free = engine.free - engine.phases[steps % size]
+        size = engine.block_size
+        free = engine.free - engine.phases[engine.steps % size]
         budget = engine.max_tokens - engine.num_decoders
-        for index in engine.partials:
-            free -= not computed[index] % size
-            budget -= min(known[index] - computed[index], engine.max_tokens)
-        ready: list[int] = []
-        victims: list[int] = []
+        for request in engine.partials.values():
+            free -= not request.computed % size
+            budget -= min(request.known - request.computed, engine.max_tokens)
+        ready: list[LeapRequest] = []
+        victims: list[LeapRequest] = []
         planned = 0  # of the victims: for the head alone
         while head is not None:
-            priority, index = head
-            need = -(-known[index] // size)
+            need = -(-head.known // size)
             room = free
             while slots + planned < 1 or need > room:
-                worst = self._worst_but(len(victims), now)
-                if worst is None or not priority < worst[0]:  # type: ignore[operator]
+                victim = self._worst_but(len(victims), now)
+                if victim is None or not head.key < victim.key:  # type: ignore[operator]
                     break
-                victim = worst[1]
                 victims.append(victim)
                 planned += 1
-                has = offset[victim] + steps - 1 if where[victim] == DECODING else computed[victim]
-                room += -(-has // size)
+                room += -(-victim.num_computed_tokens // size)
             if slots + planned < 1 or need > room or budget + planned <= 0:
                 break
             ready.append(queue.pop())
             slots += planned - 1
             free = room - need
-            budget += planned - known[index]
+            budget += planned - head.known
             planned = 0
             head = queue.head()
         # with more tokens in the victims' blocks, a plan that failed might come off in a later step
@@ -192,11 +183,7 @@ class PolicyOrder(Order):
         return calm
 
     # -- the order of the running requests -----------------------------------------------------------------
-    def _running(self) -> list[LeapView]:
-        views = self._views
-        return [views[index] for index in self._engine.running]
-
-    def _worst_but(self, count: int, now: float) -> Entry | None:
+    def _worst_but(self, count: int, now: float) -> LeapRequest | None:
         """The running request with so many worse ones."""
         self._last_used = self._engine.steps
         worst = self._worst
@@ -209,15 +196,14 @@ class PolicyOrder(Order):
                 self._pick_worst(worst, count)
                 continue
             entry = worst[-1 - count]
+            request = self._engine.running[entry[1]]
             if not self._changes.drifting:
-                return entry
-            key, index = entry
-            view = self._views[index]
-            view.key = self._policy.priority(view, now)
-            if view.key == key:
-                return entry
+                return request
+            request.key = self._policy.priority(request, now)
+            if request.key == entry[0]:
+                return request
             del worst[-1 - count]  # it has improved; those before it may be worse now
-            entry = (view.key, index)
+            entry = (request.key, request.index)
             if self._bound is None or entry >= self._bound:
                 insort(worst, entry)
 
@@ -226,127 +212,122 @@ class PolicyOrder(Order):
         self.running(now)
         worst = self._worst = []
         self._pick_worst(worst, 0)
-        self._changes.tell_on_time(self._running())
+        self._changes.tell_on_time(self._engine.running.values())
         return worst
 
     def _pick_worst(self, worst: list[Entry], count: int) -> None:
         """Put the worst of the running requests in order, more than `count`."""
-        order = sorted([(view.key, view.index) for view in self._running()])
+        order = sorted([(request.key, index) for index, request in self._engine.running.items()])
         skip = max(0, len(order) - max(len(order) // 4, 2 * count, WORST))
         worst[:] = order[skip:]
         self._bound = order[skip] if skip else None
 
-    def running(self, now: float) -> list[int]:
+    def running(self, now: float) -> list[LeapRequest]:
+        running = self._engine.running
         order: list[Entry] = []
-        for view in self._running():
-            self._catch_up(view)
-            view.key = self._policy.priority(view, now)
-            order.append((view.key, view.index))
+        for request in running.values():
+            self._catch_up(request)
+            request.key = self._policy.priority(request, now)
+            order.append((request.key, request.index))
         order.sort()
         if self._worst is not None:
             self._worst, self._bound = order, None
-        return [index for _, index in order]
+        return [running[index] for _, index in order]
 
-    def victim(self, running: list[int]) -> int:
+    def victim(self, running: list[LeapRequest]) -> LeapRequest:
         return running[-1]
 
-    def in_order(self, some: list[int], now: float) -> list[int]:
+    def in_order(self, some: list[LeapRequest], now: float) -> list[LeapRequest]:
         order: list[Entry] = []
-        for index in some:
-            view = self._views[index]
-            self._catch_up(view)
-            order.append((self._policy.priority(view, now), index))
-        return [index for _, index in sorted(order)]
+        for request in some:
+            self._catch_up(request)
+            order.append((self._policy.priority(request, now), request.index))
+        return [self._engine.running[index] for _, index in sorted(order)]
 
-    def _leave(self, view: LeapView) -> None:
+    def _leave(self, request: LeapRequest) -> None:
         """It stops running."""
         worst = self._worst
         if worst:
-            entry = (view.key, view.index)
+            entry = (request.key, request.index)
             if worst[-1] == entry:  # a victim as a rule
                 worst.pop()
             elif self._bound is None or entry >= self._bound:
                 del worst[bisect_left(worst, entry)]
 
     # -- what happens to requests --------------------------------------------------------------------------
-    def preempted(self, victims: Sequence[int], now: float) -> None:
-        views, on_preempt = self._views, self._policy.on_preempt
-        for index in victims:
-            view = views[index]
-            self._leave(view)
-            view.num_preemptions += 1
-            on_preempt(view, now)
-            view.due_step = view.due_time = None
-            if self._asks_waiting and not view.ran:  # else it is asked when this step is over
-                self._ask_waiting(view, now)
+    def preempted(self, victims: Sequence[LeapRequest], now: float) -> None:
+        on_preempt = self._policy.on_preempt
+        for request in victims:
+            self._leave(request)
+            request.num_preemptions += 1
+            on_preempt(request, now)
+            request.due_step = request.due_time = None
+            if self._asks_waiting and not request.ran:  # else it is asked when this step is over
+                self._ask_waiting(request, now)
 
-    def finished(self, index: int, now: float) -> None:
-        view = self._views.pop(index)
+    def finished(self, request: LeapRequest, now: float) -> None:
         if self._worst is not None:
-            self._leave(view)
-        view.due_step = view.due_time = None
-        self._policy.on_finish(view, now)
+            self._leave(request)
+        request.due_step = request.due_time = None
+        self._policy.on_finish(request, now)
 
     def calm(self) -> bool:
         """Is the order of the running requests of no concern?"""
         return self._worst is None
 
-    def arrived_in_calm(self, index: int, now: float) -> None:
+    def arrived_in_calm(self, index: int, now: float) -> LeapRequest:
         """It arrived; if it will run at once, nobody need know its priority."""
-        view = self._views[index] = LeapView(self._engine, index, self._arrivals[index])
-        self._policy.on_arrival(view, now)
+        request = LeapRequest(index, self._engine.prompt[index])
+        request.show(self._engine, self._arrivals[index])
+        self._policy.on_arrival(request, now)
+        return request
 
-    def began(self, index: int, before: int, start: float, now: float) -> None:
+    def began(self, request: LeapRequest, before: int, start: float, now: float) -> None:
         """It ran in its first step, which began at step counter `before` and time `start`."""
-        view = self._views[index]
-        view.start(before, start)
+        request.start(before, start)
         steps = self._engine.steps
-        self._changes.announce_running(view, self._policy.next_change(view, now), steps, now, steps)
+        self._changes.announce_running(request, self._policy.next_change(request, now), steps, now, steps)
 
     def step_done(self, before: int, start: float, now: float) -> None:
         """Note who has started and who has stopped running in a step that is over. What was announced before
         may have come in that very step, so that their priorities are other ones already."""
-        engine, views, steps = self._engine, self._views, self._engine.steps
-        policy, announce = self._policy, self._changes.announce_running
-        stopped: Sequence[int] = engine.stopped
+        engine, policy = self._engine, self._policy
+        stopped: Sequence[LeapRequest] = engine.stopped
         if engine.partials:
-            ran = {index for index, _ in engine.chunks}
-            stopped = [*stopped, *(index for index in engine.partials if index not in ran)]
-        for index in stopped:
-            view = views[index]
-            if view.ran:
-                view.stop(before, start)
-                view.due_step = view.due_time = None
+            ran = {request.index for request, _ in engine.chunks}
+            stopped = [*stopped, *(engine.partials[index] for index in engine.partials if index not in ran)]
+        for request in stopped:
+            if request.ran:
+                request.stop(before, start)
+                request.due_step = request.due_time = None
                 if self._asks_waiting:
-                    self._ask_waiting(view, now)
-                    key = policy.priority(view, now)
-                    if key != view.key:
-                        self._move(view, key)
-        for index, _ in engine.chunks:
-            started = views.get(index)  # unless it is done already
-            if started is not None and not started.ran:
-                started.start(before, start)
-                announce(started, policy.next_change(started, now), steps, now, steps)
+                    self._ask_waiting(request, now)
+                    key = policy.priority(request, now)
+                    if key != request.key:
+                        self._move(request, key)
+        for request, _ in engine.chunks:
+            if not request.ran and request.where != DONE:
+                self.began(request, before, start, now)
                 if self._worst is not None:
-                    key = policy.priority(started, now)
-                    if key != started.key:
-                        self._move(started, key)
+                    key = policy.priority(request, now)
+                    if key != request.key:
+                        self._move(request, key)
 
     # -- changes that were put off -------------------------------------------------------------------------
-    def _catch_up(self, view: LeapView) -> None:
+    def _catch_up(self, request: LeapRequest) -> None:
         """Make up for the changes of a running request that have been put off."""
-        if self._worst is not None or not view.ran:
+        if self._worst is not None or not request.ran:
             return
         engine, changes = self._engine, self._changes
         steps, time = engine.steps, engine.time
-        while (due := changes.came(view)) is not None and due <= steps:
+        while (due := changes.came(request)) is not None and due <= steps:
             engine.steps, engine.time = due, engine.end_of_step(due)
-            _, change = self._policy.advance(view, engine.time)
-            changes.announce_running(view, change, due, engine.time, due + 1)
+            _, change = self._policy.advance(request, engine.time)
+            changes.announce_running(request, change, due, engine.time, due + 1)
         engine.steps, engine.time = steps, time
 
     def oldest_change(self) -> int:
         """The step counter since which announced changes of running requests may have been put off."""
         if self._worst is not None:
             return self._engine.steps
-        return self._changes.oldest(self._running())
+        return self._changes.oldest(self._engine.running.values())

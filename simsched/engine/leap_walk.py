@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsched.engine.leap_view import DECODING, PARTIAL, WAITING
+from simsched.engine.leap_request import DECODING, PARTIAL, WAITING
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1_leap import VllmV1Leap
@@ -23,12 +23,12 @@ def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
     tokens: dict[int, int] = {}
     place = 0
     while place < len(running) and budget > 0:
-        index = running[place]
-        if engine.where[index] == DECODING:
-            computed, n = engine.offset[index] + engine.steps - 1, 1
+        request = running[place]
+        if request.where == DECODING:
+            computed, n = request.offset + engine.steps - 1, 1
         else:
-            computed = engine.computed[index]
-            n = min(engine.known[index] - computed, threshold, budget)
+            computed = request.computed
+            n = min(request.known - computed, threshold, budget)
         blocks = -(-(computed + n) // size) - -(-computed // size)
         while blocks > engine.free:
             preempted = True
@@ -36,27 +36,28 @@ def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
             at = running.index(victim)
             place -= at < place
             del running[at]
-            scheduled = tokens.pop(victim, 0)
+            scheduled = tokens.pop(victim.index, 0)
             budget += scheduled
             engine.preempt([victim], now, scheduled)
             order.requeue(victim, now)
             engine.num_waiting += 1
-            if victim == index:
+            if victim is request:
                 break
-        if engine.where[index] == WAITING:
+        if request.where == WAITING:
             break
         engine.take(blocks)
-        if engine.where[index] == PARTIAL:
-            engine.filled(index, computed + n)
-        tokens[index] = n
+        if request.where == PARTIAL:
+            engine.filled(request, computed + n)
+        tokens[request.index] = n
         budget -= n
         place += 1
-    for index in running:
-        if engine.where[index] == DECODING:
+    for request in running:
+        index = request.index
+        if request.where == DECODING:
             if index not in tokens:
                 engine.recorder.pause(index, now)
-                engine.stop_decoding(index)
-                engine.partials[index] = None
+                engine.stop_decoding(request)
+                engine.partials[index] = request
         elif index in tokens:
-            engine.chunks.append((index, tokens[index]))
+            engine.chunks.append((request, tokens[index]))
     return 0 if preempted else budget

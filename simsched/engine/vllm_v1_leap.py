@@ -23,7 +23,7 @@ from simsched.engine.config import EngineConfig
 from simsched.engine.free_queue import FreeQueue
 from simsched.engine.leap_order import NO_LIMIT, CannotLeap, FcfsOrder, Order, PriorityOrder
 from simsched.engine.leap_policy import PolicyOrder
-from simsched.engine.leap_view import DECODING, DONE, PARTIAL, WAITING, Columns
+from simsched.engine.leap_request import DECODING, DONE, PARTIAL, WAITING, Columns, LeapRequest
 from simsched.engine.leap_walk import walk
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1 import discipline
@@ -63,12 +63,8 @@ class VllmV1Leap:
 
         self.steps = 0
         self.time = 0.0  # end of the step done last
-        self.where = [WAITING] * n
-        self.known = list(self.prompt)  # N; of a decoder: offset + steps
-        self.computed = [0] * n  # C; of a decoder: N - 1
-        self.offset = [0] * n
-        self.running: dict[int, None] = {}  # in order of admission
-        self.partials: dict[int, None] = {}
+        self.running: dict[int, LeapRequest] = {}  # in order of admission
+        self.partials: dict[int, LeapRequest] = {}
         self.num_decoders = 0
         self.context = 0  # summed N of the decoders
         self.phases = [0] * config.block_size  # decoders that need a block in steps of this phase
@@ -80,8 +76,8 @@ class VllmV1Leap:
         self._most = 1  # steps of the current batch
 
         self._start = 0.0  # of the current step
-        self.chunks: list[tuple[int, int]] = []  # its requests that are not decoders, with their tokens
-        self.stopped: list[int] = []  # those it preempted
+        self.chunks: list[tuple[LeapRequest, int]] = []  # its other requests, with their tokens
+        self.stopped: list[LeapRequest] = []  # those it preempted
         self._batch = Batch(StepFeatures())
         self._forgotten = 0  # steps whose ends are no longer kept
         self.keep = MEMORY
@@ -95,7 +91,7 @@ class VllmV1Leap:
         if kind == "priority":
             self.order = PriorityOrder(self, self.columns.priority)
         elif kind == "policy":
-            self.order = self.own = PolicyOrder(self, policy, n)
+            self.order = self.own = PolicyOrder(self, policy)
             self.step_ends = []
 
     # -- the protocol ------------------------------------------------------------------------------------
@@ -109,7 +105,7 @@ class VllmV1Leap:
 
     def schedule(self, now: float) -> Batch | None:
         self._start = now
-        chunks: list[tuple[int, int]] = []
+        chunks: list[tuple[LeapRequest, int]] = []
         self.chunks = chunks
         own = self.own
         calm = own is None or own.prepare(now)
@@ -150,9 +146,9 @@ class VllmV1Leap:
         P = S = 0
         Q = 0.0
         waiting = self.num_waiting + len(self.running) - N - len(self.chunks)
-        for index, n in self.chunks:
-            computed, known = self.computed[index], self.known[index]
-            if n == 1 and computed + 1 == known > self.prompt[index]:
+        for request, n in self.chunks:
+            computed, known = request.computed, request.known
+            if n == 1 and computed + 1 == known > request.num_prompt_tokens:
                 N += 1
                 K += known
             else:
@@ -166,13 +162,9 @@ class VllmV1Leap:
         if self._most == 1:
             return 1, inf
         steps, ends = self.steps, self.ends
-        where, offset, total = self.where, self.offset, self.total
-        while True:
-            end, index = divmod(ends[0], self.n)
-            if where[index] == DECODING and offset[index] + end == total[index]:
-                break
+        while self.decoder(ends[0]) is None:
             heappop(ends)
-        most = end - steps
+        most = ends[0] // self.n - steps
         if self.free < self.num_decoders * (most // self.block_size + 1):
             most = min(most, self._steps_to_spare())
         if self.own is None:
@@ -200,43 +192,34 @@ class VllmV1Leap:
         self.time = now
         self.context += N * steps
         finished: list[int] = []
-        where, known_tokens, computed_tokens = self.where, self.known, self.computed
-        offsets, total, phases, size = self.offset, self.total, self.phases, self.block_size
         ends = self.ends
-        n = self.n
-        later = n * (after + 1)
+        later = self.n * (after + 1)
         while ends and ends[0] < later:
-            end, index = divmod(heappop(ends), n)
-            offset = offsets[index]
-            if offset + end == total[index] and where[index] == DECODING:
-                known_tokens[index] = known = total[index]
-                computed_tokens[index] = known - 1
-                phases[(1 - offset) % size] -= 1
-                self.num_decoders -= 1
-                self.context -= known
-                self._finish(index, now)
-                finished.append(index)
-        for index, tokens in self.chunks:
-            computed = computed_tokens[index] + tokens
-            if computed < known_tokens[index]:
-                computed_tokens[index] = computed
-                self.partials[index] = None
+            decoder = self.decoder(heappop(ends))
+            if decoder is not None:
+                self.stop_decoding(decoder)
+                self._finish(decoder, now)
+                finished.append(decoder.index)
+        partials, total = self.partials, self.total
+        for request, tokens in self.chunks:
+            index = request.index
+            request.computed = computed = request.computed + tokens
+            if computed < request.known:
+                partials[index] = request
                 continue
-            if self.partials:
-                self.partials.pop(index, None)
+            if partials:
+                partials.pop(index, None)
             self.recorder.token(index, now)
-            known_tokens[index] = known = computed + 1
+            request.known = known = computed + 1
             end = total[index] - known + after
             if end > after:
-                where[index] = DECODING
-                offsets[index] = offset = known - after
-                phases[(1 - offset) % size] += 1
+                request.decode(known - after)
+                self.phases[(after - computed) % self.block_size] += 1
                 self.num_decoders += 1
                 self.context += known
-                heappush(ends, n * end + index)
+                heappush(ends, self.n * end + index)
             else:
-                computed_tokens[index] = computed
-                self._finish(index, now)
+                self._finish(request, now)
                 finished.append(index)
         if self.own is not None:
             self.own.step_done(before, self._start, now)
@@ -251,22 +234,30 @@ class VllmV1Leap:
         return not self.num_waiting and not self.partials and (self.own is None or self.own.calm())
 
     # -- decoders ------------------------------------------------------------------------------------------
-    def stop_decoding(self, index: int) -> None:
-        offset = self.offset[index]
-        known = self.known[index] = offset + self.steps
-        self.computed[index] = known - 1
-        self.where[index] = PARTIAL
+    def decoder(self, end: int) -> LeapRequest | None:
+        """Who finishes in a step, by an entry of `ends`, if that still holds."""
+        step, index = divmod(end, self.n)
+        request = self.running.get(index)
+        if request is None or request.where != DECODING or request.offset + step != self.total[index]:
+            return None
+        return request
+
+    def stop_decoding(self, request: LeapRequest) -> None:
+        offset = request.offset
+        request.known = known = offset + self.steps
+        request.computed = known - 1
+        request.where = PARTIAL
         self.phases[(1 - offset) % self.block_size] -= 1
         self.num_decoders -= 1
         self.context -= known
 
-    def _finish(self, index: int, now: float) -> None:
-        self.where[index] = DONE
-        self._give_up(index, self.computed[index])
-        self.recorder.finish(index, now)
+    def _finish(self, request: LeapRequest, now: float) -> None:
+        request.where = DONE
+        self._give_up(request.computed)
+        self.recorder.finish(request.index, now)
         if self.own is not None:
-            self.own.finished(index, now)
-        del self.running[index]
+            self.own.finished(request, now)
+        del self.running[request.index]
 
     # -- KV blocks -----------------------------------------------------------------------------------------
     def take(self, blocks: int) -> None:
@@ -274,7 +265,7 @@ class VllmV1Leap:
         if self.queue.runs:
             self.queue.take(blocks)
 
-    def _give_up(self, index: int, tokens: int) -> None:
+    def _give_up(self, tokens: int) -> None:
         """It finishes: the blocks with so many tokens of it are free."""
         hashed, rest = divmod(tokens, self.block_size)
         unhashed = 1 if rest else 0
@@ -282,28 +273,28 @@ class VllmV1Leap:
         if self.queue.runs:
             self.queue.put(hashed, unhashed)
 
-    def _leave(self, index: int, tokens: int) -> None:
+    def _leave(self, request: LeapRequest, tokens: int) -> None:
         """It is preempted: likewise, and what stays cached will be of use to it."""
         hashed, rest = divmod(tokens, self.block_size)
         unhashed = 1 if rest else 0
         if self._caching:
-            if hashed > (self.known[index] - 1) // self.block_size:
+            if hashed > (request.known - 1) // self.block_size:
                 raise CannotLeap("a block will be computed twice")
-            self.queue.leave(index, hashed, unhashed, self.free)
+            self.queue.leave(request.index, hashed, unhashed, self.free)
         self.free += hashed + unhashed
 
-    def _lookup(self, index: int) -> tuple[int, int]:
+    def _lookup(self, request: LeapRequest) -> tuple[int, int]:
         """How many blocks of a waiting request are cached, and how many of those are held by others."""
-        return self.queue.survivors(index) if self.queue.runs else 0, 0
+        return self.queue.survivors(request.index) if self.queue.runs else 0, 0
 
-    def _begin(self, index: int, hits: int, blocks: int) -> None:
+    def _begin(self, request: LeapRequest, hits: int, blocks: int) -> None:
         """It is admitted with the hits of the latest lookup among so many blocks."""
         self.free -= blocks
         if self.queue.runs:
-            self.queue.hit(index)
+            self.queue.hit(request.index)
             self.queue.take(blocks - hits)
 
-    def filled(self, index: int, tokens: int) -> None:
+    def filled(self, request: LeapRequest, tokens: int) -> None:
         """A request other than a decoder has blocks for so many tokens (of no concern without sharing)."""
 
     def blocks_for(self, first: int, count: int) -> int:
@@ -316,19 +307,20 @@ class VllmV1Leap:
         cycles, end = divmod(end - size, size)
         return sum(phases[start:]) + cycles * sum(phases) + sum(phases[:end])
 
-    def preempt(self, victims: Sequence[int], now: float, scheduled: int = 0) -> None:
+    def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
         """By recompute (rule 7); `scheduled`: tokens that this step had given them already."""
-        where, computed, running, recorder = self.where, self.computed, self.running, self.recorder
-        for index in victims:
-            if where[index] == DECODING:
+        recorder = self.recorder
+        for request in victims:
+            index = request.index
+            if request.where == DECODING:
                 recorder.pause(index, now)
-                self.stop_decoding(index)
+                self.stop_decoding(request)
             else:
                 self.partials.pop(index, None)
-            self._leave(index, computed[index] + scheduled)
-            computed[index] = 0
-            where[index] = WAITING
-            del running[index]
+            self._leave(request, request.computed + scheduled)
+            request.computed = 0
+            request.where = WAITING
+            del self.running[index]
             recorder.preempted(index)
         self.stopped += victims
         if self.own is not None:
@@ -340,21 +332,21 @@ class VllmV1Leap:
         size, threshold = self.block_size, self._threshold()
         budget = self.max_tokens - self.num_decoders
         blocks = need
-        chunks: list[tuple[int, int]] = []
-        for index in self.partials:
-            computed = self.computed[index]
-            n = min(self.known[index] - computed, threshold)
+        chunks: list[tuple[LeapRequest, int]] = []
+        for index, request in self.partials.items():
+            computed = request.computed
+            n = min(request.known - computed, threshold)
             if n > budget and not (self.order.by_admission and index == next(reversed(self.running))):
                 return walk(self, now, threshold)  # it may leave nothing to others
             n = min(n, budget)
-            chunks.append((index, n))
+            chunks.append((request, n))
             budget -= n
             blocks += -(-(computed + n) // size) - -(-computed // size)
         if blocks > self.free or budget < 0:
             return walk(self, now, threshold)
         self.take(blocks)
-        for index, n in chunks:
-            self.filled(index, self.computed[index] + n)
+        for request, n in chunks:
+            self.filled(request, request.computed + n)
         self.chunks += chunks
         return budget
 
@@ -364,23 +356,23 @@ class VllmV1Leap:
         threshold = self._threshold()
         room = self.max_num_seqs - len(running)
         while budget > 0 and room > 0 and self.num_waiting:
-            index = order.head()
-            known = self.known[index]
-            hits, shared = self._lookup(index)
+            request = order.head()
+            known = request.known
+            hits, shared = self._lookup(request)
             n = min(known - hits * size, threshold, budget)
             fit = known if self._reserve else hits * size + n
             if -(-fit // size) - shared + (self.watermark if running else 0) > self.free:
                 break
             order.pop()
             self.num_waiting -= 1
-            self._begin(index, hits, -(-(hits * size + n) // size))
-            self.filled(index, hits * size + n)
-            self.computed[index] = hits * size
-            self.where[index] = PARTIAL
-            running[index] = None
-            self.chunks.append((index, n))
-            if known == self.prompt[index]:
-                self.recorder.scheduled(index, now)
+            self._begin(request, hits, -(-(hits * size + n) // size))
+            self.filled(request, hits * size + n)
+            request.computed = hits * size
+            request.where = PARTIAL
+            running[request.index] = request
+            self.chunks.append((request, n))
+            if known == request.num_prompt_tokens:
+                self.recorder.scheduled(request.index, now)
             budget -= n
             room -= 1
 

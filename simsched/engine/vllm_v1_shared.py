@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
-from simsched.engine.leap_view import DECODING
+from simsched.engine.leap_request import LeapRequest
 from simsched.engine.leap_walk import walk
 from simsched.engine.recorder import Recorder
 from simsched.engine.shared_blocks import Piece, SharedBlocks
@@ -28,7 +28,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         super().__init__(trace, policy, config, recorder, seed=seed)
         self._blocks = SharedBlocks(trace, self.free, config.block_size)
         self._found: list[Piece] = []  # by the latest lookup
-        self._admitted: list[int] = []  # in this step
+        self._admitted: list[LeapRequest] = []  # in this step
 
     def calm(self) -> bool:
         """Never: whoever arrives looks for its prefix."""
@@ -37,21 +37,21 @@ class SharedVllmV1Leap(VllmV1Leap):
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         leaving = self._leaving(steps)
         finished = super().update(batch, now, first, last, steps)
-        for index in leaving:
-            self.free += self._blocks.release(index, self.computed[index], finished=True)
+        for request in leaving:
+            self.free += self._blocks.release(request.index, request.computed, finished=True)
         self._admitted.clear()
         return finished
 
-    def _leaving(self, steps: int) -> list[int]:
+    def _leaving(self, steps: int) -> list[LeapRequest]:
         """Who finishes at the end of these steps, in the order of the batch."""
         old = set(self._ending(self.steps + steps))
-        new: list[int] = []
-        for index, n in self.chunks:
-            if self.computed[index] + n == self.known[index] == self.total[index] - 1:
-                if index in self._admitted:
-                    new.append(index)
+        new: list[LeapRequest] = []
+        for request, n in self.chunks:
+            if request.computed + n == request.known == self.total[request.index] - 1:
+                if request in self._admitted:
+                    new.append(request)
                 else:
-                    old.add(index)
+                    old.add(request)
         if len(old) < 2:
             return [*old, *new]
         before, time = self.steps, self.time
@@ -63,14 +63,14 @@ class SharedVllmV1Leap(VllmV1Leap):
         self.steps, self.time = before, time
         return [*in_order, *new]
 
-    def _ending(self, step: int) -> Iterator[int]:
+    def _ending(self, step: int) -> Iterator[LeapRequest]:
         """The decoders that finish by then, from the top of the heap."""
         places = [0]
         for at in places:
             if at < len(self.ends) and self.ends[at] < self.n * (step + 1):
-                end, index = divmod(self.ends[at], self.n)
-                if self.where[index] == DECODING and self.offset[index] + end == self.total[index]:
-                    yield index
+                request = self.decoder(self.ends[at])
+                if request is not None:
+                    yield request
                 places += 2 * at + 1, 2 * at + 2
 
     def _schedule_running(self, now: float, need: int) -> int:
@@ -83,22 +83,22 @@ class SharedVllmV1Leap(VllmV1Leap):
         self.free -= blocks
         self._blocks.take(blocks)
 
-    def _give_up(self, index: int, tokens: int) -> None:
+    def _give_up(self, tokens: int) -> None:
         """Not yet: see `update`."""
 
-    def _leave(self, index: int, tokens: int) -> None:
-        self.free += self._blocks.release(index, tokens, finished=False)
+    def _leave(self, request: LeapRequest, tokens: int) -> None:
+        self.free += self._blocks.release(request.index, tokens, finished=False)
 
-    def _lookup(self, index: int) -> tuple[int, int]:
-        self._found, held = self._blocks.lookup(index, self.known[index])
+    def _lookup(self, request: LeapRequest) -> tuple[int, int]:
+        self._found, held = self._blocks.lookup(request.index, request.known)
         return self._found[-1].end if self._found else 0, held
 
-    def _begin(self, index: int, hits: int, blocks: int) -> None:
+    def _begin(self, request: LeapRequest, hits: int, blocks: int) -> None:
         held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
-        self._blocks.begin(index, self._found)
-        self._admitted.append(index)
+        self._blocks.begin(request.index, self._found)
+        self._admitted.append(request)
         self.free -= hits - held
         self.take(blocks - hits)
 
-    def filled(self, index: int, tokens: int) -> None:
-        self._blocks.fill(index, tokens)
+    def filled(self, request: LeapRequest, tokens: int) -> None:
+        self._blocks.fill(request.index, tokens)

@@ -1,4 +1,4 @@
-"""What a policy sees of a request in the leaping engine: everything is computed when asked."""
+"""A request in the leaping engine. Where it decodes, its tokens and clocks are computed when asked."""
 
 from __future__ import annotations
 
@@ -37,20 +37,27 @@ Announced = tuple[Change, int, float, int]
 NO_CHANGE: Announced = (NEVER, 0, 0.0, 0)
 
 
-class LeapView:
-    """`simsched.request.RequestView` of one request, and what its order notes of it."""
+class LeapRequest:
+    """What the engine keeps of a request and, where one of our policies orders requests, what that policy
+    sees of it (`simsched.request.RequestView`) and what its order notes of it.
+
+    Its true length is not here but in the engine.
+    """
 
     __slots__ = (
         "_engine",
         "announced",
         "arrival_time",
+        "computed",
         "due_step",
         "due_time",
         "idle_from",
         "index",
         "key",
+        "known",
         "num_preemptions",
         "num_prompt_tokens",
+        "offset",
         "predicted_class",
         "predicted_length",
         "priority",
@@ -62,14 +69,28 @@ class LeapView:
         "service_before",
         "service_from",
         "tenant",
+        "where",
     )
 
-    def __init__(self, engine: VllmV1Leap, index: int, arrival_time: float) -> None:
-        self._engine = engine
+    def __init__(self, index: int, num_prompt_tokens: int) -> None:
         self.index = index
+        self.num_prompt_tokens = num_prompt_tokens
+        self.where = WAITING
+        self.known = num_prompt_tokens  # N; of a decoder: offset + steps
+        self.computed = 0  # C; of a decoder: N - 1
+        self.offset = 0
+
+    def decode(self, offset: int) -> None:
+        """From now on it gets a token in every step."""
+        self.where = DECODING
+        self.offset = offset
+
+    def show(self, engine: VllmV1Leap, arrival_time: float) -> None:
+        """It arrives where a policy of ours orders requests."""
+        self._engine = engine
         self.arrival_time = arrival_time
+        index = self.index
         self.request_id = engine.ids[index]
-        self.num_prompt_tokens = engine.prompt[index]
         columns = engine.columns
         self.score = columns.score[index]
         self.predicted_class = columns.predicted_class[index]
@@ -90,17 +111,12 @@ class LeapView:
 
     @property
     def num_output_tokens(self) -> int:
-        engine, index = self._engine, self.index
-        decoding = engine.where[index] == DECODING
-        known: int = engine.offset[index] + engine.steps if decoding else engine.known[index]
+        known = self.offset + self._engine.steps if self.where == DECODING else self.known
         return known - self.num_prompt_tokens
 
     @property
     def num_computed_tokens(self) -> int:
-        engine, index = self._engine, self.index
-        decoding = engine.where[index] == DECODING
-        computed: int = engine.offset[index] + engine.steps - 1 if decoding else engine.computed[index]
-        return computed
+        return self.offset + self._engine.steps - 1 if self.where == DECODING else self.computed
 
     @property
     def steps_run(self) -> int:
