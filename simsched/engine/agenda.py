@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 When = TypeVar("When", int, float)
 What = TypeVar("What")
+
+NO_LIMIT: Final = 1 << 60
+"""No step in particular: none has this number."""
 
 
 class Agenda(Generic[When, What]):
@@ -27,13 +30,13 @@ class Agenda(Generic[When, What]):
         else:
             noted.append(what)
 
-    def due(self, now: When, holds: Callable[[When, What], bool]) -> list[What]:
-        """Take out what is due by now and holds."""
-        due: list[What] = []
+    def due(self, now: When) -> list[tuple[When, What]]:
+        """Take out what is due by now, with when it was due."""
+        due: list[tuple[When, What]] = []
         heap = self._heap
         while heap and heap[0] <= now:
             when = heappop(heap)
-            due += [what for what in self._at.pop(when) if holds(when, what)]
+            due += [(when, what) for what in self._at.pop(when)]
         return due
 
     def first(self, holds: Callable[[When, What], bool], otherwise: When) -> When:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf, nextafter
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from simsched.engine.agenda import Agenda
-from simsched.engine.leap_order import NO_LIMIT, CannotLeap
+from simsched.engine.agenda import NO_LIMIT, Agenda
+from simsched.engine.leap_order import CannotLeap
 from simsched.engine.leap_request import NO_CHANGE, LeapRequest
 from simsched.policies.base import NEVER, Change
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1_leap import VllmV1Leap
-
-BY_ARRIVAL = attrgetter("index")
 
 
 class Changes:
@@ -36,7 +33,7 @@ class Changes:
     ) -> None:
         """The policy said this at this step counter and time of a request that ran in the step done last;
         `first`: the earliest step counter at which the change can come."""
-        request.due_step = request.due_time = None
+        request.due_step, request.due_time = NO_LIMIT, inf
         if change is NEVER:
             request.announced = NO_CHANGE
             return
@@ -61,7 +58,7 @@ class Changes:
     def announce_waiting(self, request: LeapRequest, change: Change, steps: int, now: float) -> None:
         """The same of a request that did not run."""
         _, _, idle, clock, _ = change
-        request.due_step = request.due_time = None
+        request.due_step, request.due_time = NO_LIMIT, inf
         if idle is not None:
             request.due_step = due = steps + idle
             self._at_step.note(due, request)
@@ -80,13 +77,17 @@ class Changes:
         """From now on changes of running requests are put off."""
         self.on_time = False
         for request in running:
-            request.due_step = request.due_time = None
+            request.due_step, request.due_time = NO_LIMIT, inf
 
     def due(self, now: float) -> list[LeapRequest]:
         """Those whose change has come, in order of arrival."""
-        due = self._at_step.due(self._engine.steps, _step_holds)
-        due += self._at_time.due(now, _time_holds)
-        return sorted(set(due), key=BY_ARRIVAL) if len(due) > 1 else due
+        steps = self._engine.steps
+        due = [request for step, request in self._at_step.due(steps) if request.due_step == step]
+        due += [request for time, request in self._at_time.due(now) if request.due_time == time]
+        if len(due) < 2:
+            return due
+        by_index = {request.index: request for request in due}
+        return [by_index[index] for index in sorted(by_index)]
 
     def limit(self) -> tuple[int, float]:
         """The step counter and the time at which the next ones come."""

@@ -6,14 +6,12 @@ import heapq
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from simsched.engine.leap_request import LeapRequest
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1_leap import VllmV1Leap
-
-NO_LIMIT: Final = 1 << 62
 
 
 class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts again, stepping

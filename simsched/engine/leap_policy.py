@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
+from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.leap_changes import Changes
 from simsched.engine.leap_order import Order
 from simsched.engine.leap_queue import WaitingQueue
@@ -261,14 +263,14 @@ class PolicyOrder(Order):
             self._leave(request)
             request.num_preemptions += 1
             on_preempt(request, now)
-            request.due_step = request.due_time = None
+            request.due_step, request.due_time = NO_LIMIT, inf
             if self._asks_waiting and not request.ran:  # else it is asked when this step is over
                 self._ask_waiting(request, now)
 
     def finished(self, request: LeapRequest, now: float) -> None:
         if self._worst is not None:
             self._leave(request)
-        request.due_step = request.due_time = None
+        request.due_step, request.due_time = NO_LIMIT, inf
         self._policy.on_finish(request, now)
 
     def calm(self) -> bool:
@@ -299,7 +301,6 @@ class PolicyOrder(Order):
         for request in stopped:
             if request.ran:
                 request.stop(before, start)
-                request.due_step = request.due_time = None
                 if self._asks_waiting:
                     self._ask_waiting(request, now)
                     key = policy.priority(request, now)

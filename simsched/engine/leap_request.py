@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
+from simsched.engine.agenda import NO_LIMIT
 from simsched.policies.base import NEVER, Change, Priority
 from simsched.workload.trace import Trace
 
@@ -106,8 +108,8 @@ class LeapRequest:
         self.idle_from = engine.steps  # step counter when it last stopped running, or arrived
         self.key: Priority = 0.0  # its priority, in the queue or among the running
         self.announced = NO_CHANGE  # when it last ran
-        self.due_step: int | None = None  # when its policy is to be told of a change
-        self.due_time: float | None = None  # likewise
+        self.due_step = NO_LIMIT  # when its policy is to be told of a change
+        self.due_time = inf  # likewise
 
     @property
     def num_output_tokens(self) -> int:
@@ -144,3 +146,4 @@ class LeapRequest:
         self.service_before += time - self.service_from
         self.ran = False
         self.idle_from = steps
+        self.due_step, self.due_time = NO_LIMIT, inf

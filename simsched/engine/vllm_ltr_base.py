@@ -285,7 +285,7 @@ class ForkEngine(ABC):
                 recorder.token(i, now)
                 self.known[i] += 1
                 (finished if self.known[i] == self.total[i] else self.fresh).append(i)
-        done = self.ends.due(self.step, self._is_end)
+        done = [i for end, i in self.ends.due(self.step) if self._is_end(end, i)]
         self._write_out(done)
         finished += sorted(done)
         for i in finished:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from simsched.engine.agenda import Agenda
-from simsched.engine.leap_order import NO_LIMIT
+from simsched.engine.agenda import NO_LIMIT, Agenda
 from simsched.policies.base import Change
 
 Announced = tuple[int, int]
@@ -39,7 +38,7 @@ class Changes:
 
     def due(self, step: int, now: float) -> list[int]:
         """Requests whose change has come."""
-        due = self._by_step.due(step, self._holds)
+        due = [announced for _, announced in self._by_step.due(step)]
         while self._by_time and self._by_time[0][0] <= now:
             due.append(heapq.heappop(self._by_time)[1])
         while self._by_service and self._by_service[0][0] < now:  # it must be greater

@@ -18,10 +18,11 @@ from math import inf
 from typing import Final
 
 from simsched.cost_model.base import StepFeatures
+from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.free_queue import FreeQueue
-from simsched.engine.leap_order import NO_LIMIT, CannotLeap, FcfsOrder, Order, PriorityOrder
+from simsched.engine.leap_order import CannotLeap, FcfsOrder, Order, PriorityOrder
 from simsched.engine.leap_policy import PolicyOrder
 from simsched.engine.leap_request import DECODING, DONE, PARTIAL, WAITING, Columns, LeapRequest
 from simsched.engine.leap_walk import walk
