@@ -2,14 +2,14 @@
 
 A priority is computed when a request arrives and when its policy has announced that it may differ, not in
 every step. Who runs only matters where someone waits who might displace them. So the running requests are
-told of their changes on time, and the worst of them kept in order, only while that is so (the order is
+told of their changes on time, and kept in order, only while that is so (the order is
 *contended*); before, changes that are due are put off, and made up for with the clocks turned back when the
 order is needed.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -28,7 +28,7 @@ Entry = tuple[Priority, int]
 """A place in an order: (priority, index); the index is the arrival number."""
 
 CALM: Final = 256  # steps without use for it, after which the order of the running requests is let go
-WORST: Final = 32  # running requests that are kept in order at least, when they are put in order
+STALE: Final = 512  # entries that hold no longer, beyond which the running requests are put in order anew
 
 
 class PolicyOrder(Order):
@@ -44,9 +44,9 @@ class PolicyOrder(Order):
         self._queue = WaitingQueue()
         self._ready: list[LeapRequest] = []  # those there is room for, out of the queue, the best last
         self._held: list[LeapRequest] = []  # victims, out of the queue until the step is scheduled
-        self._worst: list[Entry] | None = None  # of the running, the best of them first
-        self._bound: Entry | None = None  # all running ones from here on are among the worst; None: all are
-        self._last_used = 0  # step counter when they were of use
+        # the running requests, the worst last; an entry holds for one that runs and has this priority
+        self._order: list[Entry] | None = None
+        self._last_used = 0  # step counter when the order was of use
         self._changes = Changes(engine)
 
     # -- the waiting queue -------------------------------------------------------------------------------
@@ -73,10 +73,8 @@ class PolicyOrder(Order):
 
     def pop(self) -> LeapRequest:
         request = self._ready.pop() if self._ready else self._queue.pop()
-        if self._worst is not None:
-            entry = (request.key, request.index)
-            if self._bound is None or entry >= self._bound:
-                insort(self._worst, entry)
+        if self._order is not None:
+            insort(self._order, (request.key, request.index))
         return request
 
     def release(self, now: float) -> None:
@@ -96,12 +94,14 @@ class PolicyOrder(Order):
         due = self._changes.due(now)
         if due:
             self._change(due, now)
-        if self._worst is None:
+        if self._order is None:
             for request in engine.partials.values():
                 self._catch_up(request)
         elif engine.steps - self._last_used > CALM and not engine.partials:
-            self._worst = None
+            self._order = None
             self._changes.put_off(engine.running.values())
+        elif len(self._order) > len(engine.running) + STALE:
+            self._order = sorted([(request.key, index) for index, request in engine.running.items()])
         if not engine.num_waiting or not self._preemptive:
             return True
         return self._make_room(now)
@@ -124,18 +124,12 @@ class PolicyOrder(Order):
 
     def _move(self, request: LeapRequest, key: Priority) -> None:
         """This is its priority now."""
-        worst, bound = self._worst, self._bound
         if request.where == WAITING:
             self._queue.push(request, key)
             return
-        if worst is not None:
-            entry = (request.key, request.index)
-            if bound is None or entry >= bound:
-                del worst[bisect_left(worst, entry)]
-            entry = (key, request.index)
-            if bound is None or entry >= bound:
-                insort(worst, entry)
         request.key = key
+        if self._order is not None:
+            insort(self._order, (key, request.index))
 
     def _make_room(self, now: float) -> bool:
         """Preempt running requests for better waiting ones, as part 3 says."""
@@ -143,7 +137,7 @@ class PolicyOrder(Order):
         slots = engine.max_num_seqs - len(engine.running)
         head = queue.head()
         assert head is not None
-        if slots < 1 and self._worst and not head.key < self._worst[-1][0]:  # type: ignore[operator]
+        if slots < 1 and self._order and not head.key < self._order[-1][0]:  # type: ignore[operator]
             self._last_used = engine.steps
             return True  # it would have to displace someone, and even the worst is better
         size = engine.block_size
@@ -159,9 +153,10 @@ class PolicyOrder(Order):
             need = -(-head.known // size)
             room = free
             while slots + planned < 1 or need > room:
-                victim = self._worst_but(len(victims), now)
+                victim = self._worst(now)
                 if victim is None or not head.key < victim.key:  # type: ignore[operator]
                     break
+                self._take_out(victim)
                 victims.append(victim)
                 planned += 1
                 room += -(-victim.num_computed_tokens // size)
@@ -175,8 +170,9 @@ class PolicyOrder(Order):
             head = queue.head()
         # with more tokens in the victims' blocks, a plan that failed might come off in a later step
         calm = head is not None and not planned and not ready
-        if planned:
-            del victims[-planned:]
+        for _ in range(planned):
+            spared = victims.pop()
+            self._move(spared, spared.key)
         ready.reverse()
         self._ready = ready
         if victims:
@@ -185,44 +181,41 @@ class PolicyOrder(Order):
         return calm
 
     # -- the order of the running requests -----------------------------------------------------------------
-    def _worst_but(self, count: int, now: float) -> LeapRequest | None:
-        """The running request with so many worse ones."""
-        self._last_used = self._engine.steps
-        worst = self._worst
-        if worst is None:
-            worst = self._contend(now)
-        while True:
-            if count >= len(worst):
-                if self._bound is None:
-                    return None
-                self._pick_worst(worst, count)
-                continue
-            entry = worst[-1 - count]
-            request = self._engine.running[entry[1]]
-            if not self._changes.drifting:
-                return request
-            request.key = self._policy.priority(request, now)
-            if request.key == entry[0]:
-                return request
-            del worst[-1 - count]  # it has improved; those before it may be worse now
-            entry = (request.key, request.index)
-            if self._bound is None or entry >= self._bound:
-                insort(worst, entry)
+    def _worst(self, now: float) -> LeapRequest | None:
+        """The worst of the running requests in the order."""
+        engine = self._engine
+        self._last_used = engine.steps
+        order = self._order
+        if order is None:
+            order = self._contend(now)
+        while order:
+            key, index = order[-1]
+            request = engine.running.get(index)
+            if request is not None and request.key == key:
+                if not self._changes.drifting:
+                    return request
+                request.key = self._policy.priority(request, now)
+                if request.key == key:
+                    return request
+                order.pop()  # it has improved; those before it may be worse now
+                insort(order, (request.key, index))
+            else:
+                order.pop()
+        return None
+
+    def _take_out(self, worst: LeapRequest) -> None:
+        """It is to be preempted."""
+        order = self._order
+        assert order is not None
+        while order and order[-1] == (worst.key, worst.index):
+            order.pop()
 
     def _contend(self, now: float) -> list[Entry]:
         """Take up the order of the running requests."""
-        self.running(now)
-        worst = self._worst = []
-        self._pick_worst(worst, 0)
-        self._changes.tell_on_time(self._engine.running.values())
-        return worst
-
-    def _pick_worst(self, worst: list[Entry], count: int) -> None:
-        """Put the worst of the running requests in order, more than `count`."""
-        order = sorted([(request.key, index) for index, request in self._engine.running.items()])
-        skip = max(0, len(order) - max(len(order) // 4, 2 * count, WORST))
-        worst[:] = order[skip:]
-        self._bound = order[skip] if skip else None
+        running = self.running(now)
+        self._order = order = [(request.key, request.index) for request in running]
+        self._changes.tell_on_time(running)
+        return order
 
     def running(self, now: float) -> list[LeapRequest]:
         running = self._engine.running
@@ -232,8 +225,8 @@ class PolicyOrder(Order):
             request.key = self._policy.priority(request, now)
             order.append((request.key, request.index))
         order.sort()
-        if self._worst is not None:
-            self._worst, self._bound = order, None
+        if self._order is not None:
+            self._order = order
         return [running[index] for _, index in order]
 
     def victim(self, running: list[LeapRequest]) -> LeapRequest:
@@ -246,21 +239,10 @@ class PolicyOrder(Order):
             order.append((self._policy.priority(request, now), request.index))
         return [self._engine.running[index] for _, index in sorted(order)]
 
-    def _leave(self, request: LeapRequest) -> None:
-        """It stops running."""
-        worst = self._worst
-        if worst:
-            entry = (request.key, request.index)
-            if worst[-1] == entry:  # a victim as a rule
-                worst.pop()
-            elif self._bound is None or entry >= self._bound:
-                del worst[bisect_left(worst, entry)]
-
     # -- what happens to requests --------------------------------------------------------------------------
     def preempted(self, victims: Sequence[LeapRequest], now: float) -> None:
         on_preempt = self._policy.on_preempt
         for request in victims:
-            self._leave(request)
             request.num_preemptions += 1
             on_preempt(request, now)
             request.due_step, request.due_time = NO_LIMIT, inf
@@ -268,14 +250,12 @@ class PolicyOrder(Order):
                 self._ask_waiting(request, now)
 
     def finished(self, request: LeapRequest, now: float) -> None:
-        if self._worst is not None:
-            self._leave(request)
         request.due_step, request.due_time = NO_LIMIT, inf
         self._policy.on_finish(request, now)
 
     def calm(self) -> bool:
         """Is the order of the running requests of no concern?"""
-        return self._worst is None
+        return self._order is None
 
     def arrived_in_calm(self, index: int, now: float) -> LeapRequest:
         """It arrived; if it will run at once, nobody need know its priority."""
@@ -309,7 +289,7 @@ class PolicyOrder(Order):
         for request, _ in engine.chunks:
             if not request.ran and request.where != DONE:
                 self.began(request, before, start, now)
-                if self._worst is not None:
+                if self._order is not None:
                     key = policy.priority(request, now)
                     if key != request.key:
                         self._move(request, key)
@@ -317,7 +297,7 @@ class PolicyOrder(Order):
     # -- changes that were put off -------------------------------------------------------------------------
     def _catch_up(self, request: LeapRequest) -> None:
         """Make up for the changes of a running request that have been put off."""
-        if self._worst is not None or not request.ran:
+        if self._order is not None or not request.ran:
             return
         engine, changes = self._engine, self._changes
         steps, time = engine.steps, engine.time
@@ -329,6 +309,6 @@ class PolicyOrder(Order):
 
     def oldest_change(self) -> int:
         """The step counter since which announced changes of running requests may have been put off."""
-        if self._worst is not None:
+        if self._order is not None:
             return self._engine.steps
         return self._changes.oldest(self._engine.running.values())

@@ -46,14 +46,14 @@ def outcome(trace: Trace, spec: str, config: EngineConfig, leap: bool, predictor
     trace=traces(),
     config=configs(),
     predictor=st.sampled_from([0.0, 0.0, 0.004]),
-    worst=st.sampled_from([1, leap_policy.WORST]),
+    stale=st.sampled_from([0, leap_policy.STALE]),
 )
 def test_leaping_equals_stepping(
-    trace: Trace, spec: str, config: EngineConfig, predictor: float, worst: int
+    trace: Trace, spec: str, config: EngineConfig, predictor: float, stale: int
 ) -> None:
-    """However many of the running requests are kept in order."""
+    """However often the running requests are put in order anew."""
     stepped = outcome(trace, spec, config, False, predictor)
-    with mock.patch.object(leap_policy, "WORST", worst):
+    with mock.patch.object(leap_policy, "STALE", stale):
         leapt = outcome(trace, spec, config, True, predictor)
     if isinstance(stepped, str) or isinstance(leapt, str):
         assert stepped == leapt
