@@ -9,7 +9,6 @@ order is needed.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.leap_changes import Changes
 from simsched.engine.leap_order import Order
-from simsched.engine.leap_queue import WaitingQueue
+from simsched.engine.leap_queue import RunningOrder, WaitingQueue
 from simsched.engine.leap_request import DONE, WAITING, LeapRequest
 from simsched.policies.base import Policy, Priority
 
@@ -28,7 +27,7 @@ Entry = tuple[Priority, int]
 """A place in an order: (priority, index); the index is the arrival number."""
 
 CALM: Final = 256  # steps without use for it, after which the order of the running requests is let go
-STALE: Final = 512  # entries that hold no longer, beyond which the running requests are put in order anew
+STALE: Final = 512  # old places in the order of the running requests, beyond which it is made anew
 
 
 class PolicyOrder(Order):
@@ -44,9 +43,8 @@ class PolicyOrder(Order):
         self._queue = WaitingQueue()
         self._ready: list[LeapRequest] = []  # those there is room for, out of the queue, the best last
         self._held: list[LeapRequest] = []  # victims, out of the queue until the step is scheduled
-        # the running requests, the worst last; an entry holds for one that runs and has this priority
-        self._order: list[Entry] | None = None
-        self._last_used = 0  # step counter when the order was of use
+        self._order: RunningOrder | None = None  # while it is of use
+        self._last_used = 0  # step counter when it was of use
         self._changes = Changes(engine)
 
     # -- the waiting queue -------------------------------------------------------------------------------
@@ -74,7 +72,7 @@ class PolicyOrder(Order):
     def pop(self) -> LeapRequest:
         request = self._ready.pop() if self._ready else self._queue.pop()
         if self._order is not None:
-            insort(self._order, (request.key, request.index))
+            self._order.push(request)
         return request
 
     def release(self, now: float) -> None:
@@ -100,8 +98,8 @@ class PolicyOrder(Order):
         elif engine.steps - self._last_used > CALM and not engine.partials:
             self._order = None
             self._changes.put_off(engine.running.values())
-        elif len(self._order) > len(engine.running) + STALE:
-            self._order = sorted([(request.key, index) for index, request in engine.running.items()])
+        elif self._order.num_pushed > STALE:
+            self._order = RunningOrder(engine.running)
         if not engine.num_waiting or not self._preemptive:
             return True
         return self._make_room(now)
@@ -129,7 +127,7 @@ class PolicyOrder(Order):
             return
         request.key = key
         if self._order is not None:
-            insort(self._order, (key, request.index))
+            self._order.push(request)
 
     def _make_room(self, now: float) -> bool:
         """Preempt running requests for better waiting ones, as part 3 says."""
@@ -137,9 +135,11 @@ class PolicyOrder(Order):
         slots = engine.max_num_seqs - len(engine.running)
         head = queue.head()
         assert head is not None
-        if slots < 1 and self._order and not head.key < self._order[-1][0]:  # type: ignore[operator]
-            self._last_used = engine.steps
-            return True  # it would have to displace someone, and even the worst is better
+        if slots < 1 and self._order is not None:
+            worst = self._order.worst()
+            if worst is not None and not head.key < worst.key:  # type: ignore[operator]
+                self._last_used = engine.steps
+                return True  # it would have to displace someone, and even the worst is better
         size = engine.block_size
         free = engine.free - engine.phases[engine.steps % size]
         budget = engine.max_tokens - engine.num_decoders
@@ -153,10 +153,11 @@ class PolicyOrder(Order):
             need = -(-head.known // size)
             room = free
             while slots + planned < 1 or need > room:
-                victim = self._worst(now)
+                order = self._order or self._contend(now)
+                victim = self._worst(order, now)
                 if victim is None or not head.key < victim.key:  # type: ignore[operator]
                     break
-                self._take_out(victim)
+                order.take_out()
                 victims.append(victim)
                 planned += 1
                 room += -(-victim.num_computed_tokens // size)
@@ -181,40 +182,23 @@ class PolicyOrder(Order):
         return calm
 
     # -- the order of the running requests -----------------------------------------------------------------
-    def _worst(self, now: float) -> LeapRequest | None:
-        """The worst of the running requests in the order."""
-        engine = self._engine
-        self._last_used = engine.steps
-        order = self._order
-        if order is None:
-            order = self._contend(now)
-        while order:
-            key, index = order[-1]
-            request = engine.running.get(index)
-            if request is not None and request.key == key:
-                if not self._changes.drifting:
-                    return request
-                request.key = self._policy.priority(request, now)
-                if request.key == key:
-                    return request
-                order.pop()  # it has improved; those before it may be worse now
-                insort(order, (request.key, index))
-            else:
-                order.pop()
-        return None
+    def _worst(self, order: RunningOrder, now: float) -> LeapRequest | None:
+        """The worst of the running requests in their order."""
+        self._last_used = self._engine.steps
+        while True:
+            worst = order.worst()
+            if worst is None or not self._changes.drifting:
+                return worst
+            key = self._policy.priority(worst, now)
+            if key == worst.key:
+                return worst
+            worst.key = key  # it has improved, and others may be worse now
+            order.push(worst)
 
-    def _take_out(self, worst: LeapRequest) -> None:
-        """It is to be preempted."""
-        order = self._order
-        assert order is not None
-        while order and order[-1] == (worst.key, worst.index):
-            order.pop()
-
-    def _contend(self, now: float) -> list[Entry]:
+    def _contend(self, now: float) -> RunningOrder:
         """Take up the order of the running requests."""
-        running = self.running(now)
-        self._order = order = [(request.key, request.index) for request in running]
-        self._changes.tell_on_time(running)
+        self._changes.tell_on_time(self.running(now))
+        self._order = order = RunningOrder(self._engine.running)
         return order
 
     def running(self, now: float) -> list[LeapRequest]:
@@ -222,11 +206,11 @@ class PolicyOrder(Order):
         order: list[Entry] = []
         for request in running.values():
             self._catch_up(request)
-            request.key = self._policy.priority(request, now)
-            order.append((request.key, request.index))
+            key = self._policy.priority(request, now)
+            if key != request.key:
+                self._move(request, key)
+            order.append((key, request.index))
         order.sort()
-        if self._order is not None:
-            self._order = order
         return [running[index] for _, index in order]
 
     def victim(self, running: list[LeapRequest]) -> LeapRequest:

@@ -1,7 +1,8 @@
-"""Requests that wait, by priority."""
+"""Requests that wait, the best first, and requests that run, the worst first."""
 
 from __future__ import annotations
 
+from bisect import insort
 from heapq import heappop, heappush
 
 from simsched.engine.leap_request import LeapRequest
@@ -45,3 +46,49 @@ class WaitingQueue:
     def pop(self) -> LeapRequest:
         """Take the head out, which has been asked for."""
         return self._waiting.pop(heappop(self._at[self._priorities[0]]))
+
+
+class RunningOrder:
+    """The other way round: the priorities in order, and for each a heap of the running requests that have it,
+    the latest first. A request that is pushed again moves, and one that stops running is out; their old
+    places are skipped when they come up."""
+
+    def __init__(self, running: dict[int, LeapRequest]) -> None:
+        self._running = running
+        self.num_pushed = 0
+        self._at: dict[Priority, list[int]] = {}
+        self._priorities: list[Priority] = []
+        for request in running.values():
+            self.push(request)
+        self.num_pushed = 0  # since; no more places are old
+
+    def push(self, request: LeapRequest) -> None:
+        self.num_pushed += 1
+        priority = request.key
+        indices = self._at.get(priority)
+        if indices is None:
+            self._at[priority] = [-request.index]
+            insort(self._priorities, priority)
+        else:
+            heappush(indices, -request.index)
+
+    def worst(self) -> LeapRequest | None:
+        """The worst, if there is one."""
+        priorities, running = self._priorities, self._running
+        while priorities:
+            priority = priorities[-1]
+            indices = self._at[priority]
+            while indices:
+                request = running.get(-indices[0])
+                if request is not None and request.key == priority:
+                    return request
+                heappop(indices)
+            del self._at[priorities.pop()]
+        return None
+
+    def take_out(self) -> None:
+        """The worst, which has been asked for, is to be preempted."""
+        indices = self._at[self._priorities[-1]]
+        index = heappop(indices)
+        while indices and indices[0] == index:  # it had the same place before
+            heappop(indices)
