@@ -30,13 +30,12 @@ class Agenda(Generic[When, What]):
         else:
             noted.append(what)
 
-    def due(self, now: When) -> list[tuple[When, What]]:
-        """Take out what is due by now, with when it was due."""
-        due: list[tuple[When, What]] = []
+    def due(self, now: When) -> list[What]:
+        """Take out what was noted until now."""
+        due: list[What] = []
         heap = self._heap
         while heap and heap[0] <= now:
-            when = heappop(heap)
-            due += [(when, what) for what in self._at.pop(when)]
+            due += self._at.pop(heappop(heap))
         return due
 
     def first(self, holds: Callable[[When, What], bool], otherwise: When) -> When:

@@ -82,8 +82,8 @@ class Changes:
     def due(self, now: float) -> list[LeapRequest]:
         """Those whose change has come, in order of arrival."""
         steps = self._engine.steps
-        due = [request for step, request in self._at_step.due(steps) if request.due_step == step]
-        due += [request for time, request in self._at_time.due(now) if request.due_time == time]
+        due = [request for request in self._at_step.due(steps) if request.due_step <= steps]
+        due += [request for request in self._at_time.due(now) if request.due_time <= now]
         if len(due) < 2:
             return due
         by_index = {request.index: request for request in due}

@@ -285,7 +285,7 @@ class ForkEngine(ABC):
                 recorder.token(i, now)
                 self.known[i] += 1
                 (finished if self.known[i] == self.total[i] else self.fresh).append(i)
-        done = [i for end, i in self.ends.due(self.step) if self._is_end(end, i)]
+        done = [i for i in dict.fromkeys(self.ends.due(self.step)) if self._is_end(self.step, i)]
         self._write_out(done)
         finished += sorted(done)
         for i in finished:

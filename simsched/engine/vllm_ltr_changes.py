@@ -38,7 +38,7 @@ class Changes:
 
     def due(self, step: int, now: float) -> list[int]:
         """Requests whose change has come."""
-        due = [announced for _, announced in self._by_step.due(step)]
+        due = self._by_step.due(step)
         while self._by_time and self._by_time[0][0] <= now:
             due.append(heapq.heappop(self._by_time)[1])
         while self._by_service and self._by_service[0][0] < now:  # it must be greater
