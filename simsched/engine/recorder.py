@@ -61,7 +61,8 @@ class Recorder:
         if weight:
             self._token_step = done
             ramps = self._ramps
-            ramps.extend((first, (last - first) / (steps - 1) if steps > 1 else 0.0, steps, weight))
+            slope = (last - first) / (steps - 1) if steps > 1 else 0.0
+            ramps.fromlist([first, slope, float(steps), float(weight)])  # floats: whole numbers take longer
             if len(ramps) >= BUFFER:
                 self._flush()
         peaks, durations = self._peak_step, self._peak_time
@@ -97,7 +98,7 @@ class Recorder:
         if last == last:
             # out and back before anything ran, it has missed no step, and its gap is this one's duration
             gap = self._peak_time[-1] if self._streak[index] == self.num_steps - 1 else now - last
-            self._ramps.extend((gap, 0.0, 1, 1))
+            self._ramps.fromlist([gap, 0.0, 1.0, 1.0])
             if not self.max_itl[index] >= gap:
                 self.max_itl[index] = gap
         else:

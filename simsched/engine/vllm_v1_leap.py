@@ -360,7 +360,7 @@ class VllmV1Leap:
             request = order.head()
             known = request.known
             hits, shared = self._lookup(request)
-            n = min(known - hits * size, threshold, budget)
+            n = min(known - hits * size, min(threshold, budget))
             fit = known if self._reserve else hits * size + n
             if -(-fit // size) - shared + (self.watermark if running else 0) > self.free:
                 break
