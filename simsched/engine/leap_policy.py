@@ -27,7 +27,7 @@ Entry = tuple[Priority, int]
 """A place in an order: (priority, index); the index is the arrival number."""
 
 CALM: Final = 256  # steps without use for it, after which the order of the running requests is let go
-STALE: Final = 512  # old places in the order of the running requests, beyond which it is made anew
+STALE: Final = 2048  # old places in the order of the running requests, beyond which it is made anew
 
 
 class PolicyOrder(Order):
