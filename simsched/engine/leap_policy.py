@@ -2,9 +2,8 @@
 
 A priority is computed when a request arrives and when its policy has announced that it may differ, not in
 every step. Who runs only matters where someone waits who might displace them. So the running requests are
-told of their changes on time, and kept in order, only while that is so (the order is
-*contended*); before, changes that are due are put off, and made up for with the clocks turned back when the
-order is needed.
+told of their changes on time, and kept in order, only while that is so (the order is *contended*); before,
+changes that are due are put off, and made up for with the clocks turned back when the order is needed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ STALE: Final = 2048  # old places in the order of the running requests, beyond w
 
 
 class PolicyOrder(Order):
-    """The waiting requests in a queue, the worst of the running ones in a list while that is of use."""
+    """The waiting requests in a queue, and the running ones in order too while that is of use."""
 
     def __init__(self, engine: VllmV1Leap, policy: Policy) -> None:
         self.by_admission = False

@@ -50,8 +50,8 @@ class WaitingQueue:
 
 class RunningOrder:
     """The other way round: the priorities in order, and for each a heap of the running requests that have it,
-    the latest first. A request that is pushed again moves, and one that stops running is out; their old
-    places are skipped when they come up."""
+    the latest first. A request whose priority has changed is pushed again; its old place, and that of one
+    that runs no more, is skipped when it comes up."""
 
     def __init__(self, running: dict[int, LeapRequest]) -> None:
         self._running = running
