@@ -120,15 +120,16 @@ def coast(
                 K -= length
                 free -= -(length - 1) // size
                 finish(who, now)
-                if own is not None:
-                    own.finished(running[who], now)
-                running.pop(who, None)
+                request = running.pop(who, None)
+                if own is not None and request is not None:
+                    own.finished(request, now)
         for who in range(first_new, index):
             length = prompt[who] + 1
             begin(who, start, now)
             if own is not None:
-                running[who].decode(length - steps)
-                own.began(running[who], before, start, now)
+                began = running[who]
+                began.decode(length - steps)
+                own.began(began, before, start, now)
             if length < total[who]:
                 offsets[who] = length - steps
                 phases[(steps - length + 1) % size] += 1
@@ -144,8 +145,8 @@ def coast(
             engine.forget()
     for who, offset in offsets.items():
         if who not in running:
-            running[who] = LeapRequest(who, prompt[who])
-            running[who].decode(offset)
+            request = running[who] = LeapRequest(who, prompt[who])
+            request.decode(offset)
     engine.num_decoders, engine.context, engine.free = N, K, free
     arrivals.skip_to(index)
     return now
