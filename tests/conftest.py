@@ -19,6 +19,20 @@ def shared_data() -> Path:
     return folder
 
 
+def pytest_report_header() -> str:
+    """Which engine is tested; one compiled from other sources than these would test nothing."""
+    import simsched.engine.vllm_v1_leap as engine
+
+    path = Path(engine.__file__)
+    if path.suffix == ".py":
+        return f"simsched: {path.parent.parent}, interpreted"
+    for module in path.parent.glob("*" + "".join(path.suffixes)):
+        source = module.with_name(module.name.split(".")[0] + ".py")
+        if source.stat().st_mtime > module.stat().st_mtime:
+            pytest.exit(f"{module} is older than {source.name}: build it again, or delete it", returncode=2)
+    return f"simsched: {path.parent.parent}, compiled"
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Benchmarks run only when their folder or file is named."""
     named = any("benchmarks" in word for word in config.invocation_params.args)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import Any
-
 from simsched.policies.base import NEVER, Change, Policy, Priority
 from simsched.request import RequestView
 
@@ -42,9 +39,6 @@ class StarvationControl(Policy):
         self.name = inner.name  # type: ignore[misc]
         self.reads = inner.reads  # type: ignore[misc]
         self.predictor = inner.predictor  # type: ignore[misc]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> StarvationControl:
-        return StarvationControl(deepcopy(self.inner, memo), self.threshold, self.period)
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         self._promotions[request.request_id] = _Promotion()

@@ -1,0 +1,39 @@
+"""Metadata is in setup.cfg. `SIMSCHED_COMPILE=1 pip install .` compiles the hot modules with mypyc: the same
+sources, the same results, about twice as fast. It needs a C compiler."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from setuptools import setup
+
+# what a simulated step goes through; policies stay interpreted, so that anyone can write one
+HOT = {
+    "engine": [
+        *("agenda", "base", "coast", "free_queue", "recorder", "simulator", "vllm_v1_leap", "vllm_v1_shared"),
+        *("leap_changes", "leap_order", "leap_policy", "leap_queue", "leap_request", "leap_walk"),
+    ],
+    "cost_model": ["base"],
+}
+# what mypyc needs, and the libraries whose types the hot modules use
+REQUIRES = ["mypy>=1.10", "numpy>=1.26", "pydantic>=2.6", "simpy>=4.1"]
+MYPY = "[mypy]\nignore_missing_imports = True\nfollow_imports = silent\n"
+
+
+def extensions() -> list[Any]:
+    """The hot modules, in one shared library; nothing while pip only asks what a build requires."""
+    try:
+        from mypyc.build import mypycify
+    except ImportError:
+        return []
+    config = Path("build/mypyc.ini")
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(MYPY)
+    files = [f"simsched/{folder}/{name}.py" for folder, names in HOT.items() for name in names]
+    return mypycify(
+        ["--config-file", str(config), *files], opt_level="3", group_name="simsched.engine.compiled"
+    )
+
+
+compiled = os.environ.get("SIMSCHED_COMPILE") == "1"
+setup(setup_requires=REQUIRES if compiled else [], ext_modules=extensions() if compiled else [])
