@@ -19,18 +19,18 @@ def shared_data() -> Path:
     return folder
 
 
-def pytest_report_header() -> str:
-    """Which engine is tested; one compiled from other sources than these would test nothing."""
-    import simsched.engine.vllm_v1_leap as engine
+def pytest_configure(config: pytest.Config) -> None:
+    """An engine that was compiled from other sources than these would be tested in their place."""
+    for library in (REPOSITORY / "simsched").rglob("*.so"):
+        source = library.with_name(library.name.split(".")[0] + ".py")
+        if source.is_file() and source.stat().st_mtime > library.stat().st_mtime:
+            pytest.exit(f"{library} is older than {source.name}: compile again, or delete it", returncode=2)
 
-    path = Path(engine.__file__)
-    if path.suffix == ".py":
-        return f"simsched: {path.parent.parent}, interpreted"
-    for module in path.parent.glob("*" + "".join(path.suffixes)):
-        source = module.with_name(module.name.split(".")[0] + ".py")
-        if source.stat().st_mtime > module.stat().st_mtime:
-            pytest.exit(f"{module} is older than {source.name}: build it again, or delete it", returncode=2)
-    return f"simsched: {path.parent.parent}, compiled"
+
+def pytest_report_header() -> str:
+    from simsched.engine import coast
+
+    return f"engine: {'interpreted' if coast.__file__.endswith('.py') else 'compiled'}, {coast.__file__}"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
