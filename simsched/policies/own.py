@@ -14,12 +14,14 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from simsched.errors import InputError
-from simsched.policies.base import Change, Policy, Reads
+from simsched.policies.base import NEVER, Change, Policy, Reads
 
 Hook = Callable[..., Any]
-Check = Callable[[Any, str], None]
-"""Refuses an answer (the value, where it comes from)."""
+Check = Callable[[Any, str], Any]
+"""Refuses an answer (the value, where it comes from), or gives it back in Python's own numbers."""
 
 HOOKS = ("on_arrival", "priority", "next_change", "on_change", "on_preempt", "on_finish")
 _DRIFTS = ("none", "improves", "any")
@@ -112,7 +114,7 @@ def _watched_hook(method: Hook, hook: str, name: str, check: Check | None) -> Ho
                 f"policy {name}: {hook} of request {request.request_id} raised {raised(error, file)}"
             ) from error
         if check is not None:
-            check(answer, f"policy {name}: {hook} of request {request.request_id}")
+            return check(answer, f"policy {name}: {hook} of request {request.request_id}")
         return answer
 
     return call
@@ -124,7 +126,7 @@ class _PriorityCheck:
     def __init__(self) -> None:
         self._first: Any = None
 
-    def __call__(self, answer: Any, where: str) -> None:
+    def __call__(self, answer: Any, where: str) -> Any:
         parts = answer if isinstance(answer, tuple) else (answer,)
         if not parts or not all(isinstance(part, Real) and part == part for part in parts):
             raise PolicyError(f"{where} is {_short(answer)}; expected a number or a tuple of numbers")
@@ -135,9 +137,10 @@ class _PriorityCheck:
                 f"{where} is {_short(answer)}, and an earlier one was {_short(self._first)}; "
                 "expected always a number, or always a tuple"
             )
+        return tuple(map(_plain, parts)) if isinstance(answer, tuple) else _plain(answer)
 
 
-def _check_change(answer: Any, where: str) -> None:
+def _check_change(answer: Any, where: str) -> Change:
     if not isinstance(answer, Change):
         raise PolicyError(f"{where} is {_short(answer)}; expected a Change, such as NEVER")
     for field in ("after_steps_run", "after_steps_idle"):
@@ -152,6 +155,12 @@ def _check_change(answer: Any, where: str) -> None:
         raise PolicyError(
             f"{where} has while_running={_short(answer.while_running)}; expected {', '.join(_DRIFTS)}"
         )
+    return answer if answer is NEVER else Change(*map(_plain, answer))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's: comparing them gives what a compiled engine does not take for a bool."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _short(value: Any) -> str:

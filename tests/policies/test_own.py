@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +132,23 @@ def test_what_keeps_the_contract_is_left_alone(tmp_path: Path) -> None:
     ours = make(tmp_path, "    pass", "Fcfs")
     assert not is_own(ours)
     assert type(ours) is type(make_policy("fcfs"))
+
+
+ROTATING = """
+    def priority(self, request, now): return {real}(-(request.steps_run // 5))
+    def next_change(self, request, now):
+        return Change(after_steps_run={whole}(5 - request.steps_run % 5), after_time={real}(60))
+"""
+
+
+@pytest.mark.parametrize("leap", [True, False])
+def test_numbers_of_numpy_are_as_good_as_pythons(tmp_path: Path, leap: bool) -> None:
+    plain = make(tmp_path, ROTATING.format(real="float", whole="int"))
+    numpy = make(tmp_path, ROTATING.format(real="np.float64", whole="np.int64"))
+    request: Any = SimpleNamespace(request_id="a", steps_run=7)
+    assert type(numpy.priority(request, 0.0)) is float
+    assert {type(value) for value in numpy.next_change(request, 0.0)} == {int, float, str, type(None)}
+    assert run(plain, leap=leap) == run(numpy, leap=leap)
 
 
 @pytest.mark.parametrize("leap", [True, False])
