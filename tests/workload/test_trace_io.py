@@ -245,6 +245,11 @@ def test_a_guessed_block_size_and_unread_keys_are_said(tmp_path: Path) -> None:
 
 def test_ten_thousand_lines_in_a_tenth_of_a_second(tmp_path: Path) -> None:
     write_trace(named_workload("sharegpt").generate(10_000, 8.0), tmp_path / "t.jsonl")
-    start = time.process_time()
-    load_trace(tmp_path / "t.jsonl")
-    assert time.process_time() - start < 0.3  # 0.03 s on a quiet machine
+
+    def seconds() -> float:
+        start = time.process_time()
+        load_trace(tmp_path / "t.jsonl")
+        return time.process_time() - start
+
+    # 0.03 s on a quiet machine; one time of several may contain a garbage collection of all tests so far
+    assert min(seconds() for _ in range(4)) < 0.3
