@@ -20,7 +20,8 @@ from simsched.compare.samples import (
 from simsched.compare.statistics import Ratio, kendall_tau, paired_ratio, unpaired_ratio
 from simsched.compare.words import interval_text, load_text, option_text, ratio_text
 from simsched.errors import InputError
-from simsched.text.labels import in_seconds, metric_label
+from simsched.text.columns import full_column
+from simsched.text.labels import metric_label
 from simsched.text.table import text_table
 
 if TYPE_CHECKING:
@@ -116,24 +117,22 @@ class DirectoryComparison:
         return "\n\n".join(parts) + "\n"
 
     def _metric_text(self, metric: str, rows: Sequence[PairRow]) -> str:
-        seconds = in_seconds(metric, (value for row in rows for value in (row.first, row.second)))
-        scale = 1e3 if seconds else 1.0
+        label, values = full_column(metric, [*(row.first for row in rows), *(row.second for row in rows)])
         options = list(rows[0].load)
         headers = [*options, "policy", "A", "B", "B / A", "95 % interval"]
         if self.baseline:
             headers += ["speed-up in A", "in B", "error"]
         body = []
-        for row in rows:
+        for row, a, b in zip(rows, values[: len(rows)], values[len(rows) :], strict=True):
             ratio = row.ratio
-            cells: list[Any] = [*map(option_text, row.load.values()), row.policy]
-            cells += [row.first / scale, row.second / scale]
+            cells: list[Any] = [*map(option_text, row.load.values()), row.policy, a, b]
             cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else [None, ""]
             if self.baseline:
                 error = row.speedup_error
                 cells += [row.first_speedup, row.second_speedup, None if error is None else f"{error:+.1%}"]
             body.append(cells)
         table = text_table(headers, body, left=range(len(options) + 1))
-        return f"{metric_label(metric, seconds=seconds)}\n{table}"
+        return f"{label}\n{table}"
 
 
 def compare_directories(

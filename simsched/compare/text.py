@@ -11,8 +11,8 @@ from simsched.compare.samples import Load
 from simsched.compare.statistics import LEVEL
 from simsched.compare.verdict import tie, verdict
 from simsched.compare.words import interval_text, load_text, option_text, ratio_text
-from simsched.text.columns import brief_columns
-from simsched.text.labels import in_seconds, metric_label
+from simsched.text.columns import brief_columns, full_column
+from simsched.text.labels import metric_label
 from simsched.text.table import text_table
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def directory_text(results: Results, comparison: Comparison) -> str:
 
 
 def _metric_text(comparison: Comparison, metric: str, rows: Sequence[Row]) -> str:
-    seconds = in_seconds(metric, (row.value for row in rows))
+    label, values = full_column(metric, [row.value for row in rows])
     options = list(comparison.loads[0])
     bounded = any(row.bound for row in rows)
     over = comparison.baseline if len(comparison.baseline) <= 16 else "baseline"
@@ -71,7 +71,7 @@ def _metric_text(comparison: Comparison, metric: str, rows: Sequence[Row]) -> st
     headers += ["/ bound"] if bounded else []
     body: list[list[Any]] = []
     previous: Load | None = None
-    for row in rows:
+    for row, value in zip(rows, values, strict=True):
         shown = (
             [option_text(value) for value in row.load.values()]
             if row.load != previous
@@ -79,14 +79,13 @@ def _metric_text(comparison: Comparison, metric: str, rows: Sequence[Row]) -> st
         )
         previous = row.load
         ratio = row.ratio
-        value = row.value / 1e3 if seconds and row.value is not None else row.value
         cells: list[Any] = [*shown, row.policy, value]
         cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else ["", ""]
         if bounded:
             cells.append(row.value / row.bound if row.value and row.bound else None)
         body.append([*cells, remark(row)])
     table = text_table([*headers, ""], body, left=(*range(len(options) + 1), len(headers)))
-    return f"{metric_label(metric, seconds=seconds)}\n{table}"
+    return f"{label}\n{table}"
 
 
 def remark(row: Row) -> str:

@@ -10,9 +10,11 @@ from simsched.compare import Comparison, compare, verdict
 from simsched.compare.best_possible import bounds_of_results
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.text import HIDDEN, decile_rows, remark, tests_text
+from simsched.compare.verdict import highest_load_text
 from simsched.compare.words import interval_text, load_text, option_text, ratio_text
 from simsched.report.page import Figure, Section, Table, write_report
-from simsched.text.labels import in_seconds, metric_label
+from simsched.text.columns import full_column
+from simsched.text.labels import metric_label
 
 if TYPE_CHECKING:
     from simsched.results import Results
@@ -92,20 +94,19 @@ def _ratios(comparison: Comparison) -> Section:
     for metric, group in groupby(comparison.rows, key=lambda row: row.metric):
         rows = list(group)
         bounded = any(row.bound for row in rows)
-        seconds = in_seconds(metric, (row.value for row in rows))
+        label, values = full_column(metric, [row.value for row in rows])
         headers = [*(name.replace("_", " ") for name in options), "policy", "value"]
         headers += [f"over {comparison.baseline}", "95 % interval"]
         headers += ["over the bound"] if bounded else []
         body: list[list[Any]] = []
-        for row in rows:
+        for row, value in zip(rows, values, strict=True):
             ratio = row.ratio
-            value = row.value / 1e3 if seconds and row.value is not None else row.value
             cells: list[Any] = [*map(option_text, row.load.values()), row.policy, value]
             cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else ["", ""]
             if bounded:
                 cells.append(row.value / row.bound if row.value and row.bound else None)
             body.append([*cells, remark(row)])
-        tables.append(Table([*headers, ""], body, metric_label(metric, seconds=seconds)))
+        tables.append(Table([*headers, ""], body, label))
     prose = (
         f"Each policy at each load, and its ratio to {comparison.baseline}. “Over the bound” is the mean "
         "over the least that any policy could reach on the same requests."
@@ -135,17 +136,15 @@ def _hidden(results: Results, comparison: Comparison) -> Section:
         for name in HIDDEN
         if any(samples.mean(load, policy, name) is not None for policy in comparison.policies)
     ]
-    headers, columns = [], []
-    for name in metrics:
-        means = [samples.mean(load, policy, name) for policy in comparison.policies]
-        seconds = in_seconds(name, means)
-        headers.append(metric_label(name, seconds=seconds))
-        columns.append([mean / 1e3 if seconds and mean is not None else mean for mean in means])
-    rows = [list(row) for row in zip(comparison.policies, *columns, strict=True)]
-    tables = [Table(["policy", *headers], rows, "Tails, starvation and unfinished requests")]
+    columns = [
+        full_column(name, [samples.mean(load, policy, name) for policy in comparison.policies])
+        for name in metrics
+    ]
+    rows = [list(row) for row in zip(comparison.policies, *(means for _, means in columns), strict=True)]
+    headers = ["policy", *(label for label, _ in columns)]
+    tables = [Table(headers, rows, "Tails, starvation and unfinished requests")]
     deciles = by_decile(requests_at(results, comparison.loads[load]))
     if deciles["mean"].count():
         headers, body = decile_rows(deciles, comparison.policies)
         tables.append(Table(headers, body, f"{COLUMNS['slowdown']} by output length (tokens)"))
-    where = load_text(comparison.loads[load])
-    return Section("What a mean hides", f"At the highest load ({where})." if where else (), tables)
+    return Section("What a mean hides", f"{highest_load_text(samples)}.", tables)

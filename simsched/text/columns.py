@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from simsched.text.labels import in_seconds, split_metric
+from simsched.text.labels import in_seconds, metric_label, split_metric
 
 _BRIEF = {
     "mean_ttft_ms": "TTFT {unit}",
@@ -28,5 +28,15 @@ def brief_columns(columns: Mapping[str, Sequence[float | None]]) -> list[tuple[s
         alike = [name for name in columns if split_metric(name)[1] == quantity]
         long = any(in_seconds(name, columns[name]) for name in alike)
         header = _BRIEF[metric].format(unit="s" if long else "ms") if metric in _BRIEF else "P99"
-        shown.append((header, [value / 1e3 if long and value is not None else value for value in values]))
+        shown.append((header, _in_unit(values, long)))
     return shown
+
+
+def full_column(metric: str, values: Sequence[float | None]) -> tuple[str, list[float | None]]:
+    """A metric's name in words and its values, in one unit."""
+    long = in_seconds(metric, values)
+    return metric_label(metric, seconds=long), _in_unit(values, long)
+
+
+def _in_unit(values: Sequence[float | None], seconds: bool) -> list[float | None]:
+    return [value / 1e3 if seconds and value is not None else value for value in values]
