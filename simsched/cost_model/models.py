@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import field, fields, replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from pydantic import ConfigDict, Field, model_validator
@@ -25,10 +25,10 @@ from simsched.cost_model.base import StepFeatures
 
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class _Model:
     """What both forms share. All coefficients in seconds, finite and not negative."""
 
@@ -125,7 +125,7 @@ class _Model:
         return {"form": form, "unit": "s", **terms}
 
 
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LinearCost(_Model):
     """`t0 + a·P + b·N + c·K + d·Q`, in seconds."""
 
@@ -141,7 +141,7 @@ class LinearCost(_Model):
         return self.t0 + self.a * P + self.b * N
 
 
-@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TableCost(_Model):
     """Linear interpolation over P + N between knots; beyond the last knot its last slope goes on."""
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from simsched.cost_model.host import Graphs, HostCost
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.errors import InputError
 
@@ -85,7 +86,11 @@ class ProfileFile(_Strict):
     reserve_bytes: int = Field(0, ge=0, le=10**18)
     """Of one GPU: peak activations, CUDA graphs, communication buffers; not for KV blocks."""
     cost: dict[str, Any]
-    """A cost file's content."""
+    """A cost file's content: device time where there is a `host`, else all that a step takes."""
+    host: dict[str, Any] | None = None
+    """Host times (`HostCost`), with a `unit`; None: a step takes no host time of its own."""
+    graphs: dict[str, Any] | None = None
+    """CUDA graphs that the engine captures (`Graphs`)."""
     predictor_time: float = Field(0.0, ge=0, le=1e6)
     """Seconds that a length predictor takes for one request."""
     fit: FitError | None = None
@@ -97,18 +102,30 @@ class ProfileFile(_Strict):
 
     def to_text(self) -> str:
         """The file's content, with lists of numbers on one line."""
-        text = self.model_dump_json(indent=1)
+        absent = {name for name in ("host", "graphs") if getattr(self, name) is None}
+        text = self.model_dump_json(indent=1, exclude=absent)
         return re.sub(r"\[[^][\"{}]+\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
 
 
 class Profile:
     """A cost model, and what its file says of memory, model and origin."""
 
-    def __init__(self, name: str, content: bytes, cost: Cost, file: ProfileFile | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        content: bytes,
+        cost: Cost,
+        file: ProfileFile | None = None,
+        host: HostCost | None = None,
+        graphs: Graphs | None = None,
+    ) -> None:
         self.name = name
         self.cost = cost
         self.file = file
         """None for a bare cost file."""
+        self.host = host
+        """None: a step takes device time alone."""
+        self.graphs = graphs or Graphs()
         self._content = content
 
     @cached_property
@@ -162,6 +179,8 @@ class Profile:
             return f"{self.name}: bare {self.cost.form} cost file"
         hardware, model, fit = self.file.hardware, self.file.model, self.file.fit
         parts = [f"{self.name}: {model.name} on {hardware.num_gpus} x {hardware.gpu}, {self.cost.form} cost"]
+        if self.host:
+            parts.append("host times")
         blocks = self.num_gpu_blocks(16)
         if blocks:
             parts.append(f"{blocks * 16:,} KV tokens")
@@ -214,18 +233,34 @@ def parse_profile(content: bytes, origin: str) -> Profile:
     if "cost" not in data:
         return Profile(Path(origin).stem, content, _cost(data, origin))
     file: ProfileFile = _validate(ProfileFile, data, origin)
-    return Profile(file.name, content, _cost(file.cost, f"{origin}: cost"), file)
+    host = None if file.host is None else _host(file.host, f"{origin}: host")
+    graphs = None if file.graphs is None else _validate(Graphs, file.graphs, f"{origin}: graphs")
+    return Profile(file.name, content, _cost(file.cost, f"{origin}: cost"), file, host, graphs)
 
 
 def _cost(data: dict[str, Any], origin: str) -> Cost:
-    form, unit = data.get("form"), data.get("unit")
+    form = data.get("form")
     if not isinstance(form, str) or form not in FORMS:
         raise InputError(f"cost profile {origin}: form {form!r}: expected one of {', '.join(FORMS)}")
-    if not isinstance(unit, str) or unit not in UNITS:
-        raise InputError(f"cost profile {origin}: unit {unit!r}: expected one of {', '.join(UNITS)}")
+    factor = _unit(data, origin)
     terms = {name: value for name, value in data.items() if name != "unit"}
     cost: Cost = _validate(FORMS[form], terms, origin)
-    return cost if unit == "s" else cost.scaled(UNITS[unit])
+    return cost if factor == 1.0 else cost.scaled(factor)
+
+
+def _host(data: dict[str, Any], origin: str) -> HostCost:
+    factor = _unit(data, origin)
+    terms = {name: value for name, value in data.items() if name != "unit"}
+    host: HostCost = _validate(HostCost, terms, origin)
+    return host if factor == 1.0 else host.scaled(factor)
+
+
+def _unit(data: dict[str, Any], origin: str) -> float:
+    """Seconds in the unit of a block's times."""
+    unit = data.get("unit")
+    if not isinstance(unit, str) or unit not in UNITS:
+        raise InputError(f"cost profile {origin}: unit {unit!r}: expected one of {', '.join(UNITS)}")
+    return UNITS[unit]
 
 
 def _validate(schema: type[Any], data: dict[str, Any], origin: str) -> Any:
