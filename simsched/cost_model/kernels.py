@@ -55,6 +55,7 @@ class StepBatch:
 
 
 MEASURED_ON = GPUS["a100-80gb"]
+TABLES_OF = "a100"  # in the names of its tables
 
 
 def slower(gpu: Gpu) -> float:
@@ -207,6 +208,8 @@ def _table(folder: Path, name: str, where: Mapping[str, int | str] | None = None
     import polars as pl
 
     files = sorted(folder.glob(f"*{name}*.parquet"))
+    if len(files) > 1:  # tables of several cards in one folder
+        files = [file for file in files if TABLES_OF in file.name]
     if len(files) != 1:
         raise InputError(f"--from-kernels {folder}: expected one file *{name}*.parquet, found {len(files)}")
     try:
