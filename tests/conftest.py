@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,21 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("SIMSCHED_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder} (set SIMSCHED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def h100(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Replays on an H100 as `validate replay` wrote them, unpacked."""
+    archives = sorted((shared_data / "h100").glob("*.tar.xz"))
+    if not archives:
+        pytest.skip(f"no replays at {shared_data / 'h100'}")
+    folder = tmp_path_factory.mktemp("h100")
+    for archive in archives:
+        with tarfile.open(archive) as content:
+            content.extractall(folder, filter="data")
+    for trace in (shared_data / "h100").glob("*.json*"):
+        shutil.copy(trace, folder)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ from validate.comparison_text import draw_cdfs
 from validate.components import step_error
 from validate.json_file import write_json
 from validate.machine_speed import simulate_at_speed
-from validate.replay import FACTS, Engines, replay
+from validate.replay import Engines, replay
+from validate.replayed import read_facts
 from validate.run_clock import CLOCKS, ClockName
 
 
@@ -202,7 +202,7 @@ def run_chain(
     result["decisions"] = {
         f"{each.path.name}/{cell}": found["decisions"]
         for each in replays
-        for cell, found in _facts(each.path)["cells"].items()
+        for cell, found in read_facts(each.path)["cells"].items()
     }
     write_json(out / "comparison.json", result)
     _draw(replays[0], simulated, out / "cdfs.png")
@@ -255,13 +255,8 @@ def _card() -> Gpu:
 
 
 def _resolved_blocks(results: Path) -> int:
-    cells = _facts(results)["cells"].values()
+    cells = read_facts(results)["cells"].values()
     return int(next(iter(cells))["num_gpu_blocks"])
-
-
-def _facts(results: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((results / FACTS).read_text(encoding="utf-8"))
-    return content
 
 
 def _draw(real: Results, simulated: Results, path: Path) -> None:

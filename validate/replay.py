@@ -16,9 +16,7 @@ from validate.decisions import check_decisions
 from validate.job import Job, Outcome, job_of
 from validate.json_file import write_json
 from validate.recording import summary_of_lateness
-
-FACTS = "replay.json"
-"""In the results directory: engine, machine, and the load generator's lateness per cell."""
+from validate.replayed import FACTS
 
 
 class Engine(Protocol):
@@ -105,18 +103,11 @@ def replay(
             "num_gpu_blocks": engine.num_gpu_blocks,
             "duration": outcome.record.end_time,
             "lateness": summary_of_lateness(outcome.lateness),
-            "decisions": _decisions(job, outcome, engine.num_gpu_blocks),
+            "decisions": check_decisions(job, outcome.steps, engine.num_gpu_blocks),
         }
         on_cell(name)
     write_json(out / FACTS, {**facts, "vllm_version": engine.version, "machine": machine(), "cells": cells})
     return writer.merge()
-
-
-def _decisions(job: Job, outcome: Outcome, num_gpu_blocks: int) -> dict[str, Any] | None:
-    """None with asynchronous scheduling, where the log doesn't say which step ended before which began."""
-    if job.config.async_scheduling:
-        return None
-    return check_decisions(job, outcome.steps, num_gpu_blocks)
 
 
 def machine() -> dict[str, Any]:

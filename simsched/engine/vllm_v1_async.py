@@ -39,7 +39,7 @@ class AsyncRequest(Request):
         return self.num_known + self.placeholders
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """A step that is formed and not over."""
 
     batch: Batch
@@ -52,17 +52,22 @@ class AsyncVllmV1(VllmV1):
 
     request_type = AsyncRequest
 
-    _ahead: _Step | None = None
-    _under_way: _Step | None = None
+    _ahead: Step | None = None
+    _under_way: Step | None = None
 
     def schedule(self, now: float) -> Batch | None:
-        step = self._ahead or self._form(now)
-        self._ahead = None if step is None else self._form(now)
+        step = self._ahead or self.form(now)
+        self._ahead = None if step is None else self.form(now)
+        return None if step is None else self.begin(step, now)
+
+    def begin(self, step: Step, now: float) -> Batch:
+        """The oldest step formed starts at `now`; the next `update` is its."""
         self._under_way = step
         self._start = now
-        return None if step is None else step.batch
+        return step.batch
 
-    def _form(self, now: float) -> _Step | None:
+    def form(self, now: float) -> Step | None:
+        """One call of vLLM's `schedule()`; None if nothing can run."""
         batch = super().schedule(now)
         if batch is None:
             return None
@@ -73,7 +78,7 @@ class AsyncVllmV1(VllmV1):
             if request.num_computed_tokens == request.num_tokens:
                 request.placeholders += 1
                 sampled.append(request)
-        return _Step(batch, tokens, sampled)
+        return Step(batch, tokens, sampled)
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         step = self._under_way

@@ -1,0 +1,74 @@
+"""What a replay's directory says of the study that was replayed: enough to simulate or check it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simsched.errors import InputError
+from simsched.results.layout import read_manifest
+from simsched.sweep.plan import Plan, make_plan
+from simsched.sweep.study import make_study
+
+FACTS = "replay.json"
+"""In the results directory: engine, machine, and what is known of each cell."""
+
+
+def read_facts(replay: Path) -> dict[str, Any]:
+    """The content of its `replay.json`.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    path = replay / FACTS
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{path}: missing or damaged; expected the directory of a replay") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("cells"), dict):
+        raise InputError(f"{path}: damaged, expected an object with cells")
+    return facts
+
+
+def plan_of(replay: Path, traces: Sequence[Path] = (), **options: Any) -> Plan:
+    """The plan of a replay, from its manifest.
+
+    Args:
+        replay: the replay's directory.
+        traces: where its traces lie now, if neither there nor beside the directory; known by their content.
+        options: of the study, changed (a cost profile, say).
+
+    Raises:
+        InputError: no manifest, or a trace that is missing or another one.
+    """
+    manifest = read_manifest(replay)
+    if manifest is None:
+        raise InputError(f"{replay}: not a replay's directory (no manifest.json)")
+    study = {name: value for name, value in manifest["study"].items() if value not in (None, [], ())}
+    hashes: dict[str, str] = manifest.get("sha256", {})
+    places = [*traces, *_beside(replay, study.get("trace", ()))]
+    known = {_sha256(path): str(path) for path in reversed(places)}
+    for path in traces:
+        if _sha256(path) not in hashes.values():
+            raise InputError(f"--trace {path}: not a trace that {replay} has replayed")
+    if "trace" in study:
+        study["trace"] = [known.get(hashes.get(trace, ""), trace) for trace in study["trace"]]
+    return make_plan(make_study({**study, **options}))
+
+
+def _beside(replay: Path, traces: Sequence[str]) -> list[Path]:
+    """Where a trace may lie: as the manifest says, or moved with the replay."""
+    names = [Path(trace).name for trace in traces]
+    folders = [replay.parent / "traces", replay.parent, replay]
+    found = [Path(trace) for trace in traces] + [folder / name for folder in folders for name in names]
+    return [path for path in found if path.is_file()]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"--trace {path}: cannot read it: {error.strerror}") from None
