@@ -9,9 +9,10 @@ from setuptools import setup
 
 # what a simulated step goes through; policies stay interpreted, so that anyone can write one
 HOT = {
-    "engine": [
-        *("agenda", "base", "coast", "free_queue", "recorder", "simulator", "vllm_v1_leap", "vllm_v1_shared"),
-        *("leap_changes", "leap_order", "leap_policy", "leap_queue", "leap_request", "leap_walk"),
+    "engine": ["agenda", "base", "recorder", "simulator"],
+    "engine/vllm_v1": [
+        *("changes", "discipline", "free_queue", "leaping", "leaping_request", "leaping_shared"),
+        *("policy_order", "pressure", "queues", "uncontended"),
     ],
     "cost_model": ["base"],
 }

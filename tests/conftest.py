@@ -45,9 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str:
-    from simsched.engine import coast
+    from simsched.engine.vllm_v1 import uncontended
 
-    return f"engine: {'interpreted' if coast.__file__.endswith('.py') else 'compiled'}, {coast.__file__}"
+    file = uncontended.__file__
+    return f"engine: {'interpreted' if file.endswith('.py') else 'compiled'}, {file}"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -18,8 +18,8 @@ import numpy as np
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_v1 import VllmV1
-from simsched.engine.vllm_v1_async import AsyncVllmV1, Step
+from simsched.engine.vllm_v1.stepping import VllmV1
+from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1, Step
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from simsched.cost_model.profile import load_profile
+from simsched.engine.admissible import check_admissible
 from simsched.engine.config import engine_config
-from simsched.engine.validate import check_admissible
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor

@@ -21,13 +21,13 @@ from simpy.events import Timeout
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.base import Batch, Scheduler
-from simsched.engine.coast import coast
 from simsched.engine.config import EngineConfig
-from simsched.engine.leap_order import CannotLeap
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_v1 import VllmV1
-from simsched.engine.vllm_v1_leap import VllmV1Leap
-from simsched.engine.vllm_v1_shared import SharedVllmV1Leap
+from simsched.engine.vllm_v1.discipline import CannotLeap
+from simsched.engine.vllm_v1.leaping import VllmV1Leap
+from simsched.engine.vllm_v1.leaping_shared import SharedVllmV1Leap
+from simsched.engine.vllm_v1.stepping import VllmV1
+from simsched.engine.vllm_v1.uncontended import coast
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.record import RunRecord
@@ -116,7 +116,7 @@ def make_scheduler(
 
         return make_fork(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
     if config.async_scheduling:
-        from simsched.engine.vllm_v1_async import AsyncVllmV1
+        from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
 
         return AsyncVllmV1(trace, policy, config, recorder, seed=seed)
     if leap and not config.decodes_first:

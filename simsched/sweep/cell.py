@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from simsched.cost_model.profile import Profile, load_profile
+from simsched.engine.admissible import check_admissible, check_policy
 from simsched.engine.config import EngineConfig, engine_config
-from simsched.engine.validate import check_admissible, check_policy
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simsched import __version__
-from simsched.engine.validate import check_admissible
+from simsched.engine.admissible import check_admissible
 from simsched.errors import InputError
 from simsched.metrics import METRICS
 from simsched.policies.own import is_own

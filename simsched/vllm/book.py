@@ -2,7 +2,7 @@
 
 `Policy.next_change` says when a priority may next differ. Requests that run are checked as their counters
 move; the others wait in two heaps (idle steps, seconds), so a thousand waiting requests cost nothing a step.
-The reference is the simulator's `engine.request_state`, which looks at every request in every step.
+The reference is `engine.vllm_v1.stepping_request`, which looks at every request in every step.
 """
 
 from __future__ import annotations

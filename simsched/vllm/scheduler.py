@@ -18,7 +18,7 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_qu
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
-from simsched.engine.vllm_v1 import discipline
+from simsched.engine.vllm_v1.stepping import discipline
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook

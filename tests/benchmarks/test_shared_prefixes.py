@@ -14,9 +14,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from simsched.cost_model.profile import Profile, load_profile
+from simsched.engine.admissible import check_admissible
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
-from simsched.engine.validate import check_admissible
 from simsched.policies.spec import make_policy
 from simsched.sweep.capacity import capacity
 from simsched.workload.named import named_workload

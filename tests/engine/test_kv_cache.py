@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsched.engine.free_queue import FreeQueue
-from simsched.engine.kv_cache import BlockKeys, KVCache
+from simsched.engine.vllm_v1.free_queue import FreeQueue
+from simsched.engine.vllm_v1.kv_cache import BlockKeys, KVCache
 from simsched.workload.trace import Trace
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simsched.engine import leap_policy
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
-from simsched.engine.vllm_v1 import VllmV1
-from simsched.engine.vllm_v1_leap import VllmV1Leap
+from simsched.engine.vllm_v1 import policy_order
+from simsched.engine.vllm_v1.leaping import VllmV1Leap
+from simsched.engine.vllm_v1.stepping import VllmV1
 from simsched.errors import InputError
 from simsched.policies.base import EVERY_STEP, Change, Policy
 from simsched.policies.spec import make_policy
@@ -46,14 +46,14 @@ def outcome(trace: Trace, spec: str, config: EngineConfig, leap: bool, predictor
     trace=traces(),
     config=configs(),
     predictor=st.sampled_from([0.0, 0.0, 0.004]),
-    stale=st.sampled_from([0, leap_policy.STALE]),
+    stale=st.sampled_from([0, policy_order.STALE]),
 )
 def test_leaping_equals_stepping(
     trace: Trace, spec: str, config: EngineConfig, predictor: float, stale: int
 ) -> None:
     """However often the running requests are put in order anew."""
     stepped = outcome(trace, spec, config, False, predictor)
-    with mock.patch.object(leap_policy, "STALE", stale):
+    with mock.patch.object(policy_order, "STALE", stale):
         leapt = outcome(trace, spec, config, True, predictor)
     if isinstance(stepped, str) or isinstance(leapt, str):
         assert stepped == leapt

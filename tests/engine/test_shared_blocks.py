@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsched.engine.kv_cache import KVCache
-from simsched.engine.prefix_tree import shared_stretches
-from simsched.engine.shared_blocks import SharedBlocks
+from simsched.engine.vllm_v1.kv_cache import KVCache
+from simsched.engine.vllm_v1.prefix_tree import shared_stretches
+from simsched.engine.vllm_v1.shared_blocks import SharedBlocks
 from simsched.workload.trace import Trace
 
 

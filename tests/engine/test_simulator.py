@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simsched.engine.admissible import check_admissible
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
-from simsched.engine.validate import check_admissible
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord

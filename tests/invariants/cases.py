@@ -9,9 +9,9 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from simsched.cost_model.models import LinearCost
+from simsched.engine.admissible import check_admissible
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
-from simsched.engine.validate import check_admissible
 from simsched.errors import InputError
 from simsched.policies.base import registered
 from simsched.policies.spec import make_policy

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from simsched.engine import leap_request, request_state
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
-from simsched.engine.vllm_v1 import discipline
+from simsched.engine.vllm_v1 import leaping_request, stepping_request
+from simsched.engine.vllm_v1.stepping import discipline
 from simsched.errors import InputError
 from simsched.policies.base import Change, Policy, registered
 from simsched.policies.fastserve import FastServe
@@ -130,7 +130,7 @@ def test_it_never_learns_the_true_length(spec: str) -> None:
     assert logs[0] == logs[1]
 
 
-@pytest.mark.parametrize("view", [request_state.Request, leap_request.LeapRequest])
+@pytest.mark.parametrize("view", [stepping_request.Request, leaping_request.LeapRequest])
 def test_the_engines_views_hold_every_field_and_no_length(view: type) -> None:
     assert set(dir(view)) >= FIELDS
     public = {name for name in dir(view) if not name.startswith("_")}

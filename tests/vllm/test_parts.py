@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsched.engine.request_state import Request
+from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook

@@ -1,6 +1,6 @@
 """vLLM V1's scheduler, step by step: engine-spec rules 1 to 20, and part 3 for our policies.
 
-This is the reference: each step looks at every request, as vLLM does. `vllm_v1_leap.py` gives the same
+This is the reference: each step looks at every request, as vLLM does. `leaping.py` gives the same
 schedule for less work, and is tested against this. Source: vllm/v1/core/sched/scheduler.py of vLLM 0.32.0.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
-from simsched.engine.kv_cache import KVCache
 from simsched.engine.recorder import Recorder
-from simsched.engine.request_state import Request
+from simsched.engine.vllm_v1.kv_cache import KVCache
+from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.policies.base import Policy, Priority
 from simsched.policies.fcfs import Fcfs
 from simsched.policies.priority import ClientPriority
@@ -296,7 +296,7 @@ class VllmV1:
             budget -= n
             del waiting[place]
 
-    # what asynchronous scheduling changes (rule 21); see vllm_v1_async.py
+    # what asynchronous scheduling changes (rule 21); see stepping_async.py
     def _is_ending(self, request: Request) -> bool:
         """Is its last token on its way?"""
         return False

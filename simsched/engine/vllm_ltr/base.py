@@ -5,8 +5,8 @@ as an offset from the step counter, their context is one sum, the blocks they ta
 (tokens modulo the block size), and the step in which they finish is known. A request that stops running is
 written out again.
 
-The paths: FCFS (`vllm_ltr_fcfs`), MLFQ's queues (`vllm_ltr_mlfq`), and for every other policy a general one
-(`vllm_ltr_order`); the last two share `vllm_ltr_general`. `vllm_ltr` picks.
+The paths: FCFS (`fcfs.py`), MLFQ's queues (`mlfq.py`), and for every other policy a general one
+(`by_policy.py`); the last two share `sorted_walk.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from simsched.engine.agenda import Agenda
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_longest import Longest
+from simsched.engine.vllm_ltr.padding_width import Longest
 from simsched.errors import InputError
 from simsched.workload.trace import Trace
 

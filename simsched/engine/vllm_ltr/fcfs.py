@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import DECODING, RESIDENT, WAITING, ForkEngine
+from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, WAITING, ForkEngine
 from simsched.workload.trace import Trace
 
 

@@ -10,7 +10,7 @@ from simsched.policies.base import NEVER, Change, Priority
 from simsched.workload.trace import Trace
 
 if TYPE_CHECKING:
-    from simsched.engine.vllm_v1_leap import VllmV1Leap
+    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 WAITING: Final = 0
 DECODING: Final = 1

@@ -15,11 +15,11 @@ import simpy
 from simpy.events import Timeout
 
 from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.engine.leap_request import LeapRequest
+from simsched.engine.vllm_v1.leaping_request import LeapRequest
 
 if TYPE_CHECKING:
     from simsched.engine.simulator import Arrivals, Leap
-    from simsched.engine.vllm_v1_leap import VllmV1Leap
+    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 
 def coast(

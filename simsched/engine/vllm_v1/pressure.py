@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsched.engine.leap_request import DECODING, PARTIAL, WAITING
+from simsched.engine.vllm_v1.leaping_request import DECODING, PARTIAL, WAITING
 
 if TYPE_CHECKING:
-    from simsched.engine.vllm_v1_leap import VllmV1Leap
+    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 
 def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:

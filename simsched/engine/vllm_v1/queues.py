@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from heapq import heappop, heappush
 
-from simsched.engine.leap_request import LeapRequest
+from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.policies.base import Priority
 
 

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import DECODING
-from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Place, Step
+from simsched.engine.vllm_ltr.base import DECODING
+from simsched.engine.vllm_ltr.sorted_walk import Entry, GeneralEngine, Place, Step
 from simsched.policies.mlfq import Mlfq
 from simsched.workload.trace import Trace
 

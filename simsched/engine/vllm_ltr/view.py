@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simsched.engine.vllm_ltr_order import OrderedEngine
+    from simsched.engine.vllm_ltr.by_policy import OrderedEngine
 
 
 class LtrView:

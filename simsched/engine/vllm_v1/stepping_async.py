@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from simsched.engine.base import Batch
-from simsched.engine.request_state import Request
-from simsched.engine.vllm_v1 import VllmV1
+from simsched.engine.vllm_v1.stepping import VllmV1
+from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.workload.trace import Trace
 
 

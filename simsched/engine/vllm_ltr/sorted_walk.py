@@ -19,7 +19,7 @@ from typing import Any
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
+from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
 from simsched.errors import InputError
 from simsched.workload.trace import Trace
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from simsched.engine.admissible import check_policy
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.validate import check_policy
-from simsched.engine.vllm_ltr_base import ForkEngine
-from simsched.engine.vllm_ltr_fcfs import FcfsEngine
-from simsched.engine.vllm_ltr_mlfq import MlfqEngine
-from simsched.engine.vllm_ltr_order import OrderedEngine
+from simsched.engine.vllm_ltr.base import ForkEngine
+from simsched.engine.vllm_ltr.by_policy import OrderedEngine
+from simsched.engine.vllm_ltr.fcfs import FcfsEngine
+from simsched.engine.vllm_ltr.mlfq import MlfqEngine
 from simsched.policies.base import Policy
 from simsched.policies.fcfs import Fcfs
 from simsched.policies.mlfq import Mlfq

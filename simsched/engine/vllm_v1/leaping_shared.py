@@ -1,4 +1,4 @@
-"""The leaping scheduler where prompts share prefixes: `vllm_v1_leap.py` with another account of KV blocks.
+"""The leaping scheduler where prompts share prefixes: `leaping.py` with another account of KV blocks.
 
 Which blocks are evicted next depends on the order in which requests give them up, so those that finish in
 the same step do so as vLLM has them in its batch.
@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
-from simsched.engine.leap_request import LeapRequest
-from simsched.engine.leap_walk import walk
 from simsched.engine.recorder import Recorder
-from simsched.engine.shared_blocks import Piece, SharedBlocks
-from simsched.engine.vllm_v1_leap import VllmV1Leap
+from simsched.engine.vllm_v1.leaping import VllmV1Leap
+from simsched.engine.vllm_v1.leaping_request import LeapRequest
+from simsched.engine.vllm_v1.pressure import walk
+from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
 from simsched.policies.base import Policy
 from simsched.workload.trace import Trace
 

@@ -1,4 +1,4 @@
-"""Who comes first in the leaping engine: vLLM's own two orders. `leap_policy.py` has ours."""
+"""Who comes first in the leaping engine: vLLM's own two orders. `policy_order.py` has ours."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from simsched.engine.leap_request import LeapRequest
+from simsched.engine.vllm_v1.leaping_request import LeapRequest
 
 if TYPE_CHECKING:
-    from simsched.engine.vllm_v1_leap import VllmV1Leap
+    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 
 class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts again, stepping

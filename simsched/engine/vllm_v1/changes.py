@@ -7,12 +7,12 @@ from math import inf, nextafter
 from typing import TYPE_CHECKING
 
 from simsched.engine.agenda import NO_LIMIT, Agenda
-from simsched.engine.leap_order import CannotLeap
-from simsched.engine.leap_request import NO_CHANGE, LeapRequest
+from simsched.engine.vllm_v1.discipline import CannotLeap
+from simsched.engine.vllm_v1.leaping_request import NO_CHANGE, LeapRequest
 from simsched.policies.base import NEVER, Change
 
 if TYPE_CHECKING:
-    from simsched.engine.vllm_v1_leap import VllmV1Leap
+    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 
 class Changes:

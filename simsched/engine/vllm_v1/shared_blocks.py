@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from simsched.engine.prefix_tree import shared_stretches
+from simsched.engine.vllm_v1.prefix_tree import shared_stretches
 from simsched.workload.trace import Trace
 
 

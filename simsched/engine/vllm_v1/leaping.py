@@ -1,12 +1,12 @@
-"""vLLM V1's scheduler for less work: the schedule of `vllm_v1.py`, computed from event to event.
+"""vLLM V1's scheduler for less work: the schedule of `stepping.py`, computed from event to event.
 
 A request that gets a token in every step (a *decoder*) is not touched until something happens to it: its
 tokens are an offset from the step counter, the step in which it finishes is known when it starts, the
 context of all decoders is one sum, and the blocks they will need are counted by phase (a decoder takes a
 block each `block_size` steps). Where a step is uneventful, it costs the same for 1 and for 1,000 decoders.
-Where KV blocks or the token budget run short, `leap_walk.py` goes through the running requests one by one.
+Where KV blocks or the token budget run short, `pressure.py` goes through the running requests one by one.
 
-`vllm_v1_shared.py` adds prompts that share prefixes. Some rare cases need the reference: `CannotLeap`.
+`leaping_shared.py` adds prompts that share prefixes. Some rare cases need the reference: `CannotLeap`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from simsched.cost_model.base import StepFeatures
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
-from simsched.engine.free_queue import FreeQueue
-from simsched.engine.leap_order import CannotLeap, FcfsOrder, Order, PriorityOrder
-from simsched.engine.leap_policy import PolicyOrder
-from simsched.engine.leap_request import DECODING, DONE, PARTIAL, WAITING, Columns, LeapRequest
-from simsched.engine.leap_walk import walk
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_v1 import discipline
+from simsched.engine.vllm_v1.discipline import CannotLeap, FcfsOrder, Order, PriorityOrder
+from simsched.engine.vllm_v1.free_queue import FreeQueue
+from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, PARTIAL, WAITING, Columns, LeapRequest
+from simsched.engine.vllm_v1.policy_order import PolicyOrder
+from simsched.engine.vllm_v1.pressure import walk
+from simsched.engine.vllm_v1.stepping import discipline
 from simsched.policies.base import Policy
 from simsched.workload.trace import Trace
 

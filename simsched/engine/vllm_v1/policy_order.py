@@ -13,14 +13,14 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from simsched.engine.agenda import NO_LIMIT
-from simsched.engine.leap_changes import Changes
-from simsched.engine.leap_order import Order
-from simsched.engine.leap_queue import RunningOrder, WaitingQueue
-from simsched.engine.leap_request import DONE, WAITING, LeapRequest
+from simsched.engine.vllm_v1.changes import Changes
+from simsched.engine.vllm_v1.discipline import Order
+from simsched.engine.vllm_v1.leaping_request import DONE, WAITING, LeapRequest
+from simsched.engine.vllm_v1.queues import RunningOrder, WaitingQueue
 from simsched.policies.base import Policy, Priority
 
 if TYPE_CHECKING:
-    from simsched.engine.vllm_v1_leap import VllmV1Leap
+    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 Entry = tuple[Priority, int]
 """A place in an order: (priority, index); the index is the arrival number."""

@@ -17,10 +17,10 @@ from typing import Any
 from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr_base import DECODING, SWAPPED, WAITING
-from simsched.engine.vllm_ltr_changes import Changes
-from simsched.engine.vllm_ltr_general import Entry, GeneralEngine, Place, Step
-from simsched.engine.vllm_ltr_view import LtrView
+from simsched.engine.vllm_ltr.base import DECODING, SWAPPED, WAITING
+from simsched.engine.vllm_ltr.changes import Changes
+from simsched.engine.vllm_ltr.sorted_walk import Entry, GeneralEngine, Place, Step
+from simsched.engine.vllm_ltr.view import LtrView
 from simsched.policies.base import NEVER, Policy
 from simsched.streams import stream
 from simsched.workload.trace import Trace
