@@ -129,14 +129,21 @@ def workload(name: str, setting: Setting, seed: int) -> Trace:
     )
 
 
-def builtin_cases(seed: int = 0) -> Iterator[Case]:
-    """Every policy on every setting, synchronous and asynchronous; vLLM's own policies also on its class."""
+def builtin_cases(version: str, seed: int = 0) -> Iterator[Case]:
+    """Every policy on every setting, synchronous and asynchronous; vLLM's own policies also on its class.
+
+    Args:
+        version: of the vLLM that the simulator is compared with.
+    """
     policies = [*sorted(registered()), *VARIANTS]
     for asynchronous in (False, True):
         for name, setting in SETTINGS.items():
             trace = workload(name, setting, seed)
             config = engine_config(
-                max_model_len=MAX_MODEL_LEN, async_scheduling=asynchronous, **setting.engine
+                vllm_version=version,
+                max_model_len=MAX_MODEL_LEN,
+                async_scheduling=asynchronous,
+                **setting.engine,
             )
             for policy in policies:
                 filled, _ = apply_predictor(None, make_policy(policy), trace, seed=seed)
@@ -149,7 +156,7 @@ def builtin_cases(seed: int = 0) -> Iterator[Case]:
             yield Case(f"{name}, decodes first", first, "policy", filled, decodes_first)
 
 
-def random_cases(count: int, seed: int = 0) -> Iterator[Case]:
+def random_cases(count: int, version: str, seed: int = 0) -> Iterator[Case]:
     """Engines, workloads and policies drawn at random, every option with a chance to meet every other."""
     for number in range(count):
         stream = np.random.default_rng([seed, number])
@@ -181,7 +188,7 @@ def random_cases(count: int, seed: int = 0) -> Iterator[Case]:
         policy = one_of(*RANDOM_POLICIES)
         trace = workload(f"random-{number}", setting, seed)
         filled, _ = apply_predictor(None, make_policy(policy), trace, seed=seed)
-        config = engine_config(max_model_len=MAX_MODEL_LEN, **setting.engine)
+        config = engine_config(vllm_version=version, max_model_len=MAX_MODEL_LEN, **setting.engine)
         builtin = policy in BUILTIN and not config.decodes_first and one_of(True, False)
         scheduler = "builtin" if builtin else "policy"
         yield Case(f"random-{number}", policy, scheduler, filled, config, may_livelock=True)

@@ -12,6 +12,7 @@ import numpy as np
 from simsched.cost_model.calibrate import Target, from_steps, known_model
 from simsched.cost_model.facts import Gpu
 from simsched.cost_model.profile import load_profile
+from simsched.engine.vllm_versions import DEFAULT
 from simsched.files import atomic_file
 from simsched.results import Results
 from simsched.sweep.execute import run_study
@@ -124,6 +125,7 @@ def run_chain(
     clock: ClockName,
     seed: int = 0,
     repeats: int = 3,
+    vllm_version: str = DEFAULT,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Calibrate, replay, simulate and compare; everything is kept in `out`.
@@ -138,6 +140,7 @@ def run_chain(
         clock: theirs.
         seed: of all workloads.
         repeats: times that everything is replayed, which shows the machine's own spread.
+        vllm_version: of the engines, whose rules the simulator follows.
         say: is told what is done.
 
     Returns:
@@ -151,7 +154,7 @@ def run_chain(
     facts = {"device": device, "model": setup.model, "engine": "offline", "clock": clock}
     say(f"all times are on the clock {CLOCKS[clock]}")
     traces = _write_traces(setup, out, seed)
-    engine = dict(setup.engine)
+    engine: dict[str, Any] = {**setup.engine, "vllm_version": vllm_version}
     calibrations: list[Path] = []
     replays: list[Results] = []
     rates: list[str] = []

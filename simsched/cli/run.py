@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simsched.engine.vllm_versions import DEFAULT, supported
 from simsched.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ _OPTIONS = (
     click.option("--seed", metavar="S", help="First seed.  [default: 0]"),
     # the engine
     _swept("--preset", help="vllm-v1 (default), vllm-0.4.1-ltr."),
+    _swept("--vllm-version", help=f"vllm-v1: whose rules, {supported()}.  [default: {DEFAULT}]"),
     _swept("--cost-profile", help="Profiles (simsched list profiles) or files.  [default: the preset's]"),
     _swept("--gpu-memory-utilization", help="Share of GPU memory, where blocks are derived.  [default: 0.9]"),
     _swept("--max-num-seqs", help="Sequences in a batch."),

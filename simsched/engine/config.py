@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from simsched.engine.vllm_versions import DEFAULT, parse_version
 from simsched.errors import InputError
 
 Preset = Literal["vllm-v1", "vllm-0.4.1-ltr"]
@@ -17,6 +18,8 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: Preset = "vllm-v1"
+    vllm_version: str = DEFAULT
+    """Whose rules (`vllm_versions.py`)."""
     max_num_seqs: int = Field(256, ge=1)
     """Sequences in a batch."""
     max_num_batched_tokens: int = Field(2048, ge=1)
@@ -49,6 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "vllm-v1": {},
     # The paper's launch script: hao-ai-lab/vllm-ltr @ 13bbf6f.
     "vllm-0.4.1-ltr": {
+        "vllm_version": "0.4.1",
         "max_num_seqs": 256,
         "max_num_batched_tokens": 768,
         "enable_prefix_caching": False,
@@ -60,6 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 FOREIGN: dict[str, tuple[str, ...]] = {
     "vllm-v1": ("random_ties", "num_swap_blocks"),
     "vllm-0.4.1-ltr": (
+        "vllm_version",
         "enable_prefix_caching",
         "long_prefill_token_threshold",
         "scheduler_reserve_full_isl",
@@ -73,7 +78,8 @@ def engine_config(preset: str = "vllm-v1", **options: Any) -> EngineConfig:
     """The preset's configuration with these options set (None = not set).
 
     Raises:
-        InputError: unknown preset, an option its engine does not have, or a value out of bounds.
+        InputError: unknown preset, an option its engine does not have, a version of vLLM that is not
+            supported, or a value out of bounds.
     """
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: unknown; expected one of {', '.join(PRESETS)}")
@@ -82,6 +88,8 @@ def engine_config(preset: str = "vllm-v1", **options: Any) -> EngineConfig:
         off = given[name] == 0 and name != "scheduler_reserve_full_isl"
         if name in FOREIGN[preset] and not off:
             raise InputError(f"--{name.replace('_', '-')}: preset {preset} has no such option")
+    if "vllm_version" in given:
+        parse_version(given["vllm_version"])
     try:
         return EngineConfig(**{"preset": preset, **PRESETS[preset], **given})
     except ValidationError as error:

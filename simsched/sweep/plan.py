@@ -81,6 +81,7 @@ class Plan:
         return {
             "simsched": __version__,
             "versions": {"python": platform.python_version(), **versions},
+            "vllm_version": sorted({resolve_config(cell).vllm_version for cell in self.cells.values()}),
             "seed": self.study.seed,
             "study": self.study.model_dump(mode="json"),
             "sha256": _hashes(self.study),

@@ -107,6 +107,7 @@ class Study(BaseModel):
     """Not given: the preset's own, of `DEFAULT_PROFILES`."""
     gpu_memory_utilization: Swept[Annotated[float, Field(gt=0, le=1)]] = (0.9,)
     # the engine's own options: names and bounds are those of simsched.engine.config.EngineConfig
+    vllm_version: Swept[str] = ()
     max_num_seqs: Swept[int] = ()
     max_num_batched_tokens: Swept[int] = ()
     block_size: Swept[int] = ()
@@ -132,7 +133,7 @@ class Study(BaseModel):
 
 
 _NAMES = tuple(Study.model_fields)
-ENGINE_OPTIONS = _NAMES[_NAMES.index("max_num_seqs") : _NAMES.index("predictor")]
+ENGINE_OPTIONS = _NAMES[_NAMES.index("vllm_version") : _NAMES.index("predictor")]
 RUN_COMPARES = ("policy", "workload", "trace", "request_rate", "arrivals")
 """With none of these given, a study is the built-in comparison, over three runs."""
 

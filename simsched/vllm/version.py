@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from importlib.util import find_spec
 
+from simsched.engine.vllm_versions import parse_version
 from simsched.errors import InputError
 
-OLDEST = (0, 24)
-NEWEST = (0, 33)
 _HINT = "install the CPU engine with `bash validate/install-cpu.sh VENV`, or `pip install vllm`"
 
 
@@ -18,10 +16,7 @@ def check_version(version: str) -> None:
     Raises:
         InputError: the version is older, newer or not a number.
     """
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    if numbers is None or not OLDEST <= (int(numbers[1]), int(numbers[2])) <= NEWEST:
-        wanted = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
-        raise InputError(f"vLLM {version}: not supported; the policy scheduler is tested on {wanted}")
+    parse_version(version)
 
 
 def check_installed() -> None:
@@ -35,7 +30,7 @@ def check_installed() -> None:
 
 
 def installed_version() -> str:
-    """The version of the installed vLLM.
+    """The version of the installed vLLM, without what its build adds (`+cpu`).
 
     Raises:
         InputError: vLLM is missing.
@@ -44,4 +39,4 @@ def installed_version() -> str:
         from vllm import __version__
     except ImportError as error:
         raise InputError(f"vLLM cannot be imported ({error}); {_HINT}") from None
-    return str(__version__)
+    return str(__version__).partition("+")[0]

@@ -113,6 +113,7 @@ def configs(draw: st.DrawFn) -> EngineConfig:
     slots = draw(st.sampled_from([1, 3, 16, 64]))
     return engine_config(
         "vllm-v1",
+        vllm_version=draw(st.sampled_from(["0.30.0", "0.32.0", "0.33.0"])),
         max_num_seqs=slots,
         max_num_batched_tokens=draw(st.sampled_from([64, 150, 512, 2048])),
         num_gpu_blocks=draw(st.sampled_from([100, 160, 400, 5000])),

@@ -86,6 +86,7 @@ def cases(draw: st.DrawFn, preset: str, name: str) -> Case:
     needed = int((prompts + outputs).max()) // int(str(options["block_size"]))
     options["num_gpu_blocks"] = needed + draw(st.integers(2, 8)) * draw(st.sampled_from([1, 10]))
     if preset == "vllm-v1":
+        options["vllm_version"] = draw(st.sampled_from(["0.30.0", "0.33.0"]))
         options["enable_prefix_caching"] = draw(st.booleans())
         options["long_prefill_token_threshold"] = draw(st.sampled_from([0, 0, 7]))
         options["scheduler_reserve_full_isl"] = draw(st.booleans())

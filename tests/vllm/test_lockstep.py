@@ -14,7 +14,7 @@ def test_no_step_differs_over_a_hundred_thousand(vllm_version: str) -> None:
     from validate.cases import builtin_cases
     from validate.lockstep import run_cases
 
-    outcomes = list(run_cases(builtin_cases()))
+    outcomes = list(run_cases(builtin_cases(vllm_version)))
     different = [
         f"{o.case.name} {o.case.policy}: {o.first_divergence}" for o in outcomes if o.divergent_steps
     ]
@@ -27,7 +27,7 @@ def test_no_step_differs_on_random_engines(vllm_version: str) -> None:
     from validate.cases import random_cases
     from validate.lockstep import run_cases
 
-    outcomes = list(run_cases(random_cases(25, seed=3)))
+    outcomes = list(run_cases(random_cases(25, vllm_version, seed=3)))
     assert not [f"{o.case.policy}: {o.first_divergence}" for o in outcomes if o.divergent_steps]
     assert sum(outcome.steps for outcome in outcomes) >= 10_000
 
@@ -40,7 +40,8 @@ def test_a_wrong_rule_is_found(vllm_version: str) -> None:
     from validate.lockstep import difference
     from validate.virtual_engine import VirtualEngine
 
-    case = next(case for case in builtin_cases() if case.name == "pressure" and case.policy == "srtf")
+    cases = builtin_cases(vllm_version)
+    case = next(case for case in cases if case.name == "pressure" and case.policy == "srtf")
     real = list(VirtualEngine(case.trace, "srtf", case.cost, case.config, "policy").steps())
     assert case.config.num_gpu_blocks is not None
     wrong = case.config.model_copy(update={"num_gpu_blocks": case.config.num_gpu_blocks - 8})

@@ -43,7 +43,7 @@ def all_command(
     python -m validate all --device cpu -o fidelity/
     """
     from simsched.errors import InputError
-    from simsched.vllm.version import check_installed
+    from simsched.vllm.version import check_installed, installed_version
     from validate.chain import SETUPS, run_chain
     from validate.comparison_text import to_summary, to_table
     from validate.job import Job
@@ -71,6 +71,7 @@ def all_command(
             clock=clock,
             seed=seed,
             repeats=repeats,
+            vllm_version=installed_version(),
             say=lambda line: click.echo(line, err=True),
         )
     click.echo(to_table(result))

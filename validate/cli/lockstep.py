@@ -55,12 +55,14 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
         raise InputError(f"--{next(iter(engine)).replace('_', '-')}: engine options go with --trace")
     version = prepare_vllm()
     if options["random"] is not None:
-        cases = random_cases(options["random"], options["seed"])
+        cases = random_cases(options["random"], version, options["seed"])
     elif options["trace"] is None:
-        cases = builtin_cases(options["seed"])
+        cases = builtin_cases(version, options["seed"])
     else:
         names = ("trace", "policy", "scheduler", "predictor", "num_requests", "cost_profile", "seed")
-        cases = iter([own_case(engine, **{name: options[name] for name in names})])
+        cases = iter(
+            [own_case(engine | {"vllm_version": version}, **{name: options[name] for name in names})]
+        )
     click.echo(f"vLLM {version}", err=True)
     outcomes = []
     for outcome in run_cases(cases):

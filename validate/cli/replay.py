@@ -59,14 +59,19 @@ def replay_command(
     python -m validate replay --workload sharegpt --request-rate 2 --policy fcfs,srtf --block-size 32 \\
         --num-gpu-blocks 400 --max-num-seqs 16 --max-model-len 1024 -o real/
     """
+    from simsched.errors import InputError
     from simsched.sweep.plan import make_plan
     from simsched.sweep.study import make_study
+    from simsched.vllm.version import installed_version
     from validate.engine_options import environment
     from validate.replay import Engine, Engines, replay
     from validate.run_clock import check_clock
 
     check_clock(clock, device, kind)
     given = {name: value for name, value in options.items() if value is not None}
+    version = installed_version()
+    if given.setdefault("vllm_version", version) != version:
+        raise InputError(f"--vllm-version {given['vllm_version']}: installed is {version}")
     plan = make_plan(make_study({**given, "log_steps": True}))
 
     def start(job: Any) -> Engine:

@@ -46,6 +46,11 @@ class Order(ABC):
     def victim(self, running: list[LeapRequest]) -> LeapRequest:
         """Of these, the one to be preempted for want of KV blocks."""
 
+    def as_admitted(self, arrivals: Sequence[int]) -> Sequence[int]:
+        """Requests (by index) that arrive and are admitted together, in vLLM's order, where that matters
+        later."""
+        return arrivals
+
     @abstractmethod
     def in_order(self, some: list[LeapRequest], now: float) -> list[LeapRequest]:
         """Some of the running requests, in vLLM's order."""
@@ -93,9 +98,14 @@ class PriorityOrder(FcfsOrder):
         self.requeue(LeapRequest(index, self._engine.prompt[index]), now)
 
     def requeue(self, request: LeapRequest, now: float) -> None:
-        engine, index = self._engine, request.index
-        arrival = engine.recorder.arrival_time[index]
-        heapq.heappush(self._heap, (self._priority[index], arrival, engine.ids[index], index, request))
+        heapq.heappush(self._heap, (*self._place(request.index), request))
+
+    def as_admitted(self, arrivals: Sequence[int]) -> Sequence[int]:
+        return sorted(arrivals, key=self._place)
+
+    def _place(self, index: int) -> tuple[int, float, str, int]:
+        engine = self._engine
+        return self._priority[index], engine.recorder.arrival_time[index], engine.ids[index], index
 
     def head(self) -> LeapRequest:
         return self._heap[0][4]

@@ -28,6 +28,7 @@ from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, PARTIAL, WAI
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.pressure import walk
 from simsched.engine.vllm_v1.stepping import discipline
+from simsched.engine.vllm_versions import rules_of
 from simsched.policies.base import Policy
 from simsched.workload.trace import Trace
 
@@ -58,6 +59,8 @@ class VllmV1Leap:
         totals = trace.num_prompt_tokens + trace.num_output_tokens
         self.total: list[int] = totals.clip(max=config.max_model_len).tolist()
         self.long_prefill = config.long_prefill_token_threshold
+        rules = rules_of(config.vllm_version)
+        self._lone_prefill_is_not_cut = rules.lone_prefill_is_not_cut
         self._reserve = config.scheduler_reserve_full_isl
         self.watermark = int(config.watermark * config.num_gpu_blocks)
         self._caching = config.enable_prefix_caching
@@ -89,6 +92,7 @@ class VllmV1Leap:
         self.step_ends: list[float] | None = None
         self.columns = Columns(trace)
         kind = discipline(policy)
+        self.walk_survives_self_preemption = kind == "priority" and rules.walk_survives_self_preemption
         if kind == "priority":
             self.order = PriorityOrder(self, self.columns.priority)
         elif kind == "policy":
@@ -138,9 +142,10 @@ class VllmV1Leap:
 
     def _threshold(self) -> int:
         """The most tokens that a request may have in this step (rule 4)."""
-        if self.long_prefill and len(self.running) + self.num_waiting > 1:
-            return self.long_prefill
-        return self.max_tokens
+        if not self.long_prefill:
+            return self.max_tokens
+        is_alone = len(self.running) + self.num_waiting == 1
+        return self.max_tokens if is_alone and self._lone_prefill_is_not_cut else self.long_prefill
 
     def _features(self, N: int, K: int) -> StepFeatures:
         """Of a step with more in it than decoders."""

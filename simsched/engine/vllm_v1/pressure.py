@@ -43,7 +43,9 @@ def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
             engine.num_waiting += 1
             if victim is request:
                 break
-        if request.where == WAITING:
+        if request.where == WAITING:  # it has preempted itself
+            if engine.walk_survives_self_preemption:
+                continue
             break
         engine.take(blocks)
         if request.where == PARTIAL:

@@ -1,7 +1,8 @@
 """vLLM V1's scheduler, step by step: engine-spec rules 1 to 20, and part 3 for our policies.
 
 This is the reference: each step looks at every request, as vLLM does. `leaping.py` gives the same
-schedule for less work, and is tested against this. Source: vllm/v1/core/sched/scheduler.py of vLLM 0.32.0.
+schedule for less work, and is tested against this. Source: vllm/v1/core/sched/scheduler.py of vLLM 0.24.0 to
+0.33.0; what differs between them is in `vllm_versions.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.stepping_request import Request
+from simsched.engine.vllm_versions import rules_of
 from simsched.policies.base import Policy, Priority
 from simsched.policies.fcfs import Fcfs
 from simsched.policies.priority import ClientPriority
@@ -50,6 +52,7 @@ class VllmV1:
         self._policy = policy
         self._discipline = discipline(policy)
         self._config = config
+        self._rules = rules_of(config.vllm_version)
         self._max_model_len = config.max_model_len
         self._recorder = recorder
         self._kv = KVCache(trace, config.num_gpu_blocks - 1, config.block_size, config.enable_prefix_caching)
@@ -89,9 +92,7 @@ class VllmV1:
             if self._config.decodes_first:
                 self._running.sort(key=lambda r: r.num_tokens - r.num_computed_tokens > 1)
         tokens = self._tokens = {}
-        threshold = self._config.long_prefill_token_threshold
-        if not threshold or len(self._running) + len(self._waiting) == 1:
-            threshold = self._config.max_num_batched_tokens
+        threshold = self._threshold()
         budget, preempted = self._schedule_running(now, threshold)
         if not preempted:
             self._admit(now, threshold, budget)
@@ -230,6 +231,14 @@ class VllmV1:
         self._ask(request, now)
 
     # -- vLLM's schedule() ---------------------------------------------------------------------------------
+    def _threshold(self) -> int:
+        """The most tokens that a request may have in this step (rule 4)."""
+        threshold = self._config.long_prefill_token_threshold
+        is_alone = len(self._running) + len(self._waiting) == 1
+        if not threshold or (is_alone and self._rules.lone_prefill_is_not_cut):
+            return self._config.max_num_batched_tokens
+        return threshold
+
     def _schedule_running(self, now: float, threshold: int) -> tuple[int, bool]:
         """Rules 3 to 7: (tokens left in the budget, was anything preempted?)."""
         running, tokens, kv = self._running, self._tokens, self._kv
@@ -252,7 +261,9 @@ class VllmV1:
                 budget += tokens.pop(victim, 0)
                 self._preempt(victim, now)
                 self._requeue(victim)
-            if request not in running:
+            if request not in running:  # it has preempted itself
+                if self._discipline == "priority" and self._rules.walk_survives_self_preemption:
+                    continue
                 break
             kv.allocate(request.index, computed + n, known=self._num_known(request))
             tokens[request] = n

@@ -6,7 +6,7 @@ Then a step holds all decoders and the whole prompts of the latest arrivals, wha
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ def coast(
     now: float,
 ) -> Generator[simpy.Event, None, float]:
     """Simulate from `now` on, between two steps, while `engine.calm()` lasts; returns the time it ended."""
-    recorder, own, step_ends = engine.recorder, engine.own, engine.step_ends
+    recorder, order, own, step_ends = engine.recorder, engine.order, engine.own, engine.step_ends
     begin, finish, record_steps = recorder.begin, recorder.finish, recorder.steps
     prompt, total = engine.prompt, engine.total
     running, ends, phases, size = engine.running, engine.ends, engine.phases, engine.block_size
@@ -123,7 +123,10 @@ def coast(
                 request = running.pop(who, None)
                 if own is not None and request is not None:
                     own.finished(request, now)
-        for who in range(first_new, index):
+        admitted: Sequence[int] = range(first_new, index)
+        if index - first_new > 1:
+            admitted = order.as_admitted(admitted)
+        for who in admitted:
             length = prompt[who] + 1
             begin(who, start, now)
             if own is not None:

@@ -1,0 +1,69 @@
+"""Which of vLLM V1's rules and options hold from which version: the one place where versions differ.
+
+Everything else in this engine is the same in all supported versions; `python -m validate lockstep
+--vllm-version V` compares it with that version's own scheduler, step for step.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Final
+
+from simsched.errors import InputError
+
+Version = tuple[int, int]
+"""Major and minor: no rule has changed within a minor version."""
+
+OLDEST: Final[Version] = (0, 24)
+NEWEST: Final[Version] = (0, 33)
+DEFAULT: Final = "0.33.0"
+"""The newest one that is supported."""
+
+OPTIONS_SINCE: Final[dict[str, Version]] = {}
+"""Engine options that the oldest supported version does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a version does that others do not."""
+
+    lone_prefill_is_not_cut: bool
+    """`long_prefill_token_threshold` does not hold for a request that is the only one."""
+    walk_survives_self_preemption: bool
+    """`priority`: a running request that has preempted itself for want of KV blocks does not end the step for
+    those behind it in `running`."""
+
+
+RULES_SINCE: Final[dict[str, Version]] = {
+    "lone_prefill_is_not_cut": (0, 31),
+    "walk_survives_self_preemption": (0, 33),
+}
+
+
+def rules_of(version: str) -> Rules:
+    """The rules of a supported version, such as `0.32.0`.
+
+    Raises:
+        InputError: as `parse_version`.
+    """
+    parsed = parse_version(version)
+    return Rules(**{rule.name: parsed >= RULES_SINCE[rule.name] for rule in fields(Rules)})
+
+
+def parse_version(version: str) -> Version:
+    """Major and minor of a supported version.
+
+    Raises:
+        InputError: not a version, or outside the range that is tested.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)(?![\d])", version)
+    parsed = (int(numbers[1]), int(numbers[2])) if numbers else None
+    if parsed is None or not OLDEST <= parsed <= NEWEST:
+        raise InputError(f"vLLM {version}: not supported; tested are {supported()}")
+    return parsed
+
+
+def supported() -> str:
+    """The range of versions, for people."""
+    return f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
