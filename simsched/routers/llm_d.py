@@ -1,0 +1,76 @@
+"""llm-d's endpoint picker: a weighted sum of scores between 0 and 1, the highest wins.
+
+Source: llm-d-inference-scheduler 520af478, pkg/epp/framework/plugins/scheduling/scorer (queuedepth,
+kvcacheutilization, prefix, runningrequests) and requestcontrol/dataproducer/approximateprefix. Weights: its
+sample configuration with prefix, KV and queue scorers (2 : 1 : 1); metrics are scraped every 50 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, register
+from simsched.routers.prefix_tree import PrefixTree
+
+BLOCK = 16  # tokens in a block of its approximate prefix index
+
+
+@register("llm-d")
+@dataclass(eq=False)
+class LlmD(Router):
+    """Equal scores: any of them, at random."""
+
+    prefix: float = Field(default=2.0, ge=0, lt=inf)
+    """Weight of the share of the prompt's blocks that the replica is believed to have."""
+    kv_usage: float = Field(default=1.0, ge=0, lt=inf)
+    """Weight of 1 - the share of KV blocks in use."""
+    queue: float = Field(default=1.0, ge=0, lt=inf)
+    """Weight of (longest queue - own queue) / (longest - shortest); 1 where all are alike."""
+    running: float = Field(default=0.0, ge=0, lt=inf)
+    """Weight of the same for running requests."""
+    interval: float = Field(default=0.05, ge=0, lt=inf)
+    """Seconds between two looks at the engines' metrics; 0: always fresh."""
+    max_prefix_tokens: int = Field(default=4096, ge=BLOCK)
+    """Tokens of a prompt that are looked up (256 blocks of 16)."""
+    cache_tokens: int = Field(default=31_250 * BLOCK, ge=BLOCK)
+    """Tokens remembered for each replica (31,250 blocks of 16)."""
+
+    def start(self, num_replicas: int, seed: int) -> None:
+        super().start(num_replicas, seed)
+        self._cache = PrefixTree(num_replicas)
+
+    def reporting(self) -> Reporting:
+        return Reporting("scraped", self.interval)
+
+    def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
+        size = request.prefix_block_size
+        looked_up = request.prefix[: self.max_prefix_tokens // size] if request.prefix else ()
+        # What no other prompt shares is looked up too, and never found.
+        total = min(request.num_prompt_tokens, self.max_prefix_tokens) // BLOCK * BLOCK
+        matched = self._cache.matched_by(looked_up)
+        queue = _shorter_is_better(replicas.waiting)
+        running = _shorter_is_better(replicas.running)
+        scores = [
+            self.prefix * (min(1.0, matched[k] * size / total) if total else 0.0)
+            + self.kv_usage * (1 - replicas.kv_usage[k])
+            + self.queue * queue[k]
+            + self.running * running[k]
+            for k in range(len(replicas))
+        ]
+        best = max(scores)
+        chosen = self.random.choice([k for k, score in enumerate(scores) if score == best])
+        tokens = min(request.num_prompt_tokens, self.max_prefix_tokens)
+        self._cache.insert(looked_up, size, tokens, chosen, now)
+        self._cache.evict_from(chosen, self.cache_tokens)
+        return chosen
+
+
+def _shorter_is_better(counts: Sequence[int]) -> list[float]:
+    longest, shortest = max(counts), min(counts)
+    if longest == shortest:
+        return [1.0] * len(counts)
+    return [(longest - count) / (longest - shortest) for count in counts]

@@ -1,0 +1,95 @@
+"""vLLM's own balancer over data-parallel engines (`--data-parallel-size` with internal load balancing).
+
+Source: vllm/v1/engine/core_client.py (`DPLBAsyncMPClient.get_core_engine_for_request`) and
+vllm/v1/engine/coordinator.py of vLLM 0.24.0 to 0.33.0. Three rules by version:
+
+    0.24         score = 4 * waiting + running; the scan begins at a fixed engine; dense engines report
+                 nothing
+    0.25, 0.26   the same; the scan's begin moves on by one with each choice
+    0.27 on      score = max(clients * in_flight, waiting + running), and with requests waiting
+                 + waiting * 6 * max(0, kv_usage - 0.5); dense engines report
+
+Each of C API servers keeps a state of its own. It adds C to what it believes to wait on the engine that it
+has chosen, until the next message. Requests come to the API servers in turn.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, register
+
+
+class Client:
+    """What one API server keeps."""
+
+    __slots__ = ("in_flight", "start", "waiting")
+
+    def __init__(self, start: int, num_engines: int) -> None:
+        self.start = start
+        self.in_flight = [0] * num_engines
+        self.waiting = [0] * num_engines  # as reported, and what was sent since
+
+
+@register("vllm-dp")
+@dataclass(eq=False)
+class VllmDp(Router):
+    """`version`: which of the three rules."""
+
+    version: str = Field(default="0.33", pattern=r"^0\.(2[4-9]|3[0-3])(\.\d+)?$")
+    """vLLM's version, 0.24 to 0.33."""
+    api_servers: int = Field(default=1, ge=1, le=1024)
+    """API server processes (vLLM starts as many as there are engines, unless told otherwise)."""
+    interval: float = Field(default=0.1, ge=0, lt=inf)
+    """Seconds at least between two messages of the coordinator."""
+
+    def start(self, num_replicas: int, seed: int) -> None:
+        super().start(num_replicas, seed)
+        self._minor = int(self.version.split(".")[1])
+        count = self.api_servers
+        self._clients = [Client(num_replicas * client // count, num_replicas) for client in range(count)]
+        self._next_client = 0
+        self._client_of: dict[str, Client] = {}
+        self._num_reports = 0
+
+    def reporting(self) -> Reporting:
+        dense_reports = int(self.version.split(".")[1]) >= 27
+        return Reporting("on-change", self.interval, engines_report=dense_reports)
+
+    def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
+        # First, take in the latest message: it replaces what each API server has added itself.
+        if replicas.num_reports != self._num_reports:
+            self._num_reports = replicas.num_reports
+            for client in self._clients:
+                client.waiting = list(replicas.waiting)
+        client = self._clients[self._next_client]
+        self._next_client = (self._next_client + 1) % self.api_servers
+        # Next, scan the engines from `start` on: the first with the smallest score.
+        count = len(replicas)
+        best, chosen = inf, client.start
+        for offset in range(count):
+            engine = (client.start + offset) % count
+            score = self._score(client, replicas, engine)
+            if score < best:
+                best, chosen = score, engine
+        client.waiting[chosen] += self.api_servers
+        client.in_flight[chosen] += 1
+        if self._minor >= 25:
+            client.start = (client.start + 1) % count
+        self._client_of[request.request_id] = client
+        return chosen
+
+    def _score(self, client: Client, replicas: Replicas, engine: int) -> float:
+        waiting, running = client.waiting[engine], replicas.running[engine]
+        if self._minor < 27:
+            return 4 * waiting + running
+        score: float = max(self.api_servers * client.in_flight[engine], waiting + running)
+        if waiting:
+            score += waiting * 6.0 * max(0.0, replicas.kv_usage[engine] - 0.5)
+        return score
+
+    def on_finish(self, request: RoutedRequest, replica: int, now: float) -> None:
+        self._client_of.pop(request.request_id).in_flight[replica] -= 1
