@@ -21,10 +21,11 @@ BELOW: dict[str, set[str]] = {
     "text": set(),
     "workload": {"request", "streams", "text", "files"},
     "policies": {"request", "workload", "text"},
+    "routers": {"text"},
     "cost_model": {"request"},
     "predictors": {"request", "workload", "policies", "streams", "text", "files"},
     "record": {"histogram", "workload"},
-    "engine": {"request", "histogram", "workload", "policies", "cost_model", "record", "streams"},
+    "engine": {"request", "histogram", "workload", "policies", "routers", "cost_model", "record", "streams"},
     # fits a profile by simulating; nothing below the command line imports it
     "cost_model/fit_summary.py": {"request", "workload", "policies", "engine", "metrics", "predictors"},
     "metrics": {"record", "workload", "cost_model", "engine"},
@@ -32,7 +33,17 @@ BELOW: dict[str, set[str]] = {
     "bounds": {"workload", "cost_model", "engine"},
     "vllm": {"request", "policies", "engine"},
 }
-_SIMULATION = {"workload", "policies", "predictors", "cost_model", "engine", "metrics", "files", "text"}
+_SIMULATION = {
+    "workload",
+    "policies",
+    "routers",
+    "predictors",
+    "cost_model",
+    "engine",
+    "metrics",
+    "files",
+    "text",
+}
 BELOW |= {
     "sweep": _SIMULATION | {"results"},
     "compare": {"text", "metrics", "results", "bounds", "sweep"},
