@@ -36,6 +36,15 @@ def h100(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def shared_cases(shared_data: Path) -> Path:
+    """Small files beside the real data that once were read wrong; tests that need them skip without."""
+    folder = shared_data.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"no small files at {folder}")
+    return folder
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """An engine that was compiled from other sources than these would be tested in their place."""
     for library in (REPOSITORY / "simsched").rglob("*.so"):

@@ -12,18 +12,35 @@ import click
 
 from simsched.errors import InputError
 from simsched.text.table import counted
-from simsched.workload.formats import FORMATS, load_trace, row_notes
+from simsched.workload.formats import load_trace, row_notes
 from simsched.workload.named import named_workload, rescale
-from simsched.workload.rows import estimate_tokens
+from simsched.workload.rows import Loaded, estimate_tokens
+from simsched.workload.shapes import renamed
 from simsched.workload.trace import Trace
 from simsched.workload.trace_io import write_trace
+from simsched.workload.window import Window, cut, drift_note
 
 output_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write (replaced)."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Write onto the trace that is read, too.")
 format_option = click.option(
-    "--format", "format_", type=click.Choice(FORMATS), help="Default: recognised by its content."
+    "--format",
+    "format_",
+    metavar="NAME",
+    help="Default: recognised by its content. A benchmark's may say which run: vllm-bench(run=2).",
+)
+time_unit_option = click.option(
+    "--time-unit", metavar="UNIT", help="Of the time stamps: s, ms, us, ns.  [default: as the format says]"
+)
+hash_block_option = click.option(
+    "--hash-block-size", type=click.IntRange(1), help="Tokens of a hash id.  [default: as the file says]"
+)
+columns_option = click.option(
+    "--columns", metavar="OURS=THEIRS,...", help='Which columns to read: "input_length=prompt_tokens,...".'
+)
+window_option = click.option(
+    "--trace-window", metavar="FROM..TO", help="Only what arrives then, in seconds of the trace's own time."
 )
 skip_option = click.option("--skip-invalid", is_flag=True, help="Drop and count rows that can't be used.")
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -37,6 +54,7 @@ def trace_command() -> None:
     \b
     simsched trace generate --workload lmsys --num-requests 1000 --request-rate 8 -o lmsys.jsonl
     simsched trace convert AzureLLMInferenceTrace_conv.csv -o azure.jsonl
+    simsched trace convert log.csv --columns "input_length=prompt_tokens,output_length=out" -o log.jsonl
     simsched trace stats azure.jsonl
     simsched trace fetch burstgpt -o burstgpt.csv
     """
@@ -84,6 +102,10 @@ def generate(
 @trace_command.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @format_option
+@time_unit_option
+@hash_block_option
+@columns_option
+@window_option
 @click.option("--max-requests", type=click.IntRange(min=1), help="Keep the first ones only.")
 @rate_option
 @click.option("--arrivals", help="Replace the arrivals by poisson, gamma(cv=2), uniform or burst ones.")
@@ -96,6 +118,10 @@ def generate(
 def convert(
     source: Path,
     format_: str | None,
+    time_unit: str | None,
+    hash_block_size: int | None,
+    columns: str | None,
+    trace_window: str | None,
     max_requests: int | None,
     request_rate: float | None,
     arrivals: str | None,
@@ -109,8 +135,11 @@ def convert(
     """Write a trace of a public format as our JSON Lines."""
     _spare(source, output, overwrite)
     count_tokens = estimate_tokens if tokenizer is None else _tokenizer(tokenizer)
-    trace, counts = load_trace(source, format=format_, skip_invalid=skip_invalid, count_tokens=count_tokens)
-    _report(trace, counts)
+    loaded = load_trace(
+        source, format=format_, skip_invalid=skip_invalid, count_tokens=count_tokens, time_unit=time_unit,
+        hash_block_size=hash_block_size, columns=None if columns is None else renamed(columns),
+    )  # fmt: skip
+    trace = _windowed(loaded, trace_window)
     if max_requests is not None and max_requests < len(trace):
         import numpy as np
 
@@ -133,15 +162,33 @@ def convert(
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a list with one entry a trace.")
 @format_option
+@time_unit_option
+@hash_block_option
+@columns_option
+@window_option
 @skip_option
-def stats(sources: tuple[Path, ...], as_json: bool, format_: str | None, skip_invalid: bool) -> None:
+def stats(
+    sources: tuple[Path, ...],
+    as_json: bool,
+    format_: str | None,
+    time_unit: str | None,
+    hash_block_size: int | None,
+    columns: str | None,
+    trace_window: str | None,
+    skip_invalid: bool,
+) -> None:
     """Describe traces: load, lengths, shared prefixes."""
     from simsched.workload.stats import describe
 
     figures = []
     for source in sources:
-        trace, counts = load_trace(source, format=format_, skip_invalid=skip_invalid)
-        _report(trace, counts)
+        loaded = load_trace(
+            source, format=format_, skip_invalid=skip_invalid, time_unit=time_unit,
+            hash_block_size=hash_block_size, columns=None if columns is None else renamed(columns),
+        )  # fmt: skip
+        trace = _windowed(loaded, trace_window)
+        if (drift := drift_note(trace)) is not None:
+            click.echo(drift, err=True)
         figures.append(describe(trace))
     if as_json:
         click.echo(json.dumps(figures, indent=2))
@@ -243,6 +290,13 @@ def _tokenizer(name: str) -> Callable[[str], int]:
     return lambda text: len(tokenizer.encode(text))
 
 
+def _windowed(loaded: Loaded, window: str | None) -> Trace:
+    """The trace, in its window where one is given; says what was taken for what, and dropped."""
+    trace, counts = loaded
+    _report(trace, counts)
+    return trace if window is None else cut(trace, Window.parse(window))
+
+
 def _report(trace: Trace, counts: dict[str, int]) -> None:
     for note in (*trace.notes, *row_notes(trace, counts)):
         click.echo(note, err=True)
@@ -268,6 +322,8 @@ def _print_table(figures: list[dict[str, Any]]) -> None:
     row("requests", lambda t: f"{t['num_requests']:,}")
     row("duration (s)", lambda t: f"{t['duration']:,.1f}")
     row("rate (req/s)", lambda t: _or_dash(t["request_rate"], ".3g"))
+    row("rate, median tenth", lambda t: _or_dash(t["median_rate"], ".3g"))
+    row("rate, busiest tenth", lambda t: _or_dash(t["peak_rate"], ".3g"))
     row("CV of arrival gaps", lambda t: _or_dash(t["arrival_cv"], ".2f"))
     for key, label in (("input_length", "prompt tokens"), ("output_length", "output tokens")):
         for figure in ("mean", "median", "p90", "p99", "max"):

@@ -30,6 +30,10 @@ def resample(
     return trace.take(np.asarray(rows)).with_columns(
         arrival_time=process.times(num_requests, request_rate, seed),
         request_id=None,
+        # a turn drawn without the turns before it begins a conversation
+        session_id=None,
+        parent=None,
+        history_length=None,
         closed_loop_users=process.users,
         think_time=process.think_time,
     )

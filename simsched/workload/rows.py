@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from simsched.errors import InputError
+from simsched.workload.sessions import with_parents
+from simsched.workload.table import place
 from simsched.workload.trace import FloatArray, IntArray, Trace
+from simsched.workload.units import guess_hash_block_size
 
 _EXACT = 2.0**53  # whole numbers above this are not exact as floats
 
@@ -26,20 +29,26 @@ class _Number(NamedTuple):
 
 
 _REQUIRED = {
-    "timestamp": _Number("seconds, at least 0 and at most 1e10", 0, False, 1e10),
+    "timestamp": _Number(
+        "seconds, at least 0 and at most 1e10 (--time-unit: in another unit)", 0, False, 1e10
+    ),
     "input_length": _Number("a whole number of tokens, at least 1", 1, True),
     "output_length": _Number("a whole number of tokens, at least 1", 1, True),
 }
 _OPTIONAL = {
+    "history_length": _Number("a whole number of tokens, at least 0", 0, True),
     "score": _Number("a finite number", -np.inf, False),
     "predicted_class": _Number("a whole number, at least 0", 0, True),
     "predicted_length": _Number("a number of tokens, at least 0", 0, False),
     "priority": _Number("a whole number", -np.inf, True),
 }
-_TEXT = ("request_id", "tenant", "prompt")
-COLUMNS = (*_REQUIRED, *_OPTIONAL, *_TEXT, "hash_ids")
+NUMBERS = (*_REQUIRED, *_OPTIONAL)
+_TEXT = ("request_id", "tenant", "session_id", "class", "prompt")
+COLUMNS = (*NUMBERS, *_TEXT, "hash_ids", "parent")
+_PARTIAL = ("history_length", "session_id", "class", "parent")
+"""Columns that may be given in some rows only."""
 
-
+AT_ONCE = "all requests arrive at 0, unless --arrivals replaces that"
 CHARACTERS_PER_TOKEN = 4  # the usual estimate for English text
 Loaded = tuple[Trace, dict[str, int]]
 
@@ -50,12 +59,22 @@ def estimate_tokens(text: str) -> int:
 
 
 class Reading(NamedTuple):
-    """How a file is to be read."""
+    """How a file is to be read, where its user says so."""
 
     skip_invalid: bool = False
     """Drop and count rows that can't be used, instead of refusing the file."""
     count_tokens: Callable[[str], int] = estimate_tokens
     """Tokens of a text, for formats that hold text."""
+    time_unit: str | None = None
+    """Of the time stamps: s, ms, us or ns."""
+    hash_block_size: int | None = None
+    """Tokens that one hash id stands for."""
+    columns: Mapping[str, str] = {}
+    """Our column -> the file's column that fills it."""
+    run: int | None = None
+    """Of a file with several benchmark runs, which one; counted from 1."""
+    demanded: bool = False
+    """The format was demanded, not recognised."""
 
 
 @dataclass
@@ -72,15 +91,23 @@ class Rows:
     """How many unreadable rows were skipped, as `dropped: reason`."""
     notes: tuple[str, ...] = ()
     """What its reader guessed: lines for people."""
+    expected: Mapping[str, str] = field(default_factory=dict)
+    """What a good value of a column looks like, where that is special to this file."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Our column -> its name in the file, where that is another."""
 
     def where(self, row: int) -> str:
         """`file:line`, or `file, row n` where the format has no lines."""
-        number = self.lines[row]
-        return f"{self.path}:{number}" if self.unit == "line" else f"{self.path}, {self.unit} {number}"
+        return place(self.path, self.unit, self.lines[row])
 
 
 def build_trace(
-    rows: Rows, *, skip_invalid: bool, sort: bool = False, hash_block_size: int | None = None
+    rows: Rows,
+    *,
+    skip_invalid: bool,
+    sort: bool = False,
+    hash_block_size: int | None = None,
+    unknown_parents: bool = False,
 ) -> Loaded:
     """Check every column and make the trace.
 
@@ -90,6 +117,8 @@ def build_trace(
         sort: put rows in order of arrival; otherwise a row out of order is refused (or sorted and counted,
             with `skip_invalid`).
         hash_block_size: tokens that one hash id stands for.
+        unknown_parents: a turn may name a parent that is not in the file (it then has none, which is said);
+            otherwise that is refused.
 
     Returns:
         The trace, and how many rows were dropped or sorted, as `{"dropped: reason": 2, "sorted: reason": 1}`.
@@ -110,22 +139,31 @@ def build_trace(
             row = int(np.argmax(bad))
             values = columns.get(name)
             value = "missing" if values is None or values[row] is None else _shown(values[row])
-            raise InputError(f"{rows.where(row)}: {name} {value}: expected {expected}")
+            column = f" in column {rows.sources[name]}" if name in rows.sources else ""
+            raise InputError(
+                f"{rows.where(row)}: {name} {value}{column}: expected {expected}; "
+                "--skip-invalid drops such rows"
+            )
         counts[f"dropped: invalid {name}"] += int(bad.sum())
         good[bad] = False
 
     for name, kind in (_REQUIRED | _OPTIONAL).items():
         if name in columns or name in _REQUIRED:
-            numbers[name], bad = _numbers(columns.get(name, [None] * len(good)), kind)
-            refuse(bad, name, kind.expected)
+            values = columns.get(name, [None] * len(good))
+            numbers[name], bad = _numbers(values, kind)
+            refuse(_but_missing(bad, name, values), name, rows.expected.get(name, kind.expected))
     for name, check, expected in (
         ("request_id", _is_id, "a text in Unicode or whole number"),
         ("tenant", _is_id, "a text in Unicode or whole number"),
+        ("session_id", _is_id, "a text in Unicode or whole number"),
+        ("class", _is_id, "a text in Unicode or whole number"),
+        ("parent", _is_parent, "a request_id, or a list of them"),
         ("prompt", _is_text, "a text"),
         ("hash_ids", _is_ids, "a list of whole numbers"),
     ):
         if name in columns:
-            refuse(np.array([not check(value) for value in columns[name]], dtype=bool), name, expected)
+            bad = np.array([not check(value) for value in columns[name]], dtype=bool)
+            refuse(_but_missing(bad, name, columns[name]), name, expected)
     if "request_id" in columns:
         refuse(_repeated(columns["request_id"], good), "request_id", "a request_id not used before")
     time = numbers["timestamp"]
@@ -135,7 +173,7 @@ def build_trace(
             row = int(np.argmax(late))
             raise InputError(
                 f"{rows.where(row)}: timestamp {time[row]:g} is before the row above it; expected rows in "
-                "order of arrival"
+                "order of arrival; --skip-invalid sorts them"
             )
         counts["sorted: out of order"] += int(late.sum())
     order = np.flatnonzero(good)
@@ -145,6 +183,8 @@ def build_trace(
         left = f"; all {sum(counts.values())} rows were dropped" if counts else ""
         raise InputError(f"{rows.path}: expected at least one request, found none{left}")
     trace = _assemble(rows, columns, numbers, order, hash_block_size)
+    if trace.parent is not None or trace.history_length is not None:
+        trace = with_parents(trace, rows.path, unknown_parents or skip_invalid)
     return trace, dict(counts)
 
 
@@ -162,7 +202,9 @@ def _assemble(
     hash_block_size: int | None,
 ) -> Trace:
     def whole(name: str) -> IntArray | None:
-        return numbers[name][order].astype(np.int64) if name in numbers else None
+        if name not in numbers:
+            return None
+        return np.nan_to_num(numbers[name][order], nan=-1.0).astype(np.int64)  # -1: not given
 
     def real(name: str) -> FloatArray | None:
         return numbers[name][order] if name in numbers else None
@@ -175,13 +217,17 @@ def _assemble(
     prompt_tokens = numbers["input_length"][order].astype(np.int64)
     if hash_ids is not None and hash_block_size is None:
         hash_block_size = guess_hash_block_size(hash_ids, prompt_tokens, path)
-        guess = f"a hash id is taken for {hash_block_size} tokens (no hash_block_size given)"
+        guess = f"a hash id is taken for {hash_block_size} tokens (--hash-block-size says otherwise)"
         notes = (*notes, f"{path.name}: {guess}")
     return Trace(
         arrival_time=numbers["timestamp"][order],
         num_prompt_tokens=prompt_tokens,
         num_output_tokens=numbers["output_length"][order].astype(np.int64),
         request_id=picked("request_id", str),
+        session_id=picked("session_id", _text_or_none),
+        parent=picked("parent", _parents),
+        history_length=whole("history_length"),
+        request_class=picked("class", _text_or_none),
         score=real("score"),
         predicted_class=whole("predicted_class"),
         predicted_length=real("predicted_length"),
@@ -193,28 +239,6 @@ def _assemble(
         name=path.name.split(".")[0],
         notes=notes,
     )
-
-
-def guess_hash_block_size(
-    hash_ids: Sequence[tuple[int, ...]], prompt_tokens: IntArray, path: Path
-) -> int | None:
-    """Tokens that one hash id stands for: 512, as in Mooncake's traces, unless only another size fits.
-
-    Raises:
-        InputError: more ids than any size from 16 to 512 allows.
-    """
-    ids = np.array([len(chunk) for chunk in hash_ids], dtype=np.int64)
-    sizes = (512, 256, 128, 64, 32, 16)
-    full = [size for size in sizes if _covers(ids, prompt_tokens, size)]
-    some = [size for size in sizes if bool(np.all(ids <= -(-prompt_tokens // size)))]
-    if not full and not some:
-        raise InputError(f"{path}: hash_ids: expected at most one id for each 16 tokens of the prompt")
-    return (full or some)[0]
-
-
-def _covers(ids: IntArray, prompt_tokens: IntArray, size: int) -> bool:
-    """Does each prompt have an id for every block, the last partial one counted or not?"""
-    return bool(np.all((ids >= prompt_tokens // size) & (ids <= -(-prompt_tokens // size))))
 
 
 def _given(name: str, values: list[Any]) -> bool:
@@ -260,6 +284,29 @@ def _is_id(value: Any) -> bool:
         # half of a surrogate pair can be written in JSON, and nowhere else
         return value != "" and (value.isascii() or value.encode("utf-8", "replace").decode() == value)
     return type(value) is int
+
+
+def _is_parent(value: Any) -> bool:
+    return all(map(_is_id, value)) if type(value) is list else _is_id(value)
+
+
+def _parents(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return tuple(map(str, value)) if type(value) is list else (str(value),)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _but_missing(
+    bad: np.ndarray[Any, np.dtype[np.bool_]], name: str, values: list[Any]
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """The bad values of a column, without the missing ones where a row may lack it."""
+    if name in _PARTIAL:
+        bad &= np.array([value is not None for value in values], dtype=bool)
+    return bad
 
 
 def _is_text(value: Any) -> bool:

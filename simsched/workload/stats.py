@@ -7,51 +7,58 @@ from typing import Any
 import numpy as np
 
 from simsched.workload.trace import Trace
+from simsched.workload.window import load_of
 
 
 def describe(trace: Trace) -> dict[str, Any]:
     """Figures of a trace, ready for JSON.
 
     `num_requests`; `duration` (s, first to last arrival); `request_rate` (requests/s) and `arrival_cv`
-    (standard deviation of the gaps over their mean), both None when all arrive at once; `input_length` and
-    `output_length` (tokens: mean, median, p90, p99, max); `shared_prefix` (share of the prompt tokens that
-    a prefix cache without end would hold already, None without hash_ids); `columns` given beside these.
+    (standard deviation of the gaps over their mean), both None when all arrive at once; `median_rate` and
+    `peak_rate` (of tenths of the duration, None with fewer than 20 requests); `input_length` and
+    `output_length` (tokens: mean, median, p90, p99, max); `shared_prefix` (see there); `columns` given beside
+    these.
     """
     duration = float(trace.arrival_time[-1] - trace.arrival_time[0])
     gaps = np.diff(trace.arrival_time)
+    load = load_of(trace)
     spread_out = duration > 0
     optional = (
-        "request_id",
-        "score",
-        "predicted_class",
-        "predicted_length",
-        "priority",
-        "tenant",
-        "hash_ids",
+        *("request_id", "score", "predicted_class", "predicted_length", "priority", "tenant"),
+        *("session_id", "parent", "history_length", "request_class", "hash_ids", "prompt"),
     )
     return {
         "name": trace.name,
         "num_requests": len(trace),
         "duration": duration,
         "request_rate": (len(trace) - 1) / duration if spread_out else None,
+        "median_rate": load.median if load is not None else None,
+        "peak_rate": load.peak if load is not None else None,
         "arrival_cv": float(gaps.std() / gaps.mean()) if spread_out else None,
         "input_length": _lengths(trace.num_prompt_tokens),
         "output_length": _lengths(trace.num_output_tokens),
         "shared_prefix": shared_prefix(trace),
-        "columns": [name for name in (*optional, "prompt") if getattr(trace, name) is not None],
+        "columns": [name for name in optional if getattr(trace, name) is not None],
     }
 
 
 def shared_prefix(trace: Trace) -> float | None:
-    """Share of all prompt tokens in leading blocks that an earlier request had; None without hash_ids."""
+    """Share of all prompt tokens that a prefix cache without end would hold from earlier prompts.
+
+    A block counts with everything before it, as the cache finds it. None without hash_ids.
+    """
     if trace.hash_ids is None or trace.hash_block_size is None:
         return None
-    seen: set[int] = set()
+    # an id names its block together with all before it: (the node before, id) -> node
+    nodes: dict[tuple[int, int], int] = {}
     shared = 0
     for ids, tokens in zip(trace.hash_ids, trace.num_prompt_tokens.tolist(), strict=True):
-        hits = next((i for i, block in enumerate(ids) if block not in seen), len(ids))
+        node = hits = 0
+        for block in ids:
+            known = len(nodes)
+            node = nodes.setdefault((node, block), known + 1)
+            hits += node <= known
         shared += min(tokens, hits * trace.hash_block_size)
-        seen.update(ids)
     return shared / int(trace.num_prompt_tokens.sum())
 
 

@@ -29,6 +29,15 @@ class Trace:
     predicted_length: FloatArray | None = None
     priority: IntArray | None = None
     tenant: Sequence[str] | None = None
+    session_id: Sequence[str | None] | None = None
+    """The conversation that a request is a turn of; None: of none."""
+    parent: Sequence[tuple[str, ...]] | None = None
+    """Request ids of the turns that a request follows, the one that its prompt goes on from first; empty: the
+    session's previous turn."""
+    history_length: IntArray | None = None
+    """How many tokens of its first parent's prompt and answer a prompt begins with; -1: all of them."""
+    request_class: Sequence[str | None] | None = None
+    """What kind of request it is (the key `class`)."""
     hash_ids: Sequence[tuple[int, ...]] | None = None
     """Identity of each prefix chunk (`hash_block_size` tokens) of the prompt: equal ids, equal prefix."""
     hash_block_size: int | None = None
@@ -71,5 +80,6 @@ class Trace:
 
 _OPTIONAL = (
     *("request_id", "score", "predicted_class", "predicted_length"),
-    *("priority", "tenant", "hash_ids", "prompt"),
+    *("priority", "tenant", "session_id", "parent", "history_length", "request_class"),
+    *("hash_ids", "prompt"),
 )

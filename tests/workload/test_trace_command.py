@@ -118,19 +118,19 @@ def trace_of(hash_ids: list[tuple[int, ...]], tokens: list[int]) -> Trace:
 
 
 def test_stats_says_what_a_trace_was_taken_for(tmp_path: Path) -> None:
-    """Whole seconds and 512-token blocks look like Mooncake's milliseconds."""
+    """Whole numbers and 512-token blocks look like Mooncake's milliseconds."""
     source = tmp_path / "mine.jsonl"
     rows = [
-        {"timestamp": 3 * i, "input_length": 600, "output_length": 9, "hash_ids": [0, i]} for i in range(9)
+        {"timestamp": 300 * i, "input_length": 600, "output_length": 9, "hash_ids": [0, i]} for i in range(9)
     ]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     guessed = call("stats", source, "--json")
-    assert "mine.jsonl: read as mooncake: timestamp in milliseconds, hash_ids of 512" in guessed.stderr
-    assert json.loads(guessed.stdout)[0]["duration"] == pytest.approx(0.024)
+    assert "mine.jsonl: read as mooncake: timestamp in milliseconds" in guessed.stderr
+    assert json.loads(guessed.stdout)[0]["duration"] == pytest.approx(2.4)
     told = call("stats", source, "--json", "--format", "jsonl")
     assert "mooncake" not in told.stderr
     assert "a hash id is taken for 512 tokens" in told.stderr
-    assert json.loads(told.stdout)[0]["duration"] == 24
+    assert json.loads(told.stdout)[0]["duration"] == 2400
 
 
 def test_shared_prefix_counts_leading_blocks_seen_before() -> None:

@@ -236,11 +236,11 @@ def test_hash_block_size_is_given_or_found(tmp_path: Path) -> None:
 
 def test_a_guessed_block_size_and_unread_keys_are_said(tmp_path: Path) -> None:
     row = json.loads(GOOD) | {"hash_ids": [1, 2, 3], "input_length": 600, "request_id": "a"}
-    (guess,) = load_trace(write(tmp_path, json.dumps(row)))[0].notes
+    _, guess = load_trace(write(tmp_path, json.dumps(row)))[0].notes
     assert "a hash id is taken for 256 tokens" in guess
     given = row | {"hash_block_size": 200, "Score": 3, "model": "x"}
-    (unread,) = load_trace(write(tmp_path, json.dumps(given)))[0].notes
-    assert "keys that nothing reads: Score, model" in unread
+    _, unread = load_trace(write(tmp_path, json.dumps(given)))[0].notes
+    assert "columns that nothing reads: Score, model" in unread
 
 
 def test_ten_thousand_lines_in_a_tenth_of_a_second(tmp_path: Path) -> None:

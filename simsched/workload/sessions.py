@@ -1,0 +1,92 @@
+"""Which earlier turn a prompt goes on from, and how much of it it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from simsched.errors import InputError
+from simsched.workload.trace import IntArray, Trace
+
+
+def with_parents(trace: Trace, path: Path, unknown: bool) -> Trace:
+    """The trace with its `parent` and `history_length` checked against each other.
+
+    Args:
+        trace: as it was read from `path`.
+        path: the file, for messages.
+        unknown: drop parents that are not in the trace or come later, and say so; otherwise refuse them.
+
+    Raises:
+        InputError: a parent that is not an earlier request, or more history than the prompt or its parent's
+            prompt and answer have.
+    """
+    place = {request: row for row, request in enumerate(trace.request_ids())}
+    lost = 0
+    if trace.parent is not None:
+        kept = []
+        for row, parents in enumerate(trace.parent):
+            known = tuple(each for each in parents if place.get(each, row) < row)
+            lost += len(known) < len(parents)
+            if len(known) < len(parents) and not unknown:
+                bad = next(each for each in parents if each not in known)
+                raise InputError(
+                    f"{path}: parent {bad!r} of request {trace.request_ids()[row]}: expected the request_id "
+                    "of a row above it"
+                )
+            kept.append(known)
+        trace = trace.with_columns(parent=kept)
+        if lost:
+            note = f"{path.name}: {lost:,} of {len(trace):,} requests follow one that is not in the file"
+            trace = trace.with_columns(notes=(*trace.notes, note))
+    if trace.history_length is not None:
+        before = previous_turn(trace)
+        total = trace.num_prompt_tokens + trace.num_output_tokens
+        most = np.where(before >= 0, np.minimum(trace.num_prompt_tokens, total[before]), 0)
+        bad_rows = np.flatnonzero(trace.history_length > most)
+        if len(bad_rows):
+            row = int(bad_rows[0])
+            what = "its parent's prompt and answer" if before[row] >= 0 else "a request without a parent"
+            raise InputError(
+                f"{path}: history_length {trace.history_length[row]} of request {trace.request_ids()[row]}: "
+                f"expected at most {most[row]}, of its prompt and {what}"
+            )
+    return trace
+
+
+def previous_turn(trace: Trace) -> IntArray:
+    """For each request the row of the turn that it goes on from; -1: it begins a conversation.
+
+    That is its first parent where it has one, else the latest request before it of the same session.
+    """
+    found = np.full(len(trace), -1, dtype=np.int64)
+    if trace.session_id is not None:
+        latest: dict[str, int] = {}
+        for row, session in enumerate(trace.session_id):
+            if session is not None:
+                found[row] = latest.get(session, -1)
+                latest[session] = row
+    if trace.parent is not None:
+        place = {request: row for row, request in enumerate(trace.request_ids())}
+        for row, parents in enumerate(trace.parent):
+            if parents:
+                at = place.get(parents[0], -1)
+                found[row] = at if at < row else -1
+    return found
+
+
+def history(trace: Trace) -> tuple[IntArray, IntArray]:
+    """For each request the turn that it goes on from (its row, -1: none), and with how many of its tokens.
+
+    These are the first tokens of that turn's prompt and answer, and the first of this prompt: all of them
+    where `history_length` does not say less, none where the prompt is too short to hold them.
+    """
+    before = previous_turn(trace)
+    total = trace.num_prompt_tokens + trace.num_output_tokens
+    tokens = np.where(before >= 0, total[before], 0)
+    tokens = np.where(trace.num_prompt_tokens >= tokens, tokens, 0)
+    if trace.history_length is not None:
+        given = (trace.history_length >= 0) & (before >= 0)
+        tokens = np.where(given, trace.history_length, tokens)
+    return before, tokens
