@@ -192,8 +192,8 @@ def _is_object(line: str) -> bool:
 
 def _is_list(text: str) -> bool:
     try:
-        return text[0] == "[" and len(json.loads(text)) > 0
-    except (ValueError, RecursionError):
+        return text[0] == "[" and type(json.loads(text)[0]) is dict
+    except (ValueError, IndexError, RecursionError):
         return False
 
 

@@ -224,13 +224,13 @@ def test_long_requests_dropped_or_cut_and_counted(files: Path, flag: str) -> Non
 
 def test_the_format_of_a_trace(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     same = {"input_length": 600, "output_length": 20}
-    rows = [{"timestamp": 2 * i, **same, "hash_ids": [0, i]} for i in range(5)]
+    rows = [{"timestamp": 2000 * i, **same, "hash_ids": [0, i]} for i in range(5)]
     write_jsonl(files / "T.jsonl", rows)
     (files / "study.yaml").write_text("trace: T.jsonl\npolicy: fcfs\nformat: jsonl\n")
-    for words, seconds in (("--trace", "T.jsonl"), 0.008), (("study.yaml",), 8.0):
+    for words, seconds in (("--trace", "T.jsonl"), 8.0), (("study.yaml",), 8000.0):
         main_ok("run", *words, "--policy", "fcfs", "--no-plot", "-o", f"out{seconds}")
         taken_for_mooncake = "T.jsonl: read as mooncake: timestamp in milliseconds" in capsys.readouterr().err
-        assert taken_for_mooncake == (seconds == 0.008)
+        assert taken_for_mooncake == (seconds == 8.0)
         requests = pl.read_parquet(files / f"out{seconds}" / "requests.parquet")
         assert requests["arrival_time"].max() == pytest.approx(seconds)
     # another source has nothing of the file's
