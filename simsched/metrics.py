@@ -1,6 +1,7 @@
 """Metrics of one run, by the names and definitions of `vllm bench serve`, and the paper's own.
 
-Over finished requests only; `unfinished` says how many are missing. In all of them
+Over the requests that arrive in a window, which is the whole run unless another is given, and of them over
+the finished ones; `unfinished` says how many are missing. In all of them
 
 - TTFT = first token − arrival; E2EL = finish − arrival;
 - TPOT = (finish − first token) / (output tokens − 1), without one-token outputs;
@@ -14,17 +15,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.config import EngineConfig
+from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
-from simsched.workload.trace import FloatArray, Trace
+from simsched.workload.trace import FloatArray, IntArray, Trace
 
 if TYPE_CHECKING:
     import polars as pl
+
+BoolArray = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 GOODPUT_METRICS = ("ttft", "tpot", "e2el")
 
@@ -37,8 +42,13 @@ LATENCIES = (
     *(f"{statistic}_max_waiting_time_ms" for statistic in ("mean", "p99")),
     "mean_slowdown",
 )
-METRICS = ("duration", *COUNTS, *THROUGHPUTS, *LATENCIES, "num_preemptions")
-"""Every metric of `summarize`, in the order of summary.csv."""
+WINDOW = ("window_start", "window_end")
+METRICS = ("duration", *COUNTS, *THROUGHPUTS, *LATENCIES, "num_preemptions", "good_share", *WINDOW)
+"""Every metric of `measure`, in the order of summary.csv."""
+GROWTH = ("growth", "growth_low", "growth_high")
+"""How fast the backlog grows behind the warm-up, in requests/s, and its 95 % interval (`simsched.steady`)."""
+SUMMARY = (*METRICS, "steady", *GROWTH)
+"""The columns of summary.csv behind the options."""
 REQUEST_NUMBERS = (
     "arrival_time", "num_prompt_tokens", "num_output_tokens", "first_scheduled_time", "first_token_time",
     "finish_time", "num_preemptions", "max_itl", "slowdown",
@@ -46,72 +56,174 @@ REQUEST_NUMBERS = (
 """The columns of requests.parquet after `request_id`."""
 
 
+@dataclass(frozen=True)
+class Requests:
+    """What metrics are computed from: n requests, simulated, real or read back from requests.parquet.
+
+    Times in seconds on the run's clock; NaN = never.
+    """
+
+    arrival: FloatArray
+    first_token: FloatArray
+    finish: FloatArray
+    num_prompt_tokens: IntArray
+    num_output_tokens: IntArray
+    num_preemptions: IntArray
+    max_itl: FloatArray
+    slowdown: FloatArray
+
+    @classmethod
+    def of_record(cls, record: RunRecord, alone: FloatArray | None = None) -> Requests:
+        """The requests of a run; `alone`: (n,) seconds that each takes alone (`alone_time`)."""
+        slowdown = np.full(len(record.trace), np.nan)
+        if alone is not None:
+            slowdown = (record.finish_time - record.arrival_time) / alone
+        return cls(
+            record.arrival_time, record.first_token_time, record.finish_time,
+            record.trace.num_prompt_tokens, record.trace.num_output_tokens,
+            record.num_preemptions, record.max_itl, slowdown,
+        )  # fmt: skip
+
+    @classmethod
+    def of_table(cls, table: pl.DataFrame) -> Requests:
+        """The requests in a table with the columns of requests.parquet."""
+
+        def times(name: str) -> FloatArray:
+            return table[name].cast(float).fill_null(math.nan).to_numpy()
+
+        def counts(name: str) -> IntArray:
+            return table[name].cast(int).fill_null(0).to_numpy()
+
+        return cls(
+            times("arrival_time"), times("first_token_time"), times("finish_time"),
+            counts("num_prompt_tokens"), counts("num_output_tokens"), counts("num_preemptions"),
+            times("max_itl"), times("slowdown"),
+        )  # fmt: skip
+
+    @property
+    def finished(self) -> BoolArray:
+        return np.isfinite(self.finish)
+
+    def whole(self) -> tuple[float, float]:
+        """From the first arrival to the last finish; NaN at the end if nothing is finished."""
+        done = self.finished
+        end = float(self.finish[done].max()) if done.any() else math.nan
+        return float(self.arrival.min()) if len(self.arrival) else math.nan, end
+
+    def good(self, goodput: Mapping[str, float]) -> BoolArray:
+        """(n,) which requests are finished and within these milliseconds, e.g. `{"ttft": 200, "tpot": 50}`.
+
+        A one-token output counts as TPOT 0, as in vLLM.
+        """
+        gaps = np.maximum(self.num_output_tokens - 1, 1)
+        took = {
+            "ttft": self.first_token - self.arrival,
+            "tpot": np.where(self.num_output_tokens > 1, (self.finish - self.first_token) / gaps, 0.0),
+            "e2el": self.finish - self.arrival,
+        }
+        good = self.finished
+        for metric, most in goodput.items():
+            good &= took[metric] * 1e3 <= most
+        return good
+
+
+def itl_statistics(itl: WeightedHistogram) -> dict[str, float]:
+    """The metrics of gaps between tokens, in milliseconds; NaN without any."""
+    values = {
+        "mean": itl.mean,
+        "median": itl.percentile(50),
+        "std": itl.std,
+        "p90": itl.percentile(90),
+        "p99": itl.percentile(99),
+    }
+    return {f"{statistic}_itl_ms": value * 1e3 for statistic, value in values.items()}
+
+
 def summarize(
-    record: RunRecord, *, goodput: Mapping[str, float] | None = None, alone: FloatArray | None = None
+    record: RunRecord,
+    *,
+    goodput: Mapping[str, float] | None = None,
+    alone: FloatArray | None = None,
 ) -> dict[str, float]:
-    """The metrics of a run: `METRICS` -> value; NaN where undefined.
+    """The metrics of a whole run: `METRICS` -> value; NaN where undefined.
 
     Args:
         record: what the run left behind (n requests).
-        goodput: most milliseconds that a good request may take, e.g. `{"ttft": 200, "tpot": 50}`. A
-            one-token output counts as TPOT 0, as in vLLM. None: `request_goodput` is NaN.
+        goodput: most milliseconds that a good request may take, e.g. `{"ttft": 200, "tpot": 50}`. None:
+            `request_goodput` and `good_share` are NaN.
         alone: (n,) seconds that each request takes alone (`alone_time`). None: `mean_slowdown` is NaN.
-
-    Throughputs are per second of `duration`, which lasts from the first arrival to the last finish.
     """
-    done = record.finished
-    trace = record.trace
-    arrival, finish = record.arrival_time[done], record.finish_time[done]
-    first = record.first_token_time[done]
-    outputs = trace.num_output_tokens[done]
-    duration = float(finish.max() - record.arrival_time.min()) if len(finish) else math.nan
+    return measure(Requests.of_record(record, alone), itl=itl_statistics(record.itl), goodput=goodput)
+
+
+def measure(
+    requests: Requests,
+    *,
+    itl: Mapping[str, float] | None = None,
+    goodput: Mapping[str, float] | None = None,
+    window: tuple[float, float] | None = None,
+) -> dict[str, float]:
+    """The metrics of the requests that arrive in a window: `METRICS` -> value; NaN where undefined.
+
+    Args:
+        requests: all requests of the run.
+        itl: metrics of the gaps between tokens (`itl_statistics`), which requests don't hold; None: NaN.
+        goodput: see `summarize`.
+        window: its start and end on the run's clock; None: the whole run, from the first arrival to the last
+            finish.
+
+    Throughputs count what is finished in the window, per second of it: a system that keeps up serves what
+    it is offered.
+    """
+    start, end = window or requests.whole()
+    duration = end - start
+    inside = (requests.arrival >= start) & ~(requests.arrival > end)
+    served = requests.finished & (requests.finish >= start) & (requests.finish <= end)
+    done = inside & requests.finished
+    arrival, first = requests.arrival[done], requests.first_token[done]
+    finish, outputs = requests.finish[done], requests.num_output_tokens[done]
     ttft, e2el = first - arrival, finish - arrival
     several = outputs > 1
     tpot = (finish - first)[several] / (outputs[several] - 1)
-    waiting = np.fmax(ttft, record.max_itl[done])  # fmax: one-token outputs have no gap
-    num_inputs, num_outputs = int(trace.num_prompt_tokens[done].sum()), int(outputs.sum())
+    waiting = np.fmax(ttft, requests.max_itl[done])  # fmax: one-token outputs have no gap
+    slowdown = requests.slowdown[done]
 
     def rate(amount: float) -> float:
         return amount / duration if duration > 0 else math.nan
 
+    num_inputs = int(requests.num_prompt_tokens[served].sum())
+    num_outputs = int(requests.num_output_tokens[served].sum())
     values: dict[str, float] = {
         "duration": duration,
-        "num_requests": len(trace),
+        "num_requests": int(inside.sum()),
         "completed": int(done.sum()),
-        "unfinished": int((~done).sum()),
-        "total_input_tokens": num_inputs,
-        "total_output_tokens": num_outputs,
-        "request_throughput": rate(len(finish)),
+        "unfinished": int((inside & ~done).sum()),
+        "total_input_tokens": int(requests.num_prompt_tokens[done].sum()),
+        "total_output_tokens": int(outputs.sum()),
+        "request_throughput": rate(int(served.sum())),
         "request_goodput": math.nan,
         "output_throughput": rate(num_outputs),
         "total_token_throughput": rate(num_inputs + num_outputs),
+        "good_share": math.nan,
     }
     if goodput is not None:
-        tpot_or_zero = np.zeros(len(ttft))
-        tpot_or_zero[several] = tpot
-        took = {"ttft": ttft, "tpot": tpot_or_zero, "e2el": e2el}
-        good = np.ones(len(ttft), dtype=bool)
-        for metric, most in goodput.items():
-            good &= took[metric] * 1e3 <= most
-        values["request_goodput"] = rate(int(good.sum()))
+        good = requests.good(goodput)
+        values["request_goodput"] = rate(int((good & served).sum()))
+        if inside.any():
+            values["good_share"] = int((good & inside).sum()) / int(inside.sum())
     for metric, seconds in (("ttft", ttft), ("tpot", tpot), ("e2el", e2el)):
         for statistic in _STATISTICS:
             values[f"{statistic}_{metric}_ms"] = _statistic(statistic, seconds) * 1e3
-    itl = record.itl
-    for statistic, value in (
-        ("mean", itl.mean),
-        ("median", itl.percentile(50)),
-        ("std", itl.std),
-        ("p90", itl.percentile(90)),
-        ("p99", itl.percentile(99)),
-    ):
-        values[f"{statistic}_itl_ms"] = value * 1e3
+    for statistic in _STATISTICS:
+        name = f"{statistic}_itl_ms"
+        values[name] = math.nan if itl is None else itl[name]
     for statistic in ("mean", "p90", "p99"):
         values[f"{statistic}_latency_per_token_ms"] = _statistic(statistic, e2el / outputs) * 1e3
     for statistic in ("mean", "p99"):
         values[f"{statistic}_max_waiting_time_ms"] = _statistic(statistic, waiting) * 1e3
-    values["mean_slowdown"] = math.nan if alone is None else _statistic("mean", e2el / alone[done])
-    values["num_preemptions"] = int(record.num_preemptions.sum())
+    values["mean_slowdown"] = _statistic("mean", slowdown)
+    values["num_preemptions"] = int(requests.num_preemptions[inside].sum())
+    values |= {"window_start": start, "window_end": end}
     return {name: values[name] for name in METRICS}
 
 

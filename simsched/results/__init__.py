@@ -11,9 +11,18 @@ Everything but run.log is byte-identical for the same configuration, seed and in
 and real runs share this format.
 """
 
-from simsched.results.layout import RUN_OPTIONS, Options, check_target
+from simsched.results.layout import LOAD_OPTIONS, RUN_OPTIONS, Options, check_target
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results
 from simsched.results.writing import ResultsWriter, StepLog
 
-__all__ = ["RUN_OPTIONS", "Options", "Results", "ResultsWriter", "StepLog", "check_target", "over_runs"]
+__all__ = [
+    "LOAD_OPTIONS",
+    "RUN_OPTIONS",
+    "Options",
+    "Results",
+    "ResultsWriter",
+    "StepLog",
+    "check_target",
+    "over_runs",
+]

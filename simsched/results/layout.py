@@ -19,6 +19,8 @@ FOLDERS = ("cells", "steps")
 FIGURES = ("*.png", "*.svg", "*.pdf")
 RUN_OPTIONS = ("run", "seed")
 """Options that tell runs of one setting apart."""
+LOAD_OPTIONS = ("workload", "request_rate", "arrivals")
+"""Options that happen to a server: a load. All others are chosen by whoever runs it: an arm."""
 
 
 def check_target(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simsched.metrics import METRICS
+from simsched.metrics import GROWTH, METRICS
 from simsched.results.layout import RUN_OPTIONS
 
 
@@ -14,6 +14,7 @@ def over_runs(rows: Sequence[Mapping[str, Any]], options: Sequence[str]) -> list
     """Mean and 95 % t-interval over runs of every metric, per setting (the options without run and seed).
 
     Each metric becomes `{"mean", "ci95": [low, high], "n"}`; the interval is null with fewer than two runs.
+    `steady` is true if all runs are, null where none can tell.
     """
     import numpy as np
 
@@ -24,8 +25,8 @@ def over_runs(rows: Sequence[Mapping[str, Any]], options: Sequence[str]) -> list
     summaries = []
     for key, group in groups.items():
         summary: dict[str, Any] = dict(zip(settings, key, strict=True))
-        for metric in METRICS:
-            values = np.array([row[metric] for row in group if row[metric] is not None], dtype=float)
+        for metric in (*METRICS, *GROWTH):
+            values = np.array([row[metric] for row in group if row.get(metric) is not None], dtype=float)
             n = len(values)
             interval = None
             if n > 1:
@@ -34,5 +35,7 @@ def over_runs(rows: Sequence[Mapping[str, Any]], options: Sequence[str]) -> list
                 half = float(stdtrit(n - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(n)
                 interval = [float(values.mean()) - half, float(values.mean()) + half]
             summary[metric] = {"mean": float(values.mean()) if n else None, "ci95": interval, "n": n}
+        verdicts = [row["steady"] for row in group if row.get("steady") is not None]
+        summary["steady"] = all(verdicts) if verdicts else None
         summaries.append(summary)
     return summaries

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsched.errors import InputError
-from simsched.metrics import METRICS, REQUEST_NUMBERS
+from simsched.metrics import GROWTH, METRICS, REQUEST_NUMBERS, SUMMARY
 from simsched.results.layout import FILES, Options, read_manifest
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Results:
 
     @cached_property
     def summary(self) -> pl.DataFrame:
-        """A row per cell: `cell`, the options, then `simsched.metrics.METRICS` (null where undefined)."""
+        """A row per cell: `cell`, the options, then `simsched.metrics.SUMMARY` (null where undefined)."""
         import polars as pl
 
         try:
@@ -60,7 +60,7 @@ class Results:
         except (TypeError, pl.exceptions.PolarsError):
             raise InputError(f"{self.path / 'summary.json'}: damaged, expected a list of cells") from None
         rates = [name for name in self._options if name == "request_rate"]
-        self._check(frame, "summary.json", ["cell", *self._options], [*rates, *METRICS])
+        self._check(frame, "summary.json", ["cell", *self._options, *SUMMARY], [*rates, *METRICS, *GROWTH])
         return frame
 
     @property

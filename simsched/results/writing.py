@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from simsched.errors import InputError
 from simsched.files import TEMPORARY, temporary_name, write_file
-from simsched.metrics import METRICS
-from simsched.results.layout import FIGURES, FILES, FOLDERS, Options, check_target
+from simsched.metrics import METRICS, Requests, measure
+from simsched.results.layout import FIGURES, FILES, FOLDERS, Options, check_target, read_manifest
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results, read_parquet
+from simsched.results.windows import backlog_of, load_windows, verdict_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -92,8 +93,10 @@ class ResultsWriter:
         temporary = temporary_name(self.path / "cells" / cell)
         temporary.mkdir(parents=True, exist_ok=True)
         (temporary / "requests.parquet").write_bytes(buffer.getvalue())
-        row = {**{name: _json_number(metrics[name]) for name in METRICS}, "beyond_fit": beyond_fit}
-        (temporary / "summary.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+        row = {name: _json_number(metrics[name]) for name in METRICS}
+        backlog = backlog_of(Requests.of_table(table))
+        more = {"backlog": backlog, "beyond_fit": beyond_fit}
+        (temporary / "summary.json").write_text(json.dumps(row | more, indent=1) + "\n", encoding="utf-8")
         try:
             temporary.rename(self.path / "cells" / cell)
         except OSError:
@@ -105,20 +108,22 @@ class ResultsWriter:
         """All cells are there: write requests.parquet, summary.json and summary.csv."""
         import polars as pl
 
-        tables, rows, beyond_fit = [], [], {}
-        for cell, options in self.cells.items():
+        tables: dict[str, pl.DataFrame] = {}
+        found: dict[str, dict[str, Any]] = {}
+        for cell in self.cells:
             folder = self.path / "cells" / cell
             try:
-                tables.append(read_parquet(folder / "requests.parquet"))
-                metrics = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-                rows.append({"cell": cell, **options, **{name: metrics[name] for name in METRICS}})
-                beyond_fit[cell] = metrics.get("beyond_fit", 0.0)
+                tables[cell] = read_parquet(folder / "requests.parquet")
+                found[cell] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+                _ = [found[cell][name] for name in (*METRICS, "backlog")]
             except (OSError, ValueError, KeyError, TypeError, InputError):
                 raise InputError(
                     f"{folder}: damaged; remove this folder, and --resume makes it anew"
                 ) from None
+        rows = self._rows(tables, found)
+        beyond_fit = {cell: metrics.get("beyond_fit", 0.0) for cell, metrics in found.items()}
         buffer = io.BytesIO()
-        pl.concat(tables, how="vertical_relaxed").write_parquet(buffer)
+        pl.concat(tables.values(), how="vertical_relaxed").write_parquet(buffer)
         write_file(self.path / "requests.parquet", buffer.getvalue())
         summary = {
             "cells": rows,
@@ -129,9 +134,30 @@ class ResultsWriter:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        steady = {True: "true", False: "false", None: None}
+        writer.writerows({**row, "steady": steady[row["steady"]]} for row in rows)
         write_file(self.path / "summary.csv", text.getvalue().encode())
         return Results.open(self.path)
+
+    def _rows(
+        self, tables: Mapping[str, pl.DataFrame], found: Mapping[str, Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """A row of the summary per cell: its metrics in the window of its load, and what its backlog does."""
+        manifest = read_manifest(self.path) or {}
+        backlogs = {cell: metrics["backlog"] for cell, metrics in found.items()}
+        tails = {cell: metrics["p99_e2el_ms"] for cell, metrics in found.items()}
+        windows = load_windows(self.cells, backlogs, tails, manifest.get("window") or {})
+        goodput = (manifest.get("study") or {}).get("goodput")
+        rows = []
+        for cell, options in self.cells.items():
+            metrics = {name: found[cell][name] for name in METRICS}
+            if (window := windows.get(cell)) is not None:
+                itl = {name: metrics[name] or math.nan for name in METRICS if name.endswith("_itl_ms")}
+                requests = Requests.of_table(tables[cell])
+                inside = measure(requests, itl=itl, goodput=goodput, window=window)
+                metrics = {name: _json_number(value) for name, value in inside.items()}
+            rows.append({"cell": cell, **options, **metrics, **verdict_columns(backlogs[cell])})
+        return rows
 
     def log(self, line: str) -> None:
         """Append a line with the time of day to run.log."""

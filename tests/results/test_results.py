@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from simsched.errors import InputError
-from simsched.metrics import METRICS, request_table, summarize
+from simsched.metrics import METRICS, SUMMARY, request_table, summarize
 from simsched.results import Results, ResultsWriter, over_runs
 from tests.test_metrics import make_record
 
@@ -41,7 +41,7 @@ def test_written_and_read(tmp_path: Path) -> None:
     results = fill(ResultsWriter.create(tmp_path / "out", make_manifest()))
     assert list(results.cells) == ["0-fcfs", "1-fcfs"]
     options = ["policy", "workload", "request_rate", "run", "seed"]
-    assert results.summary.columns == ["cell", *options, *METRICS]
+    assert results.summary.columns == ["cell", *options, *SUMMARY]
     assert results.summary["request_rate"].to_list() == [None, 2.0]
     assert results.summary["unfinished"].to_list() == [1, 1]
     assert results.requests.columns[:6] == [*options, "request_id"]

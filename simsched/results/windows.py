@@ -1,0 +1,89 @@
+"""Where each cell is measured: the window that all cells of a load share, once they are in steady state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from simsched.metrics import GROWTH, Requests
+from simsched.results.layout import LOAD_OPTIONS, Options
+from simsched.steady import steady_state
+
+AUTO = "auto"
+Window = tuple[float, float]
+Backlog = dict[str, Any]
+"""What `backlog_of` says of a cell; None in its place where there is no telling."""
+_LONGEST_COOLDOWN = 0.25  # of the arrivals
+
+
+def backlog_of(requests: Requests, window: Window | None = None) -> Backlog | None:
+    """What a cell's backlog does (`simsched.steady`), for JSON: `steady`, `growing`, `GROWTH`, and where the
+    warm-up and the arrivals end; None where no requests arrive one after the other."""
+    state = steady_state(
+        requests.arrival, requests.first_token, requests.finish, requests.num_output_tokens, window
+    )
+    if state is None:
+        return None
+    growth = (state.requests.slope, state.requests.low, state.requests.high)
+    return {
+        "steady": state.steady,
+        "growing": state.growing,
+        **dict(zip(GROWTH, growth, strict=True)),
+        "warmup_end": state.warmup_end,
+        "arrivals_end": state.arrivals_end,
+    }
+
+
+def verdict_columns(backlog: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The columns of the summary that say it: `steady`, and `GROWTH`."""
+    return {name: None if backlog is None else backlog[name] for name in ("steady", *GROWTH)}
+
+
+def load_windows(
+    cells: Mapping[str, Options],
+    backlogs: Mapping[str, Mapping[str, Any] | None],
+    tails: Mapping[str, float | None],
+    wanted: Mapping[str, Any],
+) -> dict[str, Window | None]:
+    """Cell -> the window that its metrics are of; None: the whole run.
+
+    Cells of one load share a window, so that they are compared over the same requests. `auto` begins where
+    the last of those that are steady has warmed up, and ends as long before the last arrival as 99 % of
+    their requests take; where none is steady there is nothing to wait for, and runs count whole.
+
+    Args:
+        cells: cell -> its options.
+        backlogs: cell -> what `backlog_of` says of it.
+        tails: cell -> the 99th percentile of its end-to-end latency, in milliseconds.
+        wanted: `warmup` and `cooldown`, each seconds or `auto`; what is not there is 0.
+    """
+    warmup, cooldown = wanted.get("warmup", 0), wanted.get("cooldown", 0)
+    if warmup == 0 and cooldown == 0:
+        return dict.fromkeys(cells)
+    loads: dict[tuple[Any, ...], list[str]] = {}
+    for cell, options in cells.items():
+        loads.setdefault(tuple(options.get(name) for name in LOAD_OPTIONS), []).append(cell)
+    windows: dict[str, Window | None] = {}
+    for names in loads.values():
+        window = _common(
+            [(backlog, tails[name]) for name in names if (backlog := backlogs[name])], warmup, cooldown
+        )
+        windows |= dict.fromkeys(names, window)
+    return windows
+
+
+def _common(
+    found: list[tuple[Mapping[str, Any], float | None]], warmup: float | str, cooldown: float | str
+) -> Window | None:
+    steady = [each for each in found if each[0]["steady"]]
+    if not found or (AUTO in (warmup, cooldown) and not steady):
+        return None
+    end = min(backlog["arrivals_end"] for backlog, _ in found)
+    start = max(backlog["warmup_end"] for backlog, _ in steady) if warmup == AUTO else float(warmup)
+    if cooldown == AUTO:
+        tail = max((tail or 0.0) / 1e3 for _, tail in steady)
+        end -= min(tail, _LONGEST_COOLDOWN * end)
+    else:
+        end -= float(cooldown)
+    return (start, end) if end > start and math.isfinite(end) else None
