@@ -28,8 +28,9 @@ BELOW: dict[str, set[str]] = {
     "engine": {"request", "histogram", "workload", "policies", "routers", "cost_model", "record", "streams"},
     # fits a profile by simulating; nothing below the command line imports it
     "cost_model/fit_summary.py": {"request", "workload", "policies", "engine", "metrics", "predictors"},
-    "metrics": {"record", "workload", "cost_model", "engine"},
-    "results": {"metrics", "files"},
+    "steady": {"workload"},
+    "metrics": {"histogram", "record", "workload", "cost_model", "engine"},
+    "results": {"metrics", "steady", "files"},
     "bounds": {"workload", "cost_model", "engine"},
     "vllm": {"request", "policies", "engine"},
 }

@@ -44,7 +44,7 @@ def compare_command(
         text = json.dumps(pair.to_dict(), indent=1) if as_json else pair.to_table()
     else:
         from simsched.compare import compare
-        from simsched.compare.best_possible import bounds_of_results
+        from simsched.compare.lower_bound import bounds_of_results
         from simsched.compare.text import directory_text
 
         found, reason = bounds_of_results(opened[0]) if bounds else ({}, "")

@@ -6,8 +6,7 @@ import errno
 import os
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,8 +194,8 @@ def _show_grid(plan: Plan) -> None:
 def _show_results(results: Results) -> None:
     """A row per policy and setting: means over runs. What is the same or zero everywhere is left out."""
     from simsched.cli._table import show_table
+    from simsched.compare.phrases import option_text
     from simsched.compare.samples import ascending
-    from simsched.compare.words import option_text
     from simsched.text.columns import brief_columns
 
     shown = [
@@ -214,7 +213,8 @@ def _show_results(results: Results) -> None:
     groups = ascending(groups, settings)
     columns = brief_columns({metric: [group[metric]["mean"] for group in groups] for metric in shown})
     if "request_goodput" in shown:
-        columns.append(("good %", _good_shares(results, groups, settings)))
+        shares = [group["good_share"]["mean"] for group in groups]
+        columns.append(("good %", [None if share is None else 100 * share for share in shares]))
     rows: list[list[Any]] = [
         [*(option_text(group[name]) for name in settings), *values]
         for group, *values in zip(groups, *(values for _, values in columns), strict=True)
@@ -231,20 +231,6 @@ def _show_results(results: Results) -> None:
         "served/s: requests over the time from the first arrival to the last finish, so that it is below the "
         "request rate even where no queue grows"
     )
-
-
-def _good_shares(
-    results: Results, groups: Sequence[Mapping[str, Any]], settings: Sequence[str]
-) -> list[float | None]:
-    """Of each setting, the percentage of its requests that kept the limits of --goodput, over all runs."""
-    good: Counter[tuple[Any, ...]] = Counter()
-    requests: Counter[tuple[Any, ...]] = Counter()
-    for row in results.summary.iter_rows(named=True):
-        setting = tuple(row[name] for name in settings)
-        requests[setting] += row["num_requests"]
-        good[setting] += round((row["request_goodput"] or 0) * (row["duration"] or 0))
-    keys = [tuple(group[name] for name in settings) for group in groups]
-    return [100 * good[key] / requests[key] for key in keys]
 
 
 def _show_verdict(results: Results) -> None:

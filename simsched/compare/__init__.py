@@ -1,13 +1,15 @@
-"""Comparing policies: in one results directory (`compare`), or between two (`compare_directories`)."""
+"""Comparing arms, which are policies and engine options: of one directory, or of two."""
 
+from simsched.compare.arms import Arm, Load, find_arm
 from simsched.compare.comparison import Comparison, Row, compare
 from simsched.compare.directories import DirectoryComparison, PairRow, compare_directories
-from simsched.compare.samples import DEFAULT_METRICS, PRIMARY, Load, Samples, find_policy, samples_of
+from simsched.compare.samples import DEFAULT_METRICS, PRIMARY, Samples, samples_of
 from simsched.compare.verdict import verdict
 
 __all__ = [
     "DEFAULT_METRICS",
     "PRIMARY",
+    "Arm",
     "Comparison",
     "DirectoryComparison",
     "Load",
@@ -16,7 +18,7 @@ __all__ = [
     "Samples",
     "compare",
     "compare_directories",
-    "find_policy",
+    "find_arm",
     "samples_of",
     "verdict",
 ]

@@ -1,4 +1,4 @@
-"""Which policy is better, on which metric, at which load, by how much, and how sure that is."""
+"""Which arm is better, on which metric, at which load, by how much, and how sure that is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from simsched.compare.arms import Arm, Load, find_arm, json_load
+from simsched.compare.best import Best, best_arm
 from simsched.compare.notes import any_tested, comparison_notes
-from simsched.compare.samples import Load, Samples, choose_metrics, find_policy, json_load, samples_of
+from simsched.compare.samples import Samples, choose_metrics, samples_of
 from simsched.compare.statistics import LEVEL, Ratio, adjusted, kendall_tau
 from simsched.compare.text import comparison_text
 from simsched.compare.verdict import verdict
@@ -20,34 +22,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One policy against the baseline on one metric, at one load."""
+    """One arm against the baseline on one metric, at one load."""
 
     metric: str
     load: Load
-    policy: str
+    arm: str
+    """Its name."""
     value: float | None
     """Mean over runs; None where the metric is undefined."""
     ratio: Ratio | None
     """To the baseline; None for the baseline itself, and where it is undefined (a zero, no common run)."""
     p_holm: float | None
-    """P value, adjusted over the policies compared at this metric and load."""
+    """P value, adjusted over the arms compared at this metric and load."""
     unfinished: int
     """Requests that never finished, summed over runs: the other numbers leave them out."""
     bound: float | None = None
     """Least possible mean on these traces, in the metric's unit (`simsched.bounds`)."""
+    steady: bool | None = None
+    """Were all its runs in steady state? None: not known."""
+    growth: float | None = None
+    """Requests/s by which its backlog grows, mean over runs."""
+    growing: bool = False
+    """Does it grow for sure, not only as far as can be told?"""
 
     @property
     def significant(self) -> bool | None:
         """Does it differ from the baseline? None with one run: cannot be said."""
         return None if self.p_holm is None else self.p_holm < LEVEL
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_dict(self, chosen: Arm) -> dict[str, Any]:
+        """For JSON; `chosen`: the options of its arm."""
         ratio = self.ratio
         return {
             "metric": self.metric,
             **json_load(self.load),
-            "policy": self.policy,
+            **chosen,
+            "arm": self.arm,
             "value": self.value,
             "ratio": ratio.ratio if ratio else None,
             "ci95": [ratio.low, ratio.high] if ratio and ratio.low is not None else None,
@@ -57,18 +67,21 @@ class Row:
             "unfinished": self.unfinished,
             "bound": self.bound,
             "value_over_bound": self.value / self.bound if self.value and self.bound else None,
+            "steady": self.steady,
+            "growth": self.growth,
         }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every policy of a results directory against one of them."""
+    """Every arm of a results directory against one of them."""
 
     baseline: str
+    """Its name."""
     samples: Samples
     metrics: list[str]
     rows: list[Row]
-    """By metric, load, then policy in the order of the grid."""
+    """By metric, load, then arm in the order of the grid."""
     runs: int
     notes: list[str]
     """What a reader must know: no intervals, no bounds, unfinished requests."""
@@ -79,26 +92,27 @@ class Comparison:
         return any_tested(self.rows)
 
     @property
-    def policies(self) -> list[str]:
-        return self.samples.policies
+    def arms(self) -> list[str]:
+        """The arms' names, in the order of the grid."""
+        return self.samples.names
 
     @property
     def loads(self) -> list[Load]:
         return self.samples.loads
 
     def taus(self) -> dict[tuple[int, str], float]:
-        """Kendall's tau between the order of the policies on the first metric and on each metric.
+        """Kendall's tau between the order of the arms on the first metric and on each metric.
 
         Returns:
-            (index of the load, metric) -> tau; NaN with one policy. 1: the metrics agree; -1: opposite.
+            (index of the load, metric) -> tau; NaN with one arm. 1: the metrics agree; -1: opposite.
         """
         reference = self.metrics[0]
         found = {}
         for load in range(len(self.loads)):
             for metric in self.metrics:
                 pairs = [
-                    (self.samples.mean(load, policy, reference), self.samples.mean(load, policy, metric))
-                    for policy in self.policies
+                    (self.samples.mean(load, arm, reference), self.samples.mean(load, arm, metric))
+                    for arm in self.arms
                 ]
                 known = [(x, y) for x, y in pairs if x is not None and y is not None]
                 sign = -1 if higher_is_better(metric) != higher_is_better(reference) else 1
@@ -107,12 +121,24 @@ class Comparison:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """Everything, for JSON: arms are the options that were chosen."""
+        arms = self.samples.arms
         return {
-            "baseline": self.baseline,
-            "policies": self.policies,
+            "baseline": arms[self.baseline],
+            "arms": list(arms.values()),
             "runs": self.runs,
-            "rows": [row.to_dict() for row in self.rows],
+            "highest_load": json_load(self.loads[self.samples.highest()]),
+            "best": self._best(self.samples.highest()),
+            "loads": [
+                {
+                    "load": json_load(load),
+                    "best": self._best(i),
+                    "steady": {arm: self.samples.steady(i, arm) for arm in arms},
+                    "growth": {arm: self.samples.mean(i, arm, "growth") for arm in arms},
+                }
+                for i, load in enumerate(self.loads)
+            ],
+            "rows": [row.to_dict(arms[row.arm]) for row in self.rows],
             "order": [
                 {
                     **json_load(self.loads[load]),
@@ -126,6 +152,14 @@ class Comparison:
             "verdict": verdict(self),
         }
 
+    def best(self, metric: str, load: int | None) -> Best | None:
+        """The best arm on a metric at a load (None: over all loads), and how surely; None: nothing to say."""
+        return best_arm(self.samples, self.baseline, metric, load)
+
+    def _best(self, load: int) -> dict[str, Any]:
+        found = {metric: self.best(metric, load) for metric in self.metrics}
+        return {metric: best.to_dict(self.samples.arms) for metric, best in found.items() if best}
+
     def to_table(self) -> str:
         """Everything, as text."""
         return comparison_text(self)
@@ -137,21 +171,22 @@ def compare(
     *,
     metrics: Sequence[str] | None = None,
     bounds: Mapping[str, Mapping[str, float]] | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """Each policy against the baseline, on each metric and load, over runs of the same seeds.
+    """Every arm against the baseline, on each metric and load, over runs of the same seeds.
 
     Args:
         results: a finished results directory.
-        baseline: a policy of it, by its full specification, or by its name where that is unambiguous; None:
-            fcfs, or where that is absent the first of the grid.
+        baseline: an arm of it, such as `fcfs` or `fcfs,max_num_seqs=256` (`simsched.compare.arms.find_arm`).
         metrics: columns of the summary; None: `DEFAULT_METRICS`.
-        bounds: cell -> metric -> least possible value (`simsched.compare.best_possible.bounds_of_results`).
+        bounds: cell -> metric -> least possible value (`simsched.compare.lower_bound.bounds_of_results`).
+        where: options to hold fixed.
 
     Raises:
         InputError: the baseline or a metric is not there.
     """
-    samples = samples_of(results)
-    name = find_policy(samples.policies, baseline)
+    samples = samples_of(results, where=where)
+    name = find_arm(samples.arms, baseline)
     chosen = choose_metrics(results.summary, metrics)
     rows = []
     for metric in chosen:
@@ -164,23 +199,29 @@ def compare(
 def _rows(
     samples: Samples, metric: str, load: int, baseline: str, bounds: Mapping[str, Mapping[str, float]]
 ) -> list[Row]:
-    others = [policy for policy in samples.policies if policy != baseline]
-    ratios = {policy: samples.ratio(load, policy, baseline, metric) for policy in others}
+    others = [arm for arm in samples.arms if arm != baseline]
+    ratios = {arm: samples.ratio(load, arm, baseline, metric) for arm in others}
     p_values = adjusted(ratios)
     rows = []
-    for policy in samples.policies:
-        least = [bounds.get(cell, {}).get(metric) for cell in samples.cells.get((load, policy), ())]
+    for arm in samples.arms:
+        cells = samples.cells.get((load, arm))
+        if not cells:
+            continue  # arms of which a directory holds some loads alone
+        least = [bounds.get(cell, {}).get(metric) for cell in cells]
         known = [each for each in least if each is not None]
         rows.append(
             Row(
                 metric=metric,
                 load=samples.loads[load],
-                policy=policy,
-                value=samples.mean(load, policy, metric),
-                ratio=ratios.get(policy),
-                p_holm=p_values.get(policy),
-                unfinished=samples.unfinished(load, policy),
+                arm=arm,
+                value=samples.mean(load, arm, metric),
+                ratio=ratios.get(arm),
+                p_holm=p_values.get(arm),
+                unfinished=samples.unfinished(load, arm),
                 bound=sum(known) / len(known) if known and len(known) == len(least) else None,
+                steady=samples.steady(load, arm),
+                growth=samples.mean(load, arm, "growth"),
+                growing=samples.growing(load, arm),
             )
         )
     return rows

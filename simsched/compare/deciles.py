@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from simsched.compare.samples import Samples
+from simsched.metrics import WINDOW
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,26 +22,41 @@ COLUMNS = {
 """What can be averaged over a decile, with its label."""
 
 
-def requests_at(results: Results, load: Mapping[str, Any]) -> pl.DataFrame:
-    """The requests of the cells with these options (None: not given there)."""
+def requests_at(results: Results, samples: Samples, load: int) -> pl.DataFrame:
+    """The requests of a load that are measured (those that arrive in its window), with the name of the `arm`
+    in front, arms in the order of the grid."""
     import polars as pl
 
     requests = results.requests
-    for name, value in load.items():
-        requests = requests.filter(pl.col(name).is_null() if value is None else pl.col(name) == value)
-    return requests
+    names = list(next(iter(results.cells.values())))
+    rows = {row["cell"]: row for row in results.summary.select("cell", *WINDOW).to_dicts()}
+    parts = []
+    for arm in samples.arms:
+        for cell in samples.cells.get((load, arm), ()):
+            options = results.cells[cell]
+            mine = [
+                pl.col(name).is_null() if options[name] is None else pl.col(name) == options[name]
+                for name in names
+            ]
+            start, end = (rows[cell][name] for name in WINDOW)
+            if start is not None:
+                mine.append(pl.col("arrival_time") >= start)
+            if end is not None:
+                mine.append(pl.col("arrival_time") <= end)
+            parts.append(requests.filter(mine).select(pl.lit(arm).alias("arm"), pl.all()))
+    return pl.concat(parts) if parts else requests.clear().select(pl.lit("").alias("arm"), pl.all())
 
 
 def by_decile(requests: pl.DataFrame, column: str = "slowdown") -> pl.DataFrame:
-    """Mean of a column per policy and decile of output length, over finished requests.
+    """Mean of a column per arm and decile of output length, over finished requests.
 
     Args:
-        requests: rows of `Results.requests`, all of one load; runs are averaged over.
+        requests: rows of `requests_at`, all of one load; runs are averaged over.
         column: one of `COLUMNS`.
 
     Returns:
-        Columns `policy, decile` (1 to 10; 1 = shortest outputs), `shortest, longest` (output tokens),
-        `mean, requests`, sorted by decile, policies in the order of their requests. Equal
+        Columns `arm, decile` (1 to 10; 1 = shortest outputs), `shortest, longest` (output tokens),
+        `mean, requests`, sorted by decile, arms in the order of their requests. Equal
         lengths share a decile, so one may be missing.
     """
     import polars as pl
@@ -51,12 +68,12 @@ def by_decile(requests: pl.DataFrame, column: str = "slowdown") -> pl.DataFrame:
         "e2el": latency,
         "ttft": pl.col("first_token_time") - pl.col("arrival_time"),
     }
-    share = pl.col("num_output_tokens").rank("average").over("policy") / pl.len().over("policy")
+    share = pl.col("num_output_tokens").rank("average").over("arm") / pl.len().over("arm")
     return (
         requests.with_columns(
             decile=(share * NUM_GROUPS).ceil().clip(1, NUM_GROUPS).cast(pl.Int64), value=values[column]
         )
-        .group_by("policy", "decile", maintain_order=True)
+        .group_by("arm", "decile", maintain_order=True)
         .agg(
             shortest=pl.col("num_output_tokens").min(),
             longest=pl.col("num_output_tokens").max(),

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from simsched.compare.arms import Arm, Load, find_arm, json_load
+from simsched.compare.phrases import interval_text, load_text, option_text, ratio_text
 from simsched.compare.samples import (
     DEFAULT_METRICS,
-    Load,
     Samples,
     choose_metrics,
-    json_load,
     samples_of,
     swept_options,
 )
 from simsched.compare.statistics import Ratio, kendall_tau, paired_ratio, unpaired_ratio
-from simsched.compare.words import interval_text, load_text, option_text, ratio_text
 from simsched.errors import InputError
 from simsched.text.columns import full_column
 from simsched.text.labels import metric_label
@@ -34,11 +33,14 @@ _FOR_READERS = ("title", "figures", "log_steps")  # options that change no resul
 
 @dataclass(frozen=True)
 class PairRow:
-    """One policy on one metric at one load, in both directories."""
+    """One arm on one metric at one load, in both directories."""
 
     metric: str
     load: Load
-    policy: str
+    arm: str
+    """Its name,"""
+    chosen: Arm
+    """and its options."""
     first: float
     """Mean over runs in the first directory."""
     second: float
@@ -61,7 +63,8 @@ class PairRow:
         return {
             "metric": self.metric,
             **json_load(self.load),
-            "policy": self.policy,
+            **self.chosen,
+            "arm": self.arm,
             "first": self.first,
             "second": self.second,
             "ratio": ratio.ratio if ratio else None,
@@ -80,10 +83,10 @@ class DirectoryComparison:
 
     names: tuple[str, str]
     baseline: str | None
-    """The policy that speed-ups refer to; None: not in both."""
+    """The arm that speed-ups refer to; None: not in both."""
     rows: list[PairRow]
     taus: list[tuple[Load, str, float]]
-    """Load, metric, Kendall's tau of the order of the policies between the directories."""
+    """Load, metric, Kendall's tau of the order of the arms between the directories."""
     paired: bool
     """Are runs of one seed paired?"""
     notes: list[str]
@@ -111,7 +114,7 @@ class DirectoryComparison:
             body = [
                 [load_text(load), metric_label(metric, unit=False), tau] for load, metric, tau in self.taus
             ]
-            title = "Kendall's tau of the order of the policies, A against B (1 = same order)"
+            title = "Kendall's tau of the order of the arms, A against B (1 = same order)"
             parts.append(f"{title}\n{text_table(['', 'metric', 'tau'], body, left=(0, 1))}")
         parts.append("\n".join(self.notes))
         return "\n\n".join(parts) + "\n"
@@ -119,13 +122,13 @@ class DirectoryComparison:
     def _metric_text(self, metric: str, rows: Sequence[PairRow]) -> str:
         label, values = full_column(metric, [*(row.first for row in rows), *(row.second for row in rows)])
         options = list(rows[0].load)
-        headers = [*options, "policy", "A", "B", "B / A", "95 % interval"]
+        headers = [*options, "arm", "A", "B", "B / A", "95 % interval"]
         if self.baseline:
             headers += ["speed-up in A", "in B", "error"]
         body = []
         for row, a, b in zip(rows, values[: len(rows)], values[len(rows) :], strict=True):
             ratio = row.ratio
-            cells: list[Any] = [*map(option_text, row.load.values()), row.policy, a, b]
+            cells: list[Any] = [*map(option_text, row.load.values()), row.arm, a, b]
             cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else [None, ""]
             if self.baseline:
                 error = row.speedup_error
@@ -147,7 +150,7 @@ def compare_directories(
     Args:
         first: e.g. simulated results.
         second: e.g. real ones.
-        baseline: the policy that speed-ups refer to (None: fcfs), left out where one directory lacks it.
+        baseline: the arm that speed-ups refer to (None: FCFS), left out where one directory lacks it.
         metrics: columns of the summaries; None: latency per token, TTFT, TPOT and end-to-end latency.
 
     Raises:
@@ -160,9 +163,8 @@ def compare_directories(
         chosen = [name for name in _FEW if name in chosen and name in choose_metrics(second.summary, None)]
     shared = [name for name in a.loads[0] if name in b.loads[0]]
     loads = [(i, j) for i, x in enumerate(a.loads) for j, y in enumerate(b.loads) if _same(x, y, shared)]
-    policies = [policy for policy in a.policies if policy in b.policies]
-    wanted = "fcfs" if baseline is None else baseline
-    base = wanted if wanted in policies else None
+    arms = {name: arm for name, arm in a.arms.items() if name in b.arms}
+    base = _baseline(arms, baseline)
     seeds = [{run for of in samples.values.values() for run in of} for samples in (a, b)]
     unequal = "seeds" if seeds[0] != seeds[1] else "requests" if _requests_differ(a, b, loads) else ""
     differences = _differences(first, second)
@@ -173,17 +175,17 @@ def compare_directories(
     for metric in chosen:
         for i, j in loads:
             load = {name: a.loads[i][name] for name in shared}
-            means = [(a.mean(i, policy, metric), b.mean(j, policy, metric)) for policy in policies]
+            means = [(a.mean(i, arm, metric), b.mean(j, arm, metric)) for arm in arms]
             known = [(x, y) for x, y in means if x is not None and y is not None]
             taus.append((load, metric, kendall_tau([x for x, _ in known], [y for _, y in known])))
-            for policy, (x, y) in zip(policies, means, strict=True):
+            for arm, (x, y) in zip(arms, means, strict=True):
                 if x is None or y is None:
                     continue
-                ratio = _ratio(a.values[i, policy, metric], b.values[j, policy, metric], paired)
-                ups = (_speedup(a, i, policy, base, metric), _speedup(b, j, policy, base, metric))
-                rows.append(PairRow(metric, load, policy, x, y, ratio, *ups))
+                ratio = _ratio(a.values[i, arm, metric], b.values[j, arm, metric], paired)
+                ups = (_speedup(a, i, arm, base, metric), _speedup(b, j, arm, base, metric))
+                rows.append(PairRow(metric, load, arm, arms[arm], x, y, ratio, *ups))
     if not rows:
-        raise InputError(f"{first.path} and {second.path}: no policy and load in common")
+        raise InputError(f"{first.path} and {second.path}: no arm and load in common")
     return DirectoryComparison(
         (str(first.path), str(second.path)),
         base,
@@ -192,6 +194,17 @@ def compare_directories(
         paired,
         _notes(a, b, unequal, differences, len(loads)),
     )
+
+
+def _baseline(arms: Mapping[str, Arm], wanted: str | None) -> str | None:
+    """The arm that speed-ups refer to, if both directories have it."""
+    fcfs = [name for name, arm in arms.items() if arm["policy"] == "fcfs"]
+    if wanted is None:
+        return fcfs[0] if fcfs else None
+    try:
+        return find_arm(arms, wanted) if arms else None
+    except InputError:
+        return None
 
 
 def _same(x: Load, y: Load, shared: Sequence[str]) -> bool:
@@ -206,8 +219,8 @@ def _ratio(a: dict[Any, float], b: dict[Any, float], paired: bool) -> Ratio | No
     return unpaired_ratio(list(b.values()), list(a.values()))
 
 
-def _speedup(samples: Samples, load: int, policy: str, baseline: str | None, metric: str) -> float | None:
-    ratio = samples.ratio(load, baseline, policy, metric) if baseline else None
+def _speedup(samples: Samples, load: int, arm: str, baseline: str | None, metric: str) -> float | None:
+    ratio = samples.ratio(load, baseline, arm, metric) if baseline else None
     return ratio.ratio if ratio else None
 
 
@@ -216,10 +229,10 @@ def _requests_differ(a: Samples, b: Samples, loads: Sequence[tuple[int, int]]) -
     for i, j in loads:
         if a.rates[i] != b.rates[j]:
             return True
-        for policy in (policy for policy in a.policies if policy in b.policies):
-            whole = not a.unfinished(i, policy) and not b.unfinished(j, policy)
+        for arm in (arm for arm in a.arms if arm in b.arms):
+            whole = not a.unfinished(i, arm) and not b.unfinished(j, arm)
             for metric in ("num_requests", *(_TOKENS if whole else ())):
-                if a.values.get((i, policy, metric)) != b.values.get((j, policy, metric)):
+                if a.values.get((i, arm, metric)) != b.values.get((j, arm, metric)):
                     return True
     return False
 
@@ -255,9 +268,7 @@ def _notes(a: Samples, b: Samples, unequal: str, differences: Sequence[str], num
             f"Runs have other {unequal}, so they are not paired (Welch); each interval is 95 % by itself."
         )
     for name, samples in (("A", a), ("B", b)):
-        for policy in samples.policies:
-            if count := sum(samples.unfinished(load, policy) for load in range(len(samples.loads))):
-                notes.append(
-                    f"{policy} left {count:,} requests unfinished in {name}; its means leave them out."
-                )
+        for arm in samples.arms:
+            if count := sum(samples.unfinished(load, arm) for load in range(len(samples.loads))):
+                notes.append(f"{arm} left {count:,} requests unfinished in {name}; its means leave them out.")
     return notes

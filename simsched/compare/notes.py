@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from simsched.compare.phrases import listed, load_text
 from simsched.compare.samples import Samples
-from simsched.compare.words import listed, load_text, rate_text
 from simsched.text.table import counted, number, short_number
 
 if TYPE_CHECKING:
     from simsched.compare.comparison import Row
 
 _MOST_LOADS = 6  # that are named one by one
+_ENOUGH = 1000  # requests, of which ten are beyond a P99
 
 
 def comparison_notes(samples: Samples, rows: Sequence[Row], runs: int) -> list[str]:
-    """Lines on overload, on what the number of runs allows to say, and on unfinished requests."""
-    notes = overload_notes(samples)
-    if len(samples.policies) > 1:
+    """Lines on what is not steady, on what the number of runs allows to say, and on unfinished requests."""
+    notes = [*steady_notes(samples), *few_requests_notes(samples)]
+    if len(samples.arms) > 1:
         notes += _of_runs(rows, runs)
-    for policy in samples.policies:
-        count = sum(samples.unfinished(load, policy) for load in range(len(samples.loads)))
+    for arm in samples.arms:
+        count = sum(samples.unfinished(load, arm) for load in range(len(samples.loads)))
         if count:
             what = counted(count, "request")
-            notes.append(f"{policy} left {what} unfinished; its numbers leave them out, so it cannot win.")
+            notes.append(f"{arm} left {what} unfinished; its numbers leave them out, so it cannot win.")
     return notes
 
 
@@ -43,26 +44,58 @@ def _of_runs(rows: Sequence[Row], runs: int) -> list[str]:
     return []
 
 
-def overload_notes(samples: Samples) -> list[str]:
-    """Which loads are above the capacity, so that what is measured there depends on how long it lasts."""
-    above = [i for i in range(len(samples.loads)) if (samples.share(i) or 0) > 1]
-    if not above:
-        return []
-    lasts = [samples.seconds_of_arrivals(i) or 0.0 for i in above]
-    low, high = (short_number(each) for each in (min(lasts), max(lasts)))
-    length = f"{low} s" if low == high else f"{low} to {high} s"
-    capacities = {number(samples.capacity[i]) for i in above}
-    below = {samples.rates[i] for i in range(len(samples.loads)) if i not in above}
-    alone = [samples.rates[i] not in below for i in above]  # where the rate says it all
-    names = list(
-        dict.fromkeys(
-            rate_text(samples.rates[i]) if enough else load_text(samples.loads[i])
-            for i, enough in zip(above, alone, strict=True)
+def steady_notes(samples: Samples) -> list[str]:
+    """Which arms were not in steady state, at which loads, and how fast their backlog grows there."""
+    growing: dict[int, list[str]] = {}
+    unclear: dict[int, list[str]] = {}
+    for load in range(len(samples.loads)):
+        for arm in samples.arms:
+            if samples.steady(load, arm) is False:
+                growth = samples.mean(load, arm, "growth")
+                if samples.growing(load, arm):
+                    growing.setdefault(load, []).append(f"{arm} {number(growth, 2)}")
+                else:
+                    unclear.setdefault(load, []).append(arm)
+    notes = []
+    for load, arms in list(growing.items())[:_MOST_LOADS]:
+        notes.append(
+            f"Not steady{_at(samples, load)}: so many more requests wait every second: {', '.join(arms)}. "
+            f"Latencies there grow with the length of the run{_lasting(samples, load)}."
         )
-    )
-    which = listed(names) if len(names) <= _MOST_LOADS else f"{len(names)} of {len(samples.loads)} settings"
-    most = f"about {capacities.pop()} req/s" if len(capacities) == 1 else "of their engines"
+    if len(growing) > _MOST_LOADS:
+        notes.append(f"Not steady at {len(growing) - _MOST_LOADS} more loads (growth in summary.csv).")
+    if unclear:
+        where = [
+            f"{listed(arms) if len(arms) < len(samples.arms) else 'all'}{_at(samples, load)}"
+            for load, arms in list(unclear.items())[:_MOST_LOADS]
+        ]
+        more = "; ..." if len(unclear) > _MOST_LOADS else ""
+        notes.append(f"Too short to tell whether a backlog grows: {'; '.join(where)}{more} (--duration).")
+    return notes
+
+
+def few_requests_notes(samples: Samples) -> list[str]:
+    """Where a P99 rests on too few requests."""
+    few: dict[int, float] = {}
+    for (load, _, metric), runs in samples.values.items():
+        if metric == "completed" and 0 < min(runs.values()) < _ENOUGH:
+            few[load] = min(min(runs.values()), few.get(load, _ENOUGH))
+    if not few:
+        return []
+    least = round(min(few.values()))
+    where = _at(samples, next(iter(few))) if len(few) == 1 and len(samples.loads) > 1 else ""
+    which = where or (f" at {len(few)} loads" if len(samples.loads) > 1 else "")
     return [
-        f"Above the capacity ({most}): {which}. Latencies there grow with the length of the run "
-        f"({length} of arrivals)."
+        f"A P99 rests on few requests{which}: of {least:,} in a run, {max(1, least // 100)} "
+        f"{'is' if least < 200 else 'are'} beyond it."
     ]
+
+
+def _at(samples: Samples, load: int) -> str:
+    text = load_text(samples.loads[load])
+    return f" at {text}" if text else ""
+
+
+def _lasting(samples: Samples, load: int) -> str:
+    seconds = samples.seconds_of_arrivals(load)
+    return f" ({short_number(seconds)} s of arrivals)" if seconds else ""

@@ -1,14 +1,17 @@
-"""The summary of a results directory by load, policy and run: where comparisons and figures start."""
+"""The summary of a results directory by load, arm and run: where comparisons and figures start."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from simsched.compare.arms import Arm, Load, arm_name, is_chosen, same_value
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.errors import InputError
+from simsched.metrics import GROWTH, METRICS
+from simsched.results import RUN_OPTIONS
 from simsched.text.labels import higher_is_better
 
 if TYPE_CHECKING:
@@ -29,58 +32,78 @@ DEFAULT_METRICS = (
 )
 """What is compared unless metrics are named; those without values are left out."""
 
-Load = dict[str, Any]
-"""Everything of a cell that is neither policy nor run: its swept options."""
-
-
-def json_load(load: Load) -> Load:
-    """A load for JSON, which has no infinity: a burst's rate is the string "inf"."""
-    return {name: "inf" if value == math.inf else value for name, value in load.items()}
-
 
 @dataclass(frozen=True)
 class Samples:
-    """The values of a results directory by load, policy and run."""
+    """The values of a results directory by load, arm and run."""
 
-    policies: list[str]
+    arms: dict[str, Arm]
+    """Name -> what was chosen, in the order of the grid."""
     loads: list[Load]
     """Of each, the options that vary; a directory with one load has one empty dict."""
     values: dict[tuple[int, str, str], dict[Any, float]]
-    """(index of the load, policy, metric) -> run -> value; runs of one seed share the key."""
+    """(index of the load, arm, metric) -> run -> value; runs of one seed share the key."""
     cells: dict[tuple[int, str], list[str]] = field(default_factory=dict)
-    """(index of the load, policy) -> cell names."""
+    """(index of the load, arm) -> cell names."""
     rates: list[float | None] = field(default_factory=list)
     """Of each load, its request rate, also where that does not vary."""
-    capacity: list[float | None] = field(default_factory=list)
-    """Of each load, the requests/s that its engine can serve; None: not known."""
+    capacities: dict[tuple[int, str], float] = field(default_factory=dict)
+    """(index of the load, arm) -> the requests/s that its engine can serve, as was estimated for FCFS."""
 
-    def mean(self, load: int, policy: str, metric: str) -> float | None:
+    @property
+    def names(self) -> list[str]:
+        """The arms' names."""
+        return list(self.arms)
+
+    @property
+    def capacity(self) -> list[float | None]:
+        """Of each load, the estimate that all of its arms share; None: they differ, or it is not known."""
+        found: list[float | None] = []
+        for load in range(len(self.loads)):
+            known = {self.capacities.get((load, arm)) for arm in self.arms if (load, arm) in self.cells}
+            found.append(known.pop() if len(known) == 1 else None)
+        return found
+
+    def verdicts(self, load: int, arm: str) -> list[bool]:
+        """Of the runs of which it is known: were they in steady state?"""
+        return [bool(value) for value in self.values.get((load, arm, "steady"), {}).values()]
+
+    def steady(self, load: int, arm: str) -> bool | None:
+        """Was every run in steady state? None: not known of any."""
+        known = self.verdicts(load, arm)
+        return all(known) if known else None
+
+    def growing(self, load: int, arm: str) -> bool:
+        """Does the backlog of its runs grow for sure, in the mean?"""
+        return self.steady(load, arm) is False and (self.mean(load, arm, "growth_low") or 0.0) > 0
+
+    def mean(self, load: int, arm: str, metric: str) -> float | None:
         """Over runs; None where undefined."""
-        runs = self.values.get((load, policy, metric))
+        runs = self.values.get((load, arm, metric))
         return sum(runs.values()) / len(runs) if runs else None
 
-    def ratio(self, load: int, policy: str, baseline: str, metric: str) -> Ratio | None:
-        """Of one policy to another over the runs that both have; None where undefined."""
-        a, b = (self.values.get((load, name, metric), {}) for name in (policy, baseline))
+    def ratio(self, load: int, arm: str, baseline: str, metric: str) -> Ratio | None:
+        """Of one arm to another over the runs that both have; None where undefined."""
+        a, b = (self.values.get((load, name, metric), {}) for name in (arm, baseline))
         runs = [run for run in a if run in b]
         if not runs or min(min(a[run], b[run]) for run in runs) <= 0:
             return None
         return paired_ratio([a[run] for run in runs], [b[run] for run in runs])
 
-    def overall(self, policy: str, baseline: str, metric: str) -> Ratio | None:
+    def overall(self, arm: str, baseline: str, metric: str) -> Ratio | None:
         """The geometric mean over loads of the ratio, with its interval over runs."""
         logs: dict[Any, list[float]] = {}
         for load in range(len(self.loads)):
-            a, b = (self.values.get((load, name, metric), {}) for name in (policy, baseline))
+            a, b = (self.values.get((load, name, metric), {}) for name in (arm, baseline))
             for run in a:
                 if run in b and a[run] > 0 and b[run] > 0:
                     logs.setdefault(run, []).append(math.log(a[run] / b[run]))
         full = [sum(each) / len(each) for each in logs.values() if len(each) == len(self.loads)]
         return paired_ratio([math.exp(each) for each in full], [1.0] * len(full)) if full else None
 
-    def unfinished(self, load: int, policy: str) -> int:
+    def unfinished(self, load: int, arm: str) -> int:
         """Requests without an end, summed over runs."""
-        return round(sum(self.values.get((load, policy, "unfinished"), {}).values()))
+        return round(sum(self.values.get((load, arm, "unfinished"), {}).values()))
 
     def share(self, load: int) -> float | None:
         """A load's request rate over the capacity; None where it has no finite rate, or that is not known."""
@@ -89,8 +112,12 @@ class Samples:
 
     def seconds_of_arrivals(self, load: int) -> float | None:
         """About how long requests arrive; None without a finite rate."""
-        rate, requests = self.rates[load], self.mean(load, self.policies[0], "num_requests")
-        return requests / rate if rate is not None and math.isfinite(rate) and requests else None
+        rate = self.rates[load]
+        if rate is None or not math.isfinite(rate):
+            return None
+        found = [self.mean(load, arm, "num_requests") for arm in self.arms]
+        requests = next((each for each in found if each), None)
+        return requests / rate if requests else None
 
     def highest(self, among: Collection[int] | None = None) -> int:
         """The index of the load (of those `among`) with the largest share of the capacity, or the highest
@@ -103,52 +130,94 @@ class Samples:
         return max(range(len(self.loads)) if among is None else among, key=height)
 
     def order(self, load: int, metric: str) -> list[str]:
-        """The policies, best first; those without a value are left out."""
-        means = {policy: self.mean(load, policy, metric) for policy in self.policies}
+        """The arms, best first; those without a value are left out."""
+        means = {arm: self.mean(load, arm, metric) for arm in self.arms}
         sign = -1 if higher_is_better(metric) else 1
-        known = [(sign * value, policy) for policy, value in means.items() if value is not None]
-        return [policy for _, policy in sorted(known, key=lambda each: each[0])]
+        known = [(sign * value, arm) for arm, value in means.items() if value is not None]
+        return [arm for _, arm in sorted(known, key=lambda each: each[0])]
 
 
 def swept_options(results: Results) -> tuple[list[str], list[str]]:
-    """The options that make a load (neither policy nor run), and those of them that vary."""
-    from simsched.results import RUN_OPTIONS
-
-    options = [name for name in next(iter(results.cells.values())) if name not in ("policy", *RUN_OPTIONS)]
+    """The options of a cell but for run and seed, and those of them that vary."""
+    options = [name for name in next(iter(results.cells.values())) if name not in RUN_OPTIONS]
     return options, [name for name in options if results.summary[name].n_unique() > 1]
 
 
-def samples_of(results: Results, also: Collection[str] = ()) -> Samples:
-    """The summary of a results directory, by load, policy and run; `also`: options to keep if constant."""
-    from simsched.results import RUN_OPTIONS
+def fixed_options(results: Results, where: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`where` with the values that cells have, for what may have been typed (`"256"` for 256).
 
-    summary = results.summary
-    options, varying = swept_options(results)
-    varying = [name for name in options if name in varying or name in also]
-    metrics = [name for name in summary.columns if name not in ("cell", "policy", *RUN_OPTIONS, *options)]
+    Raises:
+        InputError: no such option, or no cell with that value.
+    """
+    options, _ = swept_options(results)
+    found: dict[str, Any] = {}
+    for name, wanted in (where or {}).items():
+        if name not in options:
+            raise InputError(f"where {name}: no such option; expected some of {', '.join(options)}")
+        values = results.summary[name].unique(maintain_order=True).to_list()
+        text = "none" if wanted is None else str(wanted)
+        fitting = [value for value in values if value == wanted or same_value(value, text)]
+        if not fitting:
+            shown = ", ".join(map(str, values[:12]))
+            raise InputError(f"{results.path}: no cell with {name} {wanted}; expected one of {shown}")
+        found[name] = fitting[0]
+    return found
+
+
+def samples_of(
+    results: Results, also: Collection[str] = (), where: Mapping[str, Any] | None = None
+) -> Samples:
+    """The summary of a results directory, by load, arm and run.
+
+    Args:
+        results: the directory.
+        also: options to keep though they don't vary.
+        where: options to hold fixed: only the cells that have these values, and what else varies there.
+
+    Raises:
+        InputError: `where` fits no cell.
+    """
+    fixed = fixed_options(results, where)
+    rows = [
+        row for row in results.summary.to_dicts() if all(row[name] == value for name, value in fixed.items())
+    ]
+    if not rows:
+        shown = ", ".join(f"{name} {value}" for name, value in fixed.items())
+        raise InputError(f"{results.path}: no cell with {shown}")
+    options, _ = swept_options(results)
+    varying = [name for name in options if name in also or len({row[name] for row in rows}) > 1]
+    of_load = [name for name in varying if not is_chosen(name)]
+    of_arm = [name for name in varying if is_chosen(name)]
+    numbers = {name for name in (*METRICS, *GROWTH, "steady") if name in rows[0]}
+    arms: dict[str, Arm] = {}
     loads: list[Load] = []
     values: dict[tuple[int, str, str], dict[Any, float]] = {}
     cells: dict[tuple[int, str], list[str]] = {}
     rates: list[float | None] = []
-    capacity: list[float | None] = []
-    of_cells = results.manifest.get("capacity", {})
-    for row in ascending(summary.to_dicts(), varying):
-        load = {name: row[name] for name in varying}
+    capacities: dict[tuple[int, str], float] = {}
+    estimates = results.manifest.get("capacity", {})
+    for row in rows:
+        arm = {"policy": row["policy"], **{name: row[name] for name in of_arm}}
+        arms.setdefault(arm_name(arm, of_arm), arm)
+    for row in ascending(rows, of_load):
+        load = {name: row[name] for name in of_load}
         if load not in loads:
             loads.append(load)
             rates.append(row.get("request_rate"))
-            capacity.append(of_cells.get(row["cell"]))
-        index, policy = loads.index(load), row["policy"]
-        cells.setdefault((index, policy), []).append(row["cell"])
-        for metric in metrics:
+        index, name = loads.index(load), arm_name(row, of_arm)
+        cells.setdefault((index, name), []).append(row["cell"])
+        if row["cell"] in estimates:
+            capacities[index, name] = estimates[row["cell"]]
+        for metric in numbers:
             if row[metric] is not None:
                 run = (row.get("run"), row.get("seed"))
-                values.setdefault((index, policy, metric), {})[run] = float(row[metric])
-    for (index, _, metric), served in values.items():
-        if metric == "request_throughput" and max(served.values()) > 1.1 * (capacity[index] or math.inf):
-            capacity = [None] * len(loads)  # it does not count prefix hits, and here they are many
+                values.setdefault((index, name, metric), {})[run] = float(row[metric])
+    for (index, name, metric), served in values.items():
+        most = capacities.get((index, name), math.inf)
+        if metric == "request_throughput" and max(served.values()) > 1.1 * most:
+            capacities = {}  # they do not count prefix hits, and here they are many
             break
-    return Samples(list(dict.fromkeys(summary["policy"])), loads, values, cells, rates, capacity)
+    return Samples(arms, loads, values, cells, rates, capacities)
 
 
 def ascending(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> list[dict[str, Any]]:
@@ -164,30 +233,12 @@ def ascending(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> list[di
     return sorted(rows, key=lambda row: [place[name][row[name]] for name in options])
 
 
-def find_policy(policies: Sequence[str], wanted: str | None, option: str = "--baseline") -> str:
-    """The policy of this specification, or the only one of this name; None: fcfs, else the first.
-
-    Raises:
-        InputError: there is none, or several have this name.
-    """
-    if wanted is None:
-        return "fcfs" if "fcfs" in policies else policies[0]
-    if wanted in policies:
-        return wanted
-    alike = [policy for policy in policies if policy.partition("(")[0] == wanted]
-    if len(alike) == 1:
-        return alike[0]
-    raise InputError(f"{option} {wanted}: not one policy of these results; expected {', '.join(policies)}")
-
-
 def choose_metrics(summary: pl.DataFrame, wanted: Sequence[str] | None) -> list[str]:
     """The wanted metrics, or the default ones that have values.
 
     Raises:
         InputError: an unknown metric.
     """
-    from simsched.metrics import METRICS
-
     if wanted is None:
         return [name for name in DEFAULT_METRICS if name in summary.columns and summary[name].count()]
     for name in wanted:

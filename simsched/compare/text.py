@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from simsched.compare.arms import Load
+from simsched.compare.best import tie
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
-from simsched.compare.samples import Load
+from simsched.compare.phrases import interval_text, load_text, option_text, ratio_text
 from simsched.compare.statistics import LEVEL
-from simsched.compare.verdict import tie, verdict
-from simsched.compare.words import interval_text, load_text, option_text, ratio_text
+from simsched.compare.verdict import verdict
 from simsched.text.columns import brief_columns, full_column
 from simsched.text.labels import metric_label
 from simsched.text.table import text_table
@@ -40,7 +41,7 @@ def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
     parts = []
     for metric, rows in groupby(comparison.rows, key=lambda row: row.metric):
         parts.append(_metric_text(comparison, metric, list(rows)))
-    if len(comparison.policies) > 2:
+    if len(comparison.arms) > 2:
         parts.append(_order_text(comparison))
     parts += hidden
     parts.append("\n".join([*tests_text(comparison), *comparison.notes]))
@@ -53,9 +54,9 @@ def directory_text(results: Results, comparison: Comparison) -> str:
     what was noted when the results were made."""
     load = comparison.samples.highest()
     hidden = [hidden_text(comparison, load)]
-    deciles = by_decile(requests_at(results, comparison.loads[load]))
+    deciles = by_decile(requests_at(results, comparison.samples, load))
     if deciles["mean"].count():
-        hidden.append(decile_text(deciles, comparison.policies))
+        hidden.append(decile_text(deciles, comparison.arms))
     made = [str(note) for note in results.manifest.get("notes", [])]
     if made:
         hidden.append("\n".join(["How the results were made:", *(f"  {note}" for note in made)]))
@@ -67,7 +68,7 @@ def _metric_text(comparison: Comparison, metric: str, rows: Sequence[Row]) -> st
     options = list(comparison.loads[0])
     bounded = any(row.bound for row in rows)
     over = comparison.baseline if len(comparison.baseline) <= 16 else "baseline"
-    headers = [*options, "policy", "value", f"/ {over}", "95 % interval"]
+    headers = [*options, "arm", "value", f"/ {over}", "95 % interval"]
     headers += ["/ bound"] if bounded else []
     body: list[list[Any]] = []
     previous: Load | None = None
@@ -79,7 +80,7 @@ def _metric_text(comparison: Comparison, metric: str, rows: Sequence[Row]) -> st
         )
         previous = row.load
         ratio = row.ratio
-        cells: list[Any] = [*shown, row.policy, value]
+        cells: list[Any] = [*shown, row.arm, value]
         cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else ["", ""]
         if bounded:
             cells.append(row.value / row.bound if row.value and row.bound else None)
@@ -91,6 +92,8 @@ def _metric_text(comparison: Comparison, metric: str, rows: Sequence[Row]) -> st
 def remark(row: Row) -> str:
     """What must be said of a row beside its numbers."""
     said = []
+    if row.growing:
+        said.append("not steady")
     if row.unfinished:
         said.append(f"{row.unfinished:,} unfinished")
     how = tie(row.ratio, row.p_holm) if row.ratio else ""
@@ -111,8 +114,8 @@ def tests_text(comparison: Comparison) -> list[str]:
         return []
     return [
         f"Ratios are geometric means over {comparison.runs} runs, each of the same requests under every "
-        "policy; each interval covers 95 % by itself (paired t on log ratios).",
-        f'"No significant difference": paired t-test at {LEVEL:.0%}, Holm-corrected over the policies at one '
+        "arm; each interval covers 95 % by itself (paired t on log ratios).",
+        f'"No significant difference": paired t-test at {LEVEL:.0%}, Holm-corrected over the arms at one '
         "metric and load; not over metrics and loads, so of 20 such sets about one would err by chance.",
     ]
 
@@ -128,16 +131,17 @@ def _order_text(comparison: Comparison) -> str:
             shown = load_text(comparison.loads[load]) if i == 0 else ""
             said = "the same" if i and order == first else order
             body.append([shown, metric_label(metric, unit=False), f"{taus[load, metric]:.2f}", said])
-    title = "Order of the policies, best first; tau: Kendall's, with the order on the first metric"
+    title = "Order of the arms, best first; tau: Kendall's, with the order on the first metric"
     return f"{title}\n{text_table(['', 'metric', 'tau', 'order'], body, left=(0, 1, 3))}"
 
 
 def _ranked(comparison: Comparison, load: int, metric: str) -> str:
-    """The policies, best first: `fcfs = mlfq, ranking` where two have the same value."""
+    """The arms, best first: `fcfs = mlfq, ranking` where two have the same value."""
     text, last = "", None
-    for policy in comparison.samples.order(load, metric):
-        mean = comparison.samples.mean(load, policy, metric)
-        text += ("" if last is None else " = " if mean == last else ", ") + policy
+    comma = "; " if any(", " in arm for arm in comparison.arms) else ", "
+    for arm in comparison.samples.order(load, metric):
+        mean = comparison.samples.mean(load, arm, metric)
+        text += ("" if last is None else " = " if mean == last else comma) + arm
         last = mean
     return text
 
@@ -146,26 +150,24 @@ def hidden_text(comparison: Comparison, load: int) -> str:
     """What a mean hides, at one load: tails, first token against the others, starvation, the unfinished."""
     samples = comparison.samples
     metrics = [
-        name
-        for name in HIDDEN
-        if any(samples.mean(load, policy, name) is not None for policy in comparison.policies)
+        name for name in HIDDEN if any(samples.mean(load, arm, name) is not None for arm in comparison.arms)
     ]
     counts = ("num_preemptions", "unfinished")
     columns = brief_columns(
-        {name: [samples.mean(load, policy, name) for policy in comparison.policies] for name in metrics}
+        {name: [samples.mean(load, arm, name) for arm in comparison.arms] for name in metrics}
     )
     shown = [
         [f"{mean:,.0f}" if mean and name in counts else mean for mean in means]
         for name, (_, means) in zip(metrics, columns, strict=True)
     ]
-    body = [[policy, *row] for policy, *row in zip(comparison.policies, *shown, strict=True)]
+    body = [[arm, *row] for arm, *row in zip(comparison.arms, *shown, strict=True)]
     where = load_text(comparison.loads[load])
     title = f"What a mean hides{', at ' + where if where else ''}"
-    return f"{title}\n{text_table(['policy', *(header for header, _ in columns)], body)}"
+    return f"{title}\n{text_table(['arm', *(header for header, _ in columns)], body)}"
 
 
-def decile_rows(deciles: pl.DataFrame, policies: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
-    """Headers and rows of `simsched.compare.deciles.by_decile`: a row per policy, a column per decile."""
+def decile_rows(deciles: pl.DataFrame, arms: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+    """Headers and rows of `simsched.compare.deciles.by_decile`: a row per arm, a column per decile."""
     low: dict[int, int] = {}
     high: dict[int, int] = {}
     means: dict[str, dict[int, float]] = {}
@@ -173,15 +175,13 @@ def decile_rows(deciles: pl.DataFrame, policies: Sequence[str]) -> tuple[list[st
         decile = row["decile"]
         low[decile] = min(row["shortest"], low.get(decile, row["shortest"]))
         high[decile] = max(row["longest"], high.get(decile, row["longest"]))
-        means.setdefault(row["policy"], {})[decile] = row["mean"]
+        means.setdefault(row["arm"], {})[decile] = row["mean"]
     order = sorted(low)
-    headers = ["policy", *(f"{low[decile]}–{high[decile]}" for decile in order)]
-    return headers, [
-        [policy, *(means.get(policy, {}).get(decile) for decile in order)] for policy in policies
-    ]
+    headers = ["arm", *(f"{low[decile]}–{high[decile]}" for decile in order)]
+    return headers, [[arm, *(means.get(arm, {}).get(decile) for decile in order)] for arm in arms]
 
 
-def decile_text(deciles: pl.DataFrame, policies: Sequence[str]) -> str:
+def decile_text(deciles: pl.DataFrame, arms: Sequence[str]) -> str:
     """A table of `simsched.compare.deciles.by_decile`, of slowdowns."""
     title = f"{COLUMNS['slowdown']} by output length (tokens), a tenth of the requests in each column"
-    return f"{title}\n{text_table(*decile_rows(deciles, policies))}"
+    return f"{title}\n{text_table(*decile_rows(deciles, arms))}"

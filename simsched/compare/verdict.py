@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from simsched.compare.statistics import LEVEL, Ratio, adjusted
-from simsched.compare.words import listed, load_text
-from simsched.text.labels import higher_is_better, metric_label
+from simsched.compare.best import CLOSE, IDENTICAL
+from simsched.compare.phrases import listed, load_text
+from simsched.compare.statistics import Ratio
+from simsched.text.columns import full_column
+from simsched.text.labels import metric_label
 from simsched.text.table import number
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ JUDGED = (
 )
 """What a verdict is about when nothing else is asked for."""
 
-# How two policies are told apart, or not; {runs} is how many were tested.
-_IDENTICAL, _UNSURE, _CLOSE = "identical", "no significant difference ({runs} runs)", "within 0.5 %"
-
 
 def verdict(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
     """Lines that say who wins on which metric at the highest load, and over all loads, and by how much.
@@ -36,7 +35,7 @@ def verdict(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
     """
     wanted = metrics or JUDGED
     known = [metric for metric in comparison.metrics if metric in wanted] or comparison.metrics[:1]
-    if len(comparison.policies) < 2 or not known:
+    if len(comparison.arms) < 2 or not known:
         return []
     samples = comparison.samples
     last = samples.highest()
@@ -63,65 +62,32 @@ def highest_load_text(samples: Samples) -> str:
 
 
 def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
-    """Who is best on a metric at a load (None: over all), and by how much. The unfinished cannot win."""
-    samples, baseline = comparison.samples, comparison.baseline
-    loads = range(len(comparison.loads)) if load is None else (load,)
-
-    def ratio_to(policy: str, other: str) -> Ratio | None:
-        if load is None:
-            return samples.overall(policy, other, metric)
-        return samples.ratio(load, policy, other, metric)
-
-    to_baseline = {policy: ratio_to(policy, baseline) for policy in comparison.policies}
-    ranked = [
-        (ratio.ratio, policy)
-        for policy, ratio in to_baseline.items()
-        if ratio is not None and not any(samples.unfinished(i, policy) for i in loads)
-    ]
+    """Who is best on a metric at a load (None: over all), and by how much."""
     label = metric_label(metric, unit=False)
-    if len(ranked) < 2:
-        return f"{label}: {_without_ratios(samples, metric, load)}"
-    ranked.sort(reverse=higher_is_better(metric), key=lambda each: each[0])
-    best, *others = (policy for _, policy in ranked)
-    against = {policy: ratio for policy in others if (ratio := ratio_to(best, policy)) is not None}
-    # a pair with the baseline is tested as in its table: together with the others' pairs with it
-    of_table = adjusted({policy: ratio for policy, ratio in to_baseline.items() if policy != baseline})
-    p_values = adjusted(against)
-    if best == baseline:
-        p_values = of_table
-    elif baseline in against and best in of_table:
-        p_values[baseline] = of_table[best]
-    tied = {policy: how for policy, ratio in against.items() if (how := tie(ratio, p_values.get(policy)))}
+    found = comparison.best(metric, load)
+    if found is None:
+        return f"{label}: nothing to compare"
+    baseline, best, tied, others = comparison.baseline, found.arm, found.tied, found.order[1:]
     if baseline in tied or (best == baseline and tied):
-        return f"{label}: {_no_winner(best, tied, list(against))}"
+        return f"{label}: {_no_winner(best, tied, others)}"
     text = f"{label}: {best} is best"
     if best != baseline:
-        text += f", {_times(against[baseline])} {baseline}"
+        if found.to_baseline is not None:
+            text += f", {_times(found.to_baseline)} {baseline}"
+        elif load is not None:
+            text += f" ({_value(metric, found.value)})"
+            text += f"; {baseline}: {_value(metric, comparison.samples.mean(load, baseline, metric))}"
     if tied:
         return f"{text}; {_apart(tied)}"
-    rival = others[0]
-    if rival == baseline:
+    if others[0] == baseline or found.next_ratio is None:
         return text
-    return f"{text}; {_times(against[rival])} {rival}, the next"
+    return f"{text}; {_times(found.next_ratio)} {others[0]}, the next"
 
 
-def _without_ratios(samples: Samples, metric: str, load: int | None) -> str:
-    """Who is best where there is no ratio to the baseline, as where that keeps no goodput at all."""
-    if load is not None:
-        order = [policy for policy in samples.order(load, metric) if not samples.unfinished(load, policy)]
-        means = [samples.mean(load, policy, metric) for policy in order[:2]]
-        if len(means) == 2 and means[0] != means[1]:
-            return f"{order[0]} is best ({number(means[0])}); there are no ratios to a value of 0"
-    return "nothing to compare"
-
-
-def tie(ratio: Ratio, p: float | None) -> str:
-    """Why two policies are not told apart; empty where they are. `p`: Holm's; None: nothing is tested."""
-    if ratio.identical:
-        return _IDENTICAL
-    if p is not None and p >= LEVEL:
-        return _UNSURE.format(runs=ratio.n)
-    return _CLOSE if ratio.close else ""
+def _value(metric: str, value: float | None) -> str:
+    label, (shown,) = full_column(metric, [value])
+    unit = label.partition(" (")[2].rstrip(")")
+    return f"{number(shown)} {unit}".strip()
 
 
 def _no_winner(best: str, tied: Mapping[str, str], others: Sequence[str]) -> str:
@@ -133,7 +99,7 @@ def _no_winner(best: str, tied: Mapping[str, str], others: Sequence[str]) -> str
     if more:
         return f"{best} comes first; {_apart(tied)}"
     names = listed([best, *tied])
-    tested = kind not in (_IDENTICAL, _CLOSE)
+    tested = kind not in (IDENTICAL, CLOSE)
     if behind:
         return f"{names} are best; {kind}{' between them' if tested else ''}"
     return f"{kind} between {names}" if tested else f"{names} are {kind}"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare.samples import PRIMARY, Load, samples_of, swept_options
-from simsched.compare.words import load_text
+from simsched.compare.arms import Load
+from simsched.compare.phrases import load_text
+from simsched.compare.samples import PRIMARY, fixed_options, samples_of, swept_options
 from simsched.errors import InputError
 from simsched.files import write_file
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay, dots_height
@@ -37,8 +38,9 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
         kind: one of `KINDS`.
         options: `metric` (latency, tau: a column of the summary or a list of them; cdf: of `ttft, tpot, e2el,
             latency_per_token`; decile: one of `simsched.compare.deciles.COLUMNS`), `where` (swept options to
-            hold fixed; by default the highest load, where a figure shows one), `relative_to` (latency,
-            tau: draw ratios to this policy), `title`.
+            hold fixed; by default the highest load, where a figure shows one), `along` (latency: the option
+            on the horizontal axis; heatmap: the two on its axes), `relative_to` (latency, tau: draw ratios
+            to this arm), `title`.
 
     Raises:
         InputError: an unknown kind or option, or results that don't hold what the figure shows.
@@ -52,7 +54,7 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
             known = [*list(inspect.signature(KINDS[kind]).parameters)[1:], "title"]
             raise InputError(f"figure option {name}: {kind} has no such option; expected {', '.join(known)}")
     if options.get("where"):
-        options["where"] = _varying(results, options["where"])
+        options["where"] = fixed_options(results, options["where"])
     with styled():
         figure = KINDS[kind](results, **options)
         if title:
@@ -60,17 +62,6 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
             for legend in figure.legends:
                 legend.set_loc("outside lower center")  # the title has its place
     return figure
-
-
-def _varying(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
-    """`where` without the options that have this value in every cell."""
-    options, varying = swept_options(results)
-    for name, value in where.items():
-        if name not in options:
-            raise InputError(f"figure option where: no option {name}; expected some of {', '.join(options)}")
-        if value not in results.summary[name].to_list():
-            raise InputError(f"{results.path}: no cell with {load_text({name: value})}")
-    return {name: value for name, value in where.items() if name in varying}
 
 
 def draw_all(results: Results) -> dict[str, Figure]:
@@ -131,19 +122,15 @@ def _arrange(
 
 
 def _settings(results: Results, but: str, where: Where) -> list[Load]:
-    """The combinations of swept options other than `but`, that agree with `where`: a panel for each."""
+    """The loads that agree with `where`, but for one option: a panel for each."""
     settings: list[Load] = []
-    for load in samples_of(results).loads:
-        if any(load.get(name) != value for name, value in (where or {}).items()):
-            continue
+    for load in samples_of(results, where=where).loads:
         setting = {name: value for name, value in load.items() if name != but}
         if setting not in settings:
             settings.append(setting)
-    if not settings:
-        raise InputError(f"{results.path}: no cell with {load_text(dict(where or {}))}")
     if len(settings) > _MOST_PANELS:
         raise InputError(
-            f"{results.path}: {len(settings)} settings ({load_text(settings[0])}, …) are too many for a "
+            f"{results.path}: {len(settings)} loads ({load_text(settings[0])}, ...) are too many for a "
             "figure; fix some with `where`"
         )
     return settings
@@ -154,37 +141,46 @@ def _metrics(metric: Metric, default: Sequence[str]) -> list[str]:
 
 
 def _latency(
-    results: Results, metric: Metric = None, where: Where = None, relative_to: str | None = None
+    results: Results,
+    metric: Metric = None,
+    where: Where = None,
+    relative_to: str | None = None,
+    along: str | None = None,
 ) -> Figure:
-    """Along the request rate, or another option that was swept; at a single load a dot per policy."""
+    """Along the request rate, or another option that was swept; at a single load a dot per arm."""
     names = _metrics(metric, LATENCY_METRICS)
-    along = swept_number(results)
-    if along is not None:
-        return _along(LatencyDisplay, along, results, names, where, relative_to)
+    option = along or swept_number(results, where)
+    if option is not None:
+        if option not in swept_options(results)[1]:
+            raise InputError(f"figure option along {option}: it does not vary in these results")
+        return _along(LatencyDisplay, option, results, names, where, relative_to)
     panels = [
-        (PolicyDisplay.from_results(results, metric=name, where=setting), setting)
+        (PolicyDisplay.from_results(results, metric=name, where={**(where or {}), **setting}), setting)
         for setting in _settings(results, "", where)
         for name in names
     ]
-    policies = samples_of(results).policies
-    columns = 1 if any("\n" in wrapped(policy) for policy in policies) else 2  # long names take the width
-    return _arrange(panels, height=0.7 + dots_height(policies), legend=False, columns=columns)
+    arms = samples_of(results, where=where).names
+    columns = 1 if any("\n" in wrapped(arm) for arm in arms) else 2  # long names take the width
+    return _arrange(panels, height=0.7 + dots_height(arms), legend=False, columns=columns)
 
 
-def swept_number(results: Results) -> str | None:
-    """The request rate if it varies, else the first option with several numbers, else None."""
-    loads = samples_of(results).loads
-    for name in ("request_rate", *loads[0]):
-        values = {load.get(name) for load in loads}
-        numbers = {value for value in values if isinstance(value, int | float) and math.isfinite(value)}
-        if len(numbers) > 1 and not any(isinstance(value, bool) for value in values):
-            return name
+def swept_number(results: Results, where: Where = None) -> str | None:
+    """The request rate if it varies, else the first option of an arm with several numbers, else None."""
+    samples = samples_of(results, where=where)
+    for parts in (samples.loads, list(samples.arms.values())):
+        for name in dict.fromkeys(name for each in parts for name in each):
+            values = {each.get(name) for each in parts}
+            numbers = {value for value in values if isinstance(value, int | float) and math.isfinite(value)}
+            if len(numbers) > 1 and not any(isinstance(value, bool) for value in values):
+                return name
     return None
 
 
 def _tau(
     results: Results, metric: Metric = None, where: Where = None, relative_to: str | None = None
 ) -> Figure:
+    if "tau" not in swept_options(results)[1]:
+        raise NoDataError(f"{results.path}: one tau alone; expected several")
     return _along(TauDisplay, "tau", results, _metrics(metric, (PRIMARY,)), where, relative_to)
 
 
@@ -200,32 +196,30 @@ def _along(
     for setting in _settings(results, along, where):
         for name in metrics:
             drawn = display.from_results(
-                results, metric=name, along=along, where=setting, relative_to=relative_to
+                results,
+                metric=name,
+                along=along,
+                where={**(where or {}), **setting},
+                relative_to=relative_to,
             )
             panels.append((drawn, setting))
     return _arrange(panels)
 
 
-def _one_load(results: Results, where: Where) -> Load:
-    """The highest load among those that agree with `where`."""
-    samples = samples_of(results)
-    fitting = [
-        i
-        for i, load in enumerate(samples.loads)
-        if all(load.get(name) == value for name, value in (where or {}).items())
-    ]
-    if not fitting:
-        raise InputError(f"{results.path}: no cell with {load_text(dict(where or {}))}")
-    return samples.loads[samples.highest(fitting)]
+def _one_load(results: Results, where: Where) -> tuple[dict[str, Any], Load]:
+    """`where` with the highest load among those that agree with it, and that load."""
+    samples = samples_of(results, where=where)
+    load = samples.loads[samples.highest()]
+    return {**(where or {}), **load}, load
 
 
 def _cdf(results: Results, metric: Metric = None, where: Where = None) -> Figure:
-    load = _one_load(results, where)
+    fixed, load = _one_load(results, where)
     names = _metrics(metric, ("ttft", "tpot"))
     panels = []
     for name in names:
         try:
-            panels.append((CDFDisplay.from_results(results, metric=name, where=load), load))
+            panels.append((CDFDisplay.from_results(results, metric=name, where=fixed), load))
         except NoDataError:
             if metric is not None or not panels:
                 raise  # asked for, or nothing is finished; else outputs of one token have no TPOT
@@ -233,14 +227,14 @@ def _cdf(results: Results, metric: Metric = None, where: Where = None) -> Figure
 
 
 def _decile(results: Results, metric: Metric = None, where: Where = None) -> Figure:
-    load = _one_load(results, where)
+    fixed, load = _one_load(results, where)
     names = _metrics(metric, ("slowdown",))
-    return _arrange([(DecileDisplay.from_results(results, column=name, where=load), load) for name in names])
+    return _arrange([(DecileDisplay.from_results(results, column=name, where=fixed), load) for name in names])
 
 
 def _occupancy(results: Results, where: Where = None) -> Figure:
-    load = _one_load(results, where)
-    display = OccupancyDisplay.from_results(results, where=load).plot()
+    fixed, load = _one_load(results, where)
+    display = OccupancyDisplay.from_results(results, where=fixed).plot()
     display.axes_[0].set_title(load_text(load))
     return display.figure_
 

@@ -1,4 +1,4 @@
-"""A metric against the request rate, a line per policy."""
+"""A metric against the request rate, a line per arm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from simsched.compare import PRIMARY, find_policy, samples_of
+from simsched.compare import PRIMARY, Samples, find_arm, samples_of
+from simsched.compare.arms import arm_name, is_chosen
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.plotting.style import (
     NoDataError,
@@ -50,44 +51,58 @@ class Point:
 def points_along(
     results: Results, option: str, metric: str, where: Mapping[str, Any], relative_to: str | None = None
 ) -> dict[str, list[Point]]:
-    """Policy -> a point for each value of a swept option, ascending; policies without values are left out.
+    """Line -> a point for each value of a swept option, ascending; lines without values are left out.
+
+    Along a load's option (the request rate) there is a line for each arm; along an arm's (`max_num_seqs`),
+    one for each arm but for that option, and those that it means nothing to (`tau` to FCFS) are level.
 
     Args:
         results: a finished directory.
         option: a numeric option that varies, such as `request_rate`.
         metric: a column of the summary.
         where: other options to hold fixed.
-        relative_to: a policy; points are then ratios to it, with paired intervals.
+        relative_to: an arm; points are then ratios to it, with paired intervals.
     """
-    samples = samples_of(results)
-    base = find_policy(samples.policies, relative_to, "--relative-to") if relative_to else None
+    samples = samples_of(results, where=where)
+    base = find_arm(samples.arms, relative_to, "--relative-to") if relative_to else None
+    places = sorted(
+        {
+            float(x)
+            for part in (samples.loads, samples.arms.values())
+            for each in part
+            if (x := each.get(option)) is not None and math.isfinite(x)
+        }
+    )
+    names = lines_along(samples, option)
     lines: dict[str, list[Point]] = {}
-    for policy in samples.policies:
-        points = []
+    for arm, chosen in samples.arms.items():
         for i, load in enumerate(samples.loads):
-            x = load.get(option)
-            if x is None or not math.isfinite(x) or not agrees(load, where):
+            x = load.get(option, chosen.get(option))
+            if x is not None and not math.isfinite(x):
                 continue
             if base is not None:
-                mean = samples.ratio(i, policy, base, metric)
+                mean = samples.ratio(i, arm, base, metric)
             else:
-                mean = _over_runs(samples.values.get((i, policy, metric), {}))
-            if mean is not None:
-                points.append(Point(float(x), mean.ratio, mean.low, mean.high))
-        if points:
-            lines[policy] = sorted(points, key=lambda point: point.x)
-    return lines
+                mean = _over_runs(samples.values.get((i, arm, metric), {}))
+            if mean is not None and (x is not None or is_chosen(option)):
+                level = places if x is None else [float(x)]
+                points = [Point(each, mean.ratio, mean.low, mean.high) for each in level]
+                lines.setdefault(names[arm], []).extend(points)
+    return {name: sorted(points, key=lambda point: point.x) for name, points in lines.items()}
 
 
-def agrees(load: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """Has a load the values that are asked for? What does not vary is not asked."""
-    return all(load[name] == value for name, value in where.items() if name in load)
+def lines_along(samples: Samples, option: str) -> dict[str, str]:
+    """Arm -> the line it is a point of, where `option` is on the horizontal axis: its name without that."""
+    shown = [name for arm in samples.arms.values() for name in arm if name != option]
+    options = list(dict.fromkeys(shown))
+    varying = [name for name in options if len({str(arm.get(name)) for arm in samples.arms.values()}) > 1]
+    return {name: arm_name(arm, varying) for name, arm in samples.arms.items()}
 
 
 def _over_runs(runs: Mapping[Any, float]) -> Ratio | None:
     """The geometric mean of positive values, with its interval."""
-    values = [value for value in runs.values() if value > 0]
-    return paired_ratio(values, [1.0] * len(values)) if values else None
+    values = list(runs.values())
+    return paired_ratio(values, [1.0] * len(values)) if values and min(values) > 0 else None
 
 
 @dataclass
@@ -121,7 +136,7 @@ class LatencyDisplay:
             metric: a column of the summary.
             along: the swept option on the horizontal axis.
             where: other swept options, held fixed.
-            relative_to: draw ratios to this policy, with intervals of paired runs.
+            relative_to: draw ratios to this arm, with intervals of paired runs.
 
         Raises:
             InputError: the metric has values at fewer than two values of the option.
@@ -131,10 +146,10 @@ class LatencyDisplay:
             raise NoDataError(f"{results.path}: no {metric} at two or more values of {along}")
         display = cls(lines, metric, along, relative_to)
         if along == "request_rate":
-            samples = samples_of(results)
-            shown = [i for i, load in enumerate(samples.loads) if agrees(load, where or {})]
-            capacities = {samples.capacity[i] for i in shown}
-            lasts = {short_number(last) for i in shown if (last := samples.seconds_of_arrivals(i))}
+            samples = samples_of(results, where=where)
+            capacities = set(samples.capacity)
+            seconds = map(samples.seconds_of_arrivals, range(len(samples.loads)))
+            lasts = {short_number(last) for last in seconds if last}
             display.capacity = capacities.pop() if len(capacities) == 1 else None
             display.seconds = lasts.pop() if len(lasts) == 1 else ""
         return display
@@ -238,7 +253,7 @@ def dots_height(policies: Iterable[str]) -> float:
 
 @dataclass
 class PolicyDisplay:
-    """A metric at one load: a dot per policy with its 95 % interval over runs."""
+    """A metric at one load: a dot per arm with its 95 % interval over runs."""
 
     points: dict[str, Point]
     metric: str = PRIMARY
@@ -247,16 +262,20 @@ class PolicyDisplay:
     def from_results(
         cls, results: Results, *, metric: str = PRIMARY, where: Mapping[str, Any] | None = None
     ) -> Self:
-        """From a finished directory; `where` picks one load where there are several.
+        """From a finished directory; the highest load with the options in `where`.
 
         Raises:
             InputError: the metric has no values there.
         """
-        samples = samples_of(results)
+        samples = samples_of(results, where=where)
+        load = samples.highest()
         found: dict[str, Point] = {}
-        for (i, policy, name), runs in samples.values.items():
-            if name == metric and agrees(samples.loads[i], where or {}) and (mean := _over_runs(runs)):
-                found[policy] = Point(0.0, mean.ratio, mean.low, mean.high)
+        for arm in samples.arms:
+            runs = samples.values.get((load, arm, metric), {})
+            if mean := _over_runs(runs):
+                found[arm] = Point(0.0, mean.ratio, mean.low, mean.high)
+            elif runs and not any(runs.values()):
+                found[arm] = Point(0.0, 0.0, None, None)
         if not found:
             raise NoDataError(f"{results.path}: no {metric}")
         return cls(found, metric)

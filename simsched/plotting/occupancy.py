@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from simsched.compare import samples_of
 from simsched.errors import InputError
 from simsched.plotting.style import WIDTH, NoDataError, legend_on_top, policy_color, styled
 from simsched.workload.trace import FloatArray
@@ -77,13 +78,12 @@ class OccupancyDisplay:
         Raises:
             InputError: no step logs (`--log-steps`).
         """
+        samples = samples_of(results, where=where)
         series: dict[str, Series] = {}
-        for cell, options in results.cells.items():
-            fits = all(options.get(name) == value for name, value in (where or {}).items())
-            policy = str(options["policy"])
-            logged = (results.path / "steps" / f"{cell}.jsonl").is_file()
-            if fits and logged and policy not in series:
-                series[policy] = series_of(results.steps(cell))
+        for (_, arm), cells in samples.cells.items():
+            logged = [cell for cell in cells if (results.path / "steps" / f"{cell}.jsonl").is_file()]
+            if logged and arm not in series:
+                series[arm] = series_of(results.steps(logged[0]))
         if not series:
             raise NoDataError(f"{results.path}: no step logs to draw (--log-steps)")
         return cls(series)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from simsched.compare import samples_of
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.errors import InputError
 from simsched.plotting.style import (
@@ -44,12 +45,22 @@ def _unit(label: str, values: Iterable[float]) -> tuple[str, float]:
     return (label.replace("(ms)", "(s)"), 1e-3) if long else (label, 1.0)
 
 
+def measured_requests(results: Results, where: Mapping[str, Any] | None) -> pl.DataFrame:
+    """The requests of the highest load with these options.
+
+    Raises:
+        InputError: no load has them.
+    """
+    samples = samples_of(results, where=where)
+    return requests_at(results, samples, samples.highest())
+
+
 @dataclass
 class CDFDisplay:
-    """The share of finished requests that took at most so long, a line per policy."""
+    """The share of finished requests that took at most so long, a line per arm."""
 
     values: dict[str, FloatArray]
-    """Policy -> sorted values, in the label's unit."""
+    """Arm -> sorted values, in the label's unit."""
     metric: str
 
     @classmethod
@@ -80,11 +91,11 @@ class CDFDisplay:
             "e2el": latency,
             "latency_per_token": latency / tokens * 1e3,
         }[metric]
-        requests = requests_at(results, where or {}).select("policy", value=column).drop_nulls()
+        requests = measured_requests(results, where).select("arm", value=column).drop_nulls()
         if not requests.height:
             what = "finished request of two or more output tokens" if metric == "tpot" else "finished request"
             raise NoDataError(f"{results.path}: no {what} to draw")
-        groups = requests.partition_by("policy", as_dict=True, maintain_order=True)
+        groups = requests.partition_by("arm", as_dict=True, maintain_order=True)
         return cls({str(key[0]): np.sort(group["value"].to_numpy()) for key, group in groups.items()}, metric)
 
     def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
@@ -110,7 +121,7 @@ class CDFDisplay:
 
 @dataclass
 class DecileDisplay:
-    """What requests of each tenth of output lengths get, a line per policy."""
+    """What requests of each tenth of output lengths get, a line per arm."""
 
     deciles: pl.DataFrame
     """As from `simsched.compare.deciles.by_decile`."""
@@ -127,7 +138,7 @@ class DecileDisplay:
         """
         if column not in COLUMNS:
             raise InputError(f"column {column}: expected one of {', '.join(COLUMNS)}")
-        deciles = by_decile(requests_at(results, where or {}), column)
+        deciles = by_decile(measured_requests(results, where), column)
         if not deciles["mean"].count():
             raise NoDataError(f"{results.path}: no {column} to draw by length")
         return cls(deciles, column)
@@ -140,9 +151,9 @@ class DecileDisplay:
             longest: dict[int, int] = {}
             ends = []
             label, scale = _unit(COLUMNS[self.column], self.deciles["mean"].drop_nulls())
-            policies = self.deciles["policy"].unique(maintain_order=True).to_list()
+            policies = self.deciles["arm"].unique(maintain_order=True).to_list()
             for policy in policies:
-                rows = self.deciles.filter(policy=policy).drop_nulls("mean")
+                rows = self.deciles.filter(arm=policy).drop_nulls("mean")
                 x, y = rows["decile"].to_list(), (rows["mean"] * scale).to_list()
                 line = policy_line(policy, policies)
                 ax.plot(x, y, label=policy, **line)

@@ -76,8 +76,13 @@ _RC: dict[Any, Any] = {
 
 
 def _name(policy: str) -> str:
-    """The policy without its parameters: `"mlfq(threshold=2)"` -> `"mlfq"`; a user's own keeps its file."""
-    return policy.partition("(")[0].strip()
+    """The policy of an arm, without parameters: `"mlfq(threshold=2), tau=0.5"` -> `"mlfq"`; a user's own
+    keeps its file."""
+    return policy.partition("(")[0].partition(", ")[0].strip()
+
+
+def _is_variant(arm: str) -> bool:
+    return "(" in arm or "=" in arm
 
 
 def _pick(options: tuple[Any, ...], name: str) -> Any:
@@ -103,7 +108,7 @@ def policy_color(policy: str, among: Iterable[str] = ()) -> str:
 def policy_marker(policy: str, among: Iterable[str] = ()) -> str:
     """The policy's marker; a variant gets a stable one of its own."""
     name = _name(policy)
-    if "(" in policy:
+    if _is_variant(policy):
         return str(_pick(_MARKERS, policy))
     return _STYLES[name][1] if name in _STYLES else _of_own(policy, among, 1, _MARKERS)
 
@@ -115,14 +120,16 @@ def policy_line(policy: str, among: Iterable[str] = (), *, markersize: float = 6
     line: dict[str, Any] = {"color": policy_color(policy, among), "marker": marker, "markersize": markersize}
     if marker == "*":
         line["markersize"] *= 1.5  # a star looks smaller than its size says
-    if "(" in policy:
+    if _is_variant(policy):
         line["linestyle"] = _pick(_DASHES, policy)
     return line
 
 
 def wrapped(policy: str) -> str:
     """A long policy name in lines, one parameter each."""
-    return policy if len(policy) <= _LONG else policy.replace("(", "(\n").replace(",", ",\n")
+    return (
+        policy if len(policy) <= _LONG else policy.replace("(", "(\n").replace(", ", ",").replace(",", ",\n")
+    )
 
 
 @contextmanager

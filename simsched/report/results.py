@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsched.compare import Comparison, compare, verdict
-from simsched.compare.best_possible import bounds_of_results
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
+from simsched.compare.lower_bound import bounds_of_results
+from simsched.compare.phrases import interval_text, load_text, option_text, ratio_text
 from simsched.compare.text import HIDDEN, decile_rows, remark, tests_text
 from simsched.compare.verdict import highest_load_text
-from simsched.compare.words import interval_text, load_text, option_text, ratio_text
 from simsched.report.page import Figure, Section, Table, write_report
 from simsched.text.columns import full_column
 from simsched.text.labels import metric_label
@@ -66,7 +66,7 @@ def report_results(
 
 
 def _verdict(comparison: Comparison) -> list[Section]:
-    """The lines of `verdict`: a heading, then the points under it. Nothing where there is one policy."""
+    """The lines of `verdict`: a heading, then the points under it. Nothing where there is one arm."""
     parts: list[tuple[str, list[str]]] = []
     for line in verdict(comparison):
         if line.startswith(" "):
@@ -95,23 +95,23 @@ def _ratios(comparison: Comparison) -> Section:
         rows = list(group)
         bounded = any(row.bound for row in rows)
         label, values = full_column(metric, [row.value for row in rows])
-        headers = [*(name.replace("_", " ") for name in options), "policy", "value"]
+        headers = [*(name.replace("_", " ") for name in options), "arm", "value"]
         headers += [f"over {comparison.baseline}", "95 % interval"]
         headers += ["over the bound"] if bounded else []
         body: list[list[Any]] = []
         for row, value in zip(rows, values, strict=True):
             ratio = row.ratio
-            cells: list[Any] = [*map(option_text, row.load.values()), row.policy, value]
+            cells: list[Any] = [*map(option_text, row.load.values()), row.arm, value]
             cells += [ratio_text(ratio.ratio), interval_text(ratio)] if ratio else ["", ""]
             if bounded:
                 cells.append(row.value / row.bound if row.value and row.bound else None)
             body.append([*cells, remark(row)])
         tables.append(Table([*headers, ""], body, label))
     prose = (
-        f"Each policy at each load, and its ratio to {comparison.baseline}. “Over the bound” is the mean "
+        f"Each arm at each load, and its ratio to {comparison.baseline}. “Over the bound” is the mean "
         "over the least that any policy could reach on the same requests."
     )
-    return Section("Every policy, metric and load", prose, tables)
+    return Section("Every arm, metric and load", prose, tables)
 
 
 def _order(comparison: Comparison) -> Section:
@@ -122,29 +122,26 @@ def _order(comparison: Comparison) -> Section:
         for (load, metric), tau in taus.items()
     ]  # fmt: skip
     prose = (
-        "Which policy wins depends on the metric. Kendall's tau compares each order with that on "
+        "Which arm wins depends on the metric. Kendall's tau compares each order with that on "
         f"{metric_label(comparison.metrics[0], unit=False).lower()}: 1 is the same order, −1 the reverse."
     )
-    return Section("Order of the policies", prose, [Table(["load", "metric", "tau", "best first"], rows)])
+    return Section("Order of the arms", prose, [Table(["load", "metric", "tau", "best first"], rows)])
 
 
 def _hidden(results: Results, comparison: Comparison) -> Section:
     load = comparison.samples.highest()
     samples = comparison.samples
     metrics = [
-        name
-        for name in HIDDEN
-        if any(samples.mean(load, policy, name) is not None for policy in comparison.policies)
+        name for name in HIDDEN if any(samples.mean(load, arm, name) is not None for arm in comparison.arms)
     ]
     columns = [
-        full_column(name, [samples.mean(load, policy, name) for policy in comparison.policies])
-        for name in metrics
+        full_column(name, [samples.mean(load, arm, name) for arm in comparison.arms]) for name in metrics
     ]
-    rows = [list(row) for row in zip(comparison.policies, *(means for _, means in columns), strict=True)]
-    headers = ["policy", *(label for label, _ in columns)]
+    rows = [list(row) for row in zip(comparison.arms, *(means for _, means in columns), strict=True)]
+    headers = ["arm", *(label for label, _ in columns)]
     tables = [Table(headers, rows, "Tails, starvation and unfinished requests")]
-    deciles = by_decile(requests_at(results, comparison.loads[load]))
+    deciles = by_decile(requests_at(results, samples, load))
     if deciles["mean"].count():
-        headers, body = decile_rows(deciles, comparison.policies)
+        headers, body = decile_rows(deciles, comparison.arms)
         tables.append(Table(headers, body, f"{COLUMNS['slowdown']} by output length (tokens)"))
     return Section("What a mean hides", f"{highest_load_text(samples)}.", tables)

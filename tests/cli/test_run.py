@@ -301,7 +301,7 @@ def test_what_a_run_prints(files: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert 0 < float(rows[0][-1]) <= 100
     text = "\n".join(lines)
     assert "served/s: requests over" in text
-    assert f"Above the capacity (about {capacity:.3g} req/s): " in text
+    assert "Not steady at 40 req/s: so many more requests wait every second: " in text
     assert "(20 s of arrivals)" in text
     assert "  Goodput: " in text
 

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from scipy import stats
 
 from simsched.cli.compare import compare_command
-from simsched.compare import DEFAULT_METRICS, PRIMARY, Comparison, compare, verdict
+from simsched.compare import DEFAULT_METRICS, PRIMARY, Comparison, compare, samples_of, verdict
 from simsched.compare.deciles import by_decile, requests_at
 from simsched.compare.directories import compare_directories
+from simsched.compare.phrases import load_text
 from simsched.compare.statistics import holm, kendall_tau, paired_ratio, unpaired_ratio
 from simsched.compare.text import directory_text, remark
-from simsched.compare.words import load_text
 from simsched.errors import InputError
 from simsched.results import Results
 from tests.fake_results import make_results
@@ -106,7 +106,7 @@ def test_pairing_finds_what_the_spread_over_seeds_hides(tmp_path: Path) -> None:
         ),
     )
     comparison = compare(results, metrics=[PRIMARY])
-    rows = {row.policy: row for row in comparison.rows}
+    rows = {row.arm: row for row in comparison.rows}
     assert rows["fcfs"].ratio is None
     ranking = rows["ranking"].ratio
     assert ranking is not None
@@ -136,7 +136,7 @@ def test_the_unfinished_cannot_win(tmp_path: Path) -> None:
     assert not any("ranking is best" in line for line in verdict(comparison))
     assert any("mlfq is best" in line for line in verdict(comparison))
     assert "ranking left 30 requests unfinished" in text
-    assert all(row.unfinished == (15 if row.policy == "ranking" else 0) for row in comparison.rows)
+    assert all(row.unfinished == (15 if row.arm == "ranking" else 0) for row in comparison.rows)
 
 
 def test_one_run_says_so(tmp_path: Path) -> None:
@@ -230,12 +230,12 @@ def test_bounds_stand_beside_means(tmp_path: Path) -> None:
 
 def test_deciles_hold_a_tenth_each_and_average_right(tmp_path: Path) -> None:
     results = make_results(tmp_path / "out", rates=(2.0, 4.0), runs=2, n=500)
-    requests = requests_at(results, {"request_rate": 4.0})
+    requests = requests_at(results, samples_of(results), 1)
     assert requests.height == 3 * 2 * 500
     deciles = by_decile(requests, "e2el")
     assert deciles.height == 30
     assert deciles["requests"].min() > 80
-    first = deciles.filter(policy="fcfs", decile=1)
+    first = deciles.filter(arm="fcfs", decile=1)
     mine = requests.filter(pl.col("policy") == "fcfs", pl.col("num_output_tokens") <= first["longest"][0])
     assert first["mean"][0] == pytest.approx((mine["finish_time"] - mine["arrival_time"]).mean())
 
@@ -245,7 +245,7 @@ def test_baseline_by_name_or_specification(tmp_path: Path) -> None:
         tmp_path / "out", policies=("fcfs", "mlfq(threshold=2)", "mlfq(threshold=10)"), runs=1
     )
     assert compare(results, "mlfq(threshold=2)").baseline == "mlfq(threshold=2)"
-    with pytest.raises(InputError, match=r"--baseline mlfq: .*expected fcfs, mlfq"):
+    with pytest.raises(InputError, match="--baseline mlfq: fits 2 arms of these results"):
         compare(results, "mlfq")
     with pytest.raises(InputError, match="--metric speed: unknown"):
         compare(results, metrics=["speed"])
@@ -258,7 +258,7 @@ def test_two_directories_pair_equal_seeds(tmp_path: Path) -> None:
     b = make_results(tmp_path / "b", rates=(4.0,), metrics=primary(worse))
     found = compare_directories(a, b, metrics=[PRIMARY])
     assert found.paired
-    rows = {row.policy: row for row in found.rows}
+    rows = {row.arm: row for row in found.rows}
     assert len(found.rows) == 3
     assert rows["fcfs"].ratio is not None
     assert rows["fcfs"].ratio.ratio == pytest.approx(1.1)
@@ -275,7 +275,7 @@ def test_two_directories_with_other_seeds_are_not_paired(tmp_path: Path) -> None
     assert not found.paired
     assert "Welch" in found.to_table()
     c = make_results(tmp_path / "c", policies=("po",), runs=1)
-    with pytest.raises(InputError, match="no policy and load in common"):
+    with pytest.raises(InputError, match="no arm and load in common"):
         compare_directories(a, c)
 
 
@@ -299,7 +299,7 @@ def test_command_prints_tables_and_json(tmp_path: Path) -> None:
     ):
         assert part in shown.output
     parsed = json.loads(CliRunner().invoke(compare_command, [str(tmp_path / "out"), "--json"]).output)
-    assert parsed["baseline"] == "fcfs"
+    assert parsed["baseline"] == {"policy": "fcfs"}
     defined = [name for name in DEFAULT_METRICS if name != "request_goodput"]
     assert {row["metric"] for row in parsed["rows"]} == set(defined)
     assert len(parsed["rows"]) == len(defined) * 2 * 3
@@ -319,7 +319,7 @@ def test_command_compares_two(tmp_path: Path) -> None:
 
 def test_bounds_of_a_real_run(tmp_path: Path) -> None:
     """The requests are made again from the manifest; changed inputs give no bounds."""
-    from simsched.compare.best_possible import bounds_of_results
+    from simsched.compare.lower_bound import bounds_of_results
     from simsched.sweep import run_study
     from simsched.sweep.study import make_study
 
@@ -347,7 +347,7 @@ def test_a_burst_is_the_highest_load_and_valid_json(tmp_path: Path) -> None:
     assert verdict(comparison)[0] == "At the highest load (all at once):"
     found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
     assert {row["request_rate"] for row in found["rows"]} == {8.0, "inf"}
-    assert requests_at(results, comparison.loads[1]).height == 3 * 2 * 200
+    assert requests_at(results, comparison.samples, 1).height == 3 * 2 * 200
 
 
 def at_one_load(path: Path, values: dict[str, list[float]]) -> Comparison:
@@ -364,7 +364,7 @@ def test_the_verdict_has_the_tables_rule(tmp_path: Path) -> None:
     values = {"fcfs": noise, "ranking": [0.9 * x * (1 + 0.065 * (-1) ** i) for i, x in enumerate(noise)]}
     values |= {name: [x * (1 + by * (-1) ** i) for i, x in enumerate(noise)] for name, by in slower.items()}
     comparison = at_one_load(tmp_path / "out", values)
-    row = next(row for row in comparison.rows if row.policy == "ranking")
+    row = next(row for row in comparison.rows if row.arm == "ranking")
     assert row.ratio is not None
     assert row.ratio.p is not None
     assert row.ratio.p < 0.05 < (row.p_holm or 0)
@@ -403,24 +403,114 @@ def with_capacity(results: Results, capacity: dict[str, float]) -> Results:
     return Results(results.path, {**results.manifest, "capacity": of})
 
 
-def test_overload_names_the_horizon(tmp_path: Path) -> None:
-    results = make_results(tmp_path / "out", rates=(2.0, 10.0, 20.0), n=600)
-    assert not any("capacity" in note for note in compare(results).notes)
-    comparison = compare(with_capacity(results, {"None": 9.5}))
-    (note,) = (note for note in comparison.notes if "capacity" in note)
-    assert note.startswith("Above the capacity (about 9.50 req/s): 10 req/s and 20 req/s.")
-    assert "(30 to 60 s of arrivals)" in note
-    assert verdict(comparison)[0] == "At the highest load (20 req/s, 2.1 times the capacity):"
+def test_what_is_not_steady_is_said(tmp_path: Path) -> None:
+    """Of the made-up runs a backlog that grows is one whose summary says so."""
+    results = make_results(tmp_path / "out", rates=(2.0, 10.0), n=600)
+    grown = {"steady": False, "growth": 3.25, "growth_low": 3.0, "growth_high": 3.5}
+    settled = {"steady": True, "growth": 0.0, "growth_low": -0.01, "growth_high": 0.01}
+    summary = json.loads((results.path / "summary.json").read_text())
+    for row in summary["cells"]:
+        row |= grown if row["request_rate"] == 10 and row["policy"] == "fcfs" else settled
+    (results.path / "summary.json").write_text(json.dumps(summary))
+    comparison = compare(with_capacity(Results.open(results.path), {"None": 9.5}))
+    (note,) = (note for note in comparison.notes if note.startswith("Not steady"))
+    assert note == (
+        "Not steady at 10 req/s: so many more requests wait every second: fcfs 3.2. "
+        "Latencies there grow with the length of the run (60 s of arrivals)."
+    )
+    assert [row.growing for row in comparison.rows if row.metric == PRIMARY] == [False] * 3 + [True] + [
+        False
+    ] * 2
+    assert verdict(comparison)[0] == "At the highest load (10 req/s, 1.1 times the capacity):"
+    found = comparison.to_dict()["loads"]
+    assert [each["steady"]["fcfs"] for each in found] == [True, False]
 
 
-def test_the_highest_load_is_that_nearest_to_what_the_engine_can_do(tmp_path: Path) -> None:
-    results = make_results(tmp_path / "out", rates=(8.0, 10.0), extra={"max_num_seqs": [64, 128]})
-    comparison = compare(with_capacity(results, {"64": 8.0, "128": 16.0}))
-    highest = comparison.loads[comparison.samples.highest()]
-    assert highest == {"request_rate": 10.0, "max_num_seqs": 64}
-    few = make_results(tmp_path / "few", rates=(8.0,), extra={"max_num_seqs": [64, 128]})
-    samples = compare(with_capacity(few, {"64": 8.0, "128": 16.0})).samples
-    assert samples.loads[samples.highest()] == {"max_num_seqs": 64}
+def test_few_requests_behind_a_p99_are_said(tmp_path: Path) -> None:
+    few = compare(make_results(tmp_path / "few", rates=(8.0,), n=250))
+    assert "A P99 rests on few requests: of 250 in a run, 2 are beyond it." in few.notes
+    many = compare(make_results(tmp_path / "many", rates=(8.0,), n=1000))
+    assert not any("P99" in note for note in many.notes)
+
+
+def engines(path: Path) -> Results:
+    """Two policies on three engines, which differ by how long they take a token."""
+    per_token = {("fcfs", 64): 40.0, ("fcfs", 128): 20.0, ("fcfs", 256): 10.0}
+    per_token |= {("ranking", 64): 30.0, ("ranking", 128): 25.0, ("ranking", 256): 12.0}
+    results = make_results(
+        path, policies=("fcfs", "ranking"), rates=(8.0, 10.0), extra={"max_num_seqs": [64, 128, 256]}
+    )
+    summary = json.loads((results.path / "summary.json").read_text())
+    for row in summary["cells"]:
+        row[PRIMARY] = per_token[row["policy"], row["max_num_seqs"]] * (
+            1 + 1e-4 * row["run"] * row["max_num_seqs"]
+        )
+    (results.path / "summary.json").write_text(json.dumps(summary))
+    return Results.open(results.path)
+
+
+def test_an_engine_option_makes_arms_not_loads(tmp_path: Path) -> None:
+    comparison = compare(engines(tmp_path / "out"), "fcfs,max_num_seqs=64", metrics=[PRIMARY])
+    assert comparison.loads == [{"request_rate": 8.0}, {"request_rate": 10.0}]
+    assert comparison.arms[:3] == [
+        "fcfs, max_num_seqs=64",
+        "ranking, max_num_seqs=64",
+        "fcfs, max_num_seqs=128",
+    ]
+    assert comparison.baseline == "fcfs, max_num_seqs=64"
+    assert "fcfs, max_num_seqs=256 is best, 4.00 times lower" in verdict(comparison)[1]
+    found = json.loads(json.dumps(comparison.to_dict()))
+    assert found["baseline"] == {"policy": "fcfs", "max_num_seqs": 64}
+    assert found["best"][PRIMARY]["arm"] == {"policy": "fcfs", "max_num_seqs": 256}
+    assert found["best"][PRIMARY]["significant"] is True
+    assert [each["load"] for each in found["loads"]] == [{"request_rate": 8.0}, {"request_rate": 10.0}]
+    assert len(found["arms"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (None, "fcfs, max_num_seqs=64"),
+        ("fcfs,max_num_seqs=256", "fcfs, max_num_seqs=256"),
+        ("fcfs, max_num_seqs=256", "fcfs, max_num_seqs=256"),
+        ("ranking,max-num-seqs=128", "ranking, max_num_seqs=128"),
+        ("max_num_seqs=128", "fcfs, max_num_seqs=128"),
+    ],
+)
+def test_a_baseline_is_an_arm(tmp_path: Path, wanted: str | None, expected: str) -> None:
+    assert compare(engines(tmp_path / "out"), wanted, metrics=[PRIMARY]).baseline == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("fcfs", "fits 3 arms"),
+        ("fcfs,max_num_seqs=512", "fits no arm"),
+        ("fcfs,block_size=16", "no option block_size varies here"),
+        ("fcfs,ranking", "two policies"),
+    ],
+)
+def test_a_baseline_that_is_no_arm_is_refused(tmp_path: Path, wanted: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare(engines(tmp_path / "out"), wanted)
+
+
+def test_where_holds_an_option_fixed(tmp_path: Path) -> None:
+    found = compare(engines(tmp_path / "out"), metrics=[PRIMARY], where={"max_num_seqs": "128"})
+    assert found.arms == ["fcfs", "ranking"]
+    with pytest.raises(InputError, match="no cell with max_num_seqs 100; expected one of 64, 128, 256"):
+        compare(engines(tmp_path / "again"), where={"max_num_seqs": "100"})
+
+
+def test_the_best_of_the_table_is_the_best_of_the_verdict(tmp_path: Path) -> None:
+    """One run decides the mean, most runs say the opposite: the two are not told apart."""
+    comparison = at_one_load(
+        tmp_path / "out", {"fcfs": [1.0, 1.0, 1.0, 9.0], "ranking": [1.1, 1.1, 1.1, 8.0]}
+    )
+    best = comparison.best(PRIMARY, 0)
+    assert best is not None
+    assert (best.arm, best.significant) == ("ranking", False)
+    assert list(best.tied) == ["fcfs"]
 
 
 def test_loads_ascend_whatever_was_typed_first(tmp_path: Path) -> None:
@@ -438,7 +528,7 @@ def test_long_times_are_in_seconds(tmp_path: Path) -> None:
     text = directory_text(results, compare(results, metrics=["mean_ttft_ms", "p99_ttft_ms"]))
     table = text.partition("\n\n")[0].splitlines()
     assert table[0] == "Mean time to first token (s)"
-    assert table[2].split() == ["fcfs", "12.3"]
+    assert table[2].split()[:2] == ["fcfs", "12.3"]
     assert table[4].split()[:2] == ["ranking", "0.0100"]
     assert "\nP99 time to first token (ms)\n" in text
     hidden = next(line for line in text.splitlines() if "TTFT" in line)
@@ -506,13 +596,6 @@ def test_a_capacity_that_is_surpassed_is_not_gone_by(tmp_path: Path) -> None:
     assert not any("capacity" in line for line in (*comparison.notes, *verdict(comparison)))
 
 
-def test_loads_that_differ_in_the_predictor_alone_are_settings(tmp_path: Path) -> None:
-    results = make_results(tmp_path / "out", rates=(8.0,), extra={"tau": [0.2, 0.5]})
-    comparison = compare(with_capacity(results, {"None": 4.0}))
-    assert verdict(comparison)[0] == "At the last setting (tau 0.5, 2 times the capacity):"
-    assert comparison.notes[0].startswith("Above the capacity (about 4.00 req/s): 8 req/s. Latencies")
-
-
 def test_the_best_goodput_is_named_where_the_baseline_has_none(tmp_path: Path) -> None:
     good = {"fcfs": 0.0, "mlfq": 0.5, "ranking": 2.0}
     results = make_results(
@@ -521,4 +604,7 @@ def test_the_best_goodput_is_named_where_the_baseline_has_none(tmp_path: Path) -
         metrics=lambda policy, rate, run: {"request_goodput": good[policy]},
     )
     line = verdict(compare(results))[-1]
-    assert line == "  Goodput: ranking is best (2.00); there are no ratios to a value of 0"
+    assert (
+        line
+        == "  Goodput: ranking is best (2.00 req/s); fcfs: 0 req/s; 4.00 times higher than mlfq, the next"
+    )

@@ -213,9 +213,11 @@ def test_wrong_options_are_named(results: Results) -> None:
         draw(results, "pie")
     with pytest.raises(InputError, match="figure option metrics: latency has no such option"):
         draw(results, "latency", metrics="x")
-    with pytest.raises(InputError, match="no cell with 3 req/s"):
+    with pytest.raises(InputError, match="no cell with request_rate 3"):
         draw(results, "cdf", where={"request_rate": 3.0})
-    with pytest.raises(InputError, match="where: no option rate; expected some of workload, request_rate"):
+    with pytest.raises(
+        InputError, match="where rate: no such option; expected some of policy, workload, request_rate"
+    ):
         draw(results, "decile", where={"rate": 8.0})
     assert draw(results, "decile", where={"request_rate": 8, "preset": "vllm-v1"})
     with pytest.raises(InputError, match=r"\.png, \.svg, \.pdf"):
@@ -357,7 +359,7 @@ def test_outputs_of_one_token_have_no_panel_of_tpot(tmp_path: Path) -> None:
 
 
 def test_relative_to_is_named_in_its_message(results: Results) -> None:
-    with pytest.raises(InputError, match="--relative-to nope: not one policy of these results"):
+    with pytest.raises(InputError, match="--relative-to nope: fits no arm of these results"):
         draw(results, "latency", relative_to="nope")
 
 

@@ -33,7 +33,7 @@ def test_it_holds_everything(page: Path) -> None:
     text = page.read_text()
     for part in (
         "Verdict",
-        "Every policy, metric and load",
+        "Every arm, metric and load",
         "What a mean hides",
         "95 % interval",
         "Holm",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from simsched.compare.samples import Load
+from simsched.compare.arms import Load
 from simsched.compare.statistics import Ratio
 from simsched.text.table import number
 
