@@ -458,7 +458,7 @@ def test_an_engine_option_makes_arms_not_loads(tmp_path: Path) -> None:
         "fcfs, max_num_seqs=128",
     ]
     assert comparison.baseline == "fcfs, max_num_seqs=64"
-    assert "fcfs, max_num_seqs=256 is best, 4.00 times lower" in verdict(comparison)[1]
+    assert "fcfs, max_num_seqs=256 is best, 3.99 times lower" in verdict(comparison)[1]
     found = json.loads(json.dumps(comparison.to_dict()))
     assert found["baseline"] == {"policy": "fcfs", "max_num_seqs": 64}
     assert found["best"][PRIMARY]["arm"] == {"policy": "fcfs", "max_num_seqs": 256}
