@@ -19,7 +19,7 @@ from simsched.engine.base import Batch
 from simsched.engine.config import EngineConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.stepping import VllmV1
-from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1, Step
+from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
@@ -183,18 +183,16 @@ class _Asynchronous:
     def __init__(self, trace: Trace, policy: Policy, config: EngineConfig) -> None:
         self._scheduler = AsyncVllmV1(trace, policy, config, Recorder(trace))
         self.add = self._scheduler.add_request
-        self._under_way: deque[Step] = deque()
+        self._under_way: deque[Batch] = deque()
 
     def form(self, now: float) -> Batch | None:
-        step = self._scheduler.form(now)
-        if step is None:
-            return None
-        self._under_way.append(step)
-        return step.batch
+        batch = self._scheduler.schedule(now)
+        if batch is not None:
+            self._under_way.append(batch)
+        return batch
 
     def update(self, start: float, end: float) -> None:
-        batch = self._scheduler.begin(self._under_way.popleft(), start)
-        self._scheduler.update(batch, end, end - start, end - start)
+        self._scheduler.update(self._under_way.popleft(), end, end - start, end - start)
 
 
 class _Call(NamedTuple):

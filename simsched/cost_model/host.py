@@ -17,15 +17,16 @@ Which mode a batch gets, and to which size its tokens are padded: vllm/v1/worker
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import field, fields, replace
+from dataclasses import fields, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from simsched.cost_model.base import StepFeatures
-from simsched.cost_model.models import STRICT, Seconds
+from simsched.cost_model.models import STRICT, LinearCost, Seconds, TableCost
 
 CAPTURE_LIMIT = 512
 """Most tokens in a CUDA graph that vLLM captures by default (1,024 on Blackwell)."""
@@ -161,9 +162,6 @@ class Capture:
     piecewise: int
     """Most tokens that run in piecewise graphs."""
 
-    # tokens -> padded; every whole number once, for an index is quicker than a search
-    _padded: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
-
     def mode(self, features: StepFeatures) -> LaunchMode:
         """How a batch with these features runs. A chunk of one token counts as a decode does."""
         tokens = features.P + features.N
@@ -171,11 +169,22 @@ class Capture:
             return LaunchMode.FULL
         return LaunchMode.PIECEWISE if tokens <= self.piecewise else LaunchMode.NONE
 
+    @cached_property
+    def sizes_of(self) -> list[int]:
+        """The tokens that the device computes for 0, 1, ... tokens, up to the largest graph."""
+        sizes = self.sizes
+        return [0, *(sizes[bisect_left(sizes, tokens)] for tokens in range(1, self.piecewise + 1))]
+
     def padded(self, tokens: int) -> int:
         """The tokens that the device computes: those of the next graph size, or as many where no graph is."""
-        padded = self._padded
-        if not padded:
-            sizes = self.sizes
-            padded += (sizes[bisect_left(sizes, each)] for each in range(self.piecewise + 1) if sizes)
-            padded[:1] = [0]
-        return padded[tokens] if tokens < len(padded) else tokens
+        return self.sizes_of[tokens] if tokens <= self.piecewise else tokens
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class HostedCost:
+    """Device and host together: what `simulate` takes where a profile has a `host` block."""
+
+    device: LinearCost | TableCost
+    """Seconds on the device, of a batch's padded tokens."""
+    host: HostCost
+    graphs: Graphs = Graphs()

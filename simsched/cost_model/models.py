@@ -13,6 +13,7 @@ error is at most the attention time of a step that is under the floor.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field, fields, replace
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
@@ -57,6 +58,8 @@ class _Model:
 
     # N -> decode base; filled on demand
     _bases: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    # tokens of a step -> tokens that the device computes; what is beyond the list is not padded
+    _padded: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @model_validator(mode="after")
     def _valid(self) -> Self:
@@ -71,6 +74,19 @@ class _Model:
     def _tokens(self, P: int, N: int) -> float:
         """Seconds for the part of a step that depends on its tokens alone."""
         raise NotImplementedError
+
+    def _padding(self, tokens: int) -> int:
+        """Tokens that the device computes besides so many."""
+        return self._padded[tokens] - tokens if tokens < len(self._padded) else 0
+
+    def on_graphs(self, padded: Sequence[int]) -> Self:
+        """The same model with the tokens of a step padded: `padded[tokens]` are computed for so many, and no
+        more than there are beyond the end of `padded`. Terms per sequence, chunk, context stay those of the
+        batch itself."""
+        copy = replace(self)
+        copy._padded.extend(padded)
+        copy._bases.clear()  # what the check of a new model has filled, without padding
+        return copy
 
     def step_time(self, features: StepFeatures) -> float:
         """Seconds for one step with these features."""
@@ -138,6 +154,11 @@ class LinearCost(_Model):
     """Per decode."""
 
     def _tokens(self, P: int, N: int) -> float:
+        padding = self._padding(P + N)
+        if P:
+            P += padding
+        else:
+            N += padding
         return self.t0 + self.a * P + self.b * N
 
 
@@ -161,13 +182,25 @@ class TableCost(_Model):
         if self.g[-1] < self.g[-2]:
             raise ValueError("the last two times must not decrease (they are extrapolated)")
 
+    def on_graphs(self, padded: Sequence[int]) -> Self:
+        copy = super().on_graphs(padded)
+        copy._dense.clear()
+        return copy
+
     def _tokens(self, P: int, N: int) -> float:
         tokens = P + N
         dense = self._dense
         if not dense:
             # every whole number of tokens, once: an index is quicker than a search
-            dense.extend(np.interp(np.arange(self.knots[-1] + 1), self.knots, self.g).tolist())
+            computed = [each + self._padding(each) for each in range(self.knots[-1] + 1)]
+            dense.extend(np.interp(computed, self.knots, self.g).tolist())
+            for each, padded in enumerate(computed):
+                if padded > self.knots[-1]:
+                    dense[each] = self._beyond(padded)
         if tokens < len(dense):
             return dense[tokens]
+        return self._beyond(tokens + self._padding(tokens))
+
+    def _beyond(self, tokens: int) -> float:
         (x0, x1), (y0, y1) = self.knots[-2:], self.g[-2:]
         return y1 + (tokens - x1) * (y1 - y0) / (x1 - x0)

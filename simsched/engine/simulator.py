@@ -20,9 +20,13 @@ import simpy
 from simpy.events import Timeout
 
 from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.cost_model.host import HostedCost
 from simsched.engine.base import Batch, Scheduler
+from simsched.engine.clock import Clock, DeviceClock, HostClock
 from simsched.engine.config import EngineConfig
+from simsched.engine.pipelined import run_pipelined
 from simsched.engine.recorder import Recorder
+from simsched.engine.serial import SerialCost
 from simsched.engine.vllm_v1.discipline import CannotLeap
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.leaping_shared import SharedVllmV1Leap
@@ -42,7 +46,7 @@ StepLog = Callable[[dict[str, Any]], None]
 def simulate(
     trace: Trace,
     policy: Policy,
-    cost: CostModel,
+    cost: CostModel | HostedCost,
     config: EngineConfig,
     *,
     leap: bool = True,
@@ -55,12 +59,12 @@ def simulate(
     Args:
         trace: the requests; each must be able to fit (`engine.validate.check_admissible`).
         policy: a fresh object; it is used up.
-        cost: seconds per step.
+        cost: seconds per step; or of device and host apart (`HostedCost`).
         config: with `num_gpu_blocks` and `max_model_len` set.
         leap: collapse steps in which nothing can change; the results are the same.
         predictor_time: seconds that a step takes longer for each request first seen in it.
         step_log: called with one dict per step in which something ran (design section 7); slows the run.
-        seed: for engines with chance in them.
+        seed: for engines with chance in them, and for a host with jitter.
 
     Raises:
         InputError: requests that displace each other for ever, before any gets a token.
@@ -81,7 +85,7 @@ def simulate(
 def _run(
     trace: Trace,
     policy: Policy,
-    cost: CostModel,
+    cost: CostModel | HostedCost,
     config: EngineConfig,
     leap: bool,
     predictor_time: float,
@@ -94,10 +98,20 @@ def _run(
     scheduler = make_scheduler(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
     environment = simpy.Environment()
     arrivals = Arrivals(trace, recorder)
-    engine = _Engine(environment, arrivals, scheduler, cost, predictor_time, step_log, recorder, config)
+    clock = make_clock(cost, config, predictor_time, seed) if config.async_scheduling else None
+    serial = SerialCost(cost, config) if isinstance(cost, HostedCost) else cost
+    engine = _Engine(environment, arrivals, scheduler, serial, predictor_time, step_log, recorder, clock)
     with _no_collection():
         environment.run(environment.process(engine.run()))
     return recorder.record(engine.now, scheduler.counters)
+
+
+def make_clock(cost: CostModel | HostedCost, config: EngineConfig, predictor_time: float, seed: int) -> Clock:
+    """The clock of an engine with asynchronous scheduling."""
+    if not isinstance(cost, HostedCost):
+        return DeviceClock(cost, predictor_time)
+    capture = cost.graphs.capture(config.max_num_seqs, config.max_num_batched_tokens)
+    return HostClock(cost.device, cost.host, capture, predictor_time=predictor_time, seed=seed)
 
 
 def make_scheduler(
@@ -200,7 +214,7 @@ class _Engine:
         predictor_time: float,
         step_log: StepLog | None,
         recorder: Recorder,
-        config: EngineConfig,
+        clock: Clock | None,
     ) -> None:
         self.now = 0.0
         self._environment = environment
@@ -210,11 +224,15 @@ class _Engine:
         self._predictor_time = predictor_time
         self._step_log = step_log
         self._recorder = recorder
-        self._config = config
+        self._clock = clock
         self._num_steps = 0
 
     def run(self) -> Generator[simpy.Event, None, None]:
         environment, arrivals, scheduler = self._environment, self._arrivals, self._scheduler
+        if self._clock is not None:
+            log = None if self._step_log is None else self._log
+            self.now = yield from run_pipelined(environment, arrivals, scheduler, self._clock, log)
+            return
         schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
         decode_line = self._cost.decode_line
         step_ends, closed, logs = scheduler.step_ends, arrivals.closed, self._step_log is not None

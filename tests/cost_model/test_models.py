@@ -69,3 +69,26 @@ def test_pickles(cost: LinearCost | TableCost) -> None:
 def test_scaled_multiplies_every_time(cost: LinearCost | TableCost) -> None:
     features = StepFeatures(P=100, N=30, S=1, K=4000, Q=5000.0, num_waiting=9, swapped_tokens=64)
     assert cost.scaled(2.0).step_time(features) == pytest.approx(2 * cost.step_time(features), rel=1e-12)
+
+
+def test_padding_to_graphs_touches_the_tokens_alone() -> None:
+    padded = [0, 1, 2, 4, 4, 256, 300]
+    table, linear = TABLE.on_graphs(padded), LINEAR.on_graphs(padded)
+    for features, tokens in ((StepFeatures(N=3, K=90), 4), (StepFeatures(P=4, N=1, S=1, K=30, Q=8.0), 256)):
+        P = tokens - features.N if features.P else 0
+        # as many decodes more, without their share of the host term
+        expected = TABLE.step_time(features._replace(P=P, N=tokens - P))
+        expected -= TABLE.h * (tokens - P - features.N)
+        assert table.step_time(features) == pytest.approx(expected, rel=1e-12)
+        rows = {"P": P} if P else {"N": tokens}
+        expected = LINEAR.step_time(features._replace(**rows)) - LINEAR.h * (
+            rows.get("N", features.N) - features.N
+        )
+        assert linear.step_time(features) == pytest.approx(expected, rel=1e-12)
+    # beyond the table's last knot, and beyond the list
+    assert table.step_time(StepFeatures(P=6, S=1)) == TABLE.step_time(StepFeatures(P=300, S=1))
+    assert table.step_time(StepFeatures(P=7, S=1)) == TABLE.step_time(StepFeatures(P=7, S=1))
+    assert table.decode_line(3, 0)[0] == pytest.approx(TABLE.decode_line(4, 0)[0] - TABLE.h, rel=1e-12)
+    assert pickle.loads(pickle.dumps(table)).step_time(StepFeatures(N=3, K=9)) == table.step_time(
+        StepFeatures(N=3, K=9)
+    )

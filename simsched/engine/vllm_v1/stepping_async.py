@@ -1,19 +1,23 @@
 """Asynchronous scheduling of vLLM V1 (engine-spec rule 21): step k + 1 is formed before step k's tokens.
 
-Depth 2: when step k starts, step k + 1 is formed at once, on placeholders for the tokens that k will bring.
-So a finished request frees its slot and blocks a step later, and a request preempted while a step with it is
-under way still gets that step's token, and waits until then. Stepping only.
+Depth 2: while step k is under way, step k + 1 is formed, on placeholders for the tokens that k will bring. So
+a finished request frees its slot and blocks a step later, and a request preempted while a step with it is
+under way still gets that step's token, and waits until then. This is the reference, which steps.
 Source: vllm/v1/core/sched/async_scheduler.py and the batch queue of vllm/v1/engine/core.py, vLLM 0.32.0.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from simsched.engine.base import Batch
+from simsched.engine.config import EngineConfig
+from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.stepping import VllmV1
 from simsched.engine.vllm_v1.stepping_request import Request
+from simsched.policies.base import Policy
 from simsched.workload.trace import Trace
 
 
@@ -39,35 +43,28 @@ class AsyncRequest(Request):
         return self.num_known + self.placeholders
 
 
-class Step(NamedTuple):
+class _Step(NamedTuple):
     """A step that is formed and not over."""
 
     batch: Batch
     tokens: dict[AsyncRequest, int]
     sampled: list[AsyncRequest]
+    formed_at: float
 
 
 class AsyncVllmV1(VllmV1):
-    """`schedule()` returns the step that starts now, and forms the one after it."""
+    """`schedule()` forms a step, `update()` ends the oldest one; two may be under way."""
 
     request_type = AsyncRequest
 
-    _ahead: Step | None = None
-    _under_way: Step | None = None
+    def __init__(
+        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
+    ) -> None:
+        super().__init__(trace, policy, config, recorder, seed=seed)
+        self._under_way: deque[_Step] = deque()
+        self._ended = 0.0  # when the step done last ended
 
     def schedule(self, now: float) -> Batch | None:
-        step = self._ahead or self.form(now)
-        self._ahead = None if step is None else self.form(now)
-        return None if step is None else self.begin(step, now)
-
-    def begin(self, step: Step, now: float) -> Batch:
-        """The oldest step formed starts at `now`; the next `update` is its."""
-        self._under_way = step
-        self._start = now
-        return step.batch
-
-    def form(self, now: float) -> Step | None:
-        """One call of vLLM's `schedule()`; None if nothing can run."""
         batch = super().schedule(now)
         if batch is None:
             return None
@@ -78,12 +75,15 @@ class AsyncVllmV1(VllmV1):
             if request.num_computed_tokens == request.num_tokens:
                 request.placeholders += 1
                 sampled.append(request)
-        return Step(batch, tokens, sampled)
+        self._under_way.append(_Step(batch, tokens, sampled, now))
+        return batch
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
-        step = self._under_way
-        assert step is not None
+        step = self._under_way.popleft()
         assert step.batch is batch
+        # it began when the one before it ended, or when it was formed, if that was later
+        self._start = max(self._ended, step.formed_at)
+        self._ended = now
         recorder = self._recorder
         before = self._in_streak
         self._in_streak = {request.index for request in step.sampled}

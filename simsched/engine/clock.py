@@ -1,0 +1,168 @@
+"""How long steps take where each is formed and launched while the one before it is under way.
+
+That is asynchronous scheduling: host and device overlap as far as they can. For step k let launched(k) be
+when the host has launched all of it, F(k) when the device is done with it, e(k) its end, when the host has
+its tokens and updates its state, and o(k) the output handling after that:
+
+    launched(k+1) = e(k-1) + max(H(k+1), o(k-1))        after idle: launched(k) + H(k+1)
+    F(k)          = max(F(k-1), e(k-2) + h0(k)) + G(k)  and not before launched(k) + r, unless one CUDA graph
+    e(k)          = max(F(k) + w, launched(k+1))
+
+with H, h0 and o of `HostCost` (`launch`, `before`, `output`), r and w its `tail` and `copy`, and G the device
+time on padded tokens. The engine forms step k + 2, and users have the tokens of step k, at e(k) + o(k). The
+time between the ends of two steps belongs to no single batch: a long launch shows in the step before it.
+
+All state is kept relative to the latest end, so that like steps take like times, to the last bit.
+"""
+
+from __future__ import annotations
+
+from math import exp, inf
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+
+from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.cost_model.host import Capture, HostCost, LaunchMode
+from simsched.cost_model.models import LinearCost, TableCost
+
+LAG: Final = 0.35
+"""Correlation of one launch's jitter with the next one's."""
+
+
+class Launch(NamedTuple):
+    """The host's times for a batch, in seconds."""
+
+    launch: float
+    before: float
+    output: float
+    is_graph: bool
+
+
+class Clock(Protocol):
+    """Durations of steps, one after the other."""
+
+    host_bound: float
+    """Seconds of steps whose end the host decided."""
+
+    def begin(self, features: StepFeatures) -> float:
+        """Nothing is under way, and a step with these features is formed: seconds until it is launched."""
+
+    def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
+        """Seconds that the step under way takes, with the next one (if any) launched behind it."""
+
+
+class DeviceClock:
+    """Steps take the device's time alone, and are launched in none."""
+
+    host_bound = 0.0
+
+    def __init__(self, cost: CostModel, predictor_time: float = 0.0) -> None:
+        self._cost = cost
+        self._predictor_time = predictor_time
+
+    def begin(self, features: StepFeatures) -> float:
+        return 0.0
+
+    def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
+        return device_time(self._cost, features, self._predictor_time)
+
+
+def device_time(cost: CostModel, features: StepFeatures, predictor_time: float) -> float:
+    """Seconds for a step by itself; a step of decodes is priced in one way, whether leapt over or not."""
+    if features.S or features.swapped_tokens or features.num_predicted:
+        return cost.step_time(features) + predictor_time * features.num_predicted
+    base, slope = cost.decode_line(features.N, features.num_waiting)
+    return base + slope * features.K
+
+
+class Jitter:
+    """Factors for launches, log-normal around 1, each a little like the one before."""
+
+    def __init__(self, sd: float, seed: int) -> None:
+        self._sd = sd
+        self._random = np.random.default_rng([seed, 0x686F7374])
+        self._state = float(self._random.standard_normal())
+
+    def factor(self) -> float:
+        self._state = LAG * self._state + (1 - LAG**2) ** 0.5 * float(self._random.standard_normal())
+        return exp(self._sd * self._state - self._sd**2 / 2)
+
+
+class HostClock:
+    """The recursion above."""
+
+    def __init__(
+        self,
+        cost: LinearCost | TableCost,
+        host: HostCost,
+        capture: Capture,
+        *,
+        predictor_time: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """`cost`: the device's."""
+        self.host_bound = 0.0
+        self._cost = cost.on_graphs(capture.sizes_of)
+        self._host = host
+        self._capture = capture
+        self._predictor_time = predictor_time
+        self._jitter = Jitter(host.sd, seed) if host.sd else None
+        self._decodes: dict[int, Launch] = {}  # by N
+        # of the step under way, k, and the one before it, relative to e(k-1):
+        self._ready = -inf  # F(k-1) + w, at most 0
+        self._begin = 0.0  # when the device may begin with k, + w
+        self._tail = -inf  # launched(k) + r + w, unless k is one graph
+        self._output = 0.0  # o(k-1)
+        self._launcher = 0.0  # when the host turns to the launch of k + 1
+
+    def begin(self, features: StepFeatures) -> float:
+        host, launch = self._host, self._launch(features)
+        self._ready = -inf
+        self._begin = launch.before + host.copy
+        self._tail = -inf if launch.is_graph else launch.launch + host.tail + host.copy
+        self._output = 0.0
+        self._launcher = launch.launch
+        return launch.launch
+
+    def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
+        host, output = self._host, self._output
+        begin, ready, tail = self._begin, self._ready, self._tail
+        done = (begin if begin > ready else ready) + device_time(self._cost, features, self._predictor_time)
+        if tail > done:
+            done = tail
+        least = self._launcher if self._launcher > output else output
+        launch = None
+        if ahead is not None:
+            launch = self._launch(ahead)
+            least = self._launcher + (launch.launch if launch.launch > output else output)
+        end = done if done > least else least
+        next_output = host.output(features)
+        duration = end + (next_output - output)
+        if least > done:
+            self.host_bound += duration
+        self._ready = done - end
+        if launch is not None:
+            self._begin = self._launcher + launch.before + host.copy - end
+            self._tail = -inf if launch.is_graph else least + host.tail + host.copy - end
+        self._output = next_output
+        self._launcher = 0.0
+        return duration
+
+    def _launch(self, features: StepFeatures) -> Launch:
+        decodes_only = not features.S
+        if decodes_only:
+            known = self._decodes.get(features.N)
+            if known is not None:
+                return known
+        host = self._host
+        mode = self._capture.mode(features)
+        launch = host.launch(features, mode)
+        before = host.before(features, mode)
+        if self._jitter is not None and mode is not LaunchMode.FULL:
+            launch *= self._jitter.factor()
+            before = min(before, launch)
+        made = Launch(launch, before, host.output(features), mode is LaunchMode.FULL)
+        if decodes_only and (self._jitter is None or made.is_graph):
+            self._decodes[features.N] = made
+        return made
