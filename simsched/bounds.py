@@ -18,7 +18,7 @@ import numpy as np
 
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.models import LinearCost, TableCost
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.workload.trace import FloatArray, IntArray, Trace
 
 _TOKENS_AT_ONCE = 1 << 21  # output tokens looked at together: bounds the memory
@@ -34,14 +34,14 @@ class Line(NamedTuple):
 
 
 def lower_bounds(
-    trace: Trace, cost: LinearCost | TableCost, config: EngineConfig, *, shared: IntArray | None = None
+    trace: Trace, cost: LinearCost | TableCost, config: ResolvedConfig, *, shared: IntArray | None = None
 ) -> dict[str, float]:
     """Least possible means over all requests of a trace, whatever the policy: metric name -> milliseconds.
 
     Args:
         trace: n requests; arrivals are taken as given, so a closed loop has no bounds (an empty dict).
         cost: linear or table form.
-        config: with `num_gpu_blocks` set.
+        config: the engine.
         shared: (n,) prompt tokens that may come from the prefix cache; None: what `hash_ids` allow.
 
     Returns:
@@ -75,14 +75,14 @@ def lower_bounds(
     return {"mean_e2el_ms": latency * 1e3, "mean_latency_per_token_ms": weighted * 1e3}
 
 
-def step_lines(cost: LinearCost | TableCost, config: EngineConfig) -> list[Line]:
+def step_lines(cost: LinearCost | TableCost, config: ResolvedConfig) -> list[Line]:
     """Lines below the cost of every step that the engine can form; the steeper, the better for large ones."""
     if isinstance(cost, LinearCost):
         lines = [Line(cost.t0, cost.b + cost.h, cost.h, cost.a)]
         return [*lines, Line(cost.floor, cost.h, cost.h, 0.0)] if cost.floor > cost.t0 else lines
     limit, last_slope = config.max_num_batched_tokens, np.inf
-    if config.preset == "vllm-0.4.1-ltr":
-        # its swap-in step may go over the budget: every size counts, and the slope that goes on for ever
+    if not find_preset(config.preset).keeps_token_budget:
+        # every size of a step counts, and the slope that goes on for ever
         limit = max(limit, cost.knots[-1])
         last_slope = (cost.g[-1] - cost.g[-2]) / (cost.knots[-1] - cost.knots[-2])
     tokens = np.arange(1, limit + 1)
@@ -135,10 +135,8 @@ class _Shares:
 class _Needs:
     """What each of n requests needs at the least, whatever the policy."""
 
-    def __init__(self, trace: Trace, config: EngineConfig, shared: IntArray) -> None:
-        assert config.num_gpu_blocks is not None
-        block = config.block_size
-        v1 = config.preset == "vllm-v1"
+    def __init__(self, trace: Trace, config: ResolvedConfig, shared: IntArray) -> None:
+        block, preset = config.block_size, find_preset(config.preset)
         self.config = config
         self.prompt = trace.num_prompt_tokens
         self.decodes = trace.num_output_tokens - 1
@@ -146,10 +144,11 @@ class _Needs:
         self.hit = np.minimum(shared, self.prompt - 1) // block * block
         self.computed = self.prompt - self.hit
         self.pairs = (self.prompt.astype(float) ** 2 - self.hit.astype(float) ** 2) / 2
-        # the fork may run all that is outstanding of a swapped request in one step
-        self.chunks = -(-self.computed // config.max_num_batched_tokens) if v1 else np.ones_like(self.prompt)
+        self.chunks = np.ones_like(self.prompt)  # over the budget, all may be computed in one step
+        if preset.keeps_token_budget:
+            self.chunks = -(-self.computed // config.max_num_batched_tokens)
         self.shared_blocks = shared // block
-        usable = config.num_gpu_blocks - v1  # vLLM V1 keeps a null block
+        usable = config.num_gpu_blocks - preset.null_blocks
         self.fixed_shares = (_Shares(slot=1 / config.max_num_seqs), _Shares(block=1 / usable))
 
     def total_work(self, line: Line, shares: _Shares) -> float:

@@ -25,9 +25,10 @@ BELOW: dict[str, set[str]] = {
     "cost_model": {"request"},
     "predictors": {"request", "workload", "policies", "streams", "text", "files"},
     "record": {"histogram", "workload"},
-    "engine": {"request", "histogram", "workload", "policies", "routers", "cost_model", "record", "streams"},
-    # fits a profile by simulating; nothing below the command line imports it
-    "cost_model/fit_summary.py": {"request", "workload", "policies", "engine", "metrics", "predictors"},
+    "engine": {
+        *("request", "text", "histogram", "workload", "policies", "routers"),
+        *("cost_model", "record", "streams"),
+    },
     "steady": {"workload"},
     "metrics": {"histogram", "record", "workload", "cost_model", "engine"},
     "results": {"metrics", "steady", "files"},
@@ -46,11 +47,11 @@ _SIMULATION = {
     "text",
 }
 BELOW |= {
-    "sweep": _SIMULATION | {"results"},
+    "sweep": _SIMULATION | {"record", "results"},
     "compare": {"text", "metrics", "results", "bounds", "sweep"},
     "plotting": {"text", "files", "workload", "cost_model", "results", "compare"},
     "report": {"text", "files", "results", "compare", "plotting"},
-    "reproduce": _SIMULATION | {"bounds", "compare", "plotting", "report"},
+    "reproduce": _SIMULATION | {"sweep", "bounds", "compare", "plotting", "report"},
 }
 TOP = {"cli", "__main__", "__init__"}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simsched.cost_model.base import StepFeatures
-from simsched.engine.config import engine_config
+from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.histogram import WeightedHistogram
 from simsched.metrics import METRICS, alone_time, parse_goodput, request_table, summarize
@@ -114,7 +114,7 @@ class Linear:
 
 @pytest.mark.parametrize(("prompt", "output"), [(1, 1), (64, 2), (65, 1), (200, 37), (128, 5)])
 def test_alone_time_equals_stepping(prompt: int, output: int) -> None:
-    config = engine_config(max_num_batched_tokens=64)
+    config = EngineConfig(max_num_batched_tokens=64)
     cost, seconds, computed = Linear(), 0.0, 0
     while computed < prompt:
         n = min(64, prompt - computed)

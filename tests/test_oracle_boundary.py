@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simsched.cost_model.models import LinearCost
-from simsched.engine.config import PRESETS, EngineConfig, engine_config
+from simsched.engine.config import EngineConfig, engine_config, presets
 from simsched.engine.simulator import simulate
 from simsched.policies.base import NEVER, Change, Policy, registered
 from simsched.policies.spec import make_policy
@@ -82,7 +82,7 @@ class Spy(Policy):
 
 
 @pytest.mark.parametrize("leap", [True, False])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", presets())
 def test_a_spy_learns_nothing(preset: str, leap: bool) -> None:
     Spy.seen.clear()
     few = trace().take(np.arange(3))  # no one waits until a request is done, and its tokens are told
@@ -100,7 +100,7 @@ def test_the_spy_would_notice() -> None:
         Spy().look_at(Leaky())
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", presets())
 def test_a_view_has_what_the_contract_says_and_no_method(preset: str) -> None:
     found: set[str] = set()
 
@@ -122,7 +122,7 @@ def tail_changed(first: int) -> tuple[Trace, Trace]:
     return trace(rng.integers(first, first + 60, N)), trace(rng.integers(first, first + 60, N))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", presets())
 @pytest.mark.parametrize("name", [*registered(), "ranking(starvation_threshold=5,starvation_period=2)"])
 def test_what_is_to_come_changes_nothing_now(preset: str, name: str) -> None:
     """Until the first request is done, the engine does the same whatever the lengths of the answers."""

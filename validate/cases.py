@@ -10,7 +10,7 @@ import numpy as np
 
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.models import LinearCost
-from simsched.engine.config import EngineConfig, engine_config
+from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.policies.base import registered
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
@@ -35,7 +35,7 @@ class Case:
     scheduler: str
     """`builtin`: vLLM's own class; `policy`: ours."""
     trace: Trace
-    config: EngineConfig
+    config: ResolvedConfig
     cost: CostModel = COST
     may_livelock: bool = False
     """Drawn at random: requests may displace each other for ever. The simulator stops there with an error, up

@@ -215,7 +215,7 @@ def run_chain(
 def _rates(study: dict[str, Any]) -> list[str]:
     """The loads in requests/s."""
     cells = make_plan(make_study(study)).cells.values()
-    return list(dict.fromkeys(f"{cell.request_rate:.1f}" for cell in cells))
+    return list(dict.fromkeys(f"{cell.load.request_rate:.1f}" for cell in cells))
 
 
 def _write_traces(setup: Setup, out: Path, seed: int) -> dict[str, Path]:

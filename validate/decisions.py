@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.stepping import VllmV1
 from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
@@ -165,7 +165,7 @@ class _Engine(Protocol):
 
 
 class _Synchronous:
-    def __init__(self, trace: Trace, policy: Policy, config: EngineConfig) -> None:
+    def __init__(self, trace: Trace, policy: Policy, config: ResolvedConfig) -> None:
         self._scheduler = VllmV1(trace, policy, config, Recorder(trace))
         self.add = self._scheduler.add_request
         self._batch: Batch | None = None
@@ -180,7 +180,7 @@ class _Synchronous:
 
 
 class _Asynchronous:
-    def __init__(self, trace: Trace, policy: Policy, config: EngineConfig) -> None:
+    def __init__(self, trace: Trace, policy: Policy, config: ResolvedConfig) -> None:
         self._scheduler = AsyncVllmV1(trace, policy, config, Recorder(trace))
         self.add = self._scheduler.add_request
         self._under_way: deque[Batch] = deque()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.errors import InputError
 from validate.models import MODELS, write_model
 from validate.run_clock import ClockName
@@ -23,7 +23,7 @@ def model_path(model: str, folder: Path) -> tuple[str, bool]:
 
 
 def engine_arguments(
-    config: EngineConfig,
+    config: ResolvedConfig,
     given: dict[str, Any],
     model: str,
     *,

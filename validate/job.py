@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.errors import InputError
 from simsched.record import RunRecord
-from simsched.sweep.cell import Cell, prepare
+from simsched.sweep.cell import Cell
+from simsched.sweep.inputs import prepare
 from simsched.workload.trace import Trace
 
 
@@ -19,9 +20,9 @@ class Job:
 
     policy: str
     trace: Trace
-    config: EngineConfig
+    config: ResolvedConfig
     given: dict[str, Any]
-    """The engine options that were given."""
+    """`num_gpu_blocks`, where it was given."""
 
 
 class Outcome(NamedTuple):
@@ -38,9 +39,14 @@ def job_of(cell: Cell) -> Job:
     Raises:
         InputError: what the simulator refuses, another engine than vLLM V1, or arrivals without time stamps.
     """
-    if cell.preset != "vllm-v1":
-        raise InputError(f"--preset {cell.preset}: the engine of a replay is vllm-v1")
+    arm = cell.arm
+    if arm.config.preset != "vllm-v1":
+        raise InputError(f"--preset {arm.config.preset}: the engine of a replay is vllm-v1")
     inputs = prepare(cell)
     if inputs.trace.closed_loop_users is not None:
-        raise InputError(f"--arrivals {cell.arrivals}: a replay sends at time stamps, a closed loop has none")
-    return Job(cell.policy, inputs.trace, inputs.config, dict(cell.engine))
+        raise InputError(
+            f"--arrivals {cell.load.arrivals}: a replay sends at time stamps, a closed loop has none"
+        )
+    blocks = arm.config.num_gpu_blocks
+    given = {"num_gpu_blocks": blocks} if blocks is not None else {}
+    return Job(arm.policy, inputs.trace, inputs.config, given)

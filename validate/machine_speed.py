@@ -10,6 +10,7 @@ given; batches, queues, preemptions, and so every latency, are still predicted.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,12 @@ import numpy as np
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.cost_model.step_log import read_step_logs
-from simsched.engine.simulator import simulate
 from simsched.metrics import request_table, summarize
-from simsched.policies.spec import make_policy
 from simsched.results import Results, ResultsWriter
+from simsched.sweep.inputs import prepare
 from simsched.sweep.plan import Plan
+from simsched.sweep.run import run
 from simsched.workload.trace import FloatArray
-from validate.job import job_of
 
 WINDOW = 0.25
 """Seconds: some sixty steps, so that no step is given by itself."""
@@ -69,7 +69,6 @@ def simulate_at_speed(plan: Plan, real: Results, cost: LinearCost | TableCost, o
     manifest = {**plan.manifest(), "source": f"simulated at the machine's speed in {real.path.name}"}
     writer = ResultsWriter.create(out, manifest, overwrite=False)
     for name, cell in plan.cells.items():
-        job = job_of(cell)
         at_speed = CostAtSpeed(cost, *machine_speed(real, name, cost))
         log = writer.step_log(name)
 
@@ -77,7 +76,7 @@ def simulate_at_speed(plan: Plan, real: Results, cost: LinearCost | TableCost, o
             at_speed.step_done(step)
             log(step)
 
-        policy = make_policy(job.policy)
-        record = simulate(job.trace, policy, at_speed, job.config, leap=False, step_log=step_done)
+        inputs = replace(prepare(cell), cost=at_speed, predictor_time=0.0)
+        record = run(inputs, step_log=step_done)
         writer.write_cell(name, request_table(record), summarize(record), log)
     return writer.merge()

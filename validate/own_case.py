@@ -9,7 +9,7 @@ import numpy as np
 
 from simsched.cost_model.profile import load_profile
 from simsched.engine.admissible import check_admissible
-from simsched.engine.config import engine_config
+from simsched.engine.config import EngineConfig
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
@@ -39,15 +39,7 @@ def own_case(
     if num_requests is not None:
         requests = requests.take(np.arange(min(num_requests, len(requests))))
     profile = load_profile(cost_profile)
-    config = engine_config(**engine)
-    missing = {
-        "num_gpu_blocks": config.num_gpu_blocks or profile.num_gpu_blocks(config.block_size),
-        "max_model_len": config.max_model_len or profile.max_model_len,
-    }
-    for name, value in missing.items():
-        if value is None:
-            raise InputError(f"--{name.replace('_', '-')}: {cost_profile} does not say; give it")
-    config = config.model_copy(update=missing)
+    config = EngineConfig(**engine).resolve(profile)
     requests, _ = check_admissible(requests, config, skip_invalid=False, truncate=False)
     filled, _ = apply_predictor(predictor, make_policy(policy), requests, seed=seed)
     chosen = scheduler or ("builtin" if policy in BUILTIN else "policy")

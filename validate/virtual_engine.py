@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.vllm.step_log import Chunk, features
 from simsched.vllm.version import check_version, installed_version
 from simsched.workload.trace import Trace
@@ -62,7 +62,7 @@ def prepare_vllm() -> str:
     return version
 
 
-def make_scheduler(config: EngineConfig, policy: str, scheduler: str, clock: VirtualClock) -> Any:
+def make_scheduler(config: ResolvedConfig, policy: str, scheduler: str, clock: VirtualClock) -> Any:
     """vLLM's scheduler with these options: `builtin` (fcfs or priority), or `policy` (ours, any policy)."""
     import torch
     from vllm.config import CacheConfig, DeviceConfig, ModelConfig, SchedulerConfig, VllmConfig
@@ -133,7 +133,7 @@ class VirtualEngine:
     """Runs a trace through a real scheduler; `steps()` gives one record per step, as a step log has it."""
 
     def __init__(
-        self, trace: Trace, policy: str, cost: CostModel, config: EngineConfig, scheduler: str
+        self, trace: Trace, policy: str, cost: CostModel, config: ResolvedConfig, scheduler: str
     ) -> None:
         self.trace = trace
         self.cost = cost

@@ -79,7 +79,7 @@ def calibrate_command(
                "--reserve": reserve, "--seed": seed}  # fmt: skip
     words = " ".join(f"{option} {value}" for option, value in options.items() if value is not None)
     if from_summary:
-        from simsched.cost_model.fit_summary import calibrate_from_summary
+        from simsched.reproduce.fork_profile import calibrate_from_summary
 
         command = f"simsched calibrate --from-summary FILE {words}"
         file = calibrate_from_summary(from_summary, target, seed=seed, command=command)

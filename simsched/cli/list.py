@@ -49,13 +49,14 @@ def _profiles() -> Rows:
 
 
 def _presets() -> Rows:
-    from simsched.engine.config import FOREIGN, PRESETS, engine_config
+    from simsched.engine.config import EngineConfig, presets
 
     rows = []
-    for name in PRESETS:
-        options = engine_config(name).model_dump(exclude={"preset"}, exclude_none=True)
-        own = (f"{key}={value}" for key, value in options.items() if key not in FOREIGN[name])
-        rows.append((name, ", ".join(own)))
+    for name, preset in presets().items():
+        options = EngineConfig(preset=name).model_dump(
+            exclude={"preset", *preset.unsupported}, exclude_none=True
+        )
+        rows.append((name, ", ".join(f"{key}={value}" for key, value in options.items())))
     return ("preset", "defaults"), rows
 
 

@@ -8,79 +8,42 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 import click
 
-from simsched.engine.vllm_versions import DEFAULT, supported
 from simsched.errors import InputError
+from simsched.sweep.study import Study, make_study, read_study
+from simsched.text.options import option_flag, value_type
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from simsched.results import Results
     from simsched.sweep.plan import Plan
 
 Command = Callable[..., Any]
 
 
-def _swept(name: str, help: str) -> Callable[[Command], Command]:
-    return click.option(name, metavar="LIST", help=help)
-
-
-def _switch(name: str, help: str) -> Callable[[Command], Command]:
-    return click.option(f"--{name}/--no-{name}", default=None, help=help)
-
-
-def _flag(name: str, help: str) -> Callable[[Command], Command]:
-    return click.option(name, is_flag=True, default=None, help=help)
-
-
-_OPTIONS = (
-    # what to run
-    _swept("--policy", help='Policies: fcfs,"mlfq(base_quantum=0.03,threshold=2)",./mine.py:Mine.'),
-    _swept("--workload", help="Named workloads (simsched list workloads)."),
-    _swept("--trace", help="Trace files, replayed as they are without --request-rate or --arrivals."),
-    click.option("--format", metavar="NAME", help="Of the traces.  [default: recognised by their content]"),
-    _swept("--request-rate", help="Requests/s, or a share of the capacity: 4,8,0.9x."),
-    _swept("--arrivals", help='poisson, "gamma(cv=2)", uniform, burst, "closed(users=32)".'),
-    click.option("--num-requests", metavar="N", help="Requests a cell.  [default: those of --duration]"),
-    click.option("--duration", metavar="SECONDS", help="Seconds of arrivals.  [default: 60; traces: all]"),
-    click.option("--num-runs", metavar="N", help="Runs, with seeds S, S+1, ...  [default: 1; bare: 3]"),
-    click.option("--seed", metavar="S", help="First seed.  [default: 0]"),
-    # the engine
-    _swept("--preset", help="vllm-v1 (default), vllm-0.4.1-ltr."),
-    _swept("--vllm-version", help=f"vllm-v1: whose rules, {supported()}.  [default: {DEFAULT}]"),
-    _swept("--cost-profile", help="Profiles (simsched list profiles) or files.  [default: the preset's]"),
-    _swept("--gpu-memory-utilization", help="Share of GPU memory, where blocks are derived.  [default: 0.9]"),
-    _swept("--max-num-seqs", help="Sequences in a batch."),
-    _swept("--max-num-batched-tokens", help="Tokens in a step."),
-    _swept("--block-size", help="Tokens in a KV block."),
-    _swept("--num-gpu-blocks", help="KV blocks.  [default: from the profile]"),
-    _swept("--max-model-len", help="Prompt plus output, in tokens.  [default: from the profile]"),
-    _switch("enable-prefix-caching", "Reuse the KV blocks of equal prefixes."),
-    _swept("--long-prefill-token-threshold", help="Longest chunk of a prompt in a step; 0 = off."),
-    _switch("scheduler-reserve-full-isl", "Admit only what fits as a whole."),
-    _swept("--watermark", help="Share of the KV blocks kept free at admission."),
-    _switch("async-scheduling", "Schedule a step before the last one's tokens are known."),
-    _switch("decodes-first", "Keep partial prefills behind the decodes of the running list."),
-    _switch("random-ties", "vllm-0.4.1-ltr: break the classifier's ties at random, as over HTTP."),
-    _swept("--num-swap-blocks", help="vllm-0.4.1-ltr: CPU blocks for swapping."),
-    # predictions
-    _swept("--predictor", help='trace, oracle, "emulated(tau=0.52)", "empirical(file=F.csv)", a model.'),
-    _swept("--tau", help="Kendall's tau of an emulated predictor."),
-    _swept("--predictor-time", help="Seconds of predictor a request.  [default: from the profile]"),
-    # output
-    click.option("--goodput", metavar="M:MS,...", help="A good request's limits in ms: ttft:200,tpot:50."),
-    _flag("--log-steps", help="Write steps/CELL.jsonl."),
-    _flag("--skip-invalid", help="Drop and count requests that can't be used."),
-    _flag("--truncate", help="Cut and count requests that are too long."),
-)
-
-
 def study_options(command: Command) -> Command:
     """Decorator: an option for every field of `simsched.sweep.study.Study`, None where it is not given."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
+    for name, field in reversed(Study.model_fields.items()):
+        if name not in _ONLY_IN_FILES:
+            command = _option(name, field)(command)
     return command
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+    flag, kind = option_flag(name), value_type(field.annotation)
+    swept = get_origin(field.annotation) is tuple
+    if kind is bool:
+        flags = f"{flag}/--no-{flag[2:]}" if swept else flag
+        return click.option(flags, name, is_flag=True, default=None, help=field.description)
+    return click.option(flag, name, metavar="LIST" if swept else _METAVARS[kind], help=field.description)
+
+
+_ONLY_IN_FILES = ("title", "figures")
+_METAVARS: dict[Any, str] = {int: "N", float: "SECONDS", str: "NAME", dict: "M:MS,..."}
 
 
 @click.command("run")
@@ -123,7 +86,6 @@ def run_command(
     simsched run plots/latency.yaml --jobs 4
     """
     from simsched.sweep.plan import make_plan
-    from simsched.sweep.study import make_study, read_study
 
     if data is not None:
         os.environ["SIMSCHED_DATA"] = data
@@ -156,7 +118,7 @@ def run_command(
 def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
     """Run the cells behind a progress bar; Ctrl-C says how to go on."""
     from simsched.cli._progress import cells_progress
-    from simsched.sweep import run_study
+    from simsched.sweep.execute import run_study
 
     try:
         with cells_progress(plan.num_requests) as advance:

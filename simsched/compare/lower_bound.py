@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simsched.errors import InputError
+from simsched.sweep.cell import Arm, Cell
 
 if TYPE_CHECKING:
     from simsched.results import Results
-    from simsched.sweep.cell import Cell
 
 Bounds = dict[str, dict[str, float]]
 """Cell -> metric -> least possible value, in the metric's unit."""
@@ -29,7 +29,7 @@ def bounds_of_results(results: Results) -> tuple[Bounds, str]:
     found: Bounds = {}
     for name, cell in cells.items():
         # what a bound depends on; policies and their predictors share it
-        plain = replace(cell, policy="fcfs", predictor=None, tau=None, predictor_time=None, goodput=None)
+        plain = replace(cell, arm=Arm("fcfs", cell.arm.config, cell.arm.cost_profile), goodput=None)
         if plain not in known:
             known[plain] = _bounds(plain)
         found[name] = known[plain]
@@ -59,7 +59,7 @@ def _cells(results: Results) -> dict[str, Cell]:
 
 def _bounds(cell: Cell) -> dict[str, float]:
     from simsched.bounds import lower_bounds
-    from simsched.sweep.cell import prepare
+    from simsched.sweep.inputs import prepare, profile_of
 
     inputs = prepare(cell)
-    return lower_bounds(inputs.trace, inputs.profile.cost, inputs.config)
+    return lower_bounds(inputs.trace, profile_of(cell.arm.cost_profile).cost, inputs.config)

@@ -118,8 +118,11 @@ class Profile:
         file: ProfileFile | None = None,
         host: HostCost | None = None,
         graphs: Graphs | None = None,
+        origin: str | None = None,
     ) -> None:
         self.name = name
+        self.origin = origin or name
+        """What the user called it: a name or a path."""
         self.cost = cost
         self.file = file
         """None for a bare cost file."""
@@ -231,11 +234,11 @@ def parse_profile(content: bytes, origin: str) -> Profile:
     if not isinstance(data, dict):
         raise InputError(f"cost profile {origin}: expected an object, found {type(data).__name__}")
     if "cost" not in data:
-        return Profile(Path(origin).stem, content, _cost(data, origin))
+        return Profile(Path(origin).stem, content, _cost(data, origin), origin=origin)
     file: ProfileFile = _validate(ProfileFile, data, origin)
     host = None if file.host is None else _host(file.host, f"{origin}: host")
     graphs = None if file.graphs is None else _validate(Graphs, file.graphs, f"{origin}: graphs")
-    return Profile(file.name, content, _cost(file.cost, f"{origin}: cost"), file, host, graphs)
+    return Profile(file.name, content, _cost(file.cost, f"{origin}: cost"), file, host, graphs, origin)
 
 
 def _cost(data: dict[str, Any], origin: str) -> Cost:

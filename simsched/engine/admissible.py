@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.errors import InputError
-from simsched.policies.base import Policy
-from simsched.policies.mlfq import Mlfq
-from simsched.policies.starvation import StarvationControl
 from simsched.workload.trace import IntArray, Trace
 
 
-def check_policy(policy: Policy, config: EngineConfig) -> None:
-    """Refuse promotions under the fork's MLFQ: its queues know of none.
-
-    Raises:
-        InputError: `mlfq` with `starvation_seconds` or `starvation_threshold` in preset `vllm-0.4.1-ltr`.
-    """
-    inner = policy.inner if isinstance(policy, StarvationControl) else policy
-    if config.preset != "vllm-0.4.1-ltr" or type(inner) is not Mlfq:
-        return
-    if inner is not policy:
-        option = "starvation_threshold"
-    elif inner.starvation_seconds is not None:
-        option = "starvation_seconds"
-    else:
-        return
-    raise InputError(
-        f"policy mlfq: {option} has no effect on the queues of preset {config.preset}; "
-        "expected mlfq without it, or preset vllm-v1"
-    )
-
-
 def check_admissible(
-    trace: Trace, config: EngineConfig, skip_invalid: bool = False, truncate: bool = False
+    trace: Trace, config: ResolvedConfig, skip_invalid: bool = False, truncate: bool = False
 ) -> tuple[Trace, dict[str, int]]:
     """The requests that fit `max_model_len` and the KV cache, and how many were dropped or cut, and why.
 
     Args:
         trace: the requests.
-        config: with `num_gpu_blocks` and `max_model_len` set.
+        config: the engine.
         skip_invalid: drop those that don't fit.
         truncate: cut their outputs, and prompts that leave no room for one token.
 
@@ -79,13 +55,9 @@ def check_admissible(
     )
 
 
-def _limit(config: EngineConfig) -> tuple[int, str]:
+def _limit(config: ResolvedConfig) -> tuple[int, str]:
     """The most tokens a request may have, prompt and output, and what limits them."""
-    assert config.num_gpu_blocks is not None
-    assert config.max_model_len is not None
-    v1 = config.preset == "vllm-v1"
-    # V1 keeps a null block; the fork keeps its watermark free, and a block for whoever runs on
-    usable = config.num_gpu_blocks - 1 - (0 if v1 else int(config.watermark * config.num_gpu_blocks))
+    usable = find_preset(config.preset).usable_blocks(config)
     tokens = usable * config.block_size + 1  # the last token generated needs no KV
     if config.max_model_len <= tokens:
         return config.max_model_len, f"max_model_len {config.max_model_len}"

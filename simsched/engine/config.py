@@ -1,25 +1,47 @@
-"""Engine options under vLLM's names, and the presets that give their defaults."""
+"""Engine options under vLLM's names, each declared once: its bounds, its default and what it means.
+
+The command line, study files and `simulate(...)` derive their options from here; a field's docstring is its
+help. Options have the defaults of a preset (`Preset`), which names an engine.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from simsched.engine.vllm_versions import DEFAULT, parse_version
+from simsched.engine.vllm_versions import DEFAULT, supported
 from simsched.errors import InputError
+from simsched.text.options import option_flag
 
-Preset = Literal["vllm-v1", "vllm-0.4.1-ltr"]
+if TYPE_CHECKING:
+    from simsched.cost_model.profile import Profile
+    from simsched.engine.base import Scheduler
+    from simsched.engine.recorder import Recorder
+    from simsched.policies.base import Policy
+    from simsched.workload.trace import Trace
+
+DEFAULT_PRESET = "vllm-v1"
 
 
 class EngineConfig(BaseModel):
-    """Options of a simulated engine. None means: derived from the cost profile (see `resolve`)."""
+    """What is chosen of an engine; what is not given has the preset's default (None: the cost profile's).
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Raises:
+        InputError: unknown preset or option, an option that its engine does not have, a value out of bounds.
+    """
 
-    preset: Preset = "vllm-v1"
-    vllm_version: str = DEFAULT
-    """Whose rules (`vllm_versions.py`)."""
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    preset: str = DEFAULT_PRESET
+    """Engine and defaults (simsched list presets)."""
+    vllm_version: str = Field(
+        DEFAULT, description=f"vllm-v1: the version whose rules hold, {supported()}.  [default: {DEFAULT}]"
+    )
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    """Share of GPU memory, where KV blocks are derived."""
     max_num_seqs: int = Field(256, ge=1)
     """Sequences in a batch."""
     max_num_batched_tokens: int = Field(2048, ge=1)
@@ -27,72 +49,170 @@ class EngineConfig(BaseModel):
     block_size: int = Field(16, ge=1, le=65_536)
     """Tokens in a KV block."""
     num_gpu_blocks: int | None = Field(None, ge=2, le=10_000_000)
-    """KV blocks, the null block of vLLM V1 included."""
+    """KV blocks, the null block of vLLM V1 included.  [default: from the profile]"""
     max_model_len: int | None = Field(None, ge=2)
-    """Prompt plus output, in tokens."""
+    """Prompt plus output, in tokens.  [default: from the profile]"""
     enable_prefix_caching: bool = True
+    """Reuse the KV blocks of equal prefixes."""
     long_prefill_token_threshold: int = Field(0, ge=0)
-    """Longest chunk of one request in a step; 0 = off."""
+    """Longest chunk of a prompt in a step; 0 = off."""
     scheduler_reserve_full_isl: bool = True
-    """Admit only what fits as a whole (engine-spec rule 12)."""
+    """Admit only what fits as a whole."""
     watermark: float = Field(0.0, ge=0, lt=1)
-    """Share of the blocks kept free at admission."""
+    """Share of the KV blocks kept free at admission."""
     async_scheduling: bool = False
-    """Schedule step k+1 before step k's tokens are known."""
+    """Schedule a step before the last one's tokens are known."""
     decodes_first: bool = False
-    """Running decodes come before running prefills, whatever their priority (not under vLLM's own orders)."""
+    """Keep partial prefills behind the decodes of the running list (not under vLLM's own orders)."""
     random_ties: bool = False
-    """vllm-0.4.1-ltr: break the classifier's ties by random ids, as over HTTP; else by arrival."""
+    """vllm-0.4.1-ltr: break the classifier's ties at random, as over HTTP; else by arrival."""
     num_swap_blocks: int | None = Field(None, ge=0)
-    """vllm-0.4.1-ltr: CPU blocks for swapping; None = never full."""
+    """vllm-0.4.1-ltr: CPU blocks for swapping.  [default: never full]"""
+
+    def __init__(self, **options: Any) -> None:
+        given = {name: value for name, value in options.items() if value is not None}
+        preset = find_preset(given.get("preset", DEFAULT_PRESET))
+        for name, value in given.items():
+            if name in preset.unsupported and value != preset.unsupported[name]:
+                raise InputError(f"{option_flag(name)}: preset {preset.name} has no such option")
+        try:
+            super().__init__(**{**preset.unsupported, **preset.defaults, **given})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else "engine"
+            raise InputError(f"{option_flag(name)} {first['input']}: {first['msg']}") from None
+        preset.check_config(self)
+
+    def resolve(self, profile: Profile | None = None) -> ResolvedConfig:
+        """The engine with its KV blocks and context length, from the profile where they are not given.
+
+        Raises:
+            InputError: the profile does not say either, or its model's context is shorter.
+        """
+        derived: dict[str, int | None] = {
+            "num_gpu_blocks": self.num_gpu_blocks,
+            "max_model_len": self.max_model_len,
+        }
+        if profile is not None:
+            if self.num_gpu_blocks is None:
+                derived["num_gpu_blocks"] = profile.num_gpu_blocks(
+                    self.block_size, self.gpu_memory_utilization
+                )
+            longest = profile.max_model_len
+            if self.max_model_len is None:
+                derived["max_model_len"] = longest
+            elif longest is not None and self.max_model_len > longest:
+                raise InputError(
+                    f"--max-model-len {self.max_model_len}: the model of {profile.name} has {longest}"
+                )
+        for name, value in derived.items():
+            if value is None:
+                said = f"{profile.origin} does not say; give it" if profile else "expected a number"
+                raise InputError(f"{option_flag(name)}: {said}")
+        return ResolvedConfig.model_construct(**{**dict(self), **derived})
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # vLLM's API-server defaults on an A100: 256 sequences, 2,048 tokens.
-    "vllm-v1": {},
-    # The paper's launch script: hao-ai-lab/vllm-ltr @ 13bbf6f.
-    "vllm-0.4.1-ltr": {
-        "vllm_version": "0.4.1",
-        "max_num_seqs": 256,
-        "max_num_batched_tokens": 768,
-        "enable_prefix_caching": False,
-        "watermark": 0.01,
-    },
-}
+class ResolvedConfig(EngineConfig):
+    """An engine as it runs: nothing is left to derive."""
 
-# Options that a preset's engine does not have.
-FOREIGN: dict[str, tuple[str, ...]] = {
-    "vllm-v1": ("random_ties", "num_swap_blocks"),
-    "vllm-0.4.1-ltr": (
-        "vllm_version",
-        "enable_prefix_caching",
-        "long_prefill_token_threshold",
-        "scheduler_reserve_full_isl",
-        "async_scheduling",
-        "decodes_first",
-    ),
-}
+    num_gpu_blocks: int
+    max_model_len: int
 
 
-def engine_config(preset: str = "vllm-v1", **options: Any) -> EngineConfig:
-    """The preset's configuration with these options set (None = not set).
+def engine_config(preset: str = DEFAULT_PRESET, **options: Any) -> ResolvedConfig:
+    """The preset's engine with these options, KV blocks and context length among them.
 
     Raises:
-        InputError: unknown preset, an option its engine does not have, a version of vLLM that is not
-            supported, or a value out of bounds.
+        InputError: as `EngineConfig` and `EngineConfig.resolve` do.
     """
-    if preset not in PRESETS:
-        raise InputError(f"--preset {preset}: unknown; expected one of {', '.join(PRESETS)}")
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in given:
-        off = given[name] == 0 and name != "scheduler_reserve_full_isl"
-        if name in FOREIGN[preset] and not off:
-            raise InputError(f"--{name.replace('_', '-')}: preset {preset} has no such option")
-    if "vllm_version" in given:
-        parse_version(given["vllm_version"])
-    try:
-        return EngineConfig(**{"preset": preset, **PRESETS[preset], **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "engine"
-        raise InputError(f"--{name.replace('_', '-')} {first['input']}: {first['msg']}") from None
+    return EngineConfig(preset=preset, **options).resolve()
+
+
+class Preset(ABC):
+    """An engine that can be simulated, under the name that `--preset` gives it."""
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    """A line for `simsched list presets`."""
+    cost_profile: ClassVar[str]
+    """Where none is given."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Options whose defaults differ from those of `EngineConfig`."""
+    unsupported: ClassVar[Mapping[str, Any]] = {}
+    """Options that this engine does not have, with the value that says so."""
+    null_blocks: ClassVar[int] = 0
+    """KV blocks that never hold anything."""
+    keeps_token_budget: ClassVar[bool] = True
+    """Does no step compute more than `max_num_batched_tokens`?"""
+
+    @abstractmethod
+    def make_scheduler(
+        self,
+        trace: Trace,
+        policy: Policy,
+        config: ResolvedConfig,
+        recorder: Recorder,
+        *,
+        leap: bool,
+        seed: int,
+        padded: bool,
+    ) -> Scheduler:
+        """The engine's scheduler under this policy.
+
+        Args:
+            trace: the requests.
+            policy: the order in which they are served.
+            config: of this preset.
+            recorder: is told what happens to each request.
+            leap: may it collapse steps in which nothing changes?
+            seed: for engines with chance in them.
+            padded: does the cost model ask how much the sampler pads (`StepFeatures.padding`)?
+        """
+
+    def check_config(self, config: EngineConfig) -> None:
+        """Refuse options that exclude each other, or values that this engine does not have.
+
+        Raises:
+            InputError: which, and what would do.
+        """
+
+    def check_policy(self, policy: Policy) -> None:
+        """Refuse a policy that this engine can't run.
+
+        Raises:
+            InputError: which, and what would do.
+        """
+
+    def usable_blocks(self, config: ResolvedConfig) -> int:
+        """KV blocks that one request may hold at most."""
+        return config.num_gpu_blocks - self.null_blocks
+
+
+_presets: dict[str, Preset] = {}
+
+
+def register_preset(preset: Preset) -> None:
+    """Make an engine available as `--preset NAME`.
+
+    Raises:
+        ValueError: another engine has this name.
+    """
+    if preset.name in _presets and type(_presets[preset.name]) is not type(preset):
+        raise ValueError(f"there is a preset {preset.name} already")
+    _presets[preset.name] = preset
+
+
+def presets() -> dict[str, Preset]:
+    """The registered presets by name."""
+    return dict(_presets)
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in _presets:
+        raise InputError(f"--preset {name}: unknown; expected one of {', '.join(_presets)}")
+    return _presets[name]

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.host import HostedCost, LaunchMode
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 
 
 class SerialCost:
     """A cost model of both resources."""
 
-    def __init__(self, cost: HostedCost, config: EngineConfig) -> None:
+    def __init__(self, cost: HostedCost, config: ResolvedConfig) -> None:
         self._capture = cost.graphs.capture(config.max_num_seqs, config.max_num_batched_tokens)
         self._device = cost.device.on_graphs(self._capture.sizes_of)
         self._host = cost.host

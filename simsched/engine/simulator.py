@@ -23,14 +23,12 @@ from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.cost_model.host import HostedCost
 from simsched.engine.base import Batch, Scheduler
 from simsched.engine.clock import Clock, DeviceClock, HostClock
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.engine.pipelined import run_pipelined
 from simsched.engine.recorder import Recorder
 from simsched.engine.serial import SerialCost
 from simsched.engine.vllm_v1.discipline import CannotLeap
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
-from simsched.engine.vllm_v1.leaping_shared import SharedVllmV1Leap
-from simsched.engine.vllm_v1.stepping import VllmV1
 from simsched.engine.vllm_v1.uncontended import coast
 from simsched.errors import InputError
 from simsched.policies.base import Policy
@@ -47,7 +45,7 @@ def simulate(
     trace: Trace,
     policy: Policy,
     cost: CostModel | HostedCost,
-    config: EngineConfig,
+    config: ResolvedConfig,
     *,
     leap: bool = True,
     predictor_time: float = 0.0,
@@ -57,10 +55,10 @@ def simulate(
     """Simulate the whole trace until the last request is done.
 
     Args:
-        trace: the requests; each must be able to fit (`engine.validate.check_admissible`).
+        trace: the requests; each must be able to fit (`engine.admissible.check_admissible`).
         policy: a fresh object; it is used up.
         cost: seconds per step; or of device and host apart (`HostedCost`).
-        config: with `num_gpu_blocks` and `max_model_len` set.
+        config: the engine.
         leap: collapse steps in which nothing can change; the results are the same.
         predictor_time: seconds that a step takes longer for each request first seen in it.
         step_log: called with one dict per step in which something ran (design section 7); slows the run.
@@ -86,7 +84,7 @@ def _run(
     trace: Trace,
     policy: Policy,
     cost: CostModel | HostedCost,
-    config: EngineConfig,
+    config: ResolvedConfig,
     leap: bool,
     predictor_time: float,
     step_log: StepLog | None,
@@ -95,7 +93,8 @@ def _run(
     recorder = Recorder(trace)
     # a user's own cost model need not know the term
     padded = getattr(cost, "per_padded", 0.0) > 0
-    scheduler = make_scheduler(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
+    preset = find_preset(config.preset)
+    scheduler = preset.make_scheduler(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
     environment = simpy.Environment()
     arrivals = Arrivals(trace, recorder)
     clock = make_clock(cost, config, predictor_time, seed) if config.async_scheduling else None
@@ -106,38 +105,14 @@ def _run(
     return recorder.record(engine.now, scheduler.counters)
 
 
-def make_clock(cost: CostModel | HostedCost, config: EngineConfig, predictor_time: float, seed: int) -> Clock:
+def make_clock(
+    cost: CostModel | HostedCost, config: ResolvedConfig, predictor_time: float, seed: int
+) -> Clock:
     """The clock of an engine with asynchronous scheduling."""
     if not isinstance(cost, HostedCost):
         return DeviceClock(cost, predictor_time)
     capture = cost.graphs.capture(config.max_num_seqs, config.max_num_batched_tokens)
     return HostClock(cost.device, cost.host, capture, predictor_time=predictor_time, seed=seed)
-
-
-def make_scheduler(
-    trace: Trace,
-    policy: Policy,
-    config: EngineConfig,
-    recorder: Recorder,
-    *,
-    leap: bool,
-    seed: int,
-    padded: bool = False,
-) -> Scheduler:
-    """The engine that the preset names; `padded`: the cost of what its sampler pads is asked for."""
-    if config.preset == "vllm-0.4.1-ltr":
-        from simsched.engine.vllm_ltr import make_fork
-
-        return make_fork(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
-    if config.async_scheduling:
-        from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
-
-        return AsyncVllmV1(trace, policy, config, recorder, seed=seed)
-    if leap and not config.decodes_first:
-        if trace.hash_ids is not None and config.enable_prefix_caching:
-            return SharedVllmV1Leap(trace, policy, config, recorder, seed=seed)
-        return VllmV1Leap(trace, policy, config, recorder, seed=seed)
-    return VllmV1(trace, policy, config, recorder, seed=seed)
 
 
 @contextmanager

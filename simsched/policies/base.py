@@ -65,6 +65,12 @@ class Policy(ABC):
     """Where that column comes from when nothing else is said: the oracle, or the trace (else emulated)."""
     drift_per_token: ClassVar[float | None] = None
     """By how much each token that a request generates moves its priority, if that is all that moves it."""
+    builtin: ClassVar[Literal["fcfs", "priority", "mlfq"] | None] = None
+    """The queue of some engine's own that serves in just this order. A subclass with methods has none."""
+    predicts_itself: ClassVar[bool] = False
+    """Does the model guess its own length as it answers, so that no predictor takes time?"""
+    orders_by: ClassVar[tuple[str, ...]] = ()
+    """Columns of the trace that it orders by; where one is missing, all requests are equal in it."""
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         """The request has been added to the waiting queue."""
@@ -98,6 +104,9 @@ class Policy(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        own = {name for name, value in vars(cls).items() if callable(value) and not name.startswith("__")}
+        if own and "builtin" not in vars(cls):
+            cls.builtin = None
         if {"on_change", "priority", "next_change"} & vars(cls).keys():
             for shortcut in ("advance", "changes_while_waiting"):
                 if shortcut not in vars(cls):  # an inherited one knows nothing of what is new here

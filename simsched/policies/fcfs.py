@@ -15,6 +15,8 @@ class Fcfs(Policy):
 
     preemptive: bool = False
 
+    builtin = "fcfs"
+
     def priority(self, request: RequestView, now: float) -> float:
         return request.arrival_time
 

@@ -37,6 +37,8 @@ class Mlfq(Policy):
     starvation_seconds: float | None = Field(default=None, gt=0, lt=inf)
     """Back to level 0 after so long without running; off by default, as in the paper's code."""
 
+    builtin = "mlfq"
+
     def __post_init__(self) -> None:
         self._places: dict[str, Place] = {}
         self._quanta = [self.base_quantum]

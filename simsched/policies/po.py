@@ -19,6 +19,7 @@ class Po(Policy):
     preamble: int = Field(default=15, ge=0)
 
     reads = "predicted_length"
+    predicts_itself = True
 
     def priority(self, request: RequestView, now: float) -> tuple[float, float]:
         if request.num_output_tokens < self.preamble:

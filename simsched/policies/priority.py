@@ -16,6 +16,9 @@ class ClientPriority(Policy):
 
     preemptive: bool = False
 
+    builtin = "priority"
+    orders_by = ("priority",)
+
     def priority(self, request: RequestView, now: float) -> float:
         return request.priority
 

@@ -39,6 +39,8 @@ class StarvationControl(Policy):
         self.name = inner.name  # type: ignore[misc]
         self.reads = inner.reads  # type: ignore[misc]
         self.predictor = inner.predictor  # type: ignore[misc]
+        self.predicts_itself = inner.predicts_itself  # type: ignore[misc]
+        self.orders_by = inner.orders_by  # type: ignore[misc]
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         self._promotions[request.request_id] = _Promotion()

@@ -20,21 +20,20 @@ from typing import Any
 import click
 import numpy as np
 
-from simsched.cost_model.profile import load_profile
-from simsched.engine.config import engine_config
-from simsched.engine.simulator import simulate
+from simsched.engine.config import EngineConfig
 from simsched.errors import InputError
 from simsched.metrics import summarize
 from simsched.plotting.figures import save
-from simsched.policies.spec import make_policy
 from simsched.predictors.base import Buckets
 from simsched.predictors.data import PromptFile, examples, lengths, read_prompts
 from simsched.predictors.evaluation import tau_b
 from simsched.predictors.judgement import evaluate
 from simsched.predictors.model import Ranker, is_model, load_model
-from simsched.predictors.spec import apply_predictor
 from simsched.predictors.training import Options, discard, train_ranker
 from simsched.reproduce.ranker_tables import HOME, METRICS, draw, ranker_table, simulation_table
+from simsched.sweep.cell import Arm, Cell, Load
+from simsched.sweep.inputs import prepare
+from simsched.sweep.run import run as simulate
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.trace import Trace
 from simsched.workload.trace_io import write_trace
@@ -120,14 +119,6 @@ def simulate_entries(
     requests: Trace, entries: Mapping[str, Entry], rates: Sequence[float], num_requests: int, runs: int
 ) -> dict[str, dict[float, dict[str, list[float]]]]:
     """Entry -> rate -> metric -> a value per run. Entries share the requests and arrivals of a run."""
-    profile = load_profile(PROFILE)
-    config = engine_config("vllm-v1")
-    config = config.model_copy(
-        update={
-            "num_gpu_blocks": profile.num_gpu_blocks(config.block_size),
-            "max_model_len": profile.max_model_len,
-        }
-    )
     results: dict[str, dict[float, dict[str, list[float]]]] = {}
     for rate in rates:
         for run in range(runs):
@@ -136,12 +127,11 @@ def simulate_entries(
             for name, entry in entries.items():
                 trace = requests.with_columns(**entry.columns).take(rows)
                 trace = trace.with_columns(arrival_time=arrivals)
-                policy = make_policy(entry.policy)
-                trace, _ = apply_predictor(entry.predictor, policy, trace, seed=run)
-                record = simulate(
-                    trace, policy, profile.cost, config, predictor_time=entry.predictor_time, seed=run
-                )
-                metrics = summarize(record)
+                arm = Arm(
+                    entry.policy, EngineConfig(), PROFILE,
+                    predictor=entry.predictor, predictor_time=entry.predictor_time,
+                )  # fmt: skip
+                metrics = summarize(simulate(prepare(Cell(Load(seed=run), arm), trace=trace)))
                 values = results.setdefault(name, {}).setdefault(rate, {metric: [] for metric in METRICS})
                 for metric in METRICS:
                     values[metric].append(metrics[metric])

@@ -12,14 +12,13 @@ from typing import Any, Literal
 import numpy as np
 
 from simsched.bounds import lower_bounds
-from simsched.cost_model.fit_summary import HTTP_TOKEN, with_longest
 from simsched.cost_model.models import LinearCost, TableCost
-from simsched.cost_model.profile import Profile, load_profile
-from simsched.engine.config import EngineConfig, engine_config
-from simsched.engine.simulator import simulate
+from simsched.engine.config import EngineConfig
 from simsched.metrics import summarize
-from simsched.policies.spec import make_policy
-from simsched.predictors.spec import apply_predictor
+from simsched.reproduce.fork_profile import HTTP_TOKEN, with_longest
+from simsched.sweep.cell import Arm, Cell, Load
+from simsched.sweep.inputs import Inputs, prepare, profile_of
+from simsched.sweep.run import run as simulate
 from simsched.workload.named import named_workload
 from simsched.workload.trace import Trace
 
@@ -60,11 +59,6 @@ class Run:
     seed: int = 0
 
 
-@lru_cache(maxsize=3)
-def _profile(system: System) -> Profile:
-    return load_profile(PROFILES[system])
-
-
 def requests(run: Run) -> Trace:
     """The run's requests. In a burst they come 1 us apart: no two of them at the same instant. All ShareGPT
     runs of 8B are of one data set, so each has its longest answer."""
@@ -98,38 +92,33 @@ def least(run: Run) -> Metrics:
     """
     if run.num_requests >= 10_000:
         return {}
-    _, cost, config = _engine(run)
-    return {f"least_{name}": value for name, value in lower_bounds(requests(run), cost, config).items()}
+    inputs = _inputs(replace(run, policy="fcfs"))
+    cost = _cost(run)
+    found = lower_bounds(requests(run), cost, inputs.config)
+    return {f"least_{name}": value for name, value in found.items()}
 
 
-def _engine(run: Run) -> tuple[Profile, LinearCost | TableCost, EngineConfig]:
-    profile = _profile(run.system)
-    config = engine_config(
-        "vllm-0.4.1-ltr",
-        num_gpu_blocks=profile.num_gpu_blocks(16),
-        max_model_len=profile.max_model_len,
-        max_num_seqs=run.max_num_seqs,
-        random_ties=run.random_ties,
-    )
-    cost = replace(profile.cost, h=profile.cost.h - HTTP_TOKEN) if run.offline else profile.cost
-    return profile, cost, config
+def _cost(run: Run) -> LinearCost | TableCost:
+    cost = profile_of(PROFILES[run.system]).cost
+    return replace(cost, h=cost.h - HTTP_TOKEN) if run.offline else cost
+
+
+def _inputs(run: Run) -> Inputs:
+    """As for any setting, but that the requests and costs are the paper's, and that a true length is scored
+    too: the paper's oracle takes its ranker's time."""
+    config = EngineConfig(preset="vllm-0.4.1-ltr", max_num_seqs=run.max_num_seqs, random_ties=run.random_ties)
+    profile = PROFILES[run.system]
+    arm = Arm(run.policy, config, profile, predictor=run.predictor, predictor_time=0.0)
+    inputs = prepare(Cell(Load(seed=run.seed), arm), trace=requests(run))
+    scored = run.predictor_time and inputs.policy.reads in ("score", "predicted_class")
+    seconds = profile_of(profile).predictor_time if scored else 0.0
+    return replace(inputs, cost=_cost(run), predictor_time=seconds)
 
 
 def execute(run: Run) -> Metrics:
     """Simulate it: the metrics of `summarize`, the paper's of synthetic data generation, and `least_` of what
     has a lower bound (`simsched.bounds`)."""
-    profile, cost, config = _engine(run)
-    policy = make_policy(run.policy)
-    trace, _ = apply_predictor(run.predictor, policy, requests(run), seed=run.seed)
-    scored = run.predictor_time and policy.reads in ("score", "predicted_class")
-    record = simulate(
-        trace,
-        policy,
-        cost,
-        config,
-        predictor_time=profile.predictor_time if scored else 0.0,
-        seed=run.seed,
-    )
+    record = simulate(_inputs(run))
     finish = np.sort(record.finish_time)
     return summarize(record) | {
         "seconds_to_1000": float(finish[999]) if len(finish) >= 1000 else float("nan"),

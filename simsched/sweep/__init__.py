@@ -1,7 +1,4 @@
-"""A study, its grid of cells, and how they are run: study -> plan -> cells -> results directory."""
+"""A study, its grid of cells, and how they are run: study -> plan -> cells -> results directory.
 
-from simsched.sweep.execute import run_study
-from simsched.sweep.plan import Plan, make_plan
-from simsched.sweep.study import Study, make_study, read_study
-
-__all__ = ["Plan", "Study", "make_plan", "make_study", "read_study", "run_study"]
+`cell` says what determines a run, `inputs` prepares it, and `run` runs it: the one way to run a setting.
+"""

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from simsched.errors import InputError
 from simsched.results import Options, Results, ResultsWriter, check_target
-from simsched.sweep.cell import Cell, run_cell
+from simsched.sweep.cell import Cell
 from simsched.sweep.plan import Plan, make_plan
+from simsched.sweep.run import run_cell
 from simsched.sweep.study import Study
 
 Executor = Literal["joblib", "dask"]

@@ -16,31 +16,25 @@ import numpy as np
 
 from simsched import __version__
 from simsched.engine.admissible import check_admissible
+from simsched.engine.config import EngineConfig, find_preset
 from simsched.errors import InputError
 from simsched.metrics import METRICS
 from simsched.policies.own import is_own
 from simsched.predictors.spec import uses_tau
 from simsched.results import Options
 from simsched.sweep.capacity import SAMPLE, capacity
-from simsched.sweep.cell import (
-    Cell,
+from simsched.sweep.cell import Arm, Cell, Load
+from simsched.sweep.inputs import (
     num_generated,
     num_kept,
     prepare,
     profile_of,
     read_trace_once,
     requests_of,
-    resolve_config,
 )
 from simsched.sweep.rehearsal import rehearse
-from simsched.sweep.study import (
-    DATA_VARIABLE,
-    DEFAULT_PROFILES,
-    ENGINE_OPTIONS,
-    PAPER_RATES,
-    Study,
-    parse_rate,
-)
+from simsched.sweep.study import DATA_VARIABLE, PAPER_RATES, Study, axes, parse_rate
+from simsched.text.options import option_flag
 from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.named import named_workload
@@ -48,8 +42,8 @@ from simsched.workload.stats import shared_prefix
 
 COLUMNS = ("policy", "workload", "request_rate", "preset", "run", "seed")
 """Columns that all results have; another option is a column where it is swept."""
-_SYSTEM = ("preset", "cost_profile", "gpu_memory_utilization", *ENGINE_OPTIONS)
-_PREDICTION = ("predictor", "tau", "predictor_time")
+_ENGINE = axes("engine")
+_PREDICTION = tuple(name for name in axes("order") if name != "policy")
 
 
 @dataclass
@@ -81,7 +75,7 @@ class Plan:
         return {
             "simsched": __version__,
             "versions": {"python": platform.python_version(), **versions},
-            "vllm_version": sorted({resolve_config(cell).vllm_version for cell in self.cells.values()}),
+            "vllm_version": sorted({cell.arm.config.vllm_version for cell in self.cells.values()}),
             "seed": self.study.seed,
             "study": self.study.model_dump(mode="json"),
             "sha256": _hashes(self.study),
@@ -111,18 +105,19 @@ def make_plan(study: Study) -> Plan:
     def varies(name: str) -> bool:
         return len({options[name] for _, options, _ in grid}) > 1
 
-    swept = [name for name in ("arrivals", *_SYSTEM[1:], *_PREDICTION) if varies(name)]
+    always = ("workload", "trace", *COLUMNS)
+    swept = [name for name in (*axes("load"), *_ENGINE, *_PREDICTION) if name not in always and varies(name)]
     shown = [name for name in ("workload", "preset") if varies(name)]
     width = len(str(len(grid) - 1))
     for number, (cell, options, most) in enumerate(grid):
         columns = {name: options[name] for name in (*COLUMNS, *swept)}
-        parts = [cell.policy, *(f"{options[name]}" for name in (*shown, *swept))]
-        if cell.request_rate is not None:
-            parts.append(f"{cell.request_rate:g}")
+        parts = [cell.arm.policy, *(f"{options[name]}" for name in (*shown, *swept))]
+        if cell.load.request_rate is not None:
+            parts.append(f"{cell.load.request_rate:g}")
         slug = "-".join(re.sub(r"[^A-Za-z0-9.=_]+", "_", part).strip("_")[:48] for part in parts)
         name = f"{number:0{width}d}-{slug}-run{options['run']}"
         plan.cells[name], plan.options[name] = cell, columns
-        plan.num_requests[name] = _num_requests(cell)
+        plan.num_requests[name] = _num_requests(cell.load)
         plan.capacity[name] = float(f"{most:.4g}")
     _check_figures(plan)
     _check(plan)
@@ -133,51 +128,47 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
     """Every cell, its options, its capacity; policies innermost, so that neighbours share their requests."""
     names = _workload_names(study)
     sources = [(name, None) for name in study.workload] + [(None, path) for path in study.trace]
-    systems = [getattr(study, name) or (None,) for name in _SYSTEM]
+    engines = [getattr(study, name) or (None,) for name in _ENGINE]
     predictions = [getattr(study, name) or (None,) for name in _PREDICTION]
     goodput = tuple(study.goodput.items()) if study.goodput is not None else None
-    for (workload, trace), *system in itertools.product(sources, *systems):
-        of_system = dict(zip(_SYSTEM, system, strict=True))
-        of_system["cost_profile"] = of_system["cost_profile"] or _default_profile(of_system["preset"])
-        given = tuple((name, of_system[name]) for name in ENGINE_OPTIONS if of_system[name] is not None)
-        default_arrivals = ("poisson",) if workload else (None,)
-        for arrivals in study.arrivals or default_arrivals:
-            # of the cells that differ only in what follows
-            cell = Cell(
-                policy="fcfs", workload=workload, trace=trace and expand(trace), format=study.format,
-                request_rate=None, arrivals=arrivals,
+    for (workload, trace), *values in itertools.product(sources, *engines):
+        of_engine = dict(zip(_ENGINE, values, strict=True))
+        config = EngineConfig(**{name: of_engine[name] for name in EngineConfig.model_fields})
+        of_engine |= {
+            "cost_profile": of_engine["cost_profile"] or find_preset(config.preset).cost_profile,
+            "gpu_memory_utilization": config.gpu_memory_utilization,
+        }
+        # of the cells that differ only in what follows
+        arm = Arm(policy="fcfs", config=config, cost_profile=expand(of_engine["cost_profile"]))
+        for arrivals in study.arrivals or (("poisson",) if workload else (None,)):
+            load = Load(
+                workload=workload, trace=trace and expand(trace), format=study.format, arrivals=arrivals,
                 num_requests=study.num_requests, duration=study.duration, seed=study.seed,
-                preset=of_system["preset"], cost_profile=expand(of_system["cost_profile"]),
-                gpu_memory_utilization=of_system["gpu_memory_utilization"], engine=given,
-                predictor=None, tau=None, predictor_time=None, goodput=goodput,
                 skip_invalid=study.skip_invalid, truncate=study.truncate,
             )  # fmt: skip
             if trace and study.duration is not None and arrivals and not Arrivals.parse(arrivals).rated:
                 raise InputError(f"--duration: arrivals {arrivals} have no rate; give --num-requests")
             name = names[workload or trace or ""]
-            engine = [f"{option} {value}" for option, value in given if len(getattr(study, option)) > 1]
-            where = ", ".join([f"{name} on {of_system['cost_profile']}", cell.preset, *engine])
-            rates = list(_rates(study, cell))
+            swept = (option for option in _ENGINE if option not in ("preset", "cost_profile"))
+            several = [option for option in swept if len(getattr(study, option)) > 1]
+            engine = [f"{option} {of_engine[option]}" for option in several]
+            where = ", ".join([f"{name} on {of_engine['cost_profile']}", config.preset, *engine])
+            rates = list(_rates(study, load, arm))
             said = dict.fromkeys(f"{where}: {note}" for _, _, note in rates)
             notes += [note for note in said if note not in notes]
             for (rate, most, _), *prediction, run, policy in itertools.product(
                 rates, *predictions, range(study.num_runs), study.policy
             ):
                 of_cell = dict(zip(_PREDICTION, prediction, strict=True))
-                varied = {"policy": policy, "request_rate": rate, "seed": study.seed + run}
-                options = {"workload": name, "run": run, "arrivals": arrivals}
-                resolved = {
-                    **varied, **of_cell,
-                    "policy": expand(policy),
-                    "predictor": of_cell["predictor"] and expand(of_cell["predictor"]),
-                }  # fmt: skip
-                yield replace(cell, **resolved), {**of_system, **of_cell, **varied, **options}, most
-
-
-def _default_profile(preset: str) -> str:
-    if preset not in DEFAULT_PROFILES:
-        raise InputError(f"--preset {preset}: unknown; expected one of {', '.join(DEFAULT_PROFILES)}")
-    return DEFAULT_PROFILES[preset]
+                believes = {**of_cell, "predictor": of_cell["predictor"] and expand(of_cell["predictor"])}
+                seed = study.seed + run
+                cell = Cell(
+                    replace(load, request_rate=rate, seed=seed),
+                    replace(arm, policy=expand(policy), **believes),
+                    goodput,
+                )
+                options = {"workload": name, "arrivals": arrivals, "request_rate": rate, "policy": policy}
+                yield cell, {**of_engine, **of_cell, **options, "run": run, "seed": seed}, most
 
 
 def _workload_names(study: Study) -> dict[str, str]:
@@ -189,62 +180,63 @@ def _workload_names(study: Study) -> dict[str, str]:
     return {**{name: name for name in study.workload}, **stems}
 
 
-def _capacity(cell: Cell) -> tuple[float, str]:
-    """The capacity for a cell's requests, in requests/s, and a line that says it."""
+def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
+    """The capacity of an engine for these requests, in requests/s, and a line that says it."""
     of = ""
-    if cell.workload is not None:
-        trace = named_workload(cell.workload).generate(SAMPLE, arrivals="burst", seed=cell.seed)
+    if load.workload is not None:
+        trace = named_workload(load.workload).generate(SAMPLE, arrivals="burst", seed=load.seed)
     else:
-        trace = read_trace_once(cell)[0]
-        kept = num_kept(cell, trace)
+        trace = read_trace_once(load)[0]
+        kept = num_kept(load, trace)
         if kept < len(trace):
             trace, of = trace.take(np.arange(kept)), f" for the first {counted(kept, 'request')}"
-    config = resolve_config(cell)
+    profile = profile_of(arm.cost_profile)
+    config = arm.config.resolve(profile)
     # of what can be served at all; whether the rest is refused is seen when a cell is prepared
-    trace, _ = check_admissible(trace, config, skip_invalid=not cell.truncate, truncate=cell.truncate)
-    most = capacity(trace, profile_of(cell.cost_profile).cost, config)
+    trace, _ = check_admissible(trace, config, skip_invalid=not load.truncate, truncate=load.truncate)
+    most = capacity(trace, profile.cost, config)
     shared = shared_prefix(trace) if config.enable_prefix_caching else None
     if shared:
         of += f" (prefix hits not counted; {shared:.0%} of the prompt tokens are shared)"
     return most, f"capacity about {most:.3g} requests/s{of}"
 
 
-def _capacity_at(cell: Cell, rate: float, is_share: bool) -> tuple[float, str]:
+def _capacity_at(load: Load, arm: Arm, rate: float, is_share: bool) -> tuple[float, str]:
     """The same where the rate, perhaps a share of that capacity, says how many requests there are."""
     if not is_share:
-        return _capacity(replace(cell, request_rate=rate))
-    most, note = _capacity(cell)
+        return _capacity(replace(load, request_rate=rate), arm)
+    most, note = _capacity(load, arm)
     for _ in range(10):  # settles in a few rounds, give or take a request
         before = most
-        most, note = _capacity(replace(cell, request_rate=rate * most))
+        most, note = _capacity(replace(load, request_rate=rate * most), arm)
         if most == before:
             break
     return most, note
 
 
-def _rates(study: Study, cell: Cell) -> Iterator[tuple[float | None, float, str]]:
-    """The request rates of a cell, in requests/s, each with the capacity and a line that says it."""
-    rated = Arrivals.parse(cell.arrivals).rated if cell.arrivals is not None else True
+def _rates(study: Study, load: Load, arm: Arm) -> Iterator[tuple[float | None, float, str]]:
+    """The request rates of a load, in requests/s, each with the capacity and a line that says it."""
+    rated = Arrivals.parse(load.arrivals).rated if load.arrivals is not None else True
     if not rated:
         if study.request_rate:
-            raise InputError(f"--request-rate: arrivals {cell.arrivals} have no rate")
-        yield None, *_capacity(cell)
+            raise InputError(f"--request-rate: arrivals {load.arrivals} have no rate")
+        yield None, *_capacity(load, arm)
         return
-    if not study.request_rate and cell.arrivals is None:
-        yield None, *_capacity(cell)
+    if not study.request_rate and load.arrivals is None:
+        yield None, *_capacity(load, arm)
         return
-    rate_cuts = cell.trace is not None and cell.duration is not None
-    of_all = None if rate_cuts else _capacity(cell)
+    rate_cuts = load.trace is not None and load.duration is not None
+    of_all = None if rate_cuts else _capacity(load, arm)
     for text in study.request_rate or PAPER_RATES:
         rate, is_share = parse_rate(text)
-        most, note = of_all or _capacity_at(cell, rate, is_share)
+        most, note = of_all or _capacity_at(load, arm, rate, is_share)
         yield float(f"{rate * most:.4g}") if is_share else rate, most, note
 
 
-def _num_requests(cell: Cell) -> int:
-    if cell.workload is not None:
-        return num_generated(cell)
-    return num_kept(cell, read_trace_once(cell)[0])
+def _num_requests(load: Load) -> int:
+    if load.workload is not None:
+        return num_generated(load)
+    return num_kept(load, read_trace_once(load)[0])
 
 
 def _check(plan: Plan) -> None:
@@ -256,9 +248,9 @@ def _check(plan: Plan) -> None:
     unread = {name for name in _PREDICTION if getattr(plan.study, name)}
     kinds: dict[Any, str] = {}
     for name, cell in plan.cells.items():
-        if cell.policy != first and cell.seed != plan.study.seed:
+        if cell.arm.policy != first and cell.load.seed != plan.study.seed:
             continue
-        kind = replace(cell, request_rate=None)
+        kind = replace(cell, load=replace(cell.load, request_rate=None))
         if kind not in kinds or plan.num_requests[name] > plan.num_requests[kinds[kind]]:
             kinds[kind] = name
     for name in kinds.values():
@@ -266,17 +258,16 @@ def _check(plan: Plan) -> None:
         inputs = prepare(cell)
         if inputs.policy.reads is not None:
             unread -= {"predictor", "predictor_time"}
-        if uses_tau(cell.predictor, inputs.policy, requests_of(cell)[0]):
+        if uses_tau(cell.arm.predictor, inputs.policy, requests_of(cell.load)[0]):
             unread.discard("tau")
         plan.notes += [note for note in inputs.notes if note not in plan.notes]
         if is_own(inputs.policy):
-            rehearse(cell.policy, inputs)
+            rehearse(cell.arm.policy, inputs)
     what = {"tau": "uses an emulated predictor whose tau is open"}
     for name in _PREDICTION:
         if name in unread:
-            option = f"--{name.replace('_', '-')}"
             plan.notes.append(
-                f"{option} changes nothing: no policy here {what.get(name, 'reads a prediction')}"
+                f"{option_flag(name)} changes nothing: no policy here {what.get(name, 'reads a prediction')}"
             )
 
 
@@ -313,7 +304,7 @@ def _check_figures(plan: Plan) -> None:
 
 def _hashes(study: Study) -> dict[str, str]:
     """SHA-256 of every file that the results depend on."""
-    profiles = study.cost_profile or [_default_profile(preset) for preset in study.preset]
+    profiles = study.cost_profile or [find_preset(preset).cost_profile for preset in study.preset]
     hashes = {name: profile_of(expand(name)).hash for name in profiles}
     files = [*study.trace, *(text.rpartition(":")[0] for text in study.policy if ".py:" in text)]
     for text in study.predictor:

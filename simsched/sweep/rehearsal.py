@@ -11,7 +11,7 @@ from simsched.engine.simulator import simulate
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.own import PolicyError, asked_in_every_step
-from simsched.sweep.cell import Inputs
+from simsched.sweep.inputs import Inputs
 
 REHEARSED = 20
 """Requests that a user's own policy is tried on,"""
@@ -31,7 +31,7 @@ def rehearse(name: str, inputs: Inputs) -> None:
     few = inputs.trace.take(np.arange(min(REHEARSED, len(inputs.trace))))
     # half at once, then one at a time while the others are being served
     later = np.maximum(0, np.arange(len(few)) - len(few) // 2)
-    cost = inputs.profile.cost
+    cost = inputs.cost
     short = few.with_columns(
         arrival_time=later * 10 * cost.step_time(StepFeatures(N=1)),
         num_prompt_tokens=np.minimum(few.num_prompt_tokens, 10 * REHEARSED_TOKENS),

@@ -1,25 +1,34 @@
-"""A study: every option of `simsched run`, from a YAML file or from flags. Lists make a grid."""
+"""A study: every option of `simsched run`, from a YAML file or from flags. Lists make a grid.
+
+Each option is declared once, as a field of `Study`; its docstring is its help on the command line. The
+engine's own options are those of `EngineConfig`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 
+from simsched.engine.config import DEFAULT_PRESET, EngineConfig
 from simsched.errors import InputError
-from simsched.metrics import parse_goodput
+from simsched.text.options import option_flag, value_type
 from simsched.text.specs import split_specs
 
 PAPER_POLICIES = ("fcfs", "mlfq", "po", "classification", "ranking")
 PAPER_RATES = ("2", "4", "8", "16", "32", "64")
 DEFAULT_WORKLOAD = "sharegpt"
-DEFAULT_PROFILES = {
-    "vllm-v1": "a100-80gb/llama-3-8b",
-    "vllm-0.4.1-ltr": "a100-40gb/llama-3-8b/vllm-0.4.1-ltr",  # the paper's machine, the fork's own overhead
-}
 DATA_VARIABLE = "$SIMSCHED_DATA"
 
 T = TypeVar("T")
@@ -53,10 +62,29 @@ def _rate(given: Any) -> str:
 def _goodput(given: Any) -> Any:
     if isinstance(given, dict):
         given = ",".join(f"{metric}:{limit}" for metric, limit in given.items())
-    return parse_goodput(given) if isinstance(given, str) else given
+    if isinstance(given, str):
+        from simsched.metrics import parse_goodput
+
+        return parse_goodput(given)
+    return given
+
+
+Part = Literal["load", "engine", "order"]
+"""What an axis of the grid belongs to: the load that is offered, the engine that serves it, or the order in
+which it does. Engine and order together are an arm: what the user chooses between."""
+
+
+class Axis:
+    """Marks a field of `Study` whose values are an axis of the grid."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
 
 
 Swept = Annotated[tuple[T, ...], BeforeValidator(_values), AfterValidator(_once)]
+OfLoad = Annotated[Swept[T], Axis("load")]
+OfEngine = Annotated[Swept[T], Axis("engine")]
+OfOrder = Annotated[Swept[T], Axis("order")]
 Rate = Annotated[str, BeforeValidator(_rate)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -77,63 +105,85 @@ class Figure(BaseModel):
     title: str | None = None
 
 
-class Study(BaseModel):
-    """What to simulate. An empty tuple or None: not given."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _LoadsAndProfiles(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     title: str | None = None
     """For a reader: what the study shows."""
     figures: tuple[Figure, ...] = ()
     """What to draw; none: latency against rate, or distributions at the one rate."""
 
-    policy: Swept[str] = PAPER_POLICIES
-    workload: Swept[str] = ()
-    trace: Swept[str] = ()
-    """Trace files, replayed as they are unless `request_rate` or `arrivals` is given."""
+    policy: OfOrder[str] = PAPER_POLICIES
+    """Policies: fcfs,"mlfq(base_quantum=0.03,threshold=2)",./mine.py:Mine."""
+    workload: OfLoad[str] = ()
+    """Named workloads (simsched list workloads)."""
+    trace: OfLoad[str] = ()
+    """Trace files, replayed as they are without --request-rate or --arrivals."""
     format: str | None = None
-    """Of the trace files, one of `simsched.workload.formats.FORMATS`; None: recognised by their content."""
-    request_rate: Swept[Rate] = ()
-    arrivals: Swept[str] = ()
+    """Of the traces.  [default: recognised by their content]"""
+    request_rate: OfLoad[Rate] = ()
+    """Requests/s, or a share of the capacity: 4,8,0.9x."""
+    arrivals: OfLoad[str] = ()
+    """poisson, "gamma(cv=2)", uniform, burst, "closed(users=32)"."""
     num_requests: int | None = Field(None, ge=1, le=100_000_000)
+    """Requests a cell.  [default: those of --duration]"""
     duration: Positive | None = None
-    """Seconds of arrivals; how many requests that makes depends on the rate."""
+    """Seconds of arrivals.  [default: 60; traces: all]"""
     num_runs: int = Field(1, ge=1, le=10_000)
-    """Run r has the seed `seed + r`."""
+    """Runs, with seeds S, S+1, ...  [default: 1; bare: 3]"""
     seed: int = Field(0, ge=0, le=2**62)
+    """First seed.  [default: 0]"""
 
-    preset: Swept[str] = ("vllm-v1",)
-    cost_profile: Swept[str] = ()
-    """Not given: the preset's own, of `DEFAULT_PROFILES`."""
-    gpu_memory_utilization: Swept[Annotated[float, Field(gt=0, le=1)]] = (0.9,)
-    # the engine's own options: names and bounds are those of simsched.engine.config.EngineConfig
-    vllm_version: Swept[str] = ()
-    max_num_seqs: Swept[int] = ()
-    max_num_batched_tokens: Swept[int] = ()
-    block_size: Swept[int] = ()
-    num_gpu_blocks: Swept[int] = ()
-    max_model_len: Swept[int] = ()
-    enable_prefix_caching: Swept[bool] = ()
-    long_prefill_token_threshold: Swept[int] = ()
-    scheduler_reserve_full_isl: Swept[bool] = ()
-    watermark: Swept[float] = ()
-    async_scheduling: Swept[bool] = ()
-    decodes_first: Swept[bool] = ()
-    random_ties: Swept[bool] = ()
-    num_swap_blocks: Swept[int] = ()
+    preset: OfEngine[str] = (DEFAULT_PRESET,)
+    """Engines and their defaults (simsched list presets).  [default: vllm-v1]"""
+    cost_profile: OfEngine[str] = ()
+    """Profiles (simsched list profiles) or files.  [default: the preset's]"""
 
-    predictor: Swept[str] = ()
-    tau: Swept[Tau] = ()
-    predictor_time: Swept[Seconds] = ()
+
+if TYPE_CHECKING:
+    _WithEngine = _LoadsAndProfiles
+else:
+    # bounds are checked by `EngineConfig`
+    _WithEngine = create_model(
+        "_WithEngine",
+        __base__=_LoadsAndProfiles,
+        **{
+            name: (OfEngine[value_type(field.annotation)], Field((), description=field.description))
+            for name, field in EngineConfig.model_fields.items()
+            if name != "preset"
+        },
+    )
+
+
+class Study(_WithEngine):
+    """What to simulate. An empty tuple or None: not given."""
+
+    predictor: OfOrder[str] = ()
+    """trace, oracle, "emulated(tau=0.52)", "empirical(file=F.csv)", a model."""
+    tau: OfOrder[Tau] = ()
+    """Kendall's tau of an emulated predictor."""
+    predictor_time: OfOrder[Seconds] = ()
+    """Seconds of predictor a request.  [default: from the profile]"""
 
     goodput: Annotated[dict[str, float] | None, BeforeValidator(_goodput)] = None
+    """A good request's limits in ms: ttft:200,tpot:50."""
     log_steps: bool = False
+    """Write steps/CELL.jsonl."""
     skip_invalid: bool = False
+    """Drop and count requests that can't be used."""
     truncate: bool = False
+    """Cut and count requests that are too long."""
 
 
-_NAMES = tuple(Study.model_fields)
-ENGINE_OPTIONS = _NAMES[_NAMES.index("vllm_version") : _NAMES.index("predictor")]
+def axes(*parts: Part) -> tuple[str, ...]:
+    """The options of these parts whose values make a grid, in the order in which results show them."""
+    return tuple(
+        name
+        for name, field in Study.model_fields.items()
+        if any(isinstance(mark, Axis) and mark.part in parts for mark in field.metadata)
+    )
+
+
 RUN_COMPARES = ("policy", "workload", "trace", "request_rate", "arrivals")
 """With none of these given, a study is the built-in comparison, over three runs."""
 
@@ -154,7 +204,7 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
     except ValidationError as error:
         first = error.errors()[0]
         name, *_ = (str(part) for part in first["loc"])
-        shown = f"{origin}: {name}" if origin else f"--{name.replace('_', '-')}"
+        shown = f"{origin}: {name}" if origin else option_flag(name)
         if first["type"] == "extra_forbidden":
             known = Figure.model_fields if name == "figures" else Study.model_fields
             unknown = ".".join(str(part) for part in first["loc"])

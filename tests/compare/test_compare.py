@@ -320,7 +320,7 @@ def test_command_compares_two(tmp_path: Path) -> None:
 def test_bounds_of_a_real_run(tmp_path: Path) -> None:
     """The requests are made again from the manifest; changed inputs give no bounds."""
     from simsched.compare.lower_bound import bounds_of_results
-    from simsched.sweep import run_study
+    from simsched.sweep.execute import run_study
     from simsched.sweep.study import make_study
 
     study = make_study({"policy": "fcfs,srtf", "request_rate": "8", "num_requests": 60, "num_runs": 2})

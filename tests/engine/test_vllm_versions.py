@@ -44,15 +44,15 @@ def test_rules(version: str, rules: Rules) -> None:
 @pytest.mark.parametrize("version", ["0.23.0", "0.34.0", "1.0.0", "0.4.1", "dev", "0", ""])
 def test_another_version_is_refused_with_the_range(version: str) -> None:
     with pytest.raises(InputError, match=r"^vLLM .*: not supported; tested are 0\.24 to 0\.33"):
-        engine_config(vllm_version=version)
+        EngineConfig(vllm_version=version)
 
 
 def test_the_default_is_the_newest() -> None:
     assert parse_version(DEFAULT) == NEWEST
-    assert engine_config().vllm_version == DEFAULT
-    assert engine_config("vllm-0.4.1-ltr").vllm_version == "0.4.1"
+    assert EngineConfig().vllm_version == DEFAULT
+    assert EngineConfig(preset="vllm-0.4.1-ltr").vllm_version == "0.4.1"
     with pytest.raises(InputError, match="no such option"):
-        engine_config("vllm-0.4.1-ltr", vllm_version="0.32.0")
+        EngineConfig(preset="vllm-0.4.1-ltr", vllm_version="0.32.0")
 
 
 @pytest.mark.parametrize("together", [False, True])

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from simsched.engine.config import PRESETS
+from simsched.engine.config import presets
 from tests.invariants.cases import COST, cases, policies
 from tests.invariants.checks import check
 
-EVERY = [(preset, name) for preset in PRESETS for name in policies(preset)]
+EVERY = [(preset, name) for preset in presets() for name in policies(preset)]
 
 
 @pytest.mark.parametrize(("preset", "name"), EVERY, ids=[f"{preset} {name}" for preset, name in EVERY])

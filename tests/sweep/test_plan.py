@@ -10,7 +10,7 @@ import pytest
 
 from simsched.errors import InputError
 from simsched.policies.own import PolicyError
-from simsched.sweep.cell import prepare
+from simsched.sweep.inputs import prepare
 from simsched.sweep.plan import Plan, make_plan
 from simsched.sweep.study import make_study
 from simsched.workload.formats import load_trace
@@ -36,7 +36,8 @@ def trace(tmp_path: Path) -> str:
 
 
 def rates(**options: Any) -> list[float]:
-    return [cell.request_rate for cell in planned(**options).cells.values() if cell.request_rate is not None]
+    rates = (cell.load.request_rate for cell in planned(**options).cells.values())
+    return [rate for rate in rates if rate is not None]
 
 
 @pytest.mark.parametrize("cut", [{"num_requests": "100"}, {"duration": "9.95"}])
@@ -56,12 +57,11 @@ def test_the_capacity_is_that_of_the_requests_that_run(
 def test_a_share_of_the_capacity_and_the_requests_of_a_duration_agree(trace: str, tmp_path: Path) -> None:
     (cell,) = planned(trace=trace, duration="5", request_rate="0.5x").cells.values()
     kept = prepare(cell).trace
-    assert cell.request_rate is not None
-    assert len(kept) == round(5 * cell.request_rate) < 300
+    rate = cell.load.request_rate
+    assert rate is not None
+    assert len(kept) == round(5 * rate) < 300
     write_trace(kept, tmp_path / "kept.jsonl")
-    assert rates(trace=str(tmp_path / "kept.jsonl"), request_rate="0.5x") == pytest.approx(
-        [cell.request_rate], rel=0.05
-    )
+    assert rates(trace=str(tmp_path / "kept.jsonl"), request_rate="0.5x") == pytest.approx([rate], rel=0.05)
 
 
 def test_the_grid_counts_what_a_duration_keeps(trace: str) -> None:

@@ -8,14 +8,13 @@ from typing import Any, get_args
 import pytest
 
 from simsched.cost_model.profile import profile_names
-from simsched.engine.config import PRESETS, EngineConfig
+from simsched.engine.config import EngineConfig, presets
 from simsched.errors import InputError
 from simsched.plotting.figures import KINDS
 from simsched.sweep.study import (
-    DEFAULT_PROFILES,
-    ENGINE_OPTIONS,
     PAPER_POLICIES,
     Figure,
+    axes,
     make_study,
     parse_rate,
     read_study,
@@ -56,12 +55,11 @@ def test_flags_and_yaml_mean_the_same(tmp_path: Path) -> None:
 
 
 def test_every_engine_option_can_be_swept() -> None:
-    assert set(ENGINE_OPTIONS) == set(EngineConfig.model_fields) - {"preset"}
+    assert set(axes("engine")) == {*EngineConfig.model_fields, "cost_profile"}
 
 
 def test_every_preset_has_a_profile() -> None:
-    assert set(DEFAULT_PROFILES) == set(PRESETS)
-    assert set(DEFAULT_PROFILES.values()) <= set(profile_names())
+    assert {preset.cost_profile for preset in presets().values()} <= set(profile_names())
 
 
 def test_every_kind_of_figure_can_be_asked_for() -> None:

@@ -17,9 +17,9 @@ import pytest
 from simsched.errors import InputError
 from simsched.metrics import METRICS
 from simsched.results import Results
-from simsched.sweep import run_study
 from simsched.sweep.capacity import capacity
-from simsched.sweep.cell import prepare
+from simsched.sweep.execute import run_study
+from simsched.sweep.inputs import prepare
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study
 
@@ -189,14 +189,14 @@ def test_replayed_trace(tmp_path: Path, trace_file: str, cost_file: str) -> None
 def test_predictor_time_comes_with_an_embedded_profile() -> None:
     policies = "fcfs,ranking,srtf,po"
     plan = make_plan(make_study({"policy": policies, "request_rate": "4", "num_requests": "20"}))
-    seconds = {cell.policy: prepare(cell).predictor_time for cell in plan.cells.values()}
+    seconds = {cell.arm.policy: prepare(cell).predictor_time for cell in plan.cells.values()}
     assert seconds["ranking"] > 0
     assert seconds["fcfs"] == seconds["srtf"] == seconds["po"] == 0
     assert any("ranking: its predictor takes" in note for note in plan.notes)
     given = make_study(
         {"policy": policies, "request_rate": "4", "num_requests": "20", "predictor_time": "0.5"}
     )
-    seconds = {cell.policy: prepare(cell).predictor_time for cell in make_plan(given).cells.values()}
+    seconds = {cell.arm.policy: prepare(cell).predictor_time for cell in make_plan(given).cells.values()}
     assert seconds == {"fcfs": 0, "ranking": 0.5, "srtf": 0.5, "po": 0.5}
 
 
@@ -272,8 +272,8 @@ def test_capacity_is_where_the_queue_starts_to_grow() -> None:
     inputs = prepare(cell)
     from simsched.engine.simulator import simulate
 
-    record = simulate(inputs.trace, inputs.policy, inputs.profile.cost, inputs.config)
+    record = simulate(inputs.trace, inputs.policy, inputs.cost, inputs.config)
     finish = sorted(record.finish_time)
     middle = finish[1000:5000]
     served = (len(middle) - 1) / (middle[-1] - middle[0])
-    assert served == pytest.approx(capacity(inputs.trace, inputs.profile.cost, inputs.config), rel=0.05)
+    assert served == pytest.approx(capacity(inputs.trace, inputs.cost, inputs.config), rel=0.05)

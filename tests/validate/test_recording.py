@@ -73,13 +73,18 @@ def test_shared_chunks_are_shared_tokens() -> None:
 def test_what_a_cpu_engine_does_not_have_is_refused(tmp_path: Path) -> None:
     kind = {"device": "cpu", "folder": tmp_path, "enforce_eager": False, "settings": {}}
     with pytest.raises(InputError, match="--block-size 16: vLLM's CPU engine needs a multiple of 32"):
-        engine_arguments(engine_config(), {}, "tiny-llama", **kind)
+        engine_arguments(engine_config(num_gpu_blocks=4000, max_model_len=8192), {}, "tiny-llama", **kind)
     with pytest.raises(InputError, match="--async-scheduling"):
-        engine_arguments(engine_config(async_scheduling=True, block_size=32), {}, "tiny-llama", **kind)
+        engine_arguments(
+            engine_config(async_scheduling=True, block_size=32, num_gpu_blocks=4000, max_model_len=8192),
+            {},
+            "tiny-llama",
+            **kind,
+        )
 
 
 def test_arguments_of_a_cuda_engine(tmp_path: Path) -> None:
-    config = engine_config(async_scheduling=True, max_model_len=8192)
+    config = engine_config(async_scheduling=True, num_gpu_blocks=4000, max_model_len=8192)
     kind = {"device": "cuda", "folder": tmp_path, "enforce_eager": False, "settings": {"policy": "srtf"}}
     arguments = engine_arguments(config, {}, "llama-3-8b", **kind)
     assert arguments["scheduler_cls"] == "simsched.vllm.AsyncPolicyScheduler"

@@ -7,21 +7,24 @@ from typing import Any, TypeVar
 
 import click
 
-from simsched.engine.config import FOREIGN, EngineConfig
+from simsched.engine.config import EngineConfig, find_preset
+from simsched.text.options import option_flag, value_type
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-ENGINE_OPTIONS = [name for name in EngineConfig.model_fields if name not in ("preset", *FOREIGN["vllm-v1"])]
+_NOT_OURS = ("preset", "gpu_memory_utilization", *find_preset("vllm-v1").unsupported)
+ENGINE_OPTIONS = [name for name in EngineConfig.model_fields if name not in _NOT_OURS]
 
 
 def engine_options(command: Command) -> Command:
     """The engine options of `simsched run`; each is None where it is not given."""
     for name in reversed(ENGINE_OPTIONS):
-        flag = "--" + name.replace("_", "-")
-        annotation = EngineConfig.model_fields[name].annotation
-        if annotation is bool:
-            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None)
+        flag = option_flag(name)
+        field = EngineConfig.model_fields[name]
+        kind = value_type(field.annotation)
+        if kind is bool:
+            option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=field.description)
         else:
-            option = click.option(flag, name, type=float if annotation is float else int, default=None)
+            option = click.option(flag, name, type=kind, default=None, help=field.description)
         command = option(command)
     return command
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from simsched.engine.admissible import check_policy
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import ForkEngine
 from simsched.engine.vllm_ltr.by_policy import OrderedEngine
 from simsched.engine.vllm_ltr.fcfs import FcfsEngine
 from simsched.engine.vllm_ltr.mlfq import MlfqEngine
 from simsched.policies.base import Policy
-from simsched.policies.fcfs import Fcfs
 from simsched.policies.mlfq import Mlfq
 from simsched.workload.trace import Trace
 
@@ -18,7 +16,7 @@ from simsched.workload.trace import Trace
 def make_fork(
     trace: Trace,
     policy: Policy,
-    config: EngineConfig,
+    config: ResolvedConfig,
     recorder: Recorder,
     *,
     leap: bool = True,
@@ -28,15 +26,11 @@ def make_fork(
     """The fork's scheduler under this policy: FCFS and MLFQ have paths of their own.
 
     With `padded`, steps say how much the sampler pads (`StepFeatures.padding`).
-
-    Raises:
-        InputError: a policy that the fork can't run (`check_policy`).
     """
-    check_policy(policy, config)
     engine: ForkEngine
-    if type(policy) is Fcfs:
+    if policy.builtin == "fcfs":
         engine = FcfsEngine(trace, config, recorder, leap=leap)
-    elif type(policy) is Mlfq:
+    elif policy.builtin == "mlfq" and isinstance(policy, Mlfq):
         engine = MlfqEngine(trace, config, recorder, policy, leap=leap)
     else:
         engine = OrderedEngine(trace, policy, config, recorder, leap=leap, seed=seed)

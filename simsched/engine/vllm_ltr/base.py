@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.agenda import Agenda
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.padding_width import Longest
 from simsched.errors import InputError
@@ -37,9 +37,7 @@ class ForkEngine(ABC):
     swaps = True
     step_ends: list[float] | None = None
 
-    def __init__(self, trace: Trace, config: EngineConfig, recorder: Recorder, *, leap: bool) -> None:
-        assert config.num_gpu_blocks is not None
-        assert config.max_model_len is not None
+    def __init__(self, trace: Trace, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
         self.config = config
         self.recorder = recorder
         self.leap = leap

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING, SWAPPED, WAITING
 from simsched.engine.vllm_ltr.changes import Changes
@@ -33,7 +33,14 @@ class OrderedEngine(GeneralEngine):
     """Asks the policy for a priority only when its `next_change` says that it may differ."""
 
     def __init__(
-        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, leap: bool, seed: int
+        self,
+        trace: Trace,
+        policy: Policy,
+        config: ResolvedConfig,
+        recorder: Recorder,
+        *,
+        leap: bool,
+        seed: int,
     ) -> None:
         super().__init__(trace, config, recorder, leap=leap)
         self.trace = trace

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, WAITING, ForkEngine
 from simsched.workload.trace import Trace
@@ -16,7 +16,7 @@ from simsched.workload.trace import Trace
 class FcfsEngine(ForkEngine):
     """Running requests by arrival, then the waiting queue. A request's index is its arrival number."""
 
-    def __init__(self, trace: Trace, config: EngineConfig, recorder: Recorder, *, leap: bool) -> None:
+    def __init__(self, trace: Trace, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
         super().__init__(trace, config, recorder, leap=leap)
         self.running: list[int] = []
         self.waiting: deque[int] = deque()

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING
 from simsched.engine.vllm_ltr.sorted_walk import Entry, GeneralEngine, Place, Step
@@ -31,7 +31,7 @@ class MlfqEngine(GeneralEngine):
     marks_idle = False
 
     def __init__(
-        self, trace: Trace, config: EngineConfig, recorder: Recorder, policy: Mlfq, *, leap: bool
+        self, trace: Trace, config: ResolvedConfig, recorder: Recorder, policy: Mlfq, *, leap: bool
     ) -> None:
         super().__init__(trace, config, recorder, leap=leap)
         self.quantum = policy.quantum

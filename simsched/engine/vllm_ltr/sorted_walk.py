@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
 from simsched.errors import InputError
@@ -66,7 +66,7 @@ class GeneralEngine(ForkEngine):
     marks_idle = True
     """Does the fork count every request's idle steps on this path?"""
 
-    def __init__(self, trace: Trace, config: EngineConfig, recorder: Recorder, *, leap: bool) -> None:
+    def __init__(self, trace: Trace, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
         super().__init__(trace, config, recorder, leap=leap)
         self.num_resident = 0
         self.num_queued = 0

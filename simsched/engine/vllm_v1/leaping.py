@@ -20,7 +20,7 @@ from typing import Final
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.discipline import CannotLeap, FcfsOrder, Order, PriorityOrder
 from simsched.engine.vllm_v1.free_queue import FreeQueue
@@ -45,10 +45,8 @@ class VllmV1Leap:
     swaps = False
 
     def __init__(
-        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
+        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
     ) -> None:
-        assert config.num_gpu_blocks is not None
-        assert config.max_model_len is not None
         n = len(trace)
         self.counters: dict[str, int] = {}
         self.recorder = recorder

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
@@ -23,7 +23,7 @@ class SharedVllmV1Leap(VllmV1Leap):
     """The scheduler of vLLM V1 with prefix caching across requests, from event to event."""
 
     def __init__(
-        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
+        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
     ) -> None:
         super().__init__(trace, policy, config, recorder, seed=seed)
         self._blocks = SharedBlocks(trace, self.free, config.block_size)

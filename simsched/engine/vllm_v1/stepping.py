@@ -13,22 +13,20 @@ from typing import Any
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.engine.vllm_versions import rules_of
 from simsched.policies.base import Policy, Priority
-from simsched.policies.fcfs import Fcfs
-from simsched.policies.priority import ClientPriority
 from simsched.workload.trace import Trace
 
 
 def discipline(policy: Policy) -> str:
     """Who orders the requests: vLLM's built-in `fcfs` or `priority`, or `policy` (part 3)."""
-    if type(policy) is Fcfs:
+    if policy.builtin == "fcfs":
         return "fcfs"
-    if type(policy) is ClientPriority and not policy.preemptive:
+    if policy.builtin == "priority" and not policy.preemptive:
         return "priority"
     return "policy"
 
@@ -41,10 +39,8 @@ class VllmV1:
     request_type = Request
 
     def __init__(
-        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
+        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
     ) -> None:
-        assert config.num_gpu_blocks is not None
-        assert config.max_model_len is not None
         self.counters: dict[str, int] = {}
         self._trace = trace
         self._ids = trace.request_ids()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from simsched.engine.base import Batch
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.stepping import VllmV1
 from simsched.engine.vllm_v1.stepping_request import Request
@@ -58,7 +58,7 @@ class AsyncVllmV1(VllmV1):
     request_type = AsyncRequest
 
     def __init__(
-        self, trace: Trace, policy: Policy, config: EngineConfig, recorder: Recorder, *, seed: int = 0
+        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
     ) -> None:
         super().__init__(trace, policy, config, recorder, seed=seed)
         self._under_way: deque[_Step] = deque()

@@ -28,8 +28,9 @@ from simsched.cost_model.calibrate import PREDICTOR_TIME, Target
 from simsched.cost_model.facts import ARCHITECTURES, GIB, GPUS
 from simsched.cost_model.models import LinearCost
 from simsched.cost_model.profile import Hardware, ModelFacts, Profile, ProfileFile, Provenance
-from simsched.engine.config import EngineConfig, engine_config
+from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.errors import InputError
+from simsched.policies.spec import make_policy
 from simsched.workload.trace import FloatArray, Trace
 
 COLUMNS = ("mean_ttft_ms", "mean_tpot_ms", "mean_latency_per_token_ms")
@@ -142,7 +143,7 @@ class SummaryFit:
     """Of the rows' Jacobian in logarithms: the worst-determined direction against the best."""
 
 
-def fit_fcfs(rows: Sequence[Row], config: EngineConfig, seed: int) -> SummaryFit:
+def fit_fcfs(rows: Sequence[Row], config: ResolvedConfig, seed: int) -> SummaryFit:
     """Least squares over the logarithms of the means and the priors."""
     from scipy.optimize import least_squares
 
@@ -209,13 +210,13 @@ def _cost(x: FloatArray) -> LinearCost:
     return LinearCost(**values, b=0.0, c=c, d=d)
 
 
-def _means(traces: Sequence[Trace], cost: LinearCost, config: EngineConfig) -> FloatArray:
+def _means(traces: Sequence[Trace], cost: LinearCost, config: ResolvedConfig) -> FloatArray:
     """Mean TTFT, TPOT and latency per token over the runs, in seconds, shape (3,)."""
-    from simsched.engine.simulator import simulate
     from simsched.metrics import summarize
-    from simsched.policies.fcfs import Fcfs
+    from simsched.sweep.inputs import Inputs
+    from simsched.sweep.run import run
 
-    runs = [summarize(simulate(trace, Fcfs(), cost, config)) for trace in traces]
+    runs = [summarize(run(Inputs(trace, make_policy("fcfs"), cost, config))) for trace in traces]
     return np.array([np.mean([run[name] for run in runs]) / 1e3 for name in COLUMNS])
 
 

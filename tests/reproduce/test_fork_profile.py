@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from simsched.cost_model.calibrate import Target, known_gpu, known_model
-from simsched.cost_model.fit_summary import calibrate_from_summary, fit_fcfs, read_summary, with_longest
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
 from simsched.metrics import summarize
 from simsched.policies.fcfs import Fcfs
+from simsched.reproduce.fork_profile import calibrate_from_summary, fit_fcfs, read_summary, with_longest
 from simsched.workload.named import named_workload
 
 HEADER = "policy,request_rate,mean_ttft_ms,mean_tpot_ms,mean_latency_per_token_ms\n"

@@ -1,0 +1,117 @@
+"""The engines that come with simsched; importing the package `simsched.engine` registers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from simsched.engine.config import EngineConfig, Preset, ResolvedConfig, register_preset
+from simsched.engine.vllm_versions import parse_version
+from simsched.errors import InputError
+
+if TYPE_CHECKING:
+    from simsched.engine.base import Scheduler
+    from simsched.engine.recorder import Recorder
+    from simsched.policies.base import Policy
+    from simsched.workload.trace import Trace
+
+
+class VllmV1Preset(Preset):
+    """vLLM V1, with its API server's defaults on an A100."""
+
+    name = "vllm-v1"
+    about = "vLLM V1"
+    cost_profile = "a100-80gb/llama-3-8b"
+    unsupported: ClassVar[Mapping[str, Any]] = {"random_ties": False, "num_swap_blocks": 0}
+    null_blocks = 1
+
+    def check_config(self, config: EngineConfig) -> None:
+        parse_version(config.vllm_version)
+
+    def make_scheduler(
+        self,
+        trace: Trace,
+        policy: Policy,
+        config: ResolvedConfig,
+        recorder: Recorder,
+        *,
+        leap: bool,
+        seed: int,
+        padded: bool,
+    ) -> Scheduler:
+        if config.async_scheduling:
+            from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
+
+            return AsyncVllmV1(trace, policy, config, recorder, seed=seed)
+        if not leap or config.decodes_first:
+            from simsched.engine.vllm_v1.stepping import VllmV1
+
+            return VllmV1(trace, policy, config, recorder, seed=seed)
+        if trace.hash_ids is not None and config.enable_prefix_caching:
+            from simsched.engine.vllm_v1.leaping_shared import SharedVllmV1Leap
+
+            return SharedVllmV1Leap(trace, policy, config, recorder, seed=seed)
+        from simsched.engine.vllm_v1.leaping import VllmV1Leap
+
+        return VllmV1Leap(trace, policy, config, recorder, seed=seed)
+
+
+class VllmLtrPreset(Preset):
+    """The paper's fork of vLLM 0.4.1, with its launch script's options (hao-ai-lab/vllm-ltr @ 13bbf6f)."""
+
+    name = "vllm-0.4.1-ltr"
+    about = "the paper's fork of vLLM 0.4.1"
+    cost_profile = "a100-40gb/llama-3-8b/vllm-0.4.1-ltr"  # the paper's machine, the fork's own overhead
+    defaults: ClassVar[Mapping[str, Any]] = {"max_num_batched_tokens": 768, "watermark": 0.01}
+    unsupported: ClassVar[Mapping[str, Any]] = {
+        "vllm_version": "0.4.1",
+        "enable_prefix_caching": False,
+        "long_prefill_token_threshold": 0,
+        "scheduler_reserve_full_isl": True,
+        "async_scheduling": False,
+        "decodes_first": False,
+    }
+    keeps_token_budget = False  # what is outstanding of a swapped request runs in one step
+
+    def make_scheduler(
+        self,
+        trace: Trace,
+        policy: Policy,
+        config: ResolvedConfig,
+        recorder: Recorder,
+        *,
+        leap: bool,
+        seed: int,
+        padded: bool,
+    ) -> Scheduler:
+        from simsched.engine.vllm_ltr import make_fork
+
+        self.check_policy(policy)
+        return make_fork(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
+
+    def check_policy(self, policy: Policy) -> None:
+        """Refuse promotions under the fork's MLFQ: its queues know of none."""
+        from simsched.policies.mlfq import Mlfq
+        from simsched.policies.starvation import StarvationControl
+
+        inner = policy.inner if isinstance(policy, StarvationControl) else policy
+        if not isinstance(inner, Mlfq) or inner.builtin != "mlfq":
+            return
+        if inner is not policy:
+            option = "starvation_threshold"
+        elif inner.starvation_seconds is not None:
+            option = "starvation_seconds"
+        else:
+            return
+        raise InputError(
+            f"policy mlfq: {option} has no effect on the queues of preset {self.name}; "
+            "expected mlfq without it, or preset vllm-v1"
+        )
+
+    def usable_blocks(self, config: ResolvedConfig) -> int:
+        # the watermark stays free, and a block for whoever runs on
+        return config.num_gpu_blocks - 1 - int(config.watermark * config.num_gpu_blocks)
+
+
+register_preset(VllmV1Preset())
+register_preset(VllmLtrPreset())

@@ -1,0 +1,222 @@
+"""What a run starts from: everything that its cell names, read, generated and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simsched.cost_model.base import CostModel
+from simsched.cost_model.profile import Profile, load_profile
+from simsched.engine.admissible import check_admissible
+from simsched.engine.config import ResolvedConfig, find_preset
+from simsched.errors import InputError
+from simsched.policies.base import Policy
+from simsched.policies.spec import make_policy
+from simsched.predictors.spec import apply_predictor
+from simsched.sweep.cell import Arm, Cell, Load
+from simsched.text.table import counted
+from simsched.workload.arrivals import Arrivals
+from simsched.workload.formats import load_trace, row_notes
+from simsched.workload.named import named_workload, rescale
+from simsched.workload.trace import Trace
+
+DEFAULT_DURATION = 60.0  # seconds of arrivals, as in the paper's runs
+MOST_REQUESTS = 100_000_000  # of a cell: tens of gigabytes
+DEFAULT_BURST = 2000  # requests of a burst or closed loop, as in the paper's burst
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run starts from."""
+
+    trace: Trace
+    policy: Policy
+    """Fresh: a run uses it up."""
+    cost: CostModel
+    config: ResolvedConfig
+    predictor_time: float = 0.0
+    """Seconds of predictor for each request."""
+    seed: int = 0
+    """Of engines with chance in them."""
+    max_decodes: float = math.inf
+    """The most decodes in a step that the cost model was fitted on."""
+    notes: tuple[str, ...] = ()
+    """What was chosen, dropped or cut without being asked for: a line each."""
+
+
+def read_trace_once(load: Load) -> tuple[Trace, dict[str, int]]:
+    """The trace in the load's file, and how many of its rows were dropped for which reason."""
+    path = str(load.trace)
+    return _read_trace(path, load.format, load.skip_invalid, _version(path))
+
+
+@lru_cache(maxsize=4)
+def _read_trace(
+    path: str, format: str | None, skip_invalid: bool, version: Any
+) -> tuple[Trace, dict[str, int]]:
+    return load_trace(path, format=format, skip_invalid=skip_invalid)
+
+
+def profile_of(name: str) -> Profile:
+    """The cost profile of this name or path, read once."""
+    return _read_profile(name, _version(name))
+
+
+@lru_cache(maxsize=8)
+def _read_profile(name: str, version: Any) -> Profile:
+    return load_profile(name)
+
+
+def _version(path: str) -> tuple[str, int, int] | None:
+    """Changes with the file, so that what was read of it is not used again; None if there is no file."""
+    file = Path(path).absolute()
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return None
+    return str(file), found.st_mtime_ns, found.st_size
+
+
+def requests_of(load: Load) -> tuple[Trace, tuple[str, ...]]:
+    """The requests before they are checked against an engine, and notes on what was dropped."""
+    return _requests(load, _version(load.trace) if load.trace is not None else None)
+
+
+@lru_cache(maxsize=2)  # policies of one grid share their requests
+def _requests(load: Load, version: Any) -> tuple[Trace, tuple[str, ...]]:
+    if load.workload is not None:
+        workload = named_workload(load.workload)
+        arrivals = load.arrivals or "poisson"
+        return workload.generate(
+            num_generated(load), load.request_rate, arrivals=arrivals, seed=load.seed
+        ), ()
+    trace, counts = read_trace_once(load)
+    notes = [*trace.notes, *row_notes(trace, counts), *_too_short(load, trace)]
+    if load.arrivals is not None:
+        process = Arrivals.parse(load.arrivals)
+        trace = trace.with_columns(
+            arrival_time=process.times(len(trace), load.request_rate, load.seed),
+            closed_loop_users=process.users,
+            think_time=process.think_time,
+        )
+    kept = num_kept(replace(load, request_rate=None) if load.arrivals is not None else load, trace)
+    if kept < len(trace):
+        trace = trace.take(np.arange(kept))
+    if load.arrivals is None and load.request_rate is not None:
+        trace = rescale(trace, load.request_rate)  # so what is kept has this rate, whatever the rest has
+    return trace, tuple(notes)
+
+
+def num_kept(load: Load, trace: Trace) -> int:
+    """How many requests of the trace in its file a load has: of its own arrivals those of `duration`, of a
+    rate as many as that makes (an estimate where arrivals are drawn)."""
+    if load.num_requests is not None:
+        return min(load.num_requests, len(trace))
+    if load.duration is None:
+        return len(trace)
+    if load.request_rate is not None:
+        return max(1, round(min(load.duration * load.request_rate, len(trace))))
+    end = trace.arrival_time[0] + load.duration
+    return int(np.searchsorted(trace.arrival_time, end, side="right"))
+
+
+def _too_short(load: Load, trace: Trace) -> Iterator[str]:
+    """A line if the trace in the file has fewer requests than were asked for."""
+    asked = load.num_requests
+    if load.duration is not None and load.request_rate is not None:
+        asked = round(load.duration * load.request_rate)
+    if asked is not None and asked > len(trace):
+        yield f"{trace.name}: {counted(len(trace), 'request')}, fewer than the {asked:,} asked for"
+    elif load.duration is not None and load.request_rate is None:
+        lasts = trace.arrival_time[-1] - trace.arrival_time[0]
+        if lasts < load.duration:
+            yield f"{trace.name}: its arrivals end after {lasts:.3g} s, before --duration {load.duration:g}"
+
+
+def num_generated(load: Load) -> int:
+    """How many requests of a named workload a load has."""
+    if load.num_requests is not None:
+        return load.num_requests
+    if load.request_rate is None or math.isinf(load.request_rate):
+        if load.duration is not None:
+            raise InputError("--duration: these arrivals have no rate; give --num-requests")
+        return DEFAULT_BURST
+    number = load.request_rate * (load.duration or DEFAULT_DURATION)
+    if number > MOST_REQUESTS:
+        raise InputError(
+            f"--request-rate {load.request_rate:g}: {number:.3g} requests in a cell; "
+            f"expected at most {MOST_REQUESTS:,}"
+        )
+    return max(1, round(number))
+
+
+def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = None) -> Inputs:
+    """Read, generate and check everything that a cell needs.
+
+    Args:
+        cell: what determines the run.
+        trace: requests in place of those of the cell's load.
+        policy: a policy in place of the one that the cell names; the run uses it up.
+
+    Raises:
+        InputError: whatever is wrong with it.
+    """
+    load, arm = cell.load, cell.arm
+    profile = profile_of(arm.cost_profile)
+    config = arm.config.resolve(profile)
+    policy = make_policy(arm.policy) if policy is None else policy
+    find_preset(config.preset).check_policy(policy)
+    notes: list[str] = []
+    if trace is None:
+        trace, dropped = requests_of(load)
+        notes += dropped
+    asked = len(trace)
+    trace, counts = check_admissible(trace, config, load.skip_invalid, load.truncate)
+    notes += [
+        f"{trace.name}: {count:,} of {counted(asked, 'request')} {reason}" for reason, count in counts.items()
+    ]
+    trace, said = apply_predictor(arm.predictor, policy, trace, seed=load.seed, tau=arm.tau)
+    if policy.reads is not None:
+        notes.append(said)
+    classes = trace.predicted_class if policy.reads == "predicted_class" else None
+    if classes is not None and len(trace) > 1 and np.all(classes == classes[0]):
+        notes.append(
+            f"{policy.name}: all requests of {trace.name} are in one class, so it cannot tell them apart"
+        )
+    for column in policy.orders_by:
+        if getattr(trace, column) is None:
+            notes.append(f"{policy.name}: {trace.name} has no column {column}; all requests are equal")
+    seconds, source = _predictor_time(arm, policy, profile)
+    if seconds and arm.predictor_time is None:
+        took = f"{seconds * 1e3:.4g} ms a request ({source})"
+        notes.append(f"{policy.name}: its predictor takes {took}; --predictor-time says otherwise")
+    return Inputs(
+        trace, policy, profile.cost, config,
+        predictor_time=seconds, seed=load.seed, max_decodes=profile.max_decodes, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _predictor_time(arm: Arm, policy: Policy, profile: Profile) -> tuple[float, str]:
+    """Seconds of predictor for each request, and where the figure comes from.
+
+    A bare cost file says what a step costs, so nothing is added to it unasked.
+    """
+    if policy.reads is None:
+        return 0.0, ""
+    if arm.predictor_time is not None:
+        return arm.predictor_time, "--predictor-time"
+    oracle = arm.predictor == "oracle" or (arm.predictor is None and policy.predictor == "oracle")
+    if oracle or policy.predicts_itself or profile.file is None:
+        return 0.0, ""
+    if arm.predictor is not None:
+        from simsched.predictors.model import is_model, seconds_per_prompt
+
+        if is_model(arm.predictor):
+            return seconds_per_prompt(arm.predictor), arm.predictor
+    return profile.predictor_time, profile.name

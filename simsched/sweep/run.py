@@ -1,0 +1,67 @@
+"""The one way to run a setting: simulate what was prepared, measure it, store it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from simsched.engine.simulator import StepLog, simulate
+from simsched.errors import InputError
+from simsched.metrics import alone_time, beyond_fit, request_table, summarize
+from simsched.record import RunRecord
+from simsched.results import Options, ResultsWriter
+from simsched.sweep.cell import Cell
+from simsched.sweep.inputs import Inputs, prepare
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is told of a run."""
+
+    requests: pl.DataFrame
+    """A row a request, in order of arrival (`simsched.metrics.request_table`)."""
+    metrics: dict[str, float]
+    """`simsched.metrics.summarize`."""
+    beyond_fit: float
+    """Share of its steps with more decodes than the cost model was fitted on."""
+
+
+def run(inputs: Inputs, *, step_log: StepLog | None = None) -> RunRecord:
+    """Simulate what was prepared; `step_log` is called with a dict a step, which slows the run.
+
+    Raises:
+        InputError: requests that displace each other for ever.
+    """
+    return simulate(
+        inputs.trace, inputs.policy, inputs.cost, inputs.config,
+        predictor_time=inputs.predictor_time, step_log=step_log, seed=inputs.seed,
+    )  # fmt: skip
+
+
+def measure(inputs: Inputs, record: RunRecord, goodput: Mapping[str, float] | None = None) -> Measured:
+    """The requests and metrics of a run; `goodput`: metric -> limit (ms) of a good request."""
+    alone = alone_time(inputs.trace, inputs.cost, inputs.config)
+    limits = dict(goodput) if goodput is not None else None
+    return Measured(
+        requests=request_table(record, alone=alone),
+        metrics=summarize(record, goodput=limits, alone=alone),
+        beyond_fit=beyond_fit(record, inputs.max_decodes),
+    )
+
+
+def run_cell(name: str, cell: Cell, options: Options, out: Path, log_steps: bool) -> float:
+    """Run a cell and store it in the results directory `out`; returns the seconds it took."""
+    start = time.perf_counter()
+    if not (out / "manifest.json").is_file():
+        raise InputError(f"{out}: not seen by the process that runs {name}; workers need a shared folder")
+    writer = ResultsWriter(out, {name: options})
+    inputs = prepare(cell)
+    steps = writer.step_log(name) if log_steps else None
+    record = run(inputs, step_log=steps)
+    measured = measure(inputs, record, dict(cell.goodput) if cell.goodput is not None else None)
+    writer.write_cell(name, measured.requests, measured.metrics, steps, beyond_fit=measured.beyond_fit)
+    return time.perf_counter() - start

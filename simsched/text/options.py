@@ -1,0 +1,22 @@
+"""Options as fields of a pydantic model, and how they look on the command line."""
+
+from __future__ import annotations
+
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+
+def option_flag(name: str) -> str:
+    """`max_num_seqs` -> `--max-num-seqs`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def value_type(annotation: Any) -> Any:
+    """The type of one value: `int` of `int | None`, of `tuple[int, ...]`, of an annotated `int`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Annotated, tuple):
+        return value_type(arguments[0])
+    if origin in (Union, UnionType):
+        (kind,) = (each for each in arguments if each is not NoneType)
+        return value_type(kind)
+    return origin or annotation
