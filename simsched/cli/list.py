@@ -61,12 +61,11 @@ def _presets() -> Rows:
 
 
 def _predictors() -> Rows:
-    from simsched.predictors.spec import PREDICTORS
+    from simsched.predictors.base import registered
+    from simsched.predictors.trained import Trained
 
-    return ("predictor", ""), [
-        *PREDICTORS.items(),
-        ("MODEL", "path of a model from `simsched train`"),
-    ]
+    rows = [(name, predictor.about) for name, predictor in registered().items()]
+    return ("predictor", ""), [*rows, ("MODEL", Trained.about)]
 
 
 KINDS: dict[str, Callable[[], Rows]] = {

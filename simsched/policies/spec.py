@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from simsched.errors import InputError
 from simsched.policies.base import Policy, registered
-from simsched.policies.own import raised, watched
 from simsched.policies.starvation import StarvationControl
+from simsched.policies.user_policy import raised, watched
 from simsched.text.specs import parse_spec, split_specs
 
 __all__ = ["GROUP", "make_policy", "policy_class", "split_specs"]

@@ -15,8 +15,9 @@ import numpy as np
 
 from simsched.errors import InputError
 from simsched.policies.base import Reads
+from simsched.predictors.base import Buckets, Predictor, register
 from simsched.streams import stream
-from simsched.workload.trace import FloatArray, IntArray
+from simsched.workload.trace import FloatArray, IntArray, Trace
 
 _LENGTH = ("output_length", "output_tokens")
 # column -> is a higher value a longer request?
@@ -107,3 +108,33 @@ def read_sample(path: Path, higher: str | None = None) -> JointSample:
                 up = rises if higher is None or reads != "score" else higher == "longer"
                 predictions[reads] = (column(name) if up else -column(name))[order]
     return JointSample(path, lengths[order], predictions)
+
+
+@register("empirical")
+@dataclass(frozen=True)
+class Empirical(Predictor):
+    """Resampled from the joint sample in a file."""
+
+    file: str | None = None
+    higher: str | None = None
+    """`longer` or `shorter`, to overrule what a higher score means."""
+
+    about = "resampled from a real sample: empirical(file=FILE.csv,higher=longer|shorter)"
+
+    def __post_init__(self) -> None:
+        if self.file is None:
+            raise InputError("--predictor empirical: expected empirical(file=FILE.csv)")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (str(self.file),)
+
+    def fill(
+        self, trace: Trace, column: Reads, buckets: Buckets, *, seed: int, tau: float | None = None
+    ) -> tuple[Trace, str]:
+        sample = read_sample(Path(str(self.file)), None if self.higher is None else str(self.higher))
+        filled: FloatArray | IntArray = sample.resample(column, trace.num_output_tokens, seed)
+        if column == "predicted_class":
+            filled = filled.astype(np.int64)
+        line = f"{column} resampled from the {len(sample.lengths)} requests of {sample.path.name}"
+        return trace.with_columns(**{column: filled}), line

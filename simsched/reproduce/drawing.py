@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from simsched.plotting.style import log_ticks, policy_color, policy_line, policy_marker
-from simsched.reproduce.outcome import Cell
+from simsched.reproduce.outcome import PublishedCell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def lines_over_rate(figure: Figure, cells: Sequence[Cell], ylabel: str) -> None:
+def lines_over_rate(figure: Figure, cells: Sequence[PublishedCell], ylabel: str) -> None:
     """A panel a workload: simulated as lines, published as hollow marks."""
     workloads = list(dict.fromkeys(c.workload for c in cells))
     axes = figure.subplots(1, len(workloads), squeeze=False)[0]
@@ -38,7 +38,7 @@ def lines_over_rate(figure: Figure, cells: Sequence[Cell], ylabel: str) -> None:
     axes[0].legend(fontsize=8, title="lines simulated, marks published", title_fontsize=8)
 
 
-def bars(figure: Figure, cells: Sequence[Cell], ylabel: str) -> None:
+def bars(figure: Figure, cells: Sequence[PublishedCell], ylabel: str) -> None:
     """A panel a workload: published and simulated side by side, a pair a policy."""
     workloads = list(dict.fromkeys(c.workload for c in cells))
     axes = figure.subplots(1, len(workloads), squeeze=False, sharey=True)[0]

@@ -9,9 +9,9 @@ from typing import Any
 from simsched.report import Table
 from simsched.reproduce import published
 from simsched.reproduce.drawing import bars, lines_over_rate
-from simsched.reproduce.outcome import Cell, Lookup, Outcome, Setting
+from simsched.reproduce.outcome import Lookup, Outcome, PublishedCell, Sources
 from simsched.reproduce.predicting import INFERRED, predictor, source
-from simsched.reproduce.runs import Run, System
+from simsched.reproduce.settings import Setting, System
 
 # "0.03 x 10" in the script; its parser reads 0.01 x 10 [C]
 MLFQ = "mlfq(base_quantum=0.01,threshold=10)"
@@ -26,35 +26,35 @@ def seeds(rate: float) -> range:
 
 
 def online(
-    setting: Setting, policy: str, workload: str, rate: float, system: System = "8b", **more: Any
-) -> list[Run]:
+    sources: Sources, policy: str, workload: str, rate: float, system: System = "8b", **more: Any
+) -> list[Setting]:
     """The runs at one rate, a seed each."""
     spec = MLFQ if policy == "mlfq" else policy
     named = workload.partition("(")[0]
-    given = predictor(setting, policy, named, system)
-    return [Run(spec, workload, rate, 0, system, given, seed=seed, **more) for seed in seeds(rate)]
+    given = predictor(sources, policy, named, system)
+    return [Setting(spec, workload, rate, 0, system, given, seed=seed, **more) for seed in seeds(rate)]
 
 
-def mean_of(look: Lookup, runs: Sequence[Run], metric: str) -> float:
+def mean_of(look: Lookup, runs: Sequence[Setting], metric: str) -> float:
     """A metric's mean over runs."""
     return fmean(look(run)[metric] for run in runs)
 
 
-def rep(setting: Setting, look: Lookup) -> Outcome:
+def rep(sources: Sources, look: Lookup) -> Outcome:
     """The reproduction's ShareGPT rows: calibrated on FCFS, all others predicted."""
     cells = []
     for policy, rate, row in published.rep_rows():
         if rate < 8:
             continue
-        runs = online(setting, policy, "sharegpt", rate, "8b-80gb")
+        runs = online(sources, policy, "sharegpt", rate, "8b-80gb")
         note = "used for the cost profile" if policy == "fcfs" else ""
         if policy in TAU_FROM_ROW and rate == 16:
             note = INFERRED
         for metric, value in row.items():
             least = mean_of(look, runs, LEAST) if metric == LATENCY else None
             cells.append(
-                Cell("rep-sharegpt", policy, "sharegpt", rate, metric, value, mean_of(look, runs, metric),
-                     note, least)
+                PublishedCell("rep-sharegpt", policy, "sharegpt", rate, metric, value,
+                              mean_of(look, runs, metric), note, least)
             )  # fmt: skip
     means = [c for c in cells if c.metric == LATENCY]
     others = [c for c in cells if c.metric != LATENCY]
@@ -67,7 +67,7 @@ def rep(setting: Setting, look: Lookup) -> Outcome:
             "alone; what FCFS cannot show comes from stated or measured figures. All other rows are "
             "predictions, but for three at 16 req/s, which tell how good the model's guesses and two of the "
             "classifiers are (not published).",
-            source(setting),
+            source(sources),
             "TTFT below saturation is too short in simulation: HTTP, tokenizing and streaming are not "
             "modelled. Published rows at 2 and 4 req/s differ by 2x between policies that cannot differ "
             "there, and are left out. At 8 req/s, too, little speed makes much latency: three trials of one "
@@ -81,17 +81,17 @@ def rep(setting: Setting, look: Lookup) -> Outcome:
     )
 
 
-def figure3(setting: Setting, look: Lookup) -> Outcome:
+def figure3(sources: Sources, look: Lookup) -> Outcome:
     """The paper's figure 3."""
     cells = []
     for workload, policies in published.FIGURE3.items():
         for policy, values in policies.items():
             for rate, value in zip(published.RATES, values, strict=True):
-                runs = online(setting, policy, workload, rate)
+                runs = online(sources, policy, workload, rate)
                 simulated, least = (mean_of(look, runs, name) / 1e3 for name in (LATENCY, LEAST))
                 cells.append(
-                    Cell("figure3", policy, workload, rate, "mean latency per token (s)", value, simulated,
-                         least=least)
+                    PublishedCell("figure3", policy, workload, rate, "mean latency per token (s)", value,
+                                  simulated, least=least)
                 )  # fmt: skip
     ratios = []
     for cell in cells:
@@ -99,7 +99,7 @@ def figure3(setting: Setting, look: Lookup) -> Outcome:
         base = next(c for c in cells if c.policy == "fcfs" and (c.workload, c.request_rate) == load)
         if cell.policy != "fcfs":
             ratios.append(
-                Cell("figure3", cell.policy, cell.workload, cell.request_rate, "ratio to FCFS",
+                PublishedCell("figure3", cell.policy, cell.workload, cell.request_rate, "ratio to FCFS",
                      cell.published / base.published, cell.simulated / base.simulated)
             )  # fmt: skip
     return Outcome(
@@ -107,7 +107,7 @@ def figure3(setting: Setting, look: Lookup) -> Outcome:
         [
             "The paper's machine and the reproduction's differ, and the points were read off a figure: the "
             "ratios to FCFS are the test.",
-            source(setting),
+            source(sources),
             "Two published sources disagree on MLFQ: 0.68 of FCFS at 64 req/s here, 0.87 in the "
             "reproduction. The paper's classifier does better on LMSYS here (0.31 of FCFS at 32 req/s) than "
             "in its own burst (1.02); with the published class tau of 0.17 the simulation agrees with the "
@@ -117,18 +117,18 @@ def figure3(setting: Setting, look: Lookup) -> Outcome:
             "whose weight the table below shows.",
         ],
         [*cells, *ratios],
-        [_sensitivity(setting, look)],
+        [_sensitivity(sources, look)],
         draw=lambda figure: lines_over_rate(figure, cells, "mean latency per token (s)"),
         alt="Mean latency per token against rate on ShareGPT and LMSYS, published and simulated",
     )
 
 
-def _sensitivity(setting: Setting, look: Lookup) -> Table:
+def _sensitivity(sources: Sources, look: Lookup) -> Table:
     """LMSYS at 32 req/s with other shapes of the output lengths."""
     rows = []
     for policy in published.POLICIES:
         values = [
-            mean_of(look, online(setting, policy, shape, 32), "mean_latency_per_token_ms") / 1e3
+            mean_of(look, online(sources, policy, shape, 32), "mean_latency_per_token_ms") / 1e3
             for shape in LMSYS_SHAPES
         ]
         rows.append((policy, published.FIGURE3["lmsys"][policy][2], *values))
@@ -136,15 +136,15 @@ def _sensitivity(setting: Setting, look: Lookup) -> Table:
     return Table(headers, rows, "LMSYS, 32 req/s, mean latency per token (s), by assumed output shape")
 
 
-def starvation(setting: Setting, look: Lookup) -> Outcome:
+def starvation(sources: Sources, look: Lookup) -> Outcome:
     """What starvation control costs and what it saves."""
     rows: list[tuple[object, ...]] = []
     best: dict[str, float] = {}
     for workload in ("sharegpt", "lmsys"):
         for rate in published.RATES:
-            plain = online(setting, "ranking", workload, rate, "70b")
+            plain = online(sources, "ranking", workload, rate, "70b")
             guarded = online(
-                setting, "ranking(starvation_threshold=200,starvation_period=10)", workload, rate, "70b"
+                sources, "ranking(starvation_threshold=200,starvation_period=10)", workload, rate, "70b"
             )
             cut = mean_of(look, plain, "mean_max_waiting_time_ms") / mean_of(
                 look, guarded, "mean_max_waiting_time_ms"
@@ -156,7 +156,7 @@ def starvation(setting: Setting, look: Lookup) -> Outcome:
                 best[workload] = max(best.get(workload, 0.0), cut)
             rows.append((f"70b {workload}", rate, cut, f"{price - 1:+.0%}"))
     cells = [
-        Cell(
+        PublishedCell(
             "starvation",
             "ranking + starvation control",
             f"70b {workload}",

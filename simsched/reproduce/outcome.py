@@ -11,18 +11,18 @@ from statistics import median
 from typing import Any
 
 from simsched.report import Section, Table
-from simsched.reproduce.runs import Metrics, Run
+from simsched.reproduce.settings import Metrics, Setting
 
 TRIAL_SPREAD = 0.07  # of a published mean between trials of the same run [R]
 # Largest over smallest of three trials' mean latencies, averaged over 8 policies [R]: 1.19 at 8 req/s (fcfs
 # 1.29, classification 1.40), 1.08, 1.08 and 1.04 at 16, 32 and 64. Near saturation speed counts for more.
 SATURATION, SPREAD_AT_SATURATION = 8.0, 0.19
 
-Lookup = Callable[[Run], Metrics]
+Lookup = Callable[[Setting], Metrics]
 
 
 @dataclass(frozen=True)
-class Setting:
+class Sources:
     """What the studies share."""
 
     sample: Path | None = None
@@ -30,7 +30,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PublishedCell:
     """One number, published and simulated, in the metric's unit."""
 
     study: str
@@ -74,7 +74,7 @@ class Outcome:
 
     title: str
     prose: list[str]
-    cells: list[Cell] = field(default_factory=list)
+    cells: list[PublishedCell] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     points: list[str] = field(default_factory=list)
     draw: Draw | None = None
@@ -86,10 +86,10 @@ class Outcome:
         return Section(self.title, self.prose, tables, points=[*self.points, *verdict(self.cells)])
 
 
-Study = Callable[[Setting, Lookup], Outcome]
+Study = Callable[[Sources, Lookup], Outcome]
 
 
-def cell_table(cells: Sequence[Cell]) -> Table:
+def cell_table(cells: Sequence[PublishedCell]) -> Table:
     """Published, simulated and error, a row a cell; how far from the best possible, where that is known."""
     bounded = any(c.least is not None for c in cells)
     rows = [
@@ -112,7 +112,7 @@ def over(value: float, least: float | None) -> str:
     return "" if least is None else f"{value / least:.2f}"
 
 
-def verdict(cells: Sequence[Cell]) -> list[str]:
+def verdict(cells: Sequence[PublishedCell]) -> list[str]:
     """Errors and order in words, from the numbers."""
     if not cells:
         return []
@@ -137,15 +137,15 @@ def verdict(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def describe(cell: Cell) -> str:
+def describe(cell: PublishedCell) -> str:
     """Which cell this is."""
     load = "burst" if cell.request_rate is None else f"{cell.request_rate:g} req/s"
     return f"{cell.policy}, {cell.workload}, {load}, {cell.metric}"
 
 
-def reversals(cells: Iterable[Cell]) -> tuple[list[str], int]:
+def reversals(cells: Iterable[PublishedCell]) -> tuple[list[str], int]:
     """Pairs of policies at one load whose order is not as published, and how many pairs were compared."""
-    loads: dict[tuple[Any, ...], list[Cell]] = {}
+    loads: dict[tuple[Any, ...], list[PublishedCell]] = {}
     for cell in cells:
         loads.setdefault((cell.workload, cell.request_rate, cell.metric), []).append(cell)
     wrong, pairs = [], 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from simsched.reproduce.outcome import Setting
-from simsched.reproduce.runs import System
+from simsched.reproduce.outcome import Sources
+from simsched.reproduce.settings import System
 
 # Not published, so taken from one row each, that at 16 req/s; those cells are marked, and are no predictions.
 PO_TAU_8B = 0.2
@@ -20,7 +20,7 @@ TAU_70B = {
 """[P] table 3; a classifier's is that of the score under its classes (0.65 gives classes of tau 0.24)."""
 
 
-def predictor(setting: Setting, policy: str, workload: str, system: System) -> str | None:
+def predictor(sources: Sources, policy: str, workload: str, system: System) -> str | None:
     """The `--predictor` of this policy; None: the named workload's published tau."""
     name = policy.partition("(")[0]
     if name in ("fcfs", "mlfq"):
@@ -33,14 +33,14 @@ def predictor(setting: Setting, policy: str, workload: str, system: System) -> s
         return f"emulated(tau={PO_TAU_8B})"
     if policy in ("classification(num_buckets=82)", "classification(buckets=percentile)"):
         return f"emulated(tau={OTHER_CLASSIFIERS_TAU})"
-    if setting.sample is not None:
-        return f"empirical(file={setting.sample})"
+    if sources.sample is not None:
+        return f"empirical(file={sources.sample})"
     return f"emulated(tau={RANKING_SAMPLE_TAU})" if name == "ranking" else None
 
 
-def source(setting: Setting) -> str:
+def source(sources: Sources) -> str:
     """Which predictors stand behind ranking and classification on ShareGPT, in a sentence."""
-    if setting.sample is not None:
+    if sources.sample is not None:
         return (
             "Ranking and the 10-bucket classifier on ShareGPT (8B) use the reproduction's own predictions: "
             "960 real (length, class, rank score) triples, resampled."

@@ -6,9 +6,9 @@ from simsched.report import Table
 from simsched.reproduce import published
 from simsched.reproduce.drawing import curves
 from simsched.reproduce.online import LATENCY, LEAST, mean_of, online
-from simsched.reproduce.outcome import Cell, Lookup, Outcome, Setting, over
+from simsched.reproduce.outcome import Lookup, Outcome, PublishedCell, Sources, over
 from simsched.reproduce.predicting import RANKING_SAMPLE_TAU, predictor, source
-from simsched.reproduce.runs import Run
+from simsched.reproduce.settings import Setting
 from simsched.reproduce.tables import OFFLINE, burst
 
 TAUS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.52, 0.65, 0.8, 0.95)
@@ -16,9 +16,9 @@ TTFT = "mean_ttft_ms"
 SIZES = (250, 500, 1000, 2000, 4000)
 
 
-def ties(setting: Setting, look: Lookup) -> Outcome:
+def ties(sources: Sources, look: Lookup) -> Outcome:
     """Fixed buckets, or random preemptive ties?"""
-    fixed = predictor(setting, "classification", "sharegpt", "8b")
+    fixed = predictor(sources, "classification", "sharegpt", "8b")
     good = f"emulated(tau={RANKING_SAMPLE_TAU})"
     variants = (
         ("fcfs", "fcfs", None, False),
@@ -38,7 +38,7 @@ def ties(setting: Setting, look: Lookup) -> Outcome:
         row: list[object] = [label]
         for rate in (16.0, 64.0):
             runs = [
-                Run(policy, "sharegpt", rate, 0, "8b", given, random_ties=random, seed=seed)
+                Setting(policy, "sharegpt", rate, 0, "8b", given, random_ties=random, seed=seed)
                 for seed in (0, 1)
             ]
             found[label, rate] = mean_of(look, runs, LATENCY)
@@ -59,7 +59,7 @@ def ties(setting: Setting, look: Lookup) -> Outcome:
             "Over HTTP the fork breaks the ties of its classifier by random request ids, and preemptively: a "
             "newcomer displaces a running request of the same class. No published comparison tells this "
             "from the effect of the buckets. Here it is the same classifier with ties by arrival.",
-            source(setting),
+            source(sources),
         ],
         tables=[Table(headers, rows, "ShareGPT, 8B, simulated")],
         points=[
@@ -88,24 +88,26 @@ def _tie_bars(figure: object, rows: list[list[object]]) -> None:
     ax.set_xlabel("mean latency per token at 64 req/s (ms)")
 
 
-def tau(setting: Setting, look: Lookup) -> Outcome:
+def tau(sources: Sources, look: Lookup) -> Outcome:
     """How good must the ranker be, and is tau all that counts?"""
-    fcfs = look(burst(setting, "fcfs", "sharegpt", "8b"))[LATENCY]
+    fcfs = look(burst(sources, "fcfs", "sharegpt", "8b"))[LATENCY]
     series = []
     for workload in ("sharegpt", "lmsys"):
-        base = look(burst(setting, "fcfs", workload, "8b"))[LATENCY]
+        base = look(burst(sources, "fcfs", workload, "8b"))[LATENCY]
         latencies = [
-            look(Run("ranking", workload, predictor=f"emulated(tau={t})", **OFFLINE))[LATENCY] / base
+            look(Setting("ranking", workload, predictor=f"emulated(tau={t})", **OFFLINE))[LATENCY] / base
             for t in TAUS
         ]
         series.append((workload, TAUS, latencies))
     shuffled = [
-        look(Run("ranking", "sharegpt", predictor=f"emulated(tau=0.5,region={region},share=0.7)", **OFFLINE))[
-            LATENCY
-        ]
+        look(
+            Setting(
+                "ranking", "sharegpt", predictor=f"emulated(tau=0.5,region={region},share=0.7)", **OFFLINE
+            )
+        )[LATENCY]
         for region in ("shortest", "longest")
     ]
-    cell = Cell(
+    cell = PublishedCell(
         "tau", "ranking", "sharegpt", None, "shuffled shortest 70 % over shuffled longest 70 %",
         published.SHUFFLE_RATIO, shuffled[0] / shuffled[1],
     )  # fmt: skip
@@ -126,22 +128,22 @@ def tau(setting: Setting, look: Lookup) -> Outcome:
     )
 
 
-def loads(setting: Setting, look: Lookup) -> Outcome:
+def loads(sources: Sources, look: Lookup) -> Outcome:
     """Bursts of different sizes, batches of different sizes."""
 
     def best(ranking: float, **size: int) -> str:
-        return over(ranking, look(burst(setting, "ranking", "sharegpt", "8b", **size))[LEAST])
+        return over(ranking, look(burst(sources, "ranking", "sharegpt", "8b", **size))[LEAST])
 
     rows = []
     for size in SIZES:
         values = [
-            look(burst(setting, policy, "sharegpt", "8b", num_requests=size))[LATENCY]
+            look(burst(sources, policy, "sharegpt", "8b", num_requests=size))[LATENCY]
             for policy in ("fcfs", "mlfq", "ranking")
         ]
         rows.append((size, 256, *values, values[2] / values[0], best(num_requests=size, ranking=values[2])))
     for batch in (32, 64, 128):
         values = [
-            look(burst(setting, policy, "sharegpt", "8b", max_num_seqs=batch))[LATENCY]
+            look(burst(sources, policy, "sharegpt", "8b", max_num_seqs=batch))[LATENCY]
             for policy in ("fcfs", "mlfq", "ranking")
         ]
         rows.append(
@@ -169,13 +171,13 @@ def loads(setting: Setting, look: Lookup) -> Outcome:
     )
 
 
-def conclusions(setting: Setting, look: Lookup) -> Outcome:
+def conclusions(sources: Sources, look: Lookup) -> Outcome:
     """Who wins, by how much, and on which metric not."""
     rows, latency = [], {}
     policies = (*published.POLICIES, "classification(buckets=percentile)")
     for rate in published.RATES:
         for policy in policies:
-            runs = online(setting, policy, "sharegpt", rate)
+            runs = online(sources, policy, "sharegpt", rate)
             values = [mean_of(look, runs, name) for name in (LATENCY, "p99_latency_per_token_ms", TTFT)]
             latency[policy, rate] = values
             bound = over(values[0], mean_of(look, runs, LEAST))

@@ -12,8 +12,8 @@ from simsched.cost_model.profile import load_profile
 from simsched.errors import InputError
 from simsched.report import Figure, write_report
 from simsched.reproduce import online, questions, tables
-from simsched.reproduce.outcome import Cell, Outcome, Setting, Study, verdict
-from simsched.reproduce.runs import PROFILES, Metrics, Run, execute_all, joint_sample
+from simsched.reproduce.outcome import Outcome, PublishedCell, Sources, Study, verdict
+from simsched.reproduce.settings import PROFILES, Metrics, Setting, execute_all, joint_sample
 
 STUDIES: dict[str, tuple[str, Study]] = {
     "table1": ("Table 1: burst of 2,000, five policies, 8B and 70B", tables.table1),
@@ -31,21 +31,21 @@ STUDIES: dict[str, tuple[str, Study]] = {
 
 
 class _Unknown(dict[str, float]):
-    """Stands in for metrics while a study is only asked for its runs."""
+    """Stands in for metrics while a study is only asked for its settings."""
 
     def __missing__(self, key: str) -> float:
         return 1.0
 
 
-def runs_of(study: Study, setting: Setting) -> list[Run]:
-    """The runs that a study looks up."""
-    asked: list[Run] = []
+def settings_of(study: Study, sources: Sources) -> list[Setting]:
+    """The settings that a study looks up."""
+    asked: list[Setting] = []
 
-    def look(run: Run) -> Metrics:
-        asked.append(run)
+    def look(setting: Setting) -> Metrics:
+        asked.append(setting)
         return _Unknown()
 
-    study(setting, look)
+    study(sources, look)
     return asked
 
 
@@ -68,11 +68,11 @@ def run_studies(
     jobs: int,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Outcome]:
-    """Run these studies; runs that they share are simulated once."""
-    setting = Setting(joint_sample(data))
-    runs = [run for name in names for run in runs_of(STUDIES[name][1], setting)]
-    results = execute_all(runs, jobs, told)
-    return {name: STUDIES[name][1](setting, results.__getitem__) for name in names}
+    """Run these studies; settings that they share are simulated once."""
+    sources = Sources(joint_sample(data))
+    settings = [each for name in names for each in settings_of(STUDIES[name][1], sources)]
+    results = execute_all(settings, jobs, told)
+    return {name: STUDIES[name][1](sources, results.__getitem__) for name in names}
 
 
 def draw(outcome: Outcome) -> Any | None:
@@ -89,7 +89,9 @@ def draw(outcome: Outcome) -> Any | None:
     return figure
 
 
-def write(outcomes: dict[str, Outcome], folder: Path, *, data: Path | None, title: str) -> list[Cell]:
+def write(
+    outcomes: dict[str, Outcome], folder: Path, *, data: Path | None, title: str
+) -> list[PublishedCell]:
     """Write `report.html`, `cells.json` and a PNG a study; returns all cells.
 
     Raises:

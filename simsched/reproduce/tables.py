@@ -6,9 +6,9 @@ from typing import Any
 
 from simsched.reproduce import published
 from simsched.reproduce.drawing import bars
-from simsched.reproduce.outcome import Cell, Lookup, Outcome, Setting
+from simsched.reproduce.outcome import Lookup, Outcome, PublishedCell, Sources
 from simsched.reproduce.predicting import TAU_70B, predictor, source
-from simsched.reproduce.runs import Run, System
+from simsched.reproduce.settings import Setting, System
 
 SECONDS = {"mean_latency_per_token_ms": "mean latency per token (s)", "p90_latency_per_token_ms": "P90 (s)"}
 LEAST = "least_mean_latency_per_token_ms"
@@ -23,24 +23,24 @@ OFFLINE: dict[str, Any] = {"offline": True, "random_ties": False}
 SDG: dict[str, Any] = {**OFFLINE, "num_requests": 10_000}
 
 
-def burst(setting: Setting, policy: str, workload: str, system: System, **more: Any) -> Run:
+def burst(sources: Sources, policy: str, workload: str, system: System, **more: Any) -> Setting:
     """A burst as in table 1."""
     spec = MLFQ[system, workload] if policy == "mlfq" else policy
-    given = predictor(setting, policy, workload, system)
-    return Run(spec, workload, system=system, predictor=given, **{**OFFLINE, **more})
+    given = predictor(sources, policy, workload, system)
+    return Setting(spec, workload, system=system, predictor=given, **{**OFFLINE, **more})
 
 
-def table1(setting: Setting, look: Lookup) -> Outcome:
+def table1(sources: Sources, look: Lookup) -> Outcome:
     """Table 1: a burst of 2,000 requests."""
     cells = []
     for (system, workload), values in published.TABLE1.items():
         for policy, pair in zip(published.POLICIES, values, strict=True):
-            run = burst(setting, policy, workload, system)  # type: ignore[arg-type]
+            run = burst(sources, policy, workload, system)  # type: ignore[arg-type]
             metrics = look(run)
             for name, value in zip(SECONDS, pair, strict=True):
                 least = metrics[LEAST] / 1e3 if name.startswith("mean") else None
                 cells.append(
-                    Cell("table1", policy, f"{system} {workload}", None, SECONDS[name], value,
+                    PublishedCell("table1", policy, f"{system} {workload}", None, SECONDS[name], value,
                          metrics[name] / 1e3, least=least)
                 )  # fmt: skip
     ratios = []
@@ -49,7 +49,7 @@ def table1(setting: Setting, look: Lookup) -> Outcome:
             c for c in cells if (c.workload, c.metric, c.policy) == (cell.workload, cell.metric, "fcfs")
         )
         if cell.policy != "fcfs":
-            ratio = Cell(
+            ratio = PublishedCell(
                 "table1", cell.policy, cell.workload, None, f"{cell.metric} over FCFS's",
                 cell.published / base.published, cell.simulated / base.simulated, cell.note,
             )  # fmt: skip
@@ -61,7 +61,7 @@ def table1(setting: Setting, look: Lookup) -> Outcome:
             "All requests at once, given to the engine without a server, as the paper's script does; latency "
             "per token, mean and P90. The paper's machine is not the one that the cost profile is calibrated "
             "on, so the ratios to FCFS say more than the seconds.",
-            source(setting),
+            source(sources),
             "Perception only is published slower than FCFS on 8B ShareGPT (1.17) and is simulated faster. "
             "The paper's scripts give it a data set of its own, the answers of a model that guesses first, "
             "whose lengths are not published. But the paper's own figure 3 has it at 0.68 of FCFS at 64 "
@@ -74,15 +74,19 @@ def table1(setting: Setting, look: Lookup) -> Outcome:
     )
 
 
-def table2(setting: Setting, look: Lookup) -> Outcome:
+def table2(sources: Sources, look: Lookup) -> Outcome:
     """Table 2: synthetic data generation."""
     cells = []
     for (system, workload), values in published.TABLE2.items():
         for policy, (seconds, finished) in zip(published.SDG_POLICIES, values, strict=True):
-            metrics = look(burst(setting, policy, workload, system, **SDG))  # type: ignore[arg-type]
+            metrics = look(burst(sources, policy, workload, system, **SDG))  # type: ignore[arg-type]
             where = ("table2", policy, f"{system} {workload}", None)
-            cells.append(Cell(*where, "seconds to 1,000 finished", seconds, metrics["seconds_to_1000"]))
-            cells.append(Cell(*where, "finished in 5 minutes", finished, metrics["finished_in_300s"]))
+            cells.append(
+                PublishedCell(*where, "seconds to 1,000 finished", seconds, metrics["seconds_to_1000"])
+            )
+            cells.append(
+                PublishedCell(*where, "finished in 5 minutes", finished, metrics["finished_in_300s"])
+            )
     times = [c for c in cells if c.metric.startswith("seconds")]
     return Outcome(
         "Table 2: synthetic data generation",
@@ -92,7 +96,7 @@ def table2(setting: Setting, look: Lookup) -> Outcome:
             "left out, and ids are numbers in order of arrival, so the classifier's ties go by arrival. That "
             "classification is slower than FCFS although it finishes short requests first is what sorting "
             "and searching lists of 10,000 requests in every step costs: measured, not fitted.",
-            source(setting),
+            source(sources),
         ],
         cells,
         draw=lambda figure: bars(figure, times, "seconds to 1,000 finished"),
@@ -100,7 +104,7 @@ def table2(setting: Setting, look: Lookup) -> Outcome:
     )
 
 
-def table3(setting: Setting, look: Lookup) -> Outcome:
+def table3(sources: Sources, look: Lookup) -> Outcome:
     """Table 3: how good must the predictor be? 70B."""
     cells = []
     for workload, rows in published.TABLE3.items():
@@ -110,13 +114,17 @@ def table3(setting: Setting, look: Lookup) -> Outcome:
             latent = TAU_70B[workload]["classification"] if fixed_width else tau
             given = f"emulated(tau={latent})"
             where = ("table3", name, f"70b {workload}", None)
-            metrics = look(Run(policy, workload, system="70b", predictor=given, **OFFLINE))
+            metrics = look(Setting(policy, workload, system="70b", predictor=given, **OFFLINE))
             simulated = metrics["mean_latency_per_token_ms"] / 1e3
             least = metrics[LEAST] / 1e3
-            cells.append(Cell(*where, "burst: mean latency per token (s)", latency, simulated, least=least))
+            cells.append(
+                PublishedCell(*where, "burst: mean latency per token (s)", latency, simulated, least=least)
+            )
             if seconds is not None:
-                metrics = look(Run(policy, workload, system="70b", predictor=given, **SDG))
-                cells.append(Cell(*where, "seconds to 1,000 finished", seconds, metrics["seconds_to_1000"]))
+                metrics = look(Setting(policy, workload, system="70b", predictor=given, **SDG))
+                cells.append(
+                    PublishedCell(*where, "seconds to 1,000 finished", seconds, metrics["seconds_to_1000"])
+                )
     bursts = [c for c in cells if c.metric.startswith("burst")]
     return Outcome(
         "Table 3: predictors of different quality, 70B",
@@ -131,18 +139,18 @@ def table3(setting: Setting, look: Lookup) -> Outcome:
     )
 
 
-def overhead(setting: Setting, look: Lookup) -> Outcome:
+def overhead(sources: Sources, look: Lookup) -> Outcome:
     """The predictor's share of the mean latency."""
     cells = []
     for (system, workload), share in published.OVERHEAD.items():
         runs = [
-            burst(setting, "ranking", workload, system, predictor_time=on)  # type: ignore[arg-type]
+            burst(sources, "ranking", workload, system, predictor_time=on)  # type: ignore[arg-type]
             for on in (True, False)
         ]
         with_it, without = (look(run)["mean_e2el_ms"] for run in runs)
         cells.append(
-            Cell("overhead", "ranking", f"{system} {workload}", None, "share of mean latency (%)", share,
-                 100 * (1 - without / with_it))
+            PublishedCell("overhead", "ranking", f"{system} {workload}", None, "share of mean latency (%)",
+                          share, 100 * (1 - without / with_it))
         )  # fmt: skip
     return Outcome(
         "Predictor overhead",

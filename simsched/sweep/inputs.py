@@ -18,7 +18,8 @@ from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
-from simsched.predictors.spec import apply_predictor
+from simsched.predictors.base import Predictor
+from simsched.predictors.spec import buckets_of, choose_predictor
 from simsched.sweep.cell import Arm, Cell, Load
 from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
@@ -40,6 +41,8 @@ class Inputs:
     """Fresh: a run uses it up."""
     cost: CostModel
     config: ResolvedConfig
+    predictor: Predictor | None = None
+    """What has filled in the policy's predictions; None: it reads none, or they were there."""
     predictor_time: float = 0.0
     """Seconds of predictor for each request."""
     seed: int = 0
@@ -181,9 +184,10 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     notes += [
         f"{trace.name}: {count:,} of {counted(asked, 'request')} {reason}" for reason, count in counts.items()
     ]
-    trace, said = apply_predictor(arm.predictor, policy, trace, seed=load.seed, tau=arm.tau)
-    if policy.reads is not None:
-        notes.append(said)
+    predictor = choose_predictor(arm.predictor, policy, trace)
+    if predictor is not None and policy.reads is not None:
+        trace, said = predictor.fill(trace, policy.reads, buckets_of(policy), seed=load.seed, tau=arm.tau)
+        notes.append(f"{policy.name}: {said}")
     classes = trace.predicted_class if policy.reads == "predicted_class" else None
     if classes is not None and len(trace) > 1 and np.all(classes == classes[0]):
         notes.append(
@@ -192,31 +196,29 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     for column in policy.orders_by:
         if getattr(trace, column) is None:
             notes.append(f"{policy.name}: {trace.name} has no column {column}; all requests are equal")
-    seconds, source = _predictor_time(arm, policy, profile)
+    seconds, source = _predictor_time(arm, policy, predictor, profile)
     if seconds and arm.predictor_time is None:
         took = f"{seconds * 1e3:.4g} ms a request ({source})"
         notes.append(f"{policy.name}: its predictor takes {took}; --predictor-time says otherwise")
     return Inputs(
         trace, policy, profile.cost, config,
-        predictor_time=seconds, seed=load.seed, max_decodes=profile.max_decodes, notes=tuple(notes),
+        predictor=predictor, predictor_time=seconds,
+        seed=load.seed, max_decodes=profile.max_decodes, notes=tuple(notes),
     )  # fmt: skip
 
 
-def _predictor_time(arm: Arm, policy: Policy, profile: Profile) -> tuple[float, str]:
+def _predictor_time(
+    arm: Arm, policy: Policy, predictor: Predictor | None, profile: Profile
+) -> tuple[float, str]:
     """Seconds of predictor for each request, and where the figure comes from.
 
     A bare cost file says what a step costs, so nothing is added to it unasked.
     """
-    if policy.reads is None:
+    if predictor is None:
         return 0.0, ""
     if arm.predictor_time is not None:
         return arm.predictor_time, "--predictor-time"
-    oracle = arm.predictor == "oracle" or (arm.predictor is None and policy.predictor == "oracle")
-    if oracle or policy.predicts_itself or profile.file is None:
+    if policy.predicts_itself or profile.file is None:
         return 0.0, ""
-    if arm.predictor is not None:
-        from simsched.predictors.model import is_model, seconds_per_prompt
-
-        if is_model(arm.predictor):
-            return seconds_per_prompt(arm.predictor), arm.predictor
-    return profile.predictor_time, profile.name
+    seconds = predictor.seconds_per_request
+    return (profile.predictor_time, profile.name) if seconds is None else (seconds, str(arm.predictor))

@@ -19,8 +19,8 @@ from simsched.engine.admissible import check_admissible
 from simsched.engine.config import EngineConfig, find_preset
 from simsched.errors import InputError
 from simsched.metrics import METRICS
-from simsched.policies.own import is_own
-from simsched.predictors.spec import uses_tau
+from simsched.policies.user_policy import is_own
+from simsched.predictors.spec import make_predictor
 from simsched.results import Options
 from simsched.sweep.capacity import SAMPLE, capacity
 from simsched.sweep.cell import Arm, Cell, Load
@@ -30,7 +30,6 @@ from simsched.sweep.inputs import (
     prepare,
     profile_of,
     read_trace_once,
-    requests_of,
 )
 from simsched.sweep.rehearsal import rehearse
 from simsched.sweep.study import DATA_VARIABLE, PAPER_RATES, Study, axes, parse_rate
@@ -258,7 +257,7 @@ def _check(plan: Plan) -> None:
         inputs = prepare(cell)
         if inputs.policy.reads is not None:
             unread -= {"predictor", "predictor_time"}
-        if uses_tau(cell.arm.predictor, inputs.policy, requests_of(cell.load)[0]):
+        if inputs.predictor is not None and inputs.predictor.tau_is_open:
             unread.discard("tau")
         plan.notes += [note for note in inputs.notes if note not in plan.notes]
         if is_own(inputs.policy):
@@ -307,9 +306,7 @@ def _hashes(study: Study) -> dict[str, str]:
     profiles = study.cost_profile or [find_preset(preset).cost_profile for preset in study.preset]
     hashes = {name: profile_of(expand(name)).hash for name in profiles}
     files = [*study.trace, *(text.rpartition(":")[0] for text in study.policy if ".py:" in text)]
-    for text in study.predictor:
-        inner = re.search(r"file=([^,)]+)", text)
-        files.append(inner[1] if inner else text)
+    files += [file for text in study.predictor for file in make_predictor(text).files]
     for file in files:
         path = Path(expand(file))
         parts = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]

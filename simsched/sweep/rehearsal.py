@@ -10,7 +10,7 @@ from simsched.cost_model.base import StepFeatures
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
 from simsched.policies.base import Policy
-from simsched.policies.own import PolicyError, asked_in_every_step
+from simsched.policies.user_policy import PolicyError, asked_in_every_step
 from simsched.sweep.inputs import Inputs
 
 REHEARSED = 20

@@ -9,7 +9,7 @@ import pytest
 
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
-from simsched.predictors.spec import apply_predictor, uses_tau
+from simsched.predictors.spec import apply_predictor, choose_predictor
 from simsched.workload.named import named_workload
 from simsched.workload.trace import Trace
 
@@ -101,6 +101,11 @@ def test_a_chosen_tau() -> None:
     )
 
 
+def tau_is_open(spec: str | None, policy: str, to: Trace) -> bool:
+    predictor = choose_predictor(spec, make_policy(policy), to)
+    return predictor is not None and predictor.tau_is_open
+
+
 def test_where_a_chosen_tau_is_looked_at() -> None:
     scored = trace().with_columns(score=np.arange(2000.0))
     for spec, policy, to in (
@@ -108,7 +113,7 @@ def test_where_a_chosen_tau_is_looked_at() -> None:
         ("emulated", "ranking", scored),
         ("emulated(region=longest,share=0.7)", "po", trace()),
     ):
-        assert uses_tau(spec, make_policy(policy), to)
+        assert tau_is_open(spec, policy, to)
     for spec, policy, to in (
         (None, "fcfs", trace()),
         (None, "sjf", trace()),
@@ -117,7 +122,7 @@ def test_where_a_chosen_tau_is_looked_at() -> None:
         ("emulated(tau=0.5)", "ranking", trace()),
         ("./model", "ranking", trace()),
     ):
-        assert not uses_tau(spec, make_policy(policy), to)
+        assert not tau_is_open(spec, policy, to)
 
 
 def test_classes_have_the_policys_buckets() -> None:
@@ -149,7 +154,7 @@ def test_empirical(tmp_path: Path) -> None:
     ("spec", "message"),
     [
         ("trace", "sharegpt has no column score"),
-        ("psychic", "expected one of trace, oracle, emulated, empirical, or the path of a model"),
+        ("psychic", "expected one of empirical, emulated, oracle, trace, or the path of a model"),
         ("oracle(tau=1)", "unknown parameter tau; it takes none"),
         ("emulated(tau=1.5)", "tau=1.5: expected a number from 0 to 1"),
         ("emulated(tau=-0.1)", "tau=-0.1: expected a number from 0 to 1"),

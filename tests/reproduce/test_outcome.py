@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from simsched.reproduce.outcome import Cell, reversals, verdict
+from simsched.reproduce.outcome import PublishedCell, reversals, verdict
 
 
-def cell(policy: str, published: float, simulated: float, note: str = "") -> Cell:
-    return Cell("s", policy, "w", 8.0, "m", published, simulated, note)
+def cell(policy: str, published: float, simulated: float, note: str = "") -> PublishedCell:
+    return PublishedCell("s", policy, "w", 8.0, "m", published, simulated, note)
 
 
 def test_a_reversed_pair_is_named_and_a_tie_is_not_compared() -> None:

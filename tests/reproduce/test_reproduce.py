@@ -13,8 +13,8 @@ from simsched.cli import cli
 from simsched.cost_model.profile import load_profile
 from simsched.errors import InputError
 from simsched.reproduce import published, reproduce
-from simsched.reproduce.outcome import Setting
-from simsched.reproduce.runs import PROFILES, Metrics, Run, execute, execute_all, least, requests
+from simsched.reproduce.outcome import Sources
+from simsched.reproduce.settings import PROFILES, Metrics, Setting, execute, execute_all, least, requests
 from tests.headless import Links, browse, needs_browser
 
 KEYS = {
@@ -55,11 +55,11 @@ class Alike(dict[str, float]):
 def whole_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All studies on one page, as `simsched reproduce` writes it."""
 
-    def look(run: Run) -> Metrics:
+    def look(run: Setting) -> Metrics:
         return Alike()
 
     folder = tmp_path_factory.mktemp("reproduction")
-    outcomes = {name: study(Setting(), look) for name, (_, study) in reproduce.STUDIES.items()}
+    outcomes = {name: study(Sources(), look) for name, (_, study) in reproduce.STUDIES.items()}
     reproduce.write(outcomes, folder, data=None, title="Reproduction")
     return folder / "report.html"
 
@@ -94,11 +94,11 @@ def test_the_whole_page_in_a_browser(whole_page: Path, tmp_path: Path, width: in
 def test_a_bound_is_the_same_for_all_policies_and_below_each() -> None:
     bounds = set()
     for policy in ("fcfs", "mlfq", "ranking"):
-        metrics = execute(Run(policy, request_rate=8.0, system="8b-80gb"))
+        metrics = execute(Setting(policy, request_rate=8.0, system="8b-80gb"))
         bounds.add(metrics["least_mean_latency_per_token_ms"])
         assert bounds.copy().pop() <= metrics["mean_latency_per_token_ms"]
     assert len(bounds) == 1
-    assert least(Run("fcfs", num_requests=10_000)) == {}
+    assert least(Setting("fcfs", num_requests=10_000)) == {}
 
 
 def test_an_unknown_study_is_one_line() -> None:
@@ -116,7 +116,7 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", reproduce.STUDIES)
 def test_a_study_asks_for_its_runs_before_they_are_known(name: str) -> None:
-    runs = reproduce.runs_of(reproduce.STUDIES[name][1], Setting())
+    runs = reproduce.settings_of(reproduce.STUDIES[name][1], Sources())
     assert runs
     for run in set(runs):
         assert len(requests(run)) > 0
@@ -124,16 +124,16 @@ def test_a_study_asks_for_its_runs_before_they_are_known(name: str) -> None:
 
 def test_any_number_of_processes_gives_the_same() -> None:
     runs = [
-        Run("ranking", request_rate=2.0),
-        Run("classification", num_requests=100),
-        Run("po", num_requests=90),
+        Setting("ranking", request_rate=2.0),
+        Setting("classification", num_requests=100),
+        Setting("po", num_requests=90),
     ]
     one, two = execute_all(runs, 1), execute_all(runs, 2)
     assert {run: repr(one[run]) for run in runs} == {run: repr(two[run]) for run in runs}
 
 
 def test_perception_only_answers_are_longer_and_bursts_are_in_order() -> None:
-    plain, po = requests(Run("fcfs", num_requests=50)), requests(Run("po", num_requests=50))
+    plain, po = requests(Setting("fcfs", num_requests=50)), requests(Setting("po", num_requests=50))
     assert (po.num_output_tokens - plain.num_output_tokens == 15).all()
     assert (plain.arrival_time[1:] > plain.arrival_time[:-1]).all()
     assert plain.arrival_time[-1] < 1e-3
@@ -141,10 +141,10 @@ def test_perception_only_answers_are_longer_and_bursts_are_in_order() -> None:
 
 def test_8b_sharegpt_runs_have_the_longest_answer_of_their_data_set() -> None:
     for run, there in (
-        (Run("fcfs", request_rate=8.0, system="8b-80gb"), True),
-        (Run("fcfs"), True),
-        (Run("fcfs", system="70b"), False),
-        (Run("fcfs", "lmsys"), False),
+        (Setting("fcfs", request_rate=8.0, system="8b-80gb"), True),
+        (Setting("fcfs"), True),
+        (Setting("fcfs", system="70b"), False),
+        (Setting("fcfs", "lmsys"), False),
     ):
         outputs = requests(run).num_output_tokens
         assert (outputs[170] == 6328) == there
@@ -154,7 +154,7 @@ def test_8b_sharegpt_runs_have_the_longest_answer_of_their_data_set() -> None:
 def test_fcfs_rows_are_met_by_the_profile_that_was_fitted_to_them() -> None:
     rows = {rate: row for policy, rate, row in published.rep_rows() if policy == "fcfs"}
     for rate in (16.0, 32.0):
-        simulated = execute(Run("fcfs", request_rate=rate, system="8b-80gb"))
+        simulated = execute(Setting("fcfs", request_rate=rate, system="8b-80gb"))
         assert simulated["mean_latency_per_token_ms"] == pytest.approx(
             rows[rate]["mean_latency_per_token_ms"], rel=0.15
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simsched.errors import InputError
-from simsched.policies.own import PolicyError
+from simsched.policies.user_policy import PolicyError
 from simsched.sweep.inputs import prepare
 from simsched.sweep.plan import Plan, make_plan
 from simsched.sweep.study import make_study

@@ -1,4 +1,4 @@
-"""One simulated run of a study, and running many of them in processes."""
+"""One simulated setting of a study, and running many of them in processes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Run:
-    """What determines a run."""
+class Setting:
+    """What determines one simulated run."""
 
     policy: str
     workload: str = "sharegpt"
@@ -59,23 +59,25 @@ class Run:
     seed: int = 0
 
 
-def requests(run: Run) -> Trace:
+def requests(setting: Setting) -> Trace:
     """The run's requests. In a burst they come 1 us apart: no two of them at the same instant. All ShareGPT
     runs of 8B are of one data set, so each has its longest answer."""
-    workload = named_workload(run.workload)
-    if run.request_rate is None:
-        trace = workload.generate(run.num_requests, arrivals="burst", seed=run.seed)
-        trace = trace.with_columns(arrival_time=np.arange(run.num_requests) * 1e-6)
+    workload = named_workload(setting.workload)
+    if setting.request_rate is None:
+        trace = workload.generate(setting.num_requests, arrivals="burst", seed=setting.seed)
+        trace = trace.with_columns(arrival_time=np.arange(setting.num_requests) * 1e-6)
     else:
-        trace = workload.generate(round(DURATION * run.request_rate), run.request_rate, seed=run.seed)
-    if run.workload == "sharegpt" and run.system != "70b":
+        trace = workload.generate(
+            round(DURATION * setting.request_rate), setting.request_rate, seed=setting.seed
+        )
+    if setting.workload == "sharegpt" and setting.system != "70b":
         trace = with_longest(trace)
     outputs = trace.num_output_tokens
-    if run.system == "70b":
+    if setting.system == "70b":
         outputs = np.maximum(
-            1, np.rint(outputs * MEAN_OUTPUT_70B[run.workload.partition("(")[0]]).astype(int)
+            1, np.rint(outputs * MEAN_OUTPUT_70B[setting.workload.partition("(")[0]]).astype(int)
         )
-    if run.policy == "po":
+    if setting.policy == "po":
         outputs = outputs + PREAMBLE
     return trace.with_columns(num_output_tokens=outputs)
 
@@ -85,76 +87,78 @@ _NEUTRAL: dict[str, Any] = {"predictor": None, "random_ties": True, "predictor_t
 
 
 @lru_cache(maxsize=64)
-def least(run: Run) -> Metrics:
+def least(setting: Setting) -> Metrics:
     """`least_` of each mean that has a lower bound, the same for all policies.
 
     Of synthetic data generation no mean is published.
     """
-    if run.num_requests >= 10_000:
+    if setting.num_requests >= 10_000:
         return {}
-    inputs = _inputs(replace(run, policy="fcfs"))
-    cost = _cost(run)
-    found = lower_bounds(requests(run), cost, inputs.config)
+    inputs = _inputs(replace(setting, policy="fcfs"))
+    cost = _cost(setting)
+    found = lower_bounds(requests(setting), cost, inputs.config)
     return {f"least_{name}": value for name, value in found.items()}
 
 
-def _cost(run: Run) -> LinearCost | TableCost:
-    cost = profile_of(PROFILES[run.system]).cost
-    return replace(cost, h=cost.h - HTTP_TOKEN) if run.offline else cost
+def _cost(setting: Setting) -> LinearCost | TableCost:
+    cost = profile_of(PROFILES[setting.system]).cost
+    return replace(cost, h=cost.h - HTTP_TOKEN) if setting.offline else cost
 
 
-def _inputs(run: Run) -> Inputs:
+def _inputs(setting: Setting) -> Inputs:
     """As for any setting, but that the requests and costs are the paper's, and that a true length is scored
     too: the paper's oracle takes its ranker's time."""
-    config = EngineConfig(preset="vllm-0.4.1-ltr", max_num_seqs=run.max_num_seqs, random_ties=run.random_ties)
-    profile = PROFILES[run.system]
-    arm = Arm(run.policy, config, profile, predictor=run.predictor, predictor_time=0.0)
-    inputs = prepare(Cell(Load(seed=run.seed), arm), trace=requests(run))
-    scored = run.predictor_time and inputs.policy.reads in ("score", "predicted_class")
+    config = EngineConfig(
+        preset="vllm-0.4.1-ltr", max_num_seqs=setting.max_num_seqs, random_ties=setting.random_ties
+    )
+    profile = PROFILES[setting.system]
+    arm = Arm(setting.policy, config, profile, predictor=setting.predictor, predictor_time=0.0)
+    inputs = prepare(Cell(Load(seed=setting.seed), arm), trace=requests(setting))
+    scored = setting.predictor_time and inputs.policy.reads in ("score", "predicted_class")
     seconds = profile_of(profile).predictor_time if scored else 0.0
-    return replace(inputs, cost=_cost(run), predictor_time=seconds)
+    return replace(inputs, cost=_cost(setting), predictor_time=seconds)
 
 
-def execute(run: Run) -> Metrics:
+def execute(setting: Setting) -> Metrics:
     """Simulate it: the metrics of `summarize`, the paper's of synthetic data generation, and `least_` of what
     has a lower bound (`simsched.bounds`)."""
-    record = simulate(_inputs(run))
+    record = simulate(_inputs(setting))
     finish = np.sort(record.finish_time)
     return summarize(record) | {
         "seconds_to_1000": float(finish[999]) if len(finish) >= 1000 else float("nan"),
         "finished_in_300s": float(np.searchsorted(finish, 300.0)),
         "swaps": float(record.counters["swapped_out"]),
-        **least(replace(run, policy="po" if run.policy == "po" else "fcfs", **_NEUTRAL)),
+        **least(replace(setting, policy="po" if setting.policy == "po" else "fcfs", **_NEUTRAL)),
     }
 
 
-def _timed(run: Run) -> tuple[Run, Metrics]:
-    return run, execute(run)
+def _timed(setting: Setting) -> tuple[Setting, Metrics]:
+    return setting, execute(setting)
 
 
 def execute_all(
-    runs: Iterable[Run], jobs: int, told: Callable[[int, int], None] = lambda done, total: None
-) -> dict[Run, Metrics]:
+    settings: Iterable[Setting], jobs: int, told: Callable[[int, int], None] = lambda done, total: None
+) -> dict[Setting, Metrics]:
     """Every distinct run once; the same results for any number of jobs.
 
     Args:
-        runs: may repeat.
+        settings: may repeat.
         jobs: processes.
         told: called with how many are done, and of how many, after each.
     """
     # the longest first, so that none is left over at the end
-    distinct = sorted(set(runs), key=lambda run: -(run.request_rate or run.num_requests / DURATION))
-    results: dict[Run, Metrics] = {}
+    distinct = sorted(set(settings), key=lambda each: -(each.request_rate or each.num_requests / DURATION))
+    results: dict[Setting, Metrics] = {}
     if jobs == 1:
-        for run in distinct:
-            results[run] = execute(run)
+        for setting in distinct:
+            results[setting] = execute(setting)
             told(len(results), len(distinct))
         return results
     with ProcessPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_timed, run) for run in distinct]
+        futures = [pool.submit(_timed, setting) for setting in distinct]
         for future in as_completed(futures):
-            run, metrics = future.result()
-            results[run] = metrics
+            setting, metrics = future.result()
+            results[setting] = metrics
             told(len(results), len(distinct))
     return results
 

@@ -15,8 +15,8 @@ from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
 from simsched.policies.base import Policy
-from simsched.policies.own import PolicyError, is_own
 from simsched.policies.spec import make_policy
+from simsched.policies.user_policy import PolicyError, is_own
 from simsched.workload.trace import Trace
 
 HEAD = """
