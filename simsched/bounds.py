@@ -80,7 +80,7 @@ def step_lines(cost: LinearCost | TableCost, config: ResolvedConfig) -> list[Lin
     if isinstance(cost, LinearCost):
         lines = [Line(cost.t0, cost.b + cost.h, cost.h, cost.a)]
         return [*lines, Line(cost.floor, cost.h, cost.h, 0.0)] if cost.floor > cost.t0 else lines
-    limit, last_slope = config.max_num_batched_tokens, np.inf
+    limit, last_slope = config.token_budget, np.inf
     if not find_preset(config.preset).keeps_token_budget:
         # every size of a step counts, and the slope that goes on for ever
         limit = max(limit, cost.knots[-1])
@@ -127,7 +127,7 @@ class _Shares:
     """How a step's fixed time is shared out: each request pays for the part of a resource that it takes."""
 
     slot: float = 0.0
-    """Per sequence in the batch, of `max_num_seqs`."""
+    """Per sequence in the batch, of `max_running`."""
     block: float = 0.0
     """Per KV block held, of all usable blocks."""
 
@@ -146,10 +146,10 @@ class _Needs:
         self.pairs = (self.prompt.astype(float) ** 2 - self.hit.astype(float) ** 2) / 2
         self.chunks = np.ones_like(self.prompt)  # over the budget, all may be computed in one step
         if preset.keeps_token_budget:
-            self.chunks = -(-self.computed // config.max_num_batched_tokens)
+            self.chunks = -(-self.computed // config.token_budget)
         self.shared_blocks = shared // block
         usable = config.num_gpu_blocks - preset.null_blocks
-        self.fixed_shares = (_Shares(slot=1 / config.max_num_seqs), _Shares(block=1 / usable))
+        self.fixed_shares = (_Shares(slot=1 / config.max_running), _Shares(block=1 / usable))
 
     def total_work(self, line: Line, shares: _Shares) -> float:
         """Seconds, summed over requests, but for the attention terms that no choice changes."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
 from simsched.workload.trace import FloatArray, IntArray, Trace
@@ -270,13 +270,13 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
     return pl.DataFrame(columns).with_columns(pl.col(never).fill_nan(None))
 
 
-def alone_time(trace: Trace, cost: CostModel, config: EngineConfig) -> FloatArray:
+def alone_time(trace: Trace, cost: CostModel, config: ResolvedConfig) -> FloatArray:
     """(n,) seconds each request would take alone on an idle engine: prefill by chunks, then decodes.
 
-    Closed form, exact for the cost model (a request alone is never preempted or capped by the long-prefill
-    threshold). Without prefix hits and predictor time, so that all policies share one denominator.
+    Closed form, exact for the cost model (a request alone is never preempted). Without prefix hits and
+    predictor time, so that all policies share one denominator.
     """
-    budget = config.max_num_batched_tokens
+    budget = config.lone_chunk
     full_chunks = [0.0]  # seconds for the first k chunks of `budget` tokens
 
     def prefill(tokens: int) -> float:

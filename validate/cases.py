@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import ResolvedConfig, engine_config
+from simsched.engine.vllm_versions import OLDEST, OPTIONS_SINCE, parse_version
 from simsched.policies.base import registered
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
@@ -156,8 +157,25 @@ def builtin_cases(version: str, seed: int = 0) -> Iterator[Case]:
             yield Case(f"{name}, decodes first", first, "policy", filled, decodes_first)
 
 
-def random_cases(count: int, version: str, seed: int = 0) -> Iterator[Case]:
-    """Engines, workloads and policies drawn at random, every option with a chance to meet every other."""
+def random_cases(
+    count: int,
+    version: str,
+    seed: int = 0,
+    *,
+    policies: Sequence[str] = RANDOM_POLICIES,
+    kv_pressure: bool = False,
+    shared_prefixes: bool = False,
+) -> Iterator[Case]:
+    """Engines, workloads and policies drawn at random, every option with a chance to meet every other.
+
+    Args:
+        count: so many.
+        version: of the vLLM that the simulator is compared with; options that it lacks stay off.
+        seed: the same cases for the same seed, those options apart.
+        policies: to draw from.
+        kv_pressure: never many more KV blocks than the longest request needs.
+        shared_prefixes: always, with prefix caching.
+    """
     for number in range(count):
         stream = np.random.default_rng([seed, number])
 
@@ -165,17 +183,18 @@ def random_cases(count: int, version: str, seed: int = 0) -> Iterator[Case]:
             return choices[int(stream.integers(len(choices)))]
 
         block = one_of(16, 16, 32)
+        spare = (1, 8, 30) if kv_pressure else (1, 8, 30, 100, 500)
         setting = Setting(
             {
                 "max_num_seqs": one_of(1, 4, 8, 16, 32),
                 "max_num_batched_tokens": one_of(64, 128, 256, 512, 1024),
                 "block_size": block,
                 # from no more than the longest request needs to plenty
-                "num_gpu_blocks": MAX_MODEL_LEN // block + 1 + int(one_of(1, 8, 30, 100, 500)),
+                "num_gpu_blocks": MAX_MODEL_LEN // block + 1 + int(one_of(*spare)),
                 "long_prefill_token_threshold": one_of(0, 0, 32, 100),
                 "watermark": one_of(0.0, 0.0, 0.02, 0.1),
                 "scheduler_reserve_full_isl": one_of(True, True, False),
-                "enable_prefix_caching": one_of(True, True, False),
+                "enable_prefix_caching": one_of(True, True, False) or shared_prefixes,
                 "async_scheduling": one_of(True, False),
                 "decodes_first": one_of(True, False, False),
             },
@@ -183,12 +202,36 @@ def random_cases(count: int, version: str, seed: int = 0) -> Iterator[Case]:
             request_rate=float(one_of(2.0, 6.0, 20.0, 1000.0)),
             prompt=float(one_of(20, 100, 250)),
             output=float(one_of(5, 40, 100)),
-            shared=one_of(True, False),
+            shared=one_of(True, False) or shared_prefixes,
         )
-        policy = one_of(*RANDOM_POLICIES)
+        policy = one_of(*policies)
         trace = workload(f"random-{number}", setting, seed)
         filled, _ = apply_predictor(None, make_policy(policy), trace, seed=seed)
-        config = engine_config(vllm_version=version, max_model_len=MAX_MODEL_LEN, **setting.engine)
+        limits = _random_limits(one_of, setting.engine)
+        newer = [name for name in limits if parse_version(version) < OPTIONS_SINCE.get(name, OLDEST)]
+        for name in newer:
+            del limits[name]
+        config = engine_config(
+            vllm_version=version, max_model_len=MAX_MODEL_LEN, **{**setting.engine, **limits}
+        )
         builtin = policy in BUILTIN and not config.decodes_first and one_of(True, False)
         scheduler = "builtin" if builtin else "policy"
         yield Case(f"random-{number}", policy, scheduler, filled, config, may_livelock=True)
+
+
+def _random_limits(one_of: Callable[..., Any], engine: dict[str, Any]) -> dict[str, Any]:
+    """What most engines leave off: limits below the batch's, a threshold that adapts, prompts as a whole."""
+    limits: dict[str, Any] = {
+        "max_num_active_seqs": one_of(None, None, max(1, engine["max_num_seqs"] // 2)),
+        "max_num_scheduled_tokens": one_of(None, None, engine["max_num_batched_tokens"] * 5 // 8),
+        "long_prefill_token_threshold_adaptive": one_of(False, True),
+    }
+    if one_of(True, True, True, False):
+        return limits
+    # vLLM wants the longest prompt to fit a step
+    return {
+        **limits,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": MAX_MODEL_LEN,
+        "max_num_scheduled_tokens": None,
+    }

@@ -69,6 +69,8 @@ def engine_arguments(
         "watermark": config.watermark,
         "enable_prefix_caching": config.enable_prefix_caching,
         "async_scheduling": config.async_scheduling,
+        "enable_chunked_prefill": config.enable_chunked_prefill,
+        **given_since(config),
         "scheduler_cls": f"simsched.vllm.{kind}",
         "additional_config": {"simsched": {"decodes_first": config.decodes_first, **settings}},
     }
@@ -77,6 +79,12 @@ def engine_arguments(
     if dummy:
         arguments["load_format"] = "dummy"
     return arguments
+
+
+def given_since(config: ResolvedConfig) -> dict[str, Any]:
+    """The options that are off by default and that not every version has, where they are on."""
+    names = ("max_num_active_seqs", "max_num_scheduled_tokens", "long_prefill_token_threshold_adaptive")
+    return {name: getattr(config, name) for name in names if getattr(config, name)}
 
 
 def environment(device: str, clock: ClockName = "wall") -> dict[str, str]:

@@ -15,6 +15,7 @@ from simsched.engine.config import ResolvedConfig
 from simsched.vllm.step_log import Chunk, features
 from simsched.vllm.version import check_version, installed_version
 from simsched.workload.trace import Trace
+from validate.engine_options import given_since
 from validate.hints import request_hints
 from validate.models import write_model
 from validate.prompts import prompt_tokens
@@ -76,12 +77,13 @@ def make_scheduler(config: ResolvedConfig, policy: str, scheduler: str, clock: V
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_model_len=config.max_model_len,
         is_encoder_decoder=False,
-        enable_chunked_prefill=True,
+        enable_chunked_prefill=config.enable_chunked_prefill,
         async_scheduling=config.async_scheduling,
         long_prefill_token_threshold=config.long_prefill_token_threshold,
         scheduler_reserve_full_isl=config.scheduler_reserve_full_isl,
         watermark=config.watermark,
         policy=policy if scheduler == "builtin" else "fcfs",
+        **given_since(config),
     )
     cache = CacheConfig(
         block_size=config.block_size,

@@ -142,6 +142,11 @@ class Profile:
         return self.file.model.max_model_len if self.file else None
 
     @property
+    def gpu(self) -> tuple[str | None, int | None]:
+        """Name and bytes of memory of one GPU, None where the file does not say."""
+        return (self.file.hardware.gpu, self.file.hardware.memory_bytes) if self.file else (None, None)
+
+    @property
     def predictor_time(self) -> float:
         """Seconds of predictor per request; 0 for a bare cost file."""
         return self.file.predictor_time if self.file else 0.0

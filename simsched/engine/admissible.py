@@ -59,6 +59,9 @@ def _limit(config: ResolvedConfig) -> tuple[int, str]:
     """The most tokens a request may have, prompt and output, and what limits them."""
     usable = find_preset(config.preset).usable_blocks(config)
     tokens = usable * config.block_size + 1  # the last token generated needs no KV
+    if not config.enable_chunked_prefill and config.token_budget < min(config.max_model_len, tokens):
+        # after a preemption all but the last token must be computed anew, and at once
+        return config.token_budget + 1, f"{config.token_budget} tokens in a step, without chunked prefill"
     if config.max_model_len <= tokens:
         return config.max_model_len, f"max_model_len {config.max_model_len}"
     return tokens, f"{usable} usable KV blocks of {config.block_size} tokens"

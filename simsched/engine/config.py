@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from simsched.engine.vllm_versions import DEFAULT, supported
+from simsched.engine.gpu_defaults import resolve_batch
+from simsched.engine.vllm_versions import DEFAULT, rules_of, supported
 from simsched.errors import InputError
 from simsched.text.options import option_flag
 
@@ -42,10 +43,16 @@ class EngineConfig(BaseModel):
     )
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     """Share of GPU memory, where KV blocks are derived."""
-    max_num_seqs: int = Field(256, ge=1)
-    """Sequences in a batch."""
-    max_num_batched_tokens: int = Field(2048, ge=1)
-    """Tokens in a step."""
+    max_num_seqs: int | None = Field(None, ge=1)
+    """Sequences in a batch.  [default: the preset's, or as vLLM chooses for the profile's GPU]"""
+    max_num_active_seqs: int | None = Field(None, ge=1)
+    """Running requests beyond which none is admitted.  [default: max_num_seqs]"""
+    max_num_batched_tokens: int | None = Field(None, ge=1)
+    """Tokens in a step.  [default: the preset's, or as vLLM chooses for the profile's GPU]"""
+    max_num_scheduled_tokens: int | None = Field(None, ge=1)
+    """Tokens that the scheduler gives out in a step.  [default: max_num_batched_tokens]"""
+    enable_chunked_prefill: bool = True
+    """Admit a prompt with the part that a step has tokens for; else only as a whole."""
     block_size: int = Field(16, ge=1, le=65_536)
     """Tokens in a KV block."""
     num_gpu_blocks: int | None = Field(None, ge=2, le=10_000_000)
@@ -56,6 +63,8 @@ class EngineConfig(BaseModel):
     """Reuse the KV blocks of equal prefixes."""
     long_prefill_token_threshold: int = Field(0, ge=0)
     """Longest chunk of a prompt in a step; 0 = off."""
+    long_prefill_token_threshold_adaptive: bool = False
+    """Let that chunk be max_num_batched_tokens / (running and waiting requests) where this is more."""
     scheduler_reserve_full_isl: bool = True
     """Admit only what fits as a whole."""
     watermark: float = Field(0.0, ge=0, lt=1)
@@ -84,10 +93,11 @@ class EngineConfig(BaseModel):
         preset.check_config(self)
 
     def resolve(self, profile: Profile | None = None) -> ResolvedConfig:
-        """The engine with its KV blocks and context length, from the profile where they are not given.
+        """The engine with its batch, KV blocks and context length, from the profile where they are not given.
 
         Raises:
-            InputError: the profile does not say either, or its model's context is shorter.
+            InputError: the profile does not say either, its model's context is shorter, or limits contradict
+                each other.
         """
         derived: dict[str, int | None] = {
             "num_gpu_blocks": self.num_gpu_blocks,
@@ -109,14 +119,62 @@ class EngineConfig(BaseModel):
             if value is None:
                 said = f"{profile.origin} does not say; give it" if profile else "expected a number"
                 raise InputError(f"{option_flag(name)}: {said}")
-        return ResolvedConfig.model_construct(**{**dict(self), **derived})
+        resolved = {**dict(self), **derived}
+        gpu, memory_bytes = (None, None) if profile is None else profile.gpu
+        batch = resolve_batch(resolved, gpu, memory_bytes)
+        config = ResolvedConfig.model_construct(**{**resolved, **batch})
+        config.check_limits()
+        return config
 
 
 class ResolvedConfig(EngineConfig):
     """An engine as it runs: nothing is left to derive."""
 
+    max_num_seqs: int
+    max_num_batched_tokens: int
     num_gpu_blocks: int
     max_model_len: int
+
+    @property
+    def max_running(self) -> int:
+        """Requests that may run at once."""
+        return self.max_num_active_seqs or self.max_num_seqs
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens that a step gives out (none is for drafts)."""
+        return self.max_num_scheduled_tokens or self.max_num_batched_tokens
+
+    @property
+    def lone_chunk(self) -> int:
+        """The most tokens of its prompt that a request alone gets in a step."""
+        threshold = self.long_prefill_token_threshold
+        if threshold and not rules_of(self.vllm_version).lone_prefill_is_not_cut:
+            return min(threshold, self.token_budget)
+        return self.token_budget
+
+    def check_limits(self) -> None:
+        """Refuse limits that contradict each other.
+
+        Raises:
+            InputError: which two.
+        """
+        if self.max_running > self.max_num_seqs:
+            raise InputError(
+                f"--max-num-active-seqs {self.max_num_active_seqs}: expected at most --max-num-seqs "
+                f"{self.max_num_seqs}"
+            )
+        if self.token_budget > self.max_num_batched_tokens:
+            raise InputError(
+                f"--max-num-scheduled-tokens {self.max_num_scheduled_tokens}: expected at most "
+                f"--max-num-batched-tokens {self.max_num_batched_tokens}"
+            )
+        if not self.enable_chunked_prefill and self.max_num_batched_tokens < self.max_model_len:
+            raise InputError(
+                f"--no-enable-chunked-prefill: --max-num-batched-tokens {self.max_num_batched_tokens}: the "
+                f"longest prompts would never be admitted; expected at least --max-model-len "
+                f"{self.max_model_len}"
+            )
 
 
 def engine_config(preset: str = DEFAULT_PRESET, **options: Any) -> ResolvedConfig:

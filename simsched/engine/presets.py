@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from simsched.engine.config import EngineConfig, Preset, ResolvedConfig, register_preset
-from simsched.engine.vllm_versions import parse_version
+from simsched.engine.vllm_versions import OPTIONS_SINCE, check_options
 from simsched.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class VllmV1Preset(Preset):
-    """vLLM V1, with its API server's defaults on an A100."""
+    """vLLM V1, with its API server's defaults."""
 
     name = "vllm-v1"
     about = "vLLM V1"
@@ -26,7 +26,9 @@ class VllmV1Preset(Preset):
     null_blocks = 1
 
     def check_config(self, config: EngineConfig) -> None:
-        parse_version(config.vllm_version)
+        # an option that is on; one that is off every version has, in a way
+        on = (name for name in OPTIONS_SINCE if getattr(config, name) not in (None, False))
+        check_options(config.vllm_version, on)
 
     def make_scheduler(
         self,
@@ -62,11 +64,19 @@ class VllmLtrPreset(Preset):
     name = "vllm-0.4.1-ltr"
     about = "the paper's fork of vLLM 0.4.1"
     cost_profile = "a100-40gb/llama-3-8b/vllm-0.4.1-ltr"  # the paper's machine, the fork's own overhead
-    defaults: ClassVar[Mapping[str, Any]] = {"max_num_batched_tokens": 768, "watermark": 0.01}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "max_num_seqs": 256,
+        "max_num_batched_tokens": 768,
+        "watermark": 0.01,
+    }
     unsupported: ClassVar[Mapping[str, Any]] = {
         "vllm_version": "0.4.1",
+        "max_num_active_seqs": None,
+        "max_num_scheduled_tokens": None,
+        "enable_chunked_prefill": True,
         "enable_prefix_caching": False,
         "long_prefill_token_threshold": 0,
+        "long_prefill_token_threshold_adaptive": False,
         "scheduler_reserve_full_isl": True,
         "async_scheduling": False,
         "decodes_first": False,

@@ -7,6 +7,7 @@ Everything else in this engine is the same in all supported versions; `python -m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -20,7 +21,10 @@ NEWEST: Final[Version] = (0, 33)
 DEFAULT: Final = "0.33.0"
 """The newest one that is supported."""
 
-OPTIONS_SINCE: Final[dict[str, Version]] = {}
+OPTIONS_SINCE: Final[dict[str, Version]] = {
+    "max_num_active_seqs": (0, 31),
+    "long_prefill_token_threshold_adaptive": (0, 31),
+}
 """Engine options that the oldest supported version does not have."""
 
 
@@ -33,11 +37,17 @@ class Rules:
     walk_survives_self_preemption: bool
     """`priority`: a running request that has preempted itself for want of KV blocks does not end the step for
     those behind it in `running`."""
+    large_gpus_get_16384_tokens: bool
+    """The default of `max_num_batched_tokens` on GPUs of 160 GiB and more."""
+    gb10_is_a_small_gpu: bool
+    """GB10 (DGX Spark) has the default batch of GPUs with less memory than it has."""
 
 
 RULES_SINCE: Final[dict[str, Version]] = {
     "lone_prefill_is_not_cut": (0, 31),
     "walk_survives_self_preemption": (0, 33),
+    "large_gpus_get_16384_tokens": (0, 28),
+    "gb10_is_a_small_gpu": (0, 33),
 }
 
 
@@ -62,6 +72,22 @@ def parse_version(version: str) -> Version:
     if parsed is None or not OLDEST <= parsed <= NEWEST:
         raise InputError(f"vLLM {version}: not supported; tested are {supported()}")
     return parsed
+
+
+def check_options(version: str, names: Iterable[str]) -> None:
+    """Has this version these engine options?
+
+    Raises:
+        InputError: it lacks one, or as `parse_version`.
+    """
+    parsed = parse_version(version)
+    for name in names:
+        since = OPTIONS_SINCE.get(name, OLDEST)
+        if parsed < since:
+            option = name.replace("_", "-")
+            raise InputError(
+                f"--{option}: vLLM {version} does not have it, {since[0]}.{since[1]} and later do"
+            )
 
 
 def supported() -> str:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.engine.config import EngineConfig
+from simsched.engine.config import ResolvedConfig
 from simsched.workload.trace import Trace
 
 SAMPLE = 4000  # requests; the estimate moves by under 1 % beyond
 
 
-def capacity(trace: Trace, cost: CostModel, config: EngineConfig) -> float:
+def capacity(trace: Trace, cost: CostModel, config: ResolvedConfig) -> float:
     """Requests/s of a steady full batch with these lengths, under FCFS; prefix hits are not counted.
 
     Each step finishes r requests on average and starts as many, so it holds r·(mean output − 1) decodes; r is
     as large as sequence slots, KV blocks and the token budget allow. Prompts start at random steps (of a
     fixed seed), because a step's time is not linear in its tokens.
     """
-    budget = config.max_num_batched_tokens
+    budget = config.token_budget
     some = slice(None, None, max(1, len(trace) // SAMPLE))
     prompts = trace.num_prompt_tokens[some]
     decodes = trace.num_output_tokens[some] - 1.0
@@ -27,7 +27,7 @@ def capacity(trace: Trace, cost: CostModel, config: EngineConfig) -> float:
     # summed over a request's decodes: the tokens it attends to; over its steps: the tokens it holds
     attended = float((decodes * prompts + decodes * (decodes + 1) / 2).mean())
     held = attended + float((chunks * prompts).mean())
-    limits = [config.max_num_seqs / steps, budget / float((prompts + decodes).mean())]
+    limits = [config.max_running / steps, budget / float((prompts + decodes).mean())]
     if config.num_gpu_blocks is not None:
         wasted = steps * config.block_size / 2  # half a block a request
         limits.append(config.num_gpu_blocks * config.block_size / (held + wasted))

@@ -33,8 +33,10 @@ def plan_preemptions(
     running: Sequence[tuple[Priority, R]],
     room: Room,
     block_size: int,
+    *,
+    chunked: bool = True,
 ) -> list[R]:
-    """The victims, worst first; both lists come best first.
+    """The victims, worst first; both lists come best first. `chunked`: may a part of a prompt be admitted?
 
     Waiting requests are served in order; one that finds no room takes the place of strictly worse running
     requests, the worst first, and if even that is not enough the search ends and it displaces nobody.
@@ -54,7 +56,8 @@ def plan_preemptions(
                 break
             plan.append(worst)
             gained += _blocks(worst.num_computed_tokens, block_size)
-        if slots + len(plan) < 1 or need > blocks + gained or tokens + len(plan) <= 0:
+        least = 1 if chunked else request.num_tokens
+        if slots + len(plan) < 1 or need > blocks + gained or tokens + len(plan) < least:
             break
         if plan:
             del candidates[-len(plan) :]

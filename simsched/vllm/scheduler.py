@@ -205,7 +205,9 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self.running.sort(key=lambda request: outstanding(request) > 1)
 
     def _displace(self, now: float) -> None:
-        slots = self.max_num_running_reqs - len(self.running)
+        # vLLM 0.31 and later may admit fewer requests than fit a batch
+        most: Any = getattr(self, "max_num_active_reqs", self.max_num_running_reqs)
+        slots = most - len(self.running)
         worst = KEY(self.running[-1])[0]
         if slots < 1 and not KEY(self.waiting.peek_request())[0] < worst:
             return  # the usual case under load, told without looking at every running request
@@ -222,6 +224,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             [(KEY(each)[0], each) for each in self.running if not (self.asynchronous and is_ending(each))],
             room,
             block_size,
+            chunked=self.scheduler_config.enable_chunked_prefill,
         )
         if victims:
             gone = {id(victim) for victim in victims}

@@ -111,11 +111,21 @@ def conversations(draw: st.DrawFn) -> Trace:
 def configs(draw: st.DrawFn) -> EngineConfig:
     """Engines with and without pressure on slots, tokens and KV blocks."""
     slots = draw(st.sampled_from([1, 3, 16, 64]))
+    version = draw(st.sampled_from(["0.30.0", "0.32.0", "0.33.0"]))
+    chunked = draw(st.sampled_from([True, True, True, False]))
+    tokens = draw(st.sampled_from([64, 150, 512, 2048])) if chunked else draw(st.sampled_from([1500, 2048]))
+    newer: dict[str, Any] = {}
+    if version != "0.30.0":
+        newer["max_num_active_seqs"] = draw(st.sampled_from([None, (slots + 1) // 2]))
+        newer["long_prefill_token_threshold_adaptive"] = draw(st.booleans())
     return engine_config(
         "vllm-v1",
-        vllm_version=draw(st.sampled_from(["0.30.0", "0.32.0", "0.33.0"])),
+        vllm_version=version,
         max_num_seqs=slots,
-        max_num_batched_tokens=draw(st.sampled_from([64, 150, 512, 2048])),
+        max_num_batched_tokens=tokens,
+        max_num_scheduled_tokens=draw(st.sampled_from([None, None, tokens * 5 // 8])) if chunked else None,
+        enable_chunked_prefill=chunked,
+        **newer,
         num_gpu_blocks=draw(st.sampled_from([100, 160, 400, 5000])),
         max_model_len=1500,
         block_size=draw(st.sampled_from([16, 16, 32])),

@@ -13,7 +13,7 @@ from validate.cli.options import engine_options, given_engine_options
 
 @click.command("lockstep")
 @click.option("--trace", type=click.Path(path_type=Path), help="Check this trace, in any format we read.")
-@click.option("--policy", default="fcfs", show_default=True, help="The policy for --trace.")
+@click.option("--policy", help="The policy for --trace, or the only one to draw.  [default: fcfs, or all]")
 @click.option(
     "--scheduler",
     type=click.Choice(["builtin", "policy"]),
@@ -28,6 +28,8 @@ from validate.cli.options import engine_options, given_engine_options
     metavar="N",
     help="N random engines, workloads and policies instead.",
 )
+@click.option("--kv-pressure", is_flag=True, help="With --random: KV blocks are always short.")
+@click.option("--shared-prefixes", is_flag=True, help="With --random: prompts always share prefixes.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the table as JSON.")
 @engine_options
@@ -42,7 +44,7 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
     python -m validate lockstep --trace t.jsonl --policy mlfq --num-gpu-blocks 400 --async-scheduling
     """
     from simsched.errors import InputError
-    from validate.cases import builtin_cases, random_cases
+    from validate.cases import RANDOM_POLICIES, builtin_cases, random_cases
     from validate.json_file import write_json
     from validate.lockstep import report, run_cases
     from validate.own_case import own_case
@@ -51,14 +53,22 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
     engine = given_engine_options(options)
     if options["trace"] is not None and options["random"] is not None:
         raise InputError("--random: draws its own workloads; give it or --trace")
+    for name in ("kv_pressure", "shared_prefixes"):
+        if options["random"] is None and options[name]:
+            raise InputError(f"--{name.replace('_', '-')}: goes with --random")
+    if options["trace"] is None and options["random"] is None and options["policy"] is not None:
+        raise InputError(f"--policy {options['policy']}: goes with --trace or --random")
     if options["trace"] is None and engine:
         raise InputError(f"--{next(iter(engine)).replace('_', '-')}: engine options go with --trace")
     version = prepare_vllm()
     if options["random"] is not None:
-        cases = random_cases(options["random"], version, options["seed"])
+        drawn = RANDOM_POLICIES if options["policy"] is None else (options["policy"],)
+        strain = {name: options[name] for name in ("kv_pressure", "shared_prefixes")}
+        cases = random_cases(options["random"], version, options["seed"], policies=drawn, **strain)
     elif options["trace"] is None:
         cases = builtin_cases(version, options["seed"])
     else:
+        options["policy"] = options["policy"] or "fcfs"
         names = ("trace", "policy", "scheduler", "predictor", "num_requests", "cost_profile", "seed")
         cases = iter(
             [own_case(engine | {"vllm_version": version}, **{name: options[name] for name in names})]

@@ -51,12 +51,15 @@ class VllmV1Leap:
         self.counters: dict[str, int] = {}
         self.recorder = recorder
         self.block_size = config.block_size
-        self.max_num_seqs = config.max_num_seqs
-        self.max_tokens = config.max_num_batched_tokens
+        self.max_running = config.max_running
+        self.max_tokens = config.token_budget
+        self._max_num_batched_tokens = config.max_num_batched_tokens
+        self.chunked = config.enable_chunked_prefill
         self.prompt: list[int] = trace.num_prompt_tokens.tolist()
         totals = trace.num_prompt_tokens + trace.num_output_tokens
         self.total: list[int] = totals.clip(max=config.max_model_len).tolist()
         self.long_prefill = config.long_prefill_token_threshold
+        self._adaptive = config.long_prefill_token_threshold_adaptive
         rules = rules_of(config.vllm_version)
         self._lone_prefill_is_not_cut = rules.lone_prefill_is_not_cut
         self._reserve = config.scheduler_reserve_full_isl
@@ -144,8 +147,12 @@ class VllmV1Leap:
         """The most tokens that a request may have in this step (rule 4)."""
         if not self.long_prefill:
             return self.max_tokens
-        is_alone = len(self.running) + self.num_waiting == 1
-        return self.max_tokens if is_alone and self._lone_prefill_is_not_cut else self.long_prefill
+        num_requests = len(self.running) + self.num_waiting
+        if num_requests == 1 and self._lone_prefill_is_not_cut:
+            return self.max_tokens
+        if self._adaptive and num_requests:
+            return max(self.long_prefill, self._max_num_batched_tokens // num_requests)
+        return self.long_prefill
 
     def _features(self, N: int, K: int) -> StepFeatures:
         """Of a step with more in it than decoders."""
@@ -377,12 +384,15 @@ class VllmV1Leap:
         """Rules 9 to 15."""
         order, running, size = self.order, self.running, self.block_size
         threshold = self._threshold()
-        room = self.max_num_seqs - len(running)
+        room = self.max_running - len(running)
         while budget > 0 and room > 0 and self.num_waiting:
             request = order.head()
             known = request.known
             hits, shared = self._lookup(request)
-            n = min(known - hits * size, min(threshold, budget))
+            n = min(known - hits * size, threshold)
+            if n > budget and not self.chunked:
+                break
+            n = min(n, budget)
             fit = known if self._reserve else hits * size + n
             if -(-fit // size) - shared + (self.watermark if running else 0) > self.free:
                 break

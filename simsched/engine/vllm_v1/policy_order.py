@@ -131,7 +131,7 @@ class PolicyOrder(Order):
     def _make_room(self, now: float) -> bool:
         """Preempt running requests for better waiting ones, as part 3 says."""
         engine, queue = self._engine, self._queue
-        slots = engine.max_num_seqs - len(engine.running)
+        slots = engine.max_running - len(engine.running)
         head = queue.head()
         assert head is not None
         if slots < 1 and self._order is not None:
@@ -163,7 +163,8 @@ class PolicyOrder(Order):
                 victims.append(victim)
                 planned += 1
                 room += -(-victim.num_computed_tokens // size)
-            if slots + planned < 1 or need > room or budget + planned <= 0:
+            least = 1 if engine.chunked else head.known
+            if slots + planned < 1 or need > room or budget + planned < least:
                 break
             ready.append(queue.pop())
             slots += planned - 1

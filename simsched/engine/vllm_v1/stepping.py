@@ -181,9 +181,9 @@ class VllmV1:
 
     def _make_room(self, now: float) -> list[Request]:
         """Preempt running requests for better waiting ones (part 3); returns the victims."""
-        budget_per_step = self._config.max_num_batched_tokens
+        budget_per_step = self._config.token_budget
         block_size = self._config.block_size
-        slots = self._config.max_num_seqs - len(self._running)
+        slots = self._config.max_running - len(self._running)
         free = self._kv.num_free - sum(not r.num_computed_tokens % block_size for r in self._running)
         budget = budget_per_step - sum(
             min(r.num_tokens - r.num_computed_tokens, budget_per_step) for r in self._running
@@ -204,7 +204,8 @@ class VllmV1:
                     break
                 plan.append(worst)
                 room += -(-worst.num_computed_tokens // block_size)
-            if slots + len(plan) < 1 or need > room or budget + len(plan) <= 0:
+            least = 1 if self._config.enable_chunked_prefill else request.num_tokens
+            if slots + len(plan) < 1 or need > room or budget + len(plan) < least:
                 break
             for victim in plan:
                 candidates.pop()
@@ -229,16 +230,19 @@ class VllmV1:
     # -- vLLM's schedule() ---------------------------------------------------------------------------------
     def _threshold(self) -> int:
         """The most tokens that a request may have in this step (rule 4)."""
-        threshold = self._config.long_prefill_token_threshold
-        is_alone = len(self._running) + len(self._waiting) == 1
-        if not threshold or (is_alone and self._rules.lone_prefill_is_not_cut):
-            return self._config.max_num_batched_tokens
+        config = self._config
+        threshold = config.long_prefill_token_threshold
+        num_requests = len(self._running) + len(self._waiting)
+        if not threshold or (num_requests == 1 and self._rules.lone_prefill_is_not_cut):
+            return config.token_budget
+        if config.long_prefill_token_threshold_adaptive and num_requests:
+            return max(threshold, config.max_num_batched_tokens // num_requests)
         return threshold
 
     def _schedule_running(self, now: float, threshold: int) -> tuple[int, bool]:
         """Rules 3 to 7: (tokens left in the budget, was anything preempted?)."""
         running, tokens, kv = self._running, self._tokens, self._kv
-        budget = self._config.max_num_batched_tokens
+        budget = self._config.token_budget
         preempted = False
         place = 0
         while place < len(running) and budget > 0:
@@ -282,7 +286,7 @@ class VllmV1:
         """Rules 8 to 15."""
         kv, waiting = self._kv, self._waiting
         place = 0
-        while place < len(waiting) and budget > 0 and len(self._running) < self._config.max_num_seqs:
+        while place < len(waiting) and budget > 0 and len(self._running) < self._config.max_running:
             request = waiting[place]
             if self._is_draining(request):
                 place += 1
@@ -290,7 +294,10 @@ class VllmV1:
             index, known = request.index, request.num_tokens
             hits = kv.lookup(index, known)
             hit = len(hits) * self._config.block_size
-            n = min(known - hit, threshold, budget)
+            n = min(known - hit, threshold)
+            if n > budget and not self._config.enable_chunked_prefill:
+                break
+            n = min(n, budget)
             fit = known if self._config.scheduler_reserve_full_isl else hit + n
             watermark = self._watermark if self._running else 0
             if kv.needed(index, fit, hits) + watermark > kv.num_free:

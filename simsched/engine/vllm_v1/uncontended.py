@@ -60,7 +60,7 @@ def coast(
             if (
                 not fits
                 or tokens + N > engine.max_tokens
-                or N + new > engine.max_num_seqs
+                or N + new > engine.max_running
                 or blocks + engine.watermark > free
             ):
                 index = first_new
