@@ -31,6 +31,7 @@ def engine_arguments(
     folder: Path,
     enforce_eager: bool,
     settings: dict[str, Any],
+    timed: bool = True,
 ) -> dict[str, Any]:
     """Keyword arguments of vLLM's `EngineArgs`.
 
@@ -42,6 +43,7 @@ def engine_arguments(
         folder: where a model configuration may be written.
         enforce_eager: no CUDA graphs.
         settings: of the policy scheduler.
+        timed: launch through our executor, which stamps.
 
     Raises:
         InputError: options that this device does not have.
@@ -74,6 +76,8 @@ def engine_arguments(
         "scheduler_cls": f"simsched.vllm.{kind}",
         "additional_config": {"simsched": {"decodes_first": config.decodes_first, **settings}},
     }
+    if timed:
+        arguments["distributed_executor_backend"] = "simsched.vllm.TimedExecutor"
     if "num_gpu_blocks" in given:
         arguments["num_gpu_blocks_override"] = given["num_gpu_blocks"]
     if dummy:

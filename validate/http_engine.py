@@ -29,6 +29,8 @@ LEAD = 2.0  # seconds between the clients' start and the first request's due tim
 class HttpEngine:
     """A server per run: a policy is fixed when a server starts, and each run begins with nothing cached."""
 
+    graphs: dict[str, Any] | None = None  # a server does not tell
+
     def __init__(self, job: Job, *, device: str, model: str, enforce_eager: bool, clients: int) -> None:
         """Start the first job's server.
 
@@ -52,6 +54,7 @@ class HttpEngine:
             folder=folder,
             enforce_eager=self._eager,
             settings={"policy": job.policy, "step_log": str(self._log)},
+            timed=self._device != "cpu",  # on a CPU, vLLM serves with an executor of several processes
         )
         if self._model in MODELS:
             write_tokenizer(Path(arguments["model"]), MODELS[self._model]["vocab_size"])

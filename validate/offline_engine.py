@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class OfflineEngine:
         if clock == "cpu":
             check_one_thread()
         self.num_gpu_blocks = int(self._core.vllm_config.cache_config.num_gpu_blocks)
+        self.graphs = self._core.scheduler.launch_modes.facts()
         self._vocabulary = int(self._core.vllm_config.model_config.get_vocab_size())
         self._clock = clock
         self._runs = 0
@@ -80,6 +82,7 @@ class OfflineEngine:
         self._core.scheduler.restart(settings)
         log.write_text("")
         recorder = RealRecorder(job.trace)
+        self._returns: list[float] = []
         requests = [self._request(job.trace, index) for index in range(len(job.trace))]
         try:
             self._play(job.trace, requests, recorder, clock)
@@ -88,6 +91,8 @@ class OfflineEngine:
             raise engine_failure(error) from error
         self._core.scheduler.restart({})  # closes the log
         steps = read_steps(log, 0.0)
+        for step in steps:
+            step["returned"] = self._returns[bisect_left(self._returns, step["update_end"])]
         return Outcome(recorder.record(steps, end), steps, recorder.lateness)
 
     def close(self) -> None:
@@ -151,6 +156,7 @@ class OfflineEngine:
                 continue
             outputs = engine.step()
             free = clock.now()
+            self._returns.append(free)
             for output in outputs:
                 index = running[output.request_id]
                 recorder.tokens(index, len(output.outputs[0].token_ids), free)

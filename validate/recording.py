@@ -13,6 +13,7 @@ import numpy as np
 from simsched.errors import InputError
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
+from simsched.vllm.stamps import COLUMNS
 from simsched.workload.trace import Trace
 
 
@@ -99,8 +100,11 @@ def read_steps(path: Path, start: float) -> list[dict[str, Any]]:
         raise InputError(f"{path}: the engine wrote no step log") from None
     steps = [json.loads(line) for line in text.splitlines()]
     for step in steps:
-        step["time"] -= start
-        step["end"] -= start
+        for column in ("time", "end", *COLUMNS):
+            if step[column] is not None:
+                step[column] -= start
+        for column in ("added", "empty_schedules"):
+            step[column] = [time - start for time in step[column]]
         step["arrived"] = {name: time - start for name, time in step["arrived"].items()}
     return steps
 
@@ -112,4 +116,16 @@ def summary_of_lateness(lateness: Sequence[float]) -> dict[str, float]:
         "mean_ms": float(values.mean()),
         "p99_ms": float(np.percentile(values, 99)),
         "max_ms": float(values.max()),
+    }
+
+
+def launch_times(steps: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """How fast the host was: for each launch mode, steps and their median launch time in milliseconds."""
+    times: dict[str, list[float]] = {}
+    for step in steps:
+        if step.get("launch_end") is not None:
+            times.setdefault(step["launch_mode"], []).append(step["launch_end"] - step["launch_begin"])
+    return {
+        mode: {"steps": len(each), "median_ms": float(np.median(each)) * 1e3}
+        for mode, each in sorted(times.items())
     }

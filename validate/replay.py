@@ -15,7 +15,7 @@ from simsched.sweep.plan import Plan
 from validate.decisions import check_decisions
 from validate.job import Job, Outcome, job_of
 from validate.json_file import write_json
-from validate.recording import summary_of_lateness
+from validate.recording import launch_times, summary_of_lateness
 from validate.replayed import FACTS
 
 
@@ -24,6 +24,8 @@ class Engine(Protocol):
 
     version: str
     num_gpu_blocks: int
+    graphs: dict[str, Any] | None
+    """The CUDA graphs it has captured (`simsched.vllm.launch`); None: unknown."""
 
     def run(self, job: Job) -> Outcome: ...
     def close(self) -> None: ...
@@ -102,11 +104,14 @@ def replay(
         cells[name] = {
             "num_gpu_blocks": engine.num_gpu_blocks,
             "duration": outcome.record.end_time,
+            "engine_options": {**job.config.model_dump(), "num_gpu_blocks": engine.num_gpu_blocks},
+            "host": launch_times(outcome.steps),
             "lateness": summary_of_lateness(outcome.lateness),
             "decisions": check_decisions(job, outcome.steps, engine.num_gpu_blocks),
         }
         on_cell(name)
-    write_json(out / FACTS, {**facts, "vllm_version": engine.version, "machine": machine(), "cells": cells})
+    found = {"vllm_version": engine.version, "graphs": engine.graphs, "machine": machine()}
+    write_json(out / FACTS, {**facts, **found, "cells": cells})
     return writer.merge()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simsched.errors import InputError
-from simsched.results.layout import read_manifest
+from simsched.results.layout import Options, read_manifest
 from simsched.sweep.plan import Plan, make_plan
 from simsched.sweep.study import make_study
 
@@ -56,7 +56,33 @@ def plan_of(replay: Path, traces: Sequence[Path] = (), **options: Any) -> Plan:
             raise InputError(f"--trace {path}: not a trace that {replay} has replayed")
     if "trace" in study:
         study["trace"] = [known.get(hashes.get(trace, ""), trace) for trace in study["trace"]]
-    return make_plan(make_study({**study, **options}))
+    own: dict[str, Options] = manifest["cells"]
+    # a directory may have been cut down to some cells; and a share of the capacity is the rate that it was
+    for name, swept in (("policy", "policy"), ("request_rate", "request_rate")):
+        values = list(dict.fromkeys(str(cell[swept]) for cell in own.values() if cell[swept] is not None))
+        if values:
+            study[name] = values
+    plan = make_plan(make_study({**study, **options}))
+    changed = {name for name in plan.options[next(iter(plan.options))] if name in options}
+    for attribute in ("cells", "options", "num_requests", "capacity"):
+        setattr(plan, attribute, _named_as(own, plan, getattr(plan, attribute), changed))
+    return plan
+
+
+def _named_as(own: dict[str, Options], plan: Plan, made: dict[str, Any], changed: set[str]) -> dict[str, Any]:
+    """What a plan has for each cell, under the names that the replay's directory gives them."""
+    found = {}
+    for name, options in own.items():
+        same = [
+            each
+            for each, values in plan.options.items()
+            if all(values[key] == options[key] for key in values.keys() & options.keys() - changed)
+        ]
+        if len(same) != 1:
+            raise InputError(f"cell {name}: its manifest does not say which cell of the study it is")
+        if same[0] in made:
+            found[name] = made[same[0]]
+    return found
 
 
 def _beside(replay: Path, traces: Sequence[str]) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.config import ResolvedConfig
-from simsched.vllm.step_log import Chunk, features
+from simsched.vllm.step_log import features
 from simsched.vllm.version import check_version, installed_version
 from simsched.workload.trace import Trace
 from validate.engine_options import given_since
@@ -216,14 +216,10 @@ class VirtualEngine:
         )
 
     def _record(self, output: Any) -> tuple[dict[str, Any], float]:
+        from simsched.vllm.scheduler import chunks_of
+
         requests = self.scheduler.requests
-        chunks = []
-        for name, tokens in output.num_scheduled_tokens.items():
-            request = requests[name]
-            outputs = request.num_output_tokens + request.num_output_placeholders
-            outputs -= self.config.async_scheduling
-            is_decode = tokens == 1 and not request.is_prefill_chunk and outputs > 0
-            chunks.append(Chunk(name, tokens, request.num_computed_tokens - tokens, is_decode))
+        chunks = chunks_of(requests, output.num_scheduled_tokens, self.config.async_scheduling)
         batch = features(chunks)
         waiting = len(self.scheduler.waiting)
         unserved = len(requests) - len(chunks)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["AsyncPolicyScheduler", "PolicyScheduler"]
+__all__ = ["AsyncPolicyScheduler", "PolicyScheduler", "TimedExecutor"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "TimedExecutor":
+        from simsched.vllm.executor import TimedExecutor
+
+        return TimedExecutor
     if name in __all__:
         from simsched.vllm import scheduler
 

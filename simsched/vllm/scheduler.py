@@ -23,10 +23,12 @@ from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook
 from simsched.vllm.clock import Clock, EngineClock
+from simsched.vllm.launch import LaunchModes
 from simsched.vllm.preemption import Room, plan_preemptions
 from simsched.vllm.queue import KEY, PolicyQueue
 from simsched.vllm.request_state import is_draining, is_ending, outstanding
 from simsched.vllm.settings import read_settings, refuse_unsupported
+from simsched.vllm.stamps import ATTRIBUTE, Stamps
 from simsched.vllm.step_log import Chunk, StepLog, features
 from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT, StepClock, VllmView
@@ -40,10 +42,29 @@ class Step:
 
     output: Any
     views: list[VllmView]
+    stamps: Stamps
     start: float
+    """No earlier than the end of the step before."""
     scheduled: float
     record: dict[str, Any]
     end: float = 0.0
+    over: float | None = None
+    """When its successor began, or it ended; its line may be written from then on."""
+
+
+def chunks_of(requests: Mapping[str, Any], scheduled: Mapping[str, int], asynchronous: bool) -> list[Chunk]:
+    """What each request computes in the batch that vLLM's `schedule()` has just formed."""
+    chunks = []
+    for name, tokens in scheduled.items():
+        request = requests[name]
+        # vLLM has already counted this step's tokens as computed, and its output token as on its way
+        is_decode = (
+            tokens == 1
+            and not request.is_prefill_chunk
+            and request.num_output_tokens + request.num_output_placeholders > asynchronous
+        )
+        chunks.append((tokens, request.num_computed_tokens - tokens, is_decode))
+    return chunks
 
 
 class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
@@ -57,6 +78,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         refuse_unsupported(self.vllm_config, self.asynchronous)
         self.clock: Clock = EngineClock()
         self._log: StepLog | None = None
+        self.launch_modes = LaunchModes(self.vllm_config)
         self.restart((self.vllm_config.additional_config or {}).get("simsched", {}))
 
     def restart(self, given: Mapping[str, Any]) -> None:
@@ -78,9 +100,12 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         self._held: list[Request] = []
         self._preempted: list[str] = []
         self._arrived: dict[str, float] = {}
+        self._added: list[float] = []
+        self._empty_schedules: list[float] = []
+        self._now = 0.0
         self._in_flight: deque[Step] = deque()
         self._close_log()
-        self._unwritten: Step | None = None
+        self._unwritten: deque[Step] = deque()
         self._last_update = float("-inf")
         self._log = StepLog(settings.step_log) if settings.step_log else None
         order = discipline(policy)
@@ -101,14 +126,16 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
     def add_request(self, request: Request) -> None:
         if request.request_id not in self.requests:
             arrival = self.clock.from_wall(request.arrival_time)
+            now = self.clock.now()
             view = VllmView(request, arrival, self._arrivals, self.step_clock)
             self._arrivals += 1
             request.priority = view.priority
             self.views[request.request_id] = view
             if self._log is not None:
                 self._arrived[view.request_id] = arrival
+                self._added.append(now)
             request.simsched_view = view
-            if not self.builtin_order and not self.book.add(view, self.clock.now()):
+            if not self.builtin_order and not self.book.add(view, now):
                 self._warn(view)
         super().add_request(request)
 
@@ -143,13 +170,13 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         view = self.views[request.request_id]
         self._preempted.append(view.request_id)
         if not self.builtin_order:
-            self.book.preempted(view, self.clock.now())
+            self.book.preempted(view, self._now)
 
     # -- a step --------------------------------------------------------------------------------------------
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        now = self.clock.now()
-        self._write_last(now)
+        now = self._now = self.clock.now()
+        self._write_over(now)
         if not self.builtin_order:
             self._order(now)
         output = super().schedule(*args, **kwargs)
@@ -160,10 +187,12 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self._held.clear()
         if output.num_scheduled_tokens:
             self._begin(output, now)
+        elif self._log is not None:
+            self._empty_schedules.append(now)
         return output
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
-        now = self.clock.now()
+        now = self._now = self.clock.now()
         step = None
         if self._in_flight and self._in_flight[0].output is scheduler_output:
             step = self._in_flight.popleft()
@@ -171,15 +200,16 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             step.start = max(step.start, self._last_update)
             step.scheduled = max(step.scheduled, self._last_update)
             self._last_update = now
-            step.end = now
+            step.end = step.stamps.update_begin = now
+            if self.asynchronous:
+                step.over = now
         result = super().update_from_output(scheduler_output, model_runner_output)
         self._forget_finished(now, step)
         if step is not None and self._log is not None:
-            self._unwritten = step
-            if self.asynchronous:
-                self._write_last(now)
-            elif not self.views:
-                self._write_last(self.clock.now())
+            step.stamps.update_end = updated = self.clock.now()
+            self._unwritten.append(step)
+            if not self.views:
+                self._write_over(updated, wait=True)
         return result
 
     def shutdown(self) -> None:
@@ -188,7 +218,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
 
     def _close_log(self) -> None:
         if self._log is not None:
-            self._write_last(self._last_update)
+            self._write_over(self._last_update, wait=True)
             self._log.close()
             self._log = None
 
@@ -241,38 +271,57 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         """A batch has been formed: note who runs, for the book and for the log."""
         scheduled = output.num_scheduled_tokens
         views = [self.views[request_id] for request_id in scheduled]
-        record = {} if self._log is None else self._record(scheduled)
-        self._in_flight.append(Step(output, views, now, self.clock.now(), record))
+        stamps = Stamps(self.clock, alone=not self._in_flight, schedule_begin=now)
+        record = {}
+        if self._log is not None:
+            record = self._record(scheduled, views)
+            setattr(output, ATTRIBUTE, stamps)
+        stamps.schedule_end = end = self.clock.now()
+        self._in_flight.append(Step(output, views, stamps, now, end, record))
 
-    def _record(self, scheduled: dict[str, int]) -> dict[str, Any]:
-        chunks = [self._chunk(self.requests[each], tokens) for each, tokens in scheduled.items()]
+    def _record(self, scheduled: dict[str, int], views: list[VllmView]) -> dict[str, Any]:
+        batch = features(chunks_of(self.requests, scheduled, self.asynchronous))
+        mode, padded = self.launch_modes.of(batch["P"], batch["N"], batch["S"])
         pool = self.kv_cache_manager.block_pool
         preempted, self._preempted = self._preempted, []
         arrived, self._arrived = self._arrived, {}
+        added, self._added = self._added, []
+        empty, self._empty_schedules = self._empty_schedules, []
         return {
-            "scheduled": {chunk.log_id: chunk.tokens for chunk in chunks},
+            "scheduled": {
+                view.request_id: tokens for view, tokens in zip(views, scheduled.values(), strict=True)
+            },
             "preempted": preempted,
             "num_running": len(self.running),
             "num_waiting": len(self.waiting),
             "kv_blocks_used": pool.num_gpu_blocks - 1 - pool.get_num_free_blocks(),
-            **features(chunks),
+            **batch,
+            "launch_mode": mode,
+            "padded_tokens": padded,
             "arrived": arrived,
+            "added": added,
+            "empty_schedules": empty,
         }
 
-    def _chunk(self, request: Request, tokens: int) -> Chunk:
-        # vLLM has already counted this step's tokens as computed, and its output token as on its way
-        outputs = request.num_output_tokens + request.num_output_placeholders - self.asynchronous
-        is_decode = tokens == 1 and not request.is_prefill_chunk and outputs > 0
-        log_id = self.views[request.request_id].request_id
-        return Chunk(log_id, tokens, request.num_computed_tokens - tokens, is_decode)
-
-    def _write_last(self, now: float) -> None:
-        """Write the step that is over; scheduling and output, up to its successor's start, are its time."""
-        step, self._unwritten = self._unwritten, None
-        if step is not None and self._log is not None:
-            self._log.write(
-                step.start, now, {**step.record, "exec_time": step.end - step.scheduled, "end": step.end}
-            )
+    def _write_over(self, now: float, *, wait: bool = False) -> None:
+        """Write the steps that are over at `now`; scheduling and output, up to its successor's start, are a
+        synchronous step's time. Those that the device has not done with stay, unless this is to `wait`."""
+        for step in self._unwritten:
+            if step.over is None:
+                step.over = now
+        while self._unwritten and self._log is not None:
+            step = self._unwritten[0]
+            if not step.stamps.complete(wait=wait):
+                break
+            assert step.over is not None
+            record = {
+                **step.record,
+                "exec_time": step.end - step.scheduled,
+                "end": step.end,
+                **step.stamps.columns(),
+            }
+            self._log.write(step.start, step.over, record)
+            self._unwritten.popleft()
 
 
 class AsyncPolicyScheduler(PolicyScheduler, AsyncScheduler):  # type: ignore[misc]

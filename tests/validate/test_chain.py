@@ -51,6 +51,7 @@ class KnownEngine:
     """Stands for a real engine: the simulator with a cost that the chain is not told."""
 
     version = "0.32.0"
+    graphs = None
 
     def __init__(self, job: Job, moods: bool = False) -> None:
         self.num_gpu_blocks = int(job.config.num_gpu_blocks or 0)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from simsched.errors import InputError
 from validate.cli.decisions import decisions_command
 from validate.decisions import decisions_of
+from validate.replayed import plan_of
 
 STEPS = {
     "calibration": {"0-fcfs-3-run0": 1755, "1-fcfs-20-run0": 1232, "2-fcfs-70-run0": 671},
@@ -90,3 +91,22 @@ def test_what_cannot_be_checked_is_one_line(h100: Path, tmp_path: Path, damage: 
 def test_another_trace_than_the_replayed_is_refused(h100: Path) -> None:
     with pytest.raises(InputError, match=r"calibration\.jsonl: not a trace that .*0\.6x has replayed"):
         decisions_of(h100 / "fcfs-real-1-0.6x", [h100 / "calibration.jsonl"])
+
+
+def test_a_directory_that_was_cut_down_keeps_its_cells(h100: Path, tmp_path: Path) -> None:
+    """Only MLFQ and ranking are left of five policies, and the rate was a share of another capacity."""
+    replay = tmp_path / "real"
+    shutil.copytree(h100 / "real-1-0.9x", replay)
+    manifest = json.loads((replay / "manifest.json").read_text())
+    names = ["4-mlfq-56.6-run0", "1-ranking-56.6-run0"]
+    manifest["cells"] = {name: manifest["cells"][name] for name in names}
+    manifest["study"]["request_rate"] = ["0.9x"]
+    (replay / "manifest.json").write_text(json.dumps(manifest))
+    plan = plan_of(replay, [h100 / "chat.jsonl"], max_num_seqs=32)
+    assert {name: (cell.policy, cell.request_rate) for name, cell in plan.cells.items()} == {
+        names[0]: ("mlfq", 56.6),
+        names[1]: ("ranking", 56.6),
+    }
+    assert list(plan.options) == names
+    assert plan.options[names[0]] == manifest["cells"][names[0]]
+    assert all(dict(cell.engine)["max_num_seqs"] == 32 for cell in plan.cells.values())

@@ -16,7 +16,7 @@ from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook
 from simsched.vllm.preemption import Room, plan_preemptions
 from simsched.vllm.settings import read_settings
-from simsched.vllm.step_log import Chunk, features
+from simsched.vllm.step_log import features
 from simsched.vllm.version import check_version
 from simsched.vllm.view import StepClock, VllmView, read_hints
 from simsched.workload.trace import Trace
@@ -57,7 +57,7 @@ def test_hints_become_the_policys_view() -> None:
 
 
 def test_features_of_a_mixed_batch() -> None:
-    batch = [Chunk("a", 1, 9, True), Chunk("b", 1, 0, False), Chunk("c", 8, 4, False)]
+    batch = [(1, 9, True), (1, 0, False), (8, 4, False)]
     assert features(batch) == {"P": 9, "N": 1, "S": 2, "K": 10, "Q": 0.5 + 8 * 8.0}
 
 

@@ -16,13 +16,14 @@ import click
 def overhead_command(
     policy: str | None, running: int, waiting: int, rounds: int, json_path: Path | None
 ) -> None:
-    """Time a step of the policy scheduler beside vLLM's own, in processor time.
+    """Time a step of the policy scheduler beside vLLM's own, in processor time, and what a step log costs.
 
     \b
     python -m validate overhead
     """
     from simsched.text.specs import split_specs
     from validate.json_file import write_json
+    from validate.log_overhead import measure_log
     from validate.overhead import POLICIES, measure
     from validate.virtual_engine import prepare_vllm
 
@@ -37,5 +38,10 @@ def overhead_command(
         cells = (f"{row.builtin_ms:.2f} ms", f"{row.step_ms:.2f} ms", f"{row.vllm_ms:.2f} ms")
         ratios = (f"{row.preemptions:.1f}", f"{row.against_builtin:.2f}", f"{row.same_batches:.2f}")
         click.echo(f"{spec:56}" + "".join(f"{cell:>15}" for cell in (*cells, *ratios)))
+    log = measure_log(running=running, rounds=rounds)
+    click.echo(
+        f"step log: {log.line_us:.0f} us a step for a line with {running} requests, "
+        f"{log.stamps_us:.1f} us for the stamps of launch and wait"
+    )
     if json_path is not None:
-        write_json(json_path, {"vllm_version": version, "policies": found})
+        write_json(json_path, {"vllm_version": version, "policies": found, "step_log": log.as_json()})
