@@ -48,6 +48,7 @@ def plan_of(replay: Path, traces: Sequence[Path] = (), **options: Any) -> Plan:
     if manifest is None:
         raise InputError(f"{replay}: not a replay's directory (no manifest.json)")
     study = {name: value for name, value in manifest["study"].items() if value not in (None, [], ())}
+    study.setdefault("vllm_version", read_facts(replay)["vllm_version"])
     hashes: dict[str, str] = manifest.get("sha256", {})
     places = [*traces, *_beside(replay, study.get("trace", ()))]
     known = {_sha256(path): str(path) for path in reversed(places)}

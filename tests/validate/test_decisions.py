@@ -103,10 +103,11 @@ def test_a_directory_that_was_cut_down_keeps_its_cells(h100: Path, tmp_path: Pat
     manifest["study"]["request_rate"] = ["0.9x"]
     (replay / "manifest.json").write_text(json.dumps(manifest))
     plan = plan_of(replay, [h100 / "chat.jsonl"], max_num_seqs=32)
-    assert {name: (cell.policy, cell.request_rate) for name, cell in plan.cells.items()} == {
+    assert {name: (cell.arm.policy, cell.load.request_rate) for name, cell in plan.cells.items()} == {
         names[0]: ("mlfq", 56.6),
         names[1]: ("ranking", 56.6),
     }
     assert list(plan.options) == names
     assert plan.options[names[0]] == manifest["cells"][names[0]]
-    assert all(dict(cell.engine)["max_num_seqs"] == 32 for cell in plan.cells.values())
+    assert all(cell.arm.config.vllm_version == "0.25.1" for cell in plan.cells.values())
+    assert all(cell.arm.config.max_num_seqs == 32 for cell in plan.cells.values())
