@@ -7,20 +7,27 @@ smallest) / mean: what the machine itself does not repeat.
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simsched.compare.statistics import kendall_tau
 from simsched.errors import InputError
+from simsched.metrics import Requests, measure
 from simsched.results import Results
 from simsched.workload.trace import FloatArray
 from validate.components import COMPONENTS, components
 from validate.verdict import Tolerance, verdict
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Setting = tuple[str, float | None]
 """Workload and request rate."""
@@ -45,9 +52,9 @@ class Side:
 def read_side(results: Results) -> Side:
     """All cells of a results directory, with their metrics and components."""
     runs_of: dict[tuple[Setting, str], list[Values]] = {}
-    summary = {row["cell"]: row for row in results.summary.to_dicts()}
+    gaps = _itl(results.path)
     for cell, options in results.cells.items():
-        values = {**_metrics(results, cell, summary[cell]), **components(results, cell)}
+        values = {**_metrics(results, cell, gaps.get(cell, {})), **components(results, cell)}
         setting = (str(options["workload"]), _rate(options["request_rate"]))
         runs_of.setdefault((setting, str(options["policy"])), []).append(values)
     side = Side()
@@ -200,27 +207,49 @@ def _pair(runs: list[float], simulated: float, real: float | None = None) -> dic
     return {"real": real, "simulated": simulated, "relative_error": error, "spread": spread, "runs": runs}
 
 
-def _metrics(results: Results, cell: str, row: Mapping[str, Any]) -> Values:
-    from simsched.metrics import METRICS as SUMMARISED
-
-    table = cell_requests(results, cell)
-    values: Values = {
-        name: float(row[name]) for name in METRICS if name in SUMMARISED and row[name] is not None
-    }
-    latency = table["latency_per_token"]
+def _metrics(results: Results, cell: str, gaps: Mapping[str, float]) -> Values:
+    """`METRICS` of the whole run, whatever window its summary is of; NaN where nobody knows."""
+    values = measure(Requests.of_table(cell_table(results, cell)))
+    latency = cell_requests(results, cell)["latency_per_token"]
     values["median_latency_per_token_ms"] = float(np.median(latency)) * 1e3
-    return {name: values.get(name, math.nan) for name in METRICS}
+    return {name: gaps.get(name, values.get(name, math.nan)) for name in METRICS}
+
+
+def _itl(path: Path) -> dict[str, dict[str, float]]:
+    """Cell -> metrics of the gaps between tokens, which requests don't hold: from the summary, as far as
+    there is one."""
+    try:
+        rows = json.loads((path / "summary.json").read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, TypeError):
+        try:
+            with (path / "summary.csv").open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, ValueError, csv.Error):
+            return {}
+    names = [name for name in METRICS if name.endswith("_itl_ms")]
+    return {
+        row["cell"]: {name: float(row[name]) for name in names if row.get(name) not in (None, "")}
+        for row in rows
+    }
+
+
+def cell_table(results: Results, cell: str) -> pl.DataFrame:
+    """The rows of a cell in requests.parquet."""
+    import polars as pl
+
+    table = results.requests
+    for name, value in results.cells[cell].items():
+        table = table.filter(pl.col(name).is_null() if value is None else pl.col(name) == value)
+    if table.is_empty():
+        raise InputError(f"{results.path / 'requests.parquet'}: damaged, no request of cell {cell}")
+    return table
 
 
 def cell_requests(results: Results, cell: str) -> dict[str, FloatArray]:
     """Seconds per finished request of a cell: `ttft`, `e2el`, `latency_per_token`, `queueing`."""
     import polars as pl
 
-    options = results.cells[cell]
-    table = results.requests
-    for name, value in options.items():
-        table = table.filter(pl.col(name).is_null() if value is None else pl.col(name) == value)
-    table = table.filter(pl.col("finish_time").is_not_null())
+    table = cell_table(results, cell).filter(pl.col("finish_time").is_not_null())
     arrival = table["arrival_time"].to_numpy()
     e2el = table["finish_time"].to_numpy() - arrival
     return {

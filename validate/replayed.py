@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simsched.errors import InputError
+from simsched.results import Results
 from simsched.results.layout import Options, read_manifest
 from simsched.sweep.plan import Plan, make_plan
 from simsched.sweep.study import make_study
@@ -31,6 +32,21 @@ def read_facts(replay: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or not isinstance(facts.get("cells"), dict):
         raise InputError(f"{path}: damaged, expected an object with cells")
     return facts
+
+
+def open_replay(path: Path) -> Results:
+    """The results of a replay or simulation, of which only manifest and requests must be there: replays of
+    older versions lack metrics, and some have been cut to what matters.
+
+    Raises:
+        InputError: not a results directory, or no requests.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise InputError(f"{path}: not a simsched results directory (no manifest.json)")
+    if not (path / "requests.parquet").is_file():
+        raise InputError(f"{path}: no requests.parquet; expected a finished replay or simulation")
+    return Results(path, manifest)
 
 
 def plan_of(replay: Path, traces: Sequence[Path] = (), **options: Any) -> Plan:

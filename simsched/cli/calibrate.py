@@ -149,6 +149,10 @@ def _tell(done: Calibration, output: Path | None) -> None:
         f"95th percentile {error.p95:.1%}",
         err=True,
     )
+    if done.file.host is not None:
+        from simsched.cost_model.overlap_calibration import describe_error
+
+        click.echo(f"mean error {describe_error(error)}", err=True)
     for warning in done.file.warnings:
         click.echo(f"warning: {warning}", err=True)
     if output:
@@ -160,7 +164,7 @@ def _draw(done: Calibration, path: Path) -> None:
     from simsched.plotting.calibration import CalibrationDisplay
     from simsched.plotting.style import image_bytes
 
-    image = image_bytes(CalibrationDisplay(done.test, done.cost, done.file.name).plot(), "png")
+    image = image_bytes(CalibrationDisplay(done.test, done.predicted, done.file.name).plot(), "png")
     with atomic_file(path) as stream:
         stream.write(image)
     click.echo(f"wrote {path}", err=True)

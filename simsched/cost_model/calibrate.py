@@ -11,11 +11,14 @@ import numpy as np
 
 from simsched.cost_model import kernels
 from simsched.cost_model.facts import ARCHITECTURES, GIB, GPUS, Architecture, Gpu
-from simsched.cost_model.fit import Steps, fit_error, fit_linear, fit_table, level, split
+from simsched.cost_model.fit import FloatArray, Steps, fit_error, fit_linear, fit_table, level, split
+from simsched.cost_model.host import Graphs
 from simsched.cost_model.identify import unidentified
 from simsched.cost_model.models import LinearCost, TableCost
-from simsched.cost_model.profile import Hardware, ModelFacts, ProfileFile, Provenance
-from simsched.cost_model.step_log import read_step_logs
+from simsched.cost_model.overlap_calibration import calibrate_overlapped, describe_error
+from simsched.cost_model.overlapped import is_overlapped, measured_on
+from simsched.cost_model.profile import FitError, Hardware, ModelFacts, ProfileFile, Provenance
+from simsched.cost_model.step_log import log_files, read_step_logs
 from simsched.errors import InputError
 
 Form = Literal["linear", "table"]
@@ -48,6 +51,8 @@ class Calibration:
     cost: LinearCost | TableCost
     test: Steps
     """Steps that the fit has not seen."""
+    predicted: FloatArray
+    """Seconds of each of them."""
 
 
 def from_kernels(folder: Path, target: Target, form: Form, seed: int, command: str) -> Calibration:
@@ -95,6 +100,8 @@ def from_steps(
 ) -> Calibration:  # fmt: skip
     """A profile from step logs; steps far off the others' line count less or nothing.
 
+    Of an asynchronous engine on a GPU, host and device apart: see `overlap_calibration`.
+
     Args:
         paths: log files or results directories.
         target: what the profile is for.
@@ -107,6 +114,18 @@ def from_steps(
     Raises:
         InputError: as `read_step_logs`, or too few steps.
     """
+    overlapped = [is_overlapped(path) for path in paths]
+    if any(overlapped):
+        if not all(overlapped):
+            one, other = paths[overlapped.index(True)], paths[overlapped.index(False)]
+            raise InputError(f"--from-steps {other}: of another kind of engine than {one}")
+        if form != "table" or time_column != "step_time":
+            option = "--form linear" if form != "table" else f"--time {time_column}"
+            raise InputError(
+                f"{option}: {paths[0]} is of an asynchronous engine, whose host and device are fitted "
+                "together, as a table and to the time between updates"
+            )
+        return _overlapped(paths, target, seed, command)
     logs = read_step_logs(paths, time_column)
     train, test = split(logs.steps, held_out, seed)
     names = ", ".join(file.name for file in logs.files)
@@ -119,6 +138,24 @@ def from_steps(
         command=command,
     )
     return _calibrate(train, test, target, form, provenance, robust=True)
+
+
+def _overlapped(paths: Sequence[Path], target: Target, seed: int, command: str) -> Calibration:
+    logs = [file for path in paths for file in log_files(path)]
+    done = calibrate_overlapped(paths, seed, measured_on(paths[0]))
+    provenance = Provenance(
+        measured=(f"{len(done.train)} intervals between updates: {', '.join(file.name for file in logs)}",),
+        derived=(
+            *done.notes,
+            f"error on the intervals held out: {describe_error(done.fit)}",
+            "KV blocks: 0.9 x memory - weights - reserve, over the bytes of a block",
+        ),
+        assumed=("what else the machine does while it serves, as during these runs",),
+        command=command,
+    )
+    file = _file(target, done.cost, done.train, done.fit, done.warnings, provenance)
+    blocks = {"host": done.host.to_json(), "graphs": Graphs().to_json()}
+    return Calibration(file.model_copy(update=blocks), done.cost, done.test, done.predicted)
 
 
 def _calibrate(
@@ -139,8 +176,22 @@ def _calibrate(
     cost = fit_linear(train, robust=robust) if form == "linear" else fit_table(train, robust=robust)
     if robust:
         cost = level(cost, train)
+    fit, warnings = fit_error(cost, test, len(train)), tuple(unidentified(train, cost))
+    file = _file(target, cost, train, fit, warnings, provenance, predictor_time)
+    return Calibration(file, cost, test, test.predict(cost))
+
+
+def _file(
+    target: Target,
+    cost: LinearCost | TableCost,
+    train: Steps,
+    fit: FitError,
+    warnings: tuple[str, ...],
+    provenance: Provenance,
+    predictor_time: float = 0.0,
+) -> ProfileFile:
     gpu, model = target.gpu, target.model
-    file = ProfileFile(
+    return ProfileFile(
         name=target.name,
         hardware=Hardware(
             gpu=gpu.name if gpu else "unknown",
@@ -156,12 +207,11 @@ def _calibrate(
         reserve_bytes=target.reserve_bytes,
         cost=cost.to_json(),
         predictor_time=predictor_time,
-        fit=fit_error(cost, test, len(train)),
+        fit=fit,
         valid_range=_valid_range(train),
-        warnings=tuple(unidentified(train, cost)),
+        warnings=warnings,
         provenance=provenance,
     )
-    return Calibration(file, cost, test)
 
 
 def _valid_range(steps: Steps) -> dict[str, tuple[float, float]]:

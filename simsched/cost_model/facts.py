@@ -22,6 +22,9 @@ class Gpu:
 GPUS = {
     "a100-80gb": Gpu("NVIDIA A100-SXM4-80GB", int(79.25 * GIB), 2039e9),
     "a100-40gb": Gpu("NVIDIA A100-SXM4-40GB", int(39.50 * GIB), 1555e9),
+    "h100-80gb": Gpu("NVIDIA H100 80GB HBM3", int(79.10 * GIB), 3350e9),
+    "h200-141gb": Gpu("NVIDIA H200", int(139.81 * GIB), 4800e9),
+    "b200-180gb": Gpu("NVIDIA B200", int(178.35 * GIB), 7700e9),
 }
 
 

@@ -71,6 +71,9 @@ def fit_error(cost: LinearCost | TableCost, test: Steps, num_train: int) -> FitE
         p95=float(np.percentile(error, 95)),
         num_train=num_train,
         num_test=len(test),
+        device=None,
+        host=None,
+        total=None,
     )
 
 

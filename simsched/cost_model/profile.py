@@ -63,6 +63,12 @@ class FitError(_Strict):
     p95: float = Field(ge=0)
     num_train: int = Field(ge=0)
     num_test: int = Field(ge=0)
+    device: float | None = Field(None, ge=0)
+    """Mean of those that the device bounds; None: host and device were not told apart."""
+    host: float | None = Field(None, ge=0)
+    """Mean of those that the host bounds."""
+    total: float | None = None
+    """Of the sum of all, signed."""
 
 
 class Provenance(_Strict):
@@ -102,7 +108,9 @@ class ProfileFile(_Strict):
 
     def to_text(self) -> str:
         """The file's content, with lists of numbers on one line."""
-        absent = {name for name in ("host", "graphs") if getattr(self, name) is None}
+        absent: dict[str, Any] = {name: True for name in ("host", "graphs") if getattr(self, name) is None}
+        if self.fit is not None:
+            absent["fit"] = {name for name in ("device", "host", "total") if getattr(self.fit, name) is None}
         text = self.model_dump_json(indent=1, exclude=absent)
         return re.sub(r"\[[^][\"{}]+\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
 

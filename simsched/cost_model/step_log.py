@@ -42,11 +42,11 @@ def read_step_logs(paths: Sequence[Path], time_column: str = "step_time") -> Ste
     Raises:
         InputError: no log, a damaged line, no such column, or features that cannot be reconstructed.
     """
-    files = [file for path in paths for file in _log_files(path)]
+    files = [file for path in paths for file in log_files(path)]
     rows: list[list[float]] = []
     swaps = reconstructed = 0
     for file in files:
-        lines = list(_read(file, time_column))
+        lines = list(read_lines(file, time_column))
         if lines and not all(name in lines[0] for name in FEATURES):
             reconstructed += 1
             _Reconstruction(file, lines).run()
@@ -80,7 +80,8 @@ def _unoverlap(lines: list[dict[str, Any]]) -> None:
         last_end = end
 
 
-def _log_files(path: Path) -> list[Path]:
+def log_files(path: Path) -> list[Path]:
+    """The step logs at this path; InputError if there is none."""
     if path.is_file():
         return [path]
     files = sorted(path.glob("steps/*.jsonl")) or sorted(path.glob("*.jsonl"))
@@ -90,7 +91,12 @@ def _log_files(path: Path) -> list[Path]:
     return files
 
 
-def _read(file: Path, time_column: str) -> Iterator[dict[str, Any]]:
+def read_lines(file: Path, time_column: str = "step_time") -> Iterator[dict[str, Any]]:
+    """The lines of a step log, checked.
+
+    Raises:
+        InputError: unreadable, or a line that is not a step.
+    """
     try:
         with file.open(encoding="utf-8") as lines:
             for number, text in enumerate(lines, 1):

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsched.cost_model.fit import Steps
-from simsched.cost_model.models import LinearCost, TableCost
+from simsched.cost_model.fit import FloatArray, Steps
 from simsched.plotting.style import BLUE, GREY, ORANGE, WIDTH, styled
 
 if TYPE_CHECKING:
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrationDisplay:
-    """Steps that the fit has not seen, and the fitted model."""
+    """Steps that the fit has not seen, and what it predicts."""
 
     steps: Steps
-    cost: LinearCost | TableCost
+    predicted: FloatArray
+    """Seconds of each."""
     title: str
 
     def plot(self) -> Figure:
@@ -32,7 +32,7 @@ class CalibrationDisplay:
             figure = Figure(figsize=(WIDTH, WIDTH * 0.45))
             times, residuals = figure.subplots(1, 2)
             measured = self.steps.time * 1e3
-            predicted = self.steps.predict(self.cost) * 1e3
+            predicted = self.predicted * 1e3
             kinds = (
                 ("decodes only", self.steps.P == 0, BLUE),
                 ("with prefill", self.steps.P > 0, ORANGE),

@@ -38,15 +38,15 @@ def compare_command(
     \b
     python -m validate compare real/ sim/ --json fidelity.json --figure fidelity.png
     """
-    from simsched.results import Results
     from validate.comparison import compare_results
     from validate.comparison_text import draw_cdfs, to_table
     from validate.json_file import write_json
+    from validate.replayed import open_replay
     from validate.verdict import Tolerance
 
-    left, right = Results.open(real), Results.open(simulated)
+    left, right = open_replay(real), open_replay(simulated)
     tolerance = Tolerance(mean_tolerance, p99_tolerance, speedup_tolerance)
-    replays = [left, *(Results.open(path) for path in again)]
+    replays = [left, *(open_replay(path) for path in again)]
     result = compare_results(replays, right, baseline=baseline, tolerance=tolerance)
     click.echo(to_table(result))
     if json_path is not None:

@@ -108,8 +108,7 @@ def coast(
         else:
             break
         K += N * (steps - before)
-        engine.steps = engine.done = steps
-        engine.time = now
+        engine.steps, engine.time = steps, now
         later = count * (steps + 1)
         while ends and ends[0] < later:
             end, who = divmod(heappop(ends), count)
