@@ -81,7 +81,7 @@ class Changes:
 
     def due(self, now: float) -> list[LeapRequest]:
         """Those whose change has come, in order of arrival."""
-        steps = self._engine.steps
+        steps = self._engine.done
         due = [request for request in self._at_step.due(steps) if request.due_step <= steps]
         due += [request for request in self._at_time.due(now) if request.due_time <= now]
         if len(due) < 2:
@@ -112,7 +112,7 @@ class Changes:
     def oldest(self, running: Iterable[LeapRequest]) -> int:
         """The step counter since which changes of running requests may have been put off."""
         waits = [request.announced for request in running]
-        return min((each[1] for each in waits if each[0] is not NEVER), default=self._engine.steps)
+        return min((each[1] for each in waits if each[0] is not NEVER), default=self._engine.done)
 
 
 def _step_holds(step: int, request: LeapRequest) -> bool:

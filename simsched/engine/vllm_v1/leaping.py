@@ -66,10 +66,12 @@ class VllmV1Leap:
         self.watermark = int(config.watermark * config.num_gpu_blocks)
         self._caching = config.enable_prefix_caching
 
-        self.steps = 0
+        self.steps = 0  # formed
+        self.done = 0  # over: as many, unless the next one is formed before (asynchronous scheduling)
         self.time = 0.0  # end of the step done last
         self.running: dict[int, LeapRequest] = {}  # in order of admission
         self.partials: dict[int, LeapRequest] = {}
+        self.ending: dict[int, LeapRequest] = {}  # running, their last token on its way
         self.num_decoders = 0
         self.context = 0  # summed N of the decoders
         self.phases = [0] * config.block_size  # decoders that need a block in steps of this phase
@@ -199,7 +201,7 @@ class VllmV1Leap:
         self.recorder.steps(first, last, steps, N)
         if steps > 1:
             self.take(self.blocks_for(before + 1, steps - 1))
-        self.steps = after = before + steps
+        self.steps = self.done = after = before + steps
         self.time = now
         self.context += N * steps
         finished: list[int] = []
@@ -233,7 +235,7 @@ class VllmV1Leap:
                 self._finish(request, now)
                 finished.append(index)
         if self.own is not None:
-            self.own.step_done(before, self._start, now)
+            self.own.step_done(before, self._start, now, self.chunks, self._left_out())
             if len(self.step_ends or ()) > self.keep:
                 self.forget()
         if self.stopped:
@@ -261,6 +263,23 @@ class VllmV1Leap:
         self.phases[(1 - offset) % self.block_size] -= 1
         self.num_decoders -= 1
         self.context -= known
+
+    def leave_out(self, request: LeapRequest, now: float) -> None:
+        """A decoder gets nothing in this step."""
+        self._pause(request, now)
+        self.stop_decoding(request)
+        self.partials[request.index] = request
+
+    def _pause(self, request: LeapRequest, now: float) -> None:
+        """Its latest token came at the end of the step before."""
+        self.recorder.pause(request.index, now)
+
+    def _left_out(self) -> Sequence[LeapRequest]:
+        """Who ran before, or might have, and does not run in this step."""
+        if not self.partials:
+            return self.stopped
+        ran = {request.index for request, _ in self.chunks}
+        return [*self.stopped, *(self.partials[index] for index in self.partials if index not in ran)]
 
     def _finish(self, request: LeapRequest, now: float) -> None:
         request.where = DONE
@@ -324,7 +343,7 @@ class VllmV1Leap:
         for request in victims:
             index = request.index
             if request.where == DECODING:
-                recorder.pause(index, now)
+                self._pause(request, now)
                 self.stop_decoding(request)
             else:
                 self.partials.pop(index, None)

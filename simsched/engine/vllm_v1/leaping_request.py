@@ -16,8 +16,10 @@ WAITING: Final = 0
 DECODING: Final = 1
 PARTIAL: Final = 2
 DONE: Final = 3
+ENDING: Final = 4
 """Where a request is. DECODING: it gets a token in every step, and is not touched until that ends. PARTIAL:
-running, but in the midst of its prefill, or left out of the last step."""
+running, but in the midst of its prefill, or left out of the last step. ENDING: running, with its last token
+on its way (asynchronous scheduling)."""
 
 
 class Columns:
@@ -50,6 +52,7 @@ class LeapRequest:
         "_engine",
         "announced",
         "arrival_time",
+        "coming",
         "computed",
         "due_step",
         "due_time",
@@ -81,6 +84,7 @@ class LeapRequest:
         self.known = num_prompt_tokens  # N; of a decoder: offset + steps
         self.computed = 0  # C; of a decoder: N - 1
         self.offset = 0
+        self.coming = 0  # of N, tokens on their way (asynchronous scheduling; not of a decoder)
 
     def decode(self, offset: int) -> None:
         """From now on it gets a token in every step."""
@@ -105,7 +109,7 @@ class LeapRequest:
         self.run_from = 0  # step counter when that began
         self.service_before = 0.0  # seconds, likewise
         self.service_from = 0.0  # seconds on the clock
-        self.idle_from = engine.steps  # step counter when it last stopped running, or arrived
+        self.idle_from = engine.done  # step counter when it last stopped running, or arrived
         self.key: Priority = 0.0  # its priority, in the queue or among the running
         self.announced = NO_CHANGE  # when it last ran
         self.due_step = NO_LIMIT  # when its policy is to be told of a change
@@ -113,7 +117,7 @@ class LeapRequest:
 
     @property
     def num_output_tokens(self) -> int:
-        known = self.offset + self._engine.steps if self.where == DECODING else self.known
+        known = self.offset + self._engine.done if self.where == DECODING else self.known - self.coming
         return known - self.num_prompt_tokens
 
     @property
@@ -122,12 +126,12 @@ class LeapRequest:
 
     @property
     def steps_run(self) -> int:
-        run: int = self._engine.steps - self.run_from if self.ran else 0
+        run: int = self._engine.done - self.run_from if self.ran else 0
         return self.run_before + run
 
     @property
     def steps_idle(self) -> int:
-        idle: int = 0 if self.ran else self._engine.steps - self.idle_from
+        idle: int = 0 if self.ran else self._engine.done - self.idle_from
         return idle
 
     @property

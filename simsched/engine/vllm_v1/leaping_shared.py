@@ -58,9 +58,10 @@ class SharedVllmV1Leap(VllmV1Leap):
         now = self._start
         if steps > 1:
             self.steps += steps - 1  # as the last of these steps begins
+            self.done = self.steps
             now = self.time = self.end_of_step(self.steps) if self.own is not None else time
         in_order = self.order.in_order(list(old), now)
-        self.steps, self.time = before, time
+        self.steps, self.done, self.time = before, before, time
         return [*in_order, *new]
 
     def _ending(self, step: int) -> Iterator[LeapRequest]:

@@ -56,7 +56,7 @@ class PolicyOrder(Order):
     def _ask_waiting(self, request: LeapRequest, now: float) -> None:
         """When may its priority next differ?"""
         change = self._policy.next_change(request, now)
-        self._changes.announce_waiting(request, change, self._engine.steps, now)
+        self._changes.announce_waiting(request, change, self._engine.done, now)
 
     def requeue(self, request: LeapRequest, now: float) -> None:
         self._queue.push(request, self._policy.priority(request, now))
@@ -94,7 +94,7 @@ class PolicyOrder(Order):
         if self._order is None:
             for request in engine.partials.values():
                 self._catch_up(request)
-        elif engine.steps - self._last_used > CALM and not engine.partials:
+        elif engine.done - self._last_used > CALM and not engine.partials:
             self._order = None
             self._changes.put_off(engine.running.values())
         elif self._order.num_pushed > STALE:
@@ -109,7 +109,7 @@ class PolicyOrder(Order):
 
     def _change(self, due: Sequence[LeapRequest], now: float) -> None:
         """The announced changes of these requests have come."""
-        steps, advance, changes = self._engine.steps, self._policy.advance, self._changes
+        steps, advance, changes = self._engine.done, self._policy.advance, self._changes
         for request in due:
             key, change = advance(request, now)
             if request.ran:
@@ -137,7 +137,7 @@ class PolicyOrder(Order):
         if slots < 1 and self._order is not None:
             worst = self._order.worst()
             if worst is not None and not head.key < worst.key:  # type: ignore[operator]
-                self._last_used = engine.steps
+                self._last_used = engine.done
                 return True  # it would have to displace someone, and even the worst is better
         size = engine.block_size
         free = engine.free - engine.phases[engine.steps % size]
@@ -145,6 +145,9 @@ class PolicyOrder(Order):
         for request in engine.partials.values():
             free -= not request.computed % size
             budget -= min(request.known - request.computed, engine.max_tokens)
+        for request in engine.ending.values():
+            free -= not request.computed % size
+            budget -= 1
         ready: list[LeapRequest] = []
         victims: list[LeapRequest] = []
         planned = 0  # of the victims: for the head alone
@@ -184,7 +187,7 @@ class PolicyOrder(Order):
     # -- the order of the running requests -----------------------------------------------------------------
     def _worst(self, order: RunningOrder, now: float) -> LeapRequest | None:
         """The worst of the running requests in their order."""
-        self._last_used = self._engine.steps
+        self._last_used = self._engine.done
         while True:
             worst = order.worst()
             if worst is None or not self._changes.drifting:
@@ -251,18 +254,21 @@ class PolicyOrder(Order):
     def began(self, request: LeapRequest, before: int, start: float, now: float) -> None:
         """It ran in its first step, which began at step counter `before` and time `start`."""
         request.start(before, start)
-        steps = self._engine.steps
+        steps = self._engine.done
         self._changes.announce_running(request, self._policy.next_change(request, now), steps, now, steps)
 
-    def step_done(self, before: int, start: float, now: float) -> None:
+    def step_done(
+        self,
+        before: int,
+        start: float,
+        now: float,
+        chunks: Sequence[tuple[LeapRequest, int]],
+        left_out: Sequence[LeapRequest],
+    ) -> None:
         """Note who has started and who has stopped running in a step that is over. What was announced before
         may have come in that very step, so that their priorities are other ones already."""
-        engine, policy = self._engine, self._policy
-        stopped: Sequence[LeapRequest] = engine.stopped
-        if engine.partials:
-            ran = {request.index for request, _ in engine.chunks}
-            stopped = [*stopped, *(engine.partials[index] for index in engine.partials if index not in ran)]
-        for request in stopped:
+        policy = self._policy
+        for request in left_out:
             if request.ran:
                 request.stop(before, start)
                 if self._asks_waiting:
@@ -270,7 +276,7 @@ class PolicyOrder(Order):
                     key = policy.priority(request, now)
                     if key != request.key:
                         self._move(request, key)
-        for request, _ in engine.chunks:
+        for request, _ in chunks:
             if not request.ran and request.where != DONE:
                 self.began(request, before, start, now)
                 if self._order is not None:
@@ -284,15 +290,15 @@ class PolicyOrder(Order):
         if self._order is not None or not request.ran:
             return
         engine, changes = self._engine, self._changes
-        steps, time = engine.steps, engine.time
-        while (due := changes.came(request)) is not None and due <= steps:
-            engine.steps, engine.time = due, engine.end_of_step(due)
+        steps, done, time = engine.steps, engine.done, engine.time
+        while (due := changes.came(request)) is not None and due <= done:
+            engine.steps, engine.done, engine.time = due + steps - done, due, engine.end_of_step(due)
             _, change = self._policy.advance(request, engine.time)
             changes.announce_running(request, change, due, engine.time, due + 1)
-        engine.steps, engine.time = steps, time
+        engine.steps, engine.done, engine.time = steps, done, time
 
     def oldest_change(self) -> int:
         """The step counter since which announced changes of running requests may have been put off."""
         if self._order is not None:
-            return self._engine.steps
+            return self._engine.done
         return self._changes.oldest(self._engine.running.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsched.engine.vllm_v1.leaping_request import DECODING, PARTIAL, WAITING
+from simsched.engine.vllm_v1.leaping_request import DECODING, ENDING, PARTIAL, WAITING
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1.leaping import VllmV1Leap
@@ -24,6 +24,9 @@ def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
     place = 0
     while place < len(running) and budget > 0:
         request = running[place]
+        if request.where == ENDING:
+            place += 1
+            continue
         if request.where == DECODING:
             computed, n = request.offset + engine.steps - 1, 1
         else:
@@ -57,9 +60,7 @@ def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
         index = request.index
         if request.where == DECODING:
             if index not in tokens:
-                engine.recorder.pause(index, now)
-                engine.stop_decoding(request)
-                engine.partials[index] = request
+                engine.leave_out(request, now)
         elif index in tokens:
             engine.chunks.append((request, tokens[index]))
     return 0 if preempted else budget

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from heapq import heappop, heappush
 
-from simsched.engine.vllm_v1.leaping_request import LeapRequest
+from simsched.engine.vllm_v1.leaping_request import ENDING, LeapRequest
 from simsched.policies.base import Priority
 
 
@@ -28,6 +28,10 @@ class WaitingQueue:
             heappush(self._priorities, priority)
         else:
             heappush(indices, index)
+
+    def remove(self, request: LeapRequest) -> None:
+        """It is done without running again."""
+        del self._waiting[request.index]
 
     def head(self) -> LeapRequest | None:
         """The best, if there is one."""
@@ -73,14 +77,14 @@ class RunningOrder:
             heappush(indices, -request.index)
 
     def worst(self) -> LeapRequest | None:
-        """The worst, if there is one."""
+        """The worst, if there is one; none whose last token is on its way."""
         priorities, running = self._priorities, self._running
         while priorities:
             priority = priorities[-1]
             indices = self._at[priority]
             while indices:
                 request = running.get(-indices[0])
-                if request is not None and request.key == priority:
+                if request is not None and request.key == priority and request.where != ENDING:
                     return request
                 heappop(indices)
             del self._at[priorities.pop()]

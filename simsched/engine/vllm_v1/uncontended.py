@@ -108,7 +108,8 @@ def coast(
         else:
             break
         K += N * (steps - before)
-        engine.steps, engine.time = steps, now
+        engine.steps = engine.done = steps
+        engine.time = now
         later = count * (steps + 1)
         while ends and ends[0] < later:
             end, who = divmod(heappop(ends), count)
