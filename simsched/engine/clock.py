@@ -12,7 +12,9 @@ with H, h0 and o of `HostCost` (`launch`, `before`, `output`), r and w its `tail
 time on padded tokens. The engine forms step k + 2, and users have the tokens of step k, at e(k) + o(k). The
 time between the ends of two steps belongs to no single batch: a long launch shows in the step before it.
 
-All state is kept relative to the latest end, so that like steps take like times, to the last bit.
+All state is kept relative to the latest end, so that like steps take like times, to the last bit. While the
+same requests decode on, H is constant and G grows with the context: each step takes H as long as the device
+is done in time, and from some step on G, for good. `repeat` sums such a stretch as stepping does.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.cost_model.host import Capture, HostCost, LaunchMode
 from simsched.cost_model.models import LinearCost, TableCost
 
+LONG: Final = 64
+"""Steps beyond which NumPy takes over."""
 LAG: Final = 0.35
 """Correlation of one launch's jitter with the next one's."""
 
@@ -51,6 +55,30 @@ class Clock(Protocol):
     def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
         """Seconds that the step under way takes, with the next one (if any) launched behind it."""
 
+    def repeat(
+        self,
+        end: float,
+        features: StepFeatures,
+        duration: float,
+        most: int,
+        until: float,
+        step_ends: list[float] | None,
+    ) -> tuple[float, int, float]:
+        """Repeat the decodes that `step` was asked for last, and that others like them follow.
+
+        Args:
+            end: when that step ends.
+            features: its features.
+            duration: what `step` returned.
+            most: steps in all, that one included.
+            until: seconds on the clock; the last step starts before it.
+            step_ends: gets the ends of the further steps, if it is a list.
+
+        Returns:
+            The end of the last step, the number of steps (that one included), and the last one's duration.
+            The durations lie on a line; where they would not, there are fewer steps than might be.
+        """
+
 
 class DeviceClock:
     """Steps take the device's time alone, and are launched in none."""
@@ -66,6 +94,51 @@ class DeviceClock:
 
     def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
         return device_time(self._cost, features, self._predictor_time)
+
+    def repeat(
+        self,
+        end: float,
+        features: StepFeatures,
+        duration: float,
+        most: int,
+        until: float,
+        step_ends: list[float] | None,
+    ) -> tuple[float, int, float]:
+        base, slope = self._cost.decode_line(features.N, features.num_waiting)
+        return _ramp(end, base, slope, features, duration, most, until, step_ends)
+
+
+def _ramp(
+    end: float,
+    base: float,
+    slope: float,
+    features: StepFeatures,
+    last: float,
+    most: int,
+    until: float,
+    step_ends: list[float] | None,
+) -> tuple[float, int, float]:
+    """`Clock.repeat` where each step takes `base + slope * K`."""
+    K, N, steps = features.K, features.N, 1
+    while steps < most and steps < LONG and end < until:
+        K += N
+        last = base + slope * K
+        end += last
+        steps += 1
+        if step_ends is not None:
+            step_ends.append(end)
+    while LONG <= steps < most and end < until:
+        count = min(most - steps, 4096)
+        durations = base + slope * (K + N * np.arange(1, count + 1, dtype=np.int64))
+        # NumPy accumulates in the same order, to the same bits
+        ends = np.add.accumulate(np.concatenate(([end], durations)))[1:]
+        count = min(count, int(np.searchsorted(ends, until)) + 1)
+        end, last = float(ends[count - 1]), float(durations[count - 1])
+        if step_ends is not None:
+            step_ends.extend(ends[:count].tolist())
+        K += N * count
+        steps += count
+    return end, steps, last
 
 
 def device_time(cost: CostModel, features: StepFeatures, predictor_time: float) -> float:
@@ -148,6 +221,46 @@ class HostClock:
         self._output = next_output
         self._launcher = 0.0
         return duration
+
+    def repeat(
+        self,
+        end: float,
+        features: StepFeatures,
+        duration: float,
+        most: int,
+        until: float,
+        step_ends: list[float] | None,
+    ) -> tuple[float, int, float]:
+        launch = self._launch(features)
+        base, slope = self._cost.decode_line(features.N, features.num_waiting)
+        least = launch.launch if launch.launch > launch.output else launch.output
+        begin = launch.before + self._host.copy
+        if self._tail > -inf or begin > least:
+            return end, 1, duration
+        if self._ready == 0.0 and duration == base + slope * features.K:
+            # The device decides, and so it will: each step is longer than the one before.
+            end, steps, last = _ramp(end, base, slope, features, duration, most, until, step_ends)
+            self._begin = begin - last
+            return end, steps, last
+        if duration != least:
+            return end, 1, duration
+        # The host decides, until the device has fallen back by what it was ahead.
+        K, N, steps = features.K, features.N, 1
+        ready, starts, bound = self._ready, self._begin, self.host_bound
+        while steps < most and end < until:
+            K += N
+            done = (starts if starts > ready else ready) + (base + slope * K)
+            if done >= least:
+                break
+            ready = done - least
+            starts = begin - least
+            end += least
+            bound += least
+            steps += 1
+            if step_ends is not None:
+                step_ends.append(end)
+        self._ready, self._begin, self.host_bound = ready, starts, bound
+        return end, steps, least
 
     def _launch(self, features: StepFeatures) -> Launch:
         decodes_only = not features.S

@@ -37,7 +37,7 @@ def run_pipelined(
         scheduler: `schedule` forms a step, `update` ends the oldest that was formed.
         log: called with each step, its start, and its seconds.
     """
-    closed = arrivals.closed
+    closed, step_ends = arrivals.closed, scheduler.step_ends
     now = 0.0
     ahead: Batch | None = None
     while True:
@@ -64,8 +64,17 @@ def run_pipelined(
         duration = clock.step(batch.features, None if ahead is None else ahead.features)
         if log is not None:
             log(batch, now, duration)
-        now += duration
+        end, steps, last = now + duration, 1, duration
+        if step_ends is not None:
+            step_ends.append(end)
+        if ahead is not None and not batch.features.S and end < arrivals.next_time:
+            most, before = scheduler.max_steps(batch)
+            before = min(before, arrivals.next_time)
+            if most > 1 and end < before:
+                features = batch.features
+                end, steps, last = clock.repeat(end, features, duration, most, before, step_ends)
+        now = end
         yield Timeout(environment, max(0.0, now - environment.now))
-        for index in scheduler.update(batch, now, duration, duration):
+        for index in scheduler.update(batch, now, duration, last, steps):
             if closed:
                 arrivals.finished(index, now)

@@ -42,6 +42,10 @@ class VllmV1Preset(Preset):
         padded: bool,
     ) -> Scheduler:
         if config.async_scheduling:
+            if leap and not config.decodes_first and not (trace.hash_ids and config.enable_prefix_caching):
+                from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap
+
+                return AsyncVllmV1Leap(trace, policy, config, recorder, seed=seed)
             from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
 
             return AsyncVllmV1(trace, policy, config, recorder, seed=seed)

@@ -29,10 +29,20 @@ class Changes:
         self._at_time: Agenda[float, LeapRequest] = Agenda()
 
     def announce_running(
-        self, request: LeapRequest, change: Change, steps: int, now: float, first: int
+        self,
+        request: LeapRequest,
+        change: Change,
+        steps: int,
+        now: float,
+        first: int,
+        in_queue: bool = False,
     ) -> None:
-        """The policy said this at this step counter and time of a request that ran in the step done last;
-        `first`: the earliest step counter at which the change can come."""
+        """The policy said this at this step counter and time of a request that ran in the step done last.
+
+        Args:
+            first: the earliest step counter at which the change can come.
+            in_queue: it waits again, so that the change can't be put off.
+        """
         request.due_step, request.due_time = NO_LIMIT, inf
         if change is NEVER:
             request.announced = NO_CHANGE
@@ -43,7 +53,7 @@ class Changes:
             if drift == "any":
                 raise CannotLeap("priorities drift while requests run")
             self.drifting = True
-        if not self.on_time:
+        if not self.on_time and not in_queue:
             return
         if run is not None:
             request.due_step = due = steps + run

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from simsched.engine.vllm_v1.leaping_request import LeapRequest
+from simsched.engine.vllm_v1.leaping_request import DONE, LeapRequest
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1.leaping import VllmV1Leap
@@ -37,6 +37,10 @@ class Order(ABC):
     @abstractmethod
     def requeue(self, request: LeapRequest, now: float) -> None:
         """It was preempted for want of KV blocks."""
+
+    @abstractmethod
+    def remove(self, request: LeapRequest) -> None:
+        """It is done while it waits (asynchronous scheduling)."""
 
     @abstractmethod
     def running(self, now: float) -> list[LeapRequest]:
@@ -76,6 +80,9 @@ class FcfsOrder(Order):
     def requeue(self, request: LeapRequest, now: float) -> None:
         self._queue.appendleft(request)
 
+    def remove(self, request: LeapRequest) -> None:
+        self._queue.remove(request)
+
     def running(self, now: float) -> list[LeapRequest]:
         return list(self._engine.running.values())
 
@@ -107,7 +114,12 @@ class PriorityOrder(FcfsOrder):
         engine = self._engine
         return self._priority[index], engine.recorder.arrival_time[index], engine.ids[index], index
 
+    def remove(self, request: LeapRequest) -> None:
+        pass  # its place is skipped when it comes up
+
     def head(self) -> LeapRequest:
+        while self._heap[0][4].where == DONE:
+            heapq.heappop(self._heap)
         return self._heap[0][4]
 
     def pop(self) -> LeapRequest:

@@ -138,10 +138,14 @@ class VllmV1Leap:
             waiting = self.num_waiting + len(self.running) - N
             self._batch.features = StepFeatures(0, N, 0, self.context, 0.0, waiting, 0, self._num_new)
         else:
-            self.stopped.clear()
+            self._nothing_runs()
             return None
         self._num_new = 0
         return self._batch
+
+    def _nothing_runs(self) -> None:
+        """Whom this call preempted it has made room for, and it is called again at once."""
+        self.stopped.clear()
 
     def _threshold(self) -> int:
         """The most tokens that a request may have in this step (rule 4)."""
@@ -179,19 +183,20 @@ class VllmV1Leap:
             heappop(ends)
         most = ends[0] // self.n - steps
         if self.free < self.num_decoders * (most // self.block_size + 1):
-            most = min(most, self._steps_to_spare())
+            most = min(most, self._steps_to_spare(steps + 1))
         if self.own is None:
             return most, inf
         step, time = self.own.limit()
         return max(1, min(most, step - steps)), time
 
-    def _steps_to_spare(self) -> int:
-        """For how many steps in all, the current one included, there are blocks (or fewer, if many)."""
+    def _steps_to_spare(self, following: int) -> int:
+        """For how many steps in all there are blocks (or fewer, if many): one has them, and the next is the
+        one after so many."""
         cycles = self.free // self.num_decoders
         if cycles:
             return 1 + cycles * self.block_size
         left, count = self.free, 1
-        while (left := left - self.phases[(self.steps + count) % self.block_size]) >= 0:
+        while (left := left - self.phases[(following + count - 1) % self.block_size]) >= 0:
             count += 1
         return count
 

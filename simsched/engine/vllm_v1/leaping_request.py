@@ -73,6 +73,7 @@ class LeapRequest:
         "score",
         "service_before",
         "service_from",
+        "since",
         "tenant",
         "where",
     )
@@ -84,6 +85,7 @@ class LeapRequest:
         self.known = num_prompt_tokens  # N; of a decoder: offset + steps
         self.computed = 0  # C; of a decoder: N - 1
         self.offset = 0
+        self.since = 0  # step counter when it began to decode (asynchronous scheduling)
         self.coming = 0  # of N, tokens on their way (asynchronous scheduling; not of a decoder)
 
     def decode(self, offset: int) -> None:

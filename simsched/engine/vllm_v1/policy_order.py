@@ -61,6 +61,9 @@ class PolicyOrder(Order):
     def requeue(self, request: LeapRequest, now: float) -> None:
         self._queue.push(request, self._policy.priority(request, now))
 
+    def remove(self, request: LeapRequest) -> None:
+        self._queue.remove(request)
+
     def head(self) -> LeapRequest:
         if self._ready:
             return self._ready[-1]
@@ -236,6 +239,21 @@ class PolicyOrder(Order):
             if self._asks_waiting and not request.ran:  # else it is asked when this step is over
                 self._ask_waiting(request, now)
 
+    def announce_draining(self, request: LeapRequest, now: float) -> None:
+        """It was preempted while a step with it is under way, so that it still runs (asynchronous
+        scheduling)."""
+        if request.ran:  # else it is asked when that step is over
+            change = self._policy.next_change(request, now)
+            steps = self._engine.done
+            self._changes.announce_running(request, change, steps, now, steps + 1, in_queue=True)
+
+    def drained(self, request: LeapRequest, now: float) -> None:
+        """That step is over."""
+        if request.where == WAITING:
+            key = self._policy.priority(request, now)
+            if key != request.key:
+                self._move(request, key)
+
     def finished(self, request: LeapRequest, now: float) -> None:
         request.due_step, request.due_time = NO_LIMIT, inf
         self._policy.on_finish(request, now)
@@ -255,7 +273,9 @@ class PolicyOrder(Order):
         """It ran in its first step, which began at step counter `before` and time `start`."""
         request.start(before, start)
         steps = self._engine.done
-        self._changes.announce_running(request, self._policy.next_change(request, now), steps, now, steps)
+        change = self._policy.next_change(request, now)
+        in_queue = request.where == WAITING  # preempted while this step was under way
+        self._changes.announce_running(request, change, steps, now, steps, in_queue=in_queue)
 
     def step_done(
         self,
@@ -269,7 +289,7 @@ class PolicyOrder(Order):
         may have come in that very step, so that their priorities are other ones already."""
         policy = self._policy
         for request in left_out:
-            if request.ran:
+            if request.ran and request.where != DONE:
                 request.stop(before, start)
                 if self._asks_waiting:
                     self._ask_waiting(request, now)

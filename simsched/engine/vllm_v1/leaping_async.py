@@ -1,0 +1,268 @@
+"""Asynchronous scheduling for less work: the schedule of `stepping_async.py`, computed from event to event.
+
+The leaping engine one step ahead. A step is *formed* by the rules of `leaping.py` as if the step under way
+were over: its decoders have a token more (a placeholder), its prefills are done. What only its end brings
+comes when it is over: tokens and their times, the clocks that policies see, and that a request which has its
+last token is gone; until then it is ENDING, keeps its place and its blocks, and gets nothing. A request that
+is preempted with a token on its way gets that token in the queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
+
+from simsched.cost_model.base import StepFeatures
+from simsched.engine.base import Batch
+from simsched.engine.config import ResolvedConfig
+from simsched.engine.recorder import Recorder
+from simsched.engine.vllm_v1.discipline import CannotLeap
+from simsched.engine.vllm_v1.leaping import VllmV1Leap
+from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, ENDING, PARTIAL, WAITING, LeapRequest
+from simsched.policies.base import Policy
+from simsched.workload.trace import Trace
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step that is formed and not over."""
+
+    batch: Batch
+    formed_at: float
+    num_decoders: int
+    chunks: list[tuple[LeapRequest, int]]
+    """Its other requests, with their tokens."""
+    left_out: Sequence[LeapRequest]
+    """Who does not run in it, and may have run before."""
+    paused: list[LeapRequest]
+    """Of those, who has a token of the step before."""
+    repeats: bool
+    """Decoders alone, and the next one is like it, unless someone arrives or a change comes."""
+    sampled: list[LeapRequest] = field(default_factory=list)
+    """Of `chunks`, who gets a token."""
+    endings: list[LeapRequest] = field(default_factory=list)
+    """Who gets its last token."""
+    put_back: list[LeapRequest] = field(default_factory=list)
+    """Left out of the next step with a token of this one on its way."""
+    drained: list[tuple[LeapRequest, int]] = field(default_factory=list)
+    """Preempted while it runs in this step, and how many tokens of this step are on its way."""
+
+
+class AsyncVllmV1Leap(VllmV1Leap):
+    """`schedule()` forms a step, `update()` ends the oldest one; two may be under way.
+
+    Raises:
+        CannotLeap: as the synchronous engine does; also where a preemptive policy of ours might displace a
+            request that is cut off at `max_model_len`, as its last token comes.
+    """
+
+    def __init__(
+        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
+    ) -> None:
+        super().__init__(trace, policy, config, recorder, seed=seed)
+        if self.own is not None and policy.preemptive:
+            totals = trace.num_prompt_tokens + trace.num_output_tokens
+            if int(totals.max(initial=0)) > config.max_model_len:
+                raise CannotLeap("a request that is cut off may be displaced as it ends")
+        self._under_way: deque[_Step] = deque()
+        self._ended = 0.0  # when the step done last ended
+        self._paused: list[LeapRequest] = []  # by the step that is being formed
+
+    # -- forming a step --------------------------------------------------------------------------------------
+    def schedule(self, now: float) -> Batch | None:
+        self._batch = Batch(StepFeatures())
+        calm = not self.ending  # else places and blocks come free soon
+        batch = super().schedule(now)
+        if batch is None:
+            return None
+        stopped, paused, chunks = self.stopped, self._paused, self.chunks
+        repeats = (
+            calm and self._most > 1 and not (chunks or stopped or paused or batch.features.num_predicted)
+        )
+        step = _Step(batch, now, self.num_decoders, chunks, self._left_out(), paused, repeats)
+        self.stopped, self._paused = [], []
+        self._under_way.append(step)
+        self._advance(step, 1)
+        return batch
+
+    def _nothing_runs(self) -> None:
+        """Whom this call preempted is left out of the step that is formed next."""
+
+    def _left_out(self) -> Sequence[LeapRequest]:
+        if not self.stopped and not self.partials:
+            return ()
+        ran = {request.index for request, _ in self.chunks}
+        some = [*self.stopped, *self.partials.values()]
+        return [request for request in some if request.index not in ran]
+
+    def _advance(self, step: _Step, steps: int) -> None:
+        """As if this step, after so many steps of its decoders less one, were over."""
+        self.steps = after = self.steps + steps
+        self.context += self.num_decoders * steps
+        ends = self.ends
+        later = self.n * (after + 1)
+        while ends and ends[0] < later:
+            decoder = self.decoder(heappop(ends))
+            if decoder is not None:
+                self.stop_decoding(decoder)
+                self._await_end(decoder, step)
+        partials, total = self.partials, self.total
+        for request, tokens in step.chunks:
+            index = request.index
+            request.computed = computed = request.computed + tokens
+            if computed < request.known:
+                partials[index] = request
+                continue
+            partials.pop(index, None)
+            step.sampled.append(request)
+            request.since = after
+            request.known = known = computed + 1
+            end = total[index] - known + after
+            if end > after:
+                request.decode(known - after)
+                self.phases[(after - computed) % self.block_size] += 1
+                self.num_decoders += 1
+                self.context += known
+                heappush(ends, self.n * end + index)
+            else:
+                self._await_end(request, step)
+
+    def _await_end(self, request: LeapRequest, step: _Step) -> None:
+        """Its last token is that of this step."""
+        request.where = ENDING
+        request.coming = 1
+        self.ending[request.index] = request
+        step.endings.append(request)
+
+    def _pause(self, request: LeapRequest, now: float) -> None:
+        self._paused.append(request)
+
+    def leave_out(self, request: LeapRequest, now: float) -> None:
+        super().leave_out(request, now)
+        request.coming = 1
+        self._under_way[-1].put_back.append(request)
+
+    def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
+        size = self.block_size
+        for request in victims:
+            index = request.index
+            was = request.where
+            if was == DECODING:
+                self._pause(request, now)
+                self.stop_decoding(request)
+                request.coming = 1
+            elif was == ENDING:
+                del self.ending[index]
+            else:
+                self.partials.pop(index, None)
+            tokens = registered = request.computed + scheduled
+            if was != PARTIAL and (scheduled or request.since < self.steps):
+                registered -= 1  # its latest token is not known as yet
+            self._give_up_cached(request, -(-tokens // size), registered // size)
+            self._drain(request)
+            request.computed = 0
+            request.where = WAITING
+            del self.running[index]
+            self.recorder.preempted(index)
+        self.stopped += victims
+        if self.own is not None:
+            self.own.preempted(victims, now)
+            if self._under_way:
+                for request, _ in self._under_way[-1].drained:
+                    if request in victims:
+                        self.own.announce_draining(request, now)
+
+    def _give_up_cached(self, request: LeapRequest, blocks: int, hashed: int) -> None:
+        """It gives up so many blocks, of which so many stay cached."""
+        if self._caching:
+            known = request.known  # when it comes back, with the token on its way
+            if hashed > (known - 1) // self.block_size:
+                raise CannotLeap("a block will be computed twice")
+            self.queue.leave(request.index, hashed, blocks - hashed, self.free)
+        self.free += blocks
+
+    def _drain(self, request: LeapRequest) -> None:
+        """What the step under way brings it, it gets in the queue."""
+        if not self._under_way:
+            return
+        step = self._under_way[-1]
+        if request.coming or any(request is other for other, _ in step.chunks):
+            step.drained.append((request, request.coming))
+            request.known -= request.coming
+            request.coming = 0
+
+    # -- the end of a step -----------------------------------------------------------------------------------
+    def max_steps(self, batch: Batch) -> tuple[int, float]:
+        """Steps may repeat up to the one before that in which a decoder ends: with that one the next is
+        formed, without it."""
+        if len(self._under_way) < 2:
+            return 1, inf
+        current, ahead = self._under_way
+        if not (current.repeats and ahead.repeats) or ahead.endings:
+            return 1, inf
+        steps, ends = self.steps, self.ends
+        while self.decoder(ends[0]) is None:
+            heappop(ends)
+        most = ends[0] // self.n - steps + 1
+        if self.free < self.num_decoders * (most // self.block_size + 1):
+            most = min(most, self._steps_to_spare(steps))
+        if self.own is None:
+            return most, inf
+        step, time = self.own.limit()
+        return max(1, min(most, step - self.done)), time
+
+    def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
+        step = self._under_way.popleft()
+        assert step.batch is batch
+        recorder, own = self.recorder, self.own
+        # it began when the one before it ended, or when it was formed, if that was later
+        start = max(self._ended, step.formed_at)
+        self._ended = self.time = now
+        for request in step.paused:
+            if request.where != DONE:
+                recorder.pause(request.index, start)
+        recorder.steps(first, last, steps, step.num_decoders)
+        before = self.done
+        self.done = before + steps
+        if steps > 1:
+            self._repeat(self._under_way[0], steps - 1)
+        for request in step.sampled:
+            recorder.token(request.index, now)
+        for request, tokens in step.drained:
+            request.known += tokens
+        for request in step.put_back:
+            request.coming = 0
+        finished = [request.index for request in step.endings]
+        for request in step.endings:
+            if request.where == ENDING:
+                request.coming = 0
+                del self.ending[request.index]
+                self._finish(request, now)
+            else:
+                self._finish_in_queue(request, now)
+        if own is not None:
+            own.step_done(before, start, now, step.chunks, step.left_out)
+            for request, _ in step.drained:
+                own.drained(request, now)
+            if len(self.step_ends or ()) > self.keep:
+                self.forget()
+        return finished
+
+    def _repeat(self, ahead: _Step, steps: int) -> None:
+        """The step that is formed ahead is that which comes so many steps later."""
+        self.take(self.blocks_for(self.steps, steps))
+        features = ahead.batch.features
+        ahead.batch.features = features._replace(K=features.K + features.N * steps)
+        self._advance(ahead, steps)
+
+    def _finish_in_queue(self, request: LeapRequest, now: float) -> None:
+        """It was preempted with its last token on its way."""
+        request.where = DONE
+        self.order.remove(request)
+        self.num_waiting -= 1
+        self.recorder.finish(request.index, now)
+        if self.own is not None:
+            self.own.finished(request, now)

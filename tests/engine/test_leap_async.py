@@ -1,0 +1,123 @@
+"""Asynchronous leaping gives the asynchronous reference's schedule: same steps, same times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from simsched.cost_model.base import CostModel
+from simsched.cost_model.host import HostedCost
+from simsched.engine.config import ResolvedConfig, engine_config
+from simsched.engine.simulator import simulate
+from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap
+from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
+from simsched.errors import InputError
+from simsched.policies.spec import make_policy
+from simsched.record import RunRecord
+from simsched.workload.trace import Trace
+from tests.engine.scenarios import POLICIES, Linear, configs, same, shared_prefixes, trace, traces
+from tests.engine.test_clock import COST, HOST
+
+COSTS: dict[str, CostModel | HostedCost] = {
+    "device": Linear(),
+    "host": COST,
+    "slow host": replace(COST, host=replace(HOST, speed=4.0)),
+    "fast host": replace(COST, host=replace(HOST, speed=0.05)),
+    "uneven host": replace(COST, host=replace(HOST, sd=0.2)),
+}
+
+
+def outcome(
+    trace: Trace, spec: str, cost: str, config: ResolvedConfig, leap: bool, predictor: float
+) -> RunRecord | str:
+    """The record, or the message where requests displace each other for ever."""
+    try:
+        return simulate(trace, make_policy(spec), COSTS[cost], config, leap=leap, predictor_time=predictor)
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("spec", POLICIES)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    trace=traces(),
+    config=configs(),
+    cost=st.sampled_from(list(COSTS)),
+    predictor=st.sampled_from([0.0, 0.0, 0.004]),
+)
+def test_leaping_equals_stepping(
+    trace: Trace, spec: str, config: ResolvedConfig, cost: str, predictor: float
+) -> None:
+    config = config.model_copy(update={"async_scheduling": True})
+    stepped = outcome(trace, spec, cost, config, False, predictor)
+    leapt = outcome(trace, spec, cost, config, True, predictor)
+    if isinstance(stepped, str) or isinstance(leapt, str):
+        assert stepped == leapt
+    else:
+        same(stepped, leapt)
+
+
+@pytest.mark.parametrize("cost", ["device", "host", "slow host"])
+@pytest.mark.parametrize("spec", ["fcfs", "srtf", "mlfq"])
+@pytest.mark.parametrize("load", [3.0, 20.0])
+def test_long_runs_at_the_presets_size(spec: str, load: float, cost: str) -> None:
+    """256 slots, leaps of hundreds of steps, and the way into and out of contention."""
+    config = engine_config(num_gpu_blocks=1500, max_model_len=4096, async_scheduling=True)
+    work = trace(150, load, 11, longest=3000)
+    stepped = simulate(work, make_policy(spec), COSTS[cost], config, leap=False)
+    same(stepped, simulate(work, make_policy(spec), COSTS[cost], config))
+
+
+@pytest.mark.parametrize("cost", ["device", "host", "slow host"])
+def test_a_leap_leaps(monkeypatch: pytest.MonkeyPatch, cost: str) -> None:
+    """One long answer alone takes a handful of scheduler calls, not one per token."""
+    calls = 0
+    original = AsyncVllmV1Leap.schedule
+
+    def counted(self: AsyncVllmV1Leap, now: float):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        return original(self, now)
+
+    monkeypatch.setattr(AsyncVllmV1Leap, "schedule", counted)
+    work = trace(20, 0.01, 1).with_columns(closed_loop_users=1)
+    config = engine_config(num_gpu_blocks=500, max_model_len=1500, async_scheduling=True)
+    record = simulate(work, make_policy("fcfs"), COSTS[cost], config)
+    assert record.num_steps > 1000
+    assert calls < 20 * 10
+
+
+@pytest.mark.parametrize("spec", ["fcfs", "srtf", "mlfq", "priority"])
+def test_pressure_is_leapt_over(monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+    """Preemption is no reason to step: the reference is not asked."""
+
+    def never(self: AsyncVllmV1, now: float) -> None:
+        raise AssertionError
+
+    config = engine_config(max_num_seqs=24, num_gpu_blocks=120, max_model_len=1500, async_scheduling=True)
+    work = trace(150, 50.0, 3)
+    stepped = simulate(work, make_policy(spec), COST, config, leap=False)
+    assert stepped.num_preemptions.sum() > 50
+    monkeypatch.setattr(AsyncVllmV1, "schedule", never)
+    same(stepped, simulate(work, make_policy(spec), COST, config))
+
+
+def test_shared_prefixes_are_stepped() -> None:
+    config = engine_config(max_num_seqs=16, num_gpu_blocks=120, max_model_len=1500, async_scheduling=True)
+    work = shared_prefixes(trace(40, 20.0, 3, longest=1000), 4)
+    stepped = simulate(work, make_policy("fcfs"), COST, config, leap=False)
+    same(stepped, simulate(work, make_policy("fcfs"), COST, config))
+
+
+def test_outputs_beyond_the_context_are_cut_off() -> None:
+    """Under a policy of ours the engine steps then, and says the same."""
+    work = trace(40, 20.0, 3)
+    work = work.with_columns(num_output_tokens=np.where(np.arange(40) % 3, work.num_output_tokens, 900))
+    config = engine_config(max_num_seqs=8, num_gpu_blocks=200, max_model_len=900, async_scheduling=True)
+    for spec in ("fcfs", "srtf"):
+        stepped = simulate(work, make_policy(spec), COST, config, leap=False)
+        same(stepped, simulate(work, make_policy(spec), COST, config))
