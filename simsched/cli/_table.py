@@ -1,4 +1,4 @@
-"""Tables on stdout: drawn by rich on a terminal, plain text elsewhere."""
+"""Tables on stdout: drawn by rich on a terminal, split where it is too narrow; plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -8,24 +8,67 @@ from typing import Any
 
 from simsched.text.table import number, text_table
 
+_GAP, _EDGES = 2, 2  # letters between columns, and at the ends of a table
+_WIDEST_NAME = 30  # letters of a column of names, which folds; numbers never do
+
 
 def show_table(
-    headers: Sequence[str], rows: Sequence[Sequence[Any]], left: Collection[int] | None = None
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    left: Collection[int] | None = None,
+    *,
+    width: int | None = None,
 ) -> None:
-    """Print a table; the columns in `left` are set left (None: those of text), the others right; None is a
-    dash."""
+    """Print a table; a terminal too narrow for it gets several, each with the names in front.
+
+    Args:
+        headers: of the columns.
+        rows: values; None is a dash.
+        left: columns set left, which name the rows (None: those of text); the others are set right.
+        width: of the terminal in letters; None: as it says.
+    """
     if left is None:
         left = [i for i in range(len(headers)) if any(isinstance(row[i], str) for row in rows)]
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() and width is None:
         print(text_table(headers, rows, left=left))
         return
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i in left else "right")
-    for row in rows:
-        table.add_row(*("–" if v is None else number(v) if isinstance(v, float) else str(v) for v in row))
-    Console(markup=False).print(table)
+    console = Console(markup=False, width=width)
+    cells = [
+        ["–" if v is None else number(v) if isinstance(v, float) else str(v) for v in row] for row in rows
+    ]
+    widths = [max(len(row[i]) for row in (list(headers), *cells)) for i in range(len(headers))]
+    for columns in column_groups(widths, list(left), console.width):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for i in columns:
+            names = i in left
+            table.add_column(
+                headers[i],
+                justify="left" if names else "right",
+                overflow="fold",
+                no_wrap=not names,
+                min_width=min(widths[i], _WIDEST_NAME) if names else widths[i],
+            )
+        for row in cells:
+            table.add_row(*(row[i] for i in columns))
+        console.print(table)
+
+
+def column_groups(widths: Sequence[int], names: Sequence[int], width: int) -> list[list[int]]:
+    """The columns of each table: those of names in all of them, the others where they fit, in their order."""
+    heads = [i for i in names if i == 0 or i - 1 in names]  # names behind numbers go with those
+    taken = _EDGES + sum(min(widths[i], _WIDEST_NAME) + _GAP for i in heads)
+    groups: list[list[int]] = [[]]
+    room = width - taken
+    for i in range(len(widths)):
+        if i in heads:
+            continue
+        if groups[-1] and widths[i] + _GAP > room:
+            groups.append([])
+            room = width - taken
+        groups[-1].append(i)
+        room -= widths[i] + _GAP
+    return [[*heads, *group] for group in groups]

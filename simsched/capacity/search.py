@@ -1,0 +1,145 @@
+"""Bisection on the request rate, over the same requests at every rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from simsched.capacity.probe import Probe, Prober
+from simsched.slo import Slo
+
+PRECISION = 0.01
+"""Relative width of the interval at which a search ends."""
+STEP = 0.06
+"""The first step of a search, relative; it doubles."""
+LOWEST, HIGHEST = 0.02, 8.0
+"""Bounds of a search, over the estimate that it starts from."""
+COARSE = 0.03
+"""Relative width for the rate that heals from a burst, whose runs are the dearest."""
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Between the largest rate that was found good and the smallest that was not (requests/s)."""
+
+    good: float | None
+    bad: float | None
+
+
+def bracket(is_good: Callable[[float], bool], start: float, *, precision: float = PRECISION) -> Bracket:
+    """Search the largest good rate; good is supposed to be all that is below a good one."""
+    lowest, highest = LOWEST * start, HIGHEST * start
+    good: float | None = None
+    bad: float | None = None
+    rate, step = start, STEP
+    while good is None or bad is None:
+        if is_good(rate):
+            good = rate
+            if bad is None:
+                if rate >= highest:
+                    break
+                rate, step = min(rate * (1 + step), highest), 2 * step
+        else:
+            bad = rate
+            if good is None:
+                if rate <= lowest:
+                    break
+                rate, step = max(rate / (1 + step), lowest), 2 * step
+    while good is not None and bad is not None and bad > (1 + precision) * good:
+        middle = (good * bad) ** 0.5
+        if is_good(middle):
+            good = middle
+        else:
+            bad = middle
+    return Bracket(good, bad)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The rates of one arm, in requests/s; None where there is none, and why."""
+
+    stable: Bracket
+    recovers: Bracket
+    slo: Bracket
+    slo_by: dict[str, Bracket] = field(default_factory=dict)
+    """Group of requests -> its own."""
+    probes: list[Probe] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """`stable`, `recovers` or `slo` -> why there is no such rate."""
+
+
+def find_rates(prober: Prober, estimate: float, *, burst: int, slo: Slo | None = None) -> Found:
+    """The rates of an arm, searched from an estimate of its capacity (requests/s).
+
+    Args:
+        prober: of the arm.
+        estimate: where the search begins.
+        burst: requests that are there at the start where healing is asked for; 0: it is not.
+        slo: the prober's objective; None: it is not asked for.
+    """
+    reasons: dict[str, str] = {}
+    stable = bracket(lambda rate: prober.probe(rate).steady, estimate)
+    none = Bracket(None, None)
+    if stable.good is None:
+        reasons["stable"] = f"not steady at any rate from {LOWEST * estimate:.3g} requests/s on"
+        return Found(stable, none, none, probes=prober.probes, reasons=dict.fromkeys(_ALL, reasons["stable"]))
+    recovers = none
+    if burst:
+        recovers = _recovers(prober, stable, burst)
+        if recovers.good is None:
+            reasons["recovers"] = f"a burst of {burst:,} does not drain even at {recovers.bad:.3g} requests/s"
+    found, by = none, {}
+    if slo is not None:
+        found = _meets(prober, stable, slo, "")
+        if found.good is None:
+            reasons["slo"] = f"{slo.text}: not met even at {found.bad:.3g} requests/s"
+        groups = sorted(prober.probe(stable.good).attained)
+        by = {name: _meets(prober, stable, slo, name) for name in groups if name}
+    return Found(stable, recovers, found, by, prober.probes, reasons)
+
+
+_ALL = ("stable", "recovers", "slo")
+
+
+def _recovers(prober: Prober, stable: Bracket, burst: int) -> Bracket:
+    """No rate heals that is not stable: where the largest stable one does, it is that."""
+    assert stable.good is not None
+    if prober.drains(stable.good, burst):
+        return stable
+    return bracket(
+        lambda rate: rate < (stable.good or 0.0) and prober.drains(rate, burst),
+        stable.good,
+        precision=COARSE,
+    )
+
+
+def _meets(prober: Prober, stable: Bracket, slo: Slo, group: str) -> Bracket:
+    """What is not steady meets nothing: what it attains depends on how long it lasts."""
+    assert stable.good is not None
+
+    def meets(rate: float) -> bool:
+        if rate > (stable.good or 0.0):
+            return False
+        probe = prober.probe(rate)
+        return group in probe.attained and slo.is_met(probe.attained[group])
+
+    return stable if meets(stable.good) else bracket(meets, stable.good)
+
+
+def rates_for_json(found: Found, *, asked_slo: bool) -> dict[str, Any]:
+    """`stable_rate`, `stable_rate_ci`, ... of the contract; null with a reason where no rate qualifies."""
+    return {
+        "stable_rate": found.stable.good,
+        "stable_rate_ci": _interval(found.stable),
+        "recovers_rate": found.recovers.good,
+        "recovers_rate_ci": _interval(found.recovers),
+        "slo_rate": found.slo.good if asked_slo else None,
+        "slo_rate_ci": _interval(found.slo) if asked_slo else None,
+    }
+
+
+def _interval(found: Bracket) -> list[float] | None:
+    if found.good is None:
+        return None
+    return [found.good, found.good if found.bad is None else found.bad]
