@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.config import ResolvedConfig
@@ -99,6 +100,10 @@ class Requests:
             counts("num_prompt_tokens"), counts("num_output_tokens"), counts("num_preemptions"),
             times("max_itl"), times("slowdown"),
         )  # fmt: skip
+
+    def take(self, rows: NDArray[np.intp]) -> Requests:
+        """The requests at these indices."""
+        return Requests(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     @property
     def finished(self) -> BoolArray:

@@ -1,7 +1,7 @@
 """Service-level objectives: what share of the requests must be how fast.
 
-    p99_ttft<500ms,p99_tpot<50ms    of each condition by itself, 99 % of the requests keep it
-    95% ttft<500ms,tpot<50ms        95 % of the requests keep all of them together
+p99_ttft<500ms,p99_tpot<50ms    of each condition by itself, 99 % of the requests keep it
+95% ttft<500ms,tpot<50ms        95 % of the requests keep all of them together
 """
 
 from __future__ import annotations

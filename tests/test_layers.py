@@ -30,6 +30,7 @@ BELOW: dict[str, set[str]] = {
         *("cost_model", "record", "streams"),
     },
     "steady": {"workload"},
+    "slo": {"metrics"},
     "metrics": {"histogram", "record", "workload", "cost_model", "engine"},
     "results": {"metrics", "steady", "files"},
     "bounds": {"workload", "cost_model", "engine"},
@@ -48,6 +49,7 @@ _SIMULATION = {
 }
 BELOW |= {
     "sweep": _SIMULATION | {"record", "results"},
+    "capacity": {"workload", "metrics", "steady", "slo", "sweep"},
     "compare": {"text", "metrics", "results", "bounds", "sweep"},
     "plotting": {"text", "files", "workload", "cost_model", "results", "compare"},
     "report": {"text", "files", "results", "compare", "plotting"},

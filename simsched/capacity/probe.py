@@ -108,9 +108,7 @@ class Prober:
             return state.requests.slope < -DRAINING * rate
         return False if state.requests.low > PLAINLY * rate else None
 
-    def _run(
-        self, rate: float, seconds: float, burst: int = 0
-    ) -> tuple[Requests, Trace, SteadyState | None]:
+    def _run(self, rate: float, seconds: float, burst: int = 0) -> tuple[Requests, Trace, SteadyState | None]:
         load = replace(self.load, request_rate=rate)
         if load.trace is None:
             load = replace(load, num_requests=max(1, round(rate * seconds)), duration=None)

@@ -15,6 +15,7 @@ import click
 from simsched.errors import InputError
 from simsched.sweep.study import Study, make_study, read_study
 from simsched.text.options import option_flag, value_type
+from simsched.text.table import short_number
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -156,7 +157,7 @@ def _show_grid(plan: Plan) -> None:
 def _show_results(results: Results) -> None:
     """A row per policy and setting: means over runs. What is the same or zero everywhere is left out."""
     from simsched.cli._table import show_table
-    from simsched.compare.phrases import option_text
+    from simsched.compare.phrases import option_text, steady_text
     from simsched.compare.samples import ascending
     from simsched.text.columns import brief_columns
 
@@ -165,7 +166,7 @@ def _show_results(results: Results) -> None:
         "p99_latency_per_token_ms", "request_throughput", "request_goodput", "num_preemptions", "unfinished",
     ]  # fmt: skip
     groups = results.over_runs
-    settings = [name for name in groups[0] if not isinstance(groups[0][name], dict)]
+    settings = [name for name in groups[0] if not isinstance(groups[0][name], dict) and name != "steady"]
     settings = [name for name in settings if name == "policy" or len({group[name] for group in groups}) > 1]
     if all(group["request_goodput"]["mean"] is None for group in groups):
         shown.remove("request_goodput")
@@ -187,18 +188,39 @@ def _show_results(results: Results) -> None:
         "Time to first token (TTFT), time per output token (TPOT) and latency per token: "
         f"mean and P99 over requests{f', averaged over {runs} runs' if runs > 1 else ''}"
     )
+    for row, group in zip(rows, groups, strict=True):
+        row.append(steady_text(group["steady"], group["growth"]["mean"], group["growth_low"]["mean"]))
     headers = ["req/s" if name == "request_rate" else name for name in settings]
-    show_table([*headers, *(header for header, _ in columns)], rows, left=words)
-    click.echo(
+    titles = [*headers, *(header for header, _ in columns), "steady"]
+    show_table(titles, rows, left=[*words, len(titles) - 1])
+    click.echo("\n".join(_window_text(results)))
+
+
+def _window_text(results: Results) -> list[str]:
+    """What the numbers of the table are of."""
+    asked = results.manifest.get("window") or {}
+    whole = (
         "served/s: requests over the time from the first arrival to the last finish, so that it is below the "
         "request rate even where no queue grows"
     )
+    steady = "steady: whether the backlog has stopped growing, else the requests/s by which it grows"
+    rows = [row for row in results.summary.to_dicts() if row["steady"]]
+    if not any(asked.values()) or not rows:
+        return [whole, steady]
+    lengths = [row["window_end"] - row["window_start"] for row in rows]
+    low, high = (short_number(each) for each in (min(lengths), max(lengths)))
+    lasting = low if low == high else f"{low} to {high}"
+    return [
+        f"Where a load has a steady arm: over {lasting} s of its arrivals, "
+        "without warm-up and end; where it has none, over the whole run. served/s: finished in that time",
+        steady,
+    ]
 
 
 def _show_verdict(results: Results) -> None:
     from simsched.compare import compare, verdict
 
-    comparison = compare(results)
+    comparison = compare(results, results.manifest["study"].get("baseline"))
     lines = [*comparison.notes, *verdict(comparison)]
     if comparison.tested:
         lines.insert(0, f"In brackets: 95 % intervals over {comparison.runs} runs, paired by their requests.")

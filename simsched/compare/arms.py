@@ -8,7 +8,7 @@ from typing import Any
 
 from simsched.errors import InputError
 from simsched.results import LOAD_OPTIONS, RUN_OPTIONS
-from simsched.text.specs import split_specs
+from simsched.text.selection import parse_arm, same_value
 
 Arm = dict[str, Any]
 """The options of a cell that were chosen and vary in its directory, the policy always."""
@@ -35,35 +35,6 @@ def arm_name(arm: Arm, shown: Sequence[str]) -> str:
         if name != "policy" and value is not None:
             parts.append(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}")
     return ", ".join(parts) or str(arm["policy"])
-
-
-def parse_arm(text: str, option: str) -> tuple[str | None, dict[str, str]]:
-    """`"fcfs,max_num_seqs=256"` -> ("fcfs", {"max_num_seqs": "256"}); either may be missing."""
-    policy: str | None = None
-    given: dict[str, str] = {}
-    for part in split_specs(text):
-        name, equals, value = part.strip().partition("=")
-        if equals and name.replace("_", "").replace("-", "").isalnum() and "(" not in name:
-            given[name.strip().replace("-", "_")] = value.strip()
-        elif policy is None:
-            policy = part.strip()
-        else:
-            raise InputError(f"{option} {text}: two policies; expected one, then NAME=VALUE")
-    return policy, given
-
-
-def same_value(value: Any, text: str) -> bool:
-    """Does a typed text mean this value of an option? 256 and 256.0 are one, and so are True and true."""
-    if value is None:
-        return text.lower() in ("none", "–", "-", "")
-    if isinstance(value, bool):
-        return text.lower() in (("true", "yes", "1") if value else ("false", "no", "0"))
-    if isinstance(value, int | float):
-        try:
-            return float(text) == value
-        except ValueError:
-            return False
-    return str(value) == text
 
 
 def find_arm(arms: Mapping[str, Arm], wanted: str | None, option: str = "--baseline") -> str:

@@ -59,7 +59,7 @@ def steady_notes(samples: Samples) -> list[str]:
     notes = []
     for load, arms in list(growing.items())[:_MOST_LOADS]:
         notes.append(
-            f"Not steady{_at(samples, load)}: so many more requests wait every second: {', '.join(arms)}. "
+            f"Not steady{_at(samples, load)}: so many more requests wait every second: {_joined(arms)}. "
             f"Latencies there grow with the length of the run{_lasting(samples, load)}."
         )
     if len(growing) > _MOST_LOADS:
@@ -89,6 +89,10 @@ def few_requests_notes(samples: Samples) -> list[str]:
         f"A P99 rests on few requests{which}: of {least:,} in a run, {max(1, least // 100)} "
         f"{'is' if least < 200 else 'are'} beyond it."
     ]
+
+
+def _joined(arms: Sequence[str]) -> str:
+    return ("; " if any(", " in arm for arm in arms) else ", ").join(arms)
 
 
 def _at(samples: Samples, load: int) -> str:

@@ -38,6 +38,16 @@ def option_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def steady_text(steady: bool | None, growth: float | None, growth_low: float | None) -> str:
+    """Whether a backlog has stopped growing: `"yes"`, `"no, +3.2/s"`, `"unclear"` (too short to tell); a dash
+    where nothing can tell."""
+    if steady is None or growth is None:
+        return "–"
+    if steady:
+        return "yes"
+    return f"no, +{number(growth, 2)}/s" if (growth_low or 0.0) > 0 else "unclear"
+
+
 def ratio_text(value: float | None) -> str:
     """A ratio: three decimals near 1, else three digits."""
     return f"{value:.3f}" if value is not None and 0.1 <= value < 10 else number(value)

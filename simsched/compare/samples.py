@@ -7,12 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare.arms import Arm, Load, arm_name, is_chosen, same_value
+from simsched.compare.arms import Arm, Load, arm_name, is_chosen
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.errors import InputError
 from simsched.metrics import GROWTH, METRICS
 from simsched.results import RUN_OPTIONS
 from simsched.text.labels import higher_is_better
+from simsched.text.selection import same_value
 
 if TYPE_CHECKING:
     import polars as pl

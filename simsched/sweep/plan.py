@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from simsched.engine.admissible import check_admissible
 from simsched.engine.config import EngineConfig, find_preset
 from simsched.errors import InputError
 from simsched.metrics import METRICS
+from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import is_own
 from simsched.predictors.spec import make_predictor
 from simsched.results import Options
@@ -31,9 +33,19 @@ from simsched.sweep.inputs import (
     profile_of,
     read_trace_once,
 )
+from simsched.sweep.lasting import seconds_of_arrivals
 from simsched.sweep.rehearsal import rehearse
-from simsched.sweep.study import DATA_VARIABLE, PAPER_RATES, Study, axes, parse_rate
+from simsched.sweep.study import (
+    DATA_VARIABLE,
+    PAPER_RATES,
+    Study,
+    axes,
+    parse_rate,
+    times_itself,
+    window_of,
+)
 from simsched.text.options import option_flag
+from simsched.text.selection import parse_arm, same_value
 from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.named import named_workload
@@ -77,6 +89,7 @@ class Plan:
             "vllm_version": sorted({cell.arm.config.vllm_version for cell in self.cells.values()}),
             "seed": self.study.seed,
             "study": self.study.model_dump(mode="json"),
+            "window": window_of(self.study),
             "sha256": _hashes(self.study),
             "notes": self.notes,
             "capacity": self.capacity,
@@ -127,18 +140,13 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
     """Every cell, its options, its capacity; policies innermost, so that neighbours share their requests."""
     names = _workload_names(study)
     sources = [(name, None) for name in study.workload] + [(None, path) for path in study.trace]
-    engines = [getattr(study, name) or (None,) for name in _ENGINE]
+    engines = list(_engines(study))
+    base = _baseline_engine(study, engines)
     predictions = [getattr(study, name) or (None,) for name in _PREDICTION]
+    reads = {policy: make_policy(expand(policy)).reads is not None for policy in study.policy}
     goodput = tuple(study.goodput.items()) if study.goodput is not None else None
-    for (workload, trace), *values in itertools.product(sources, *engines):
-        of_engine = dict(zip(_ENGINE, values, strict=True))
-        config = EngineConfig(**{name: of_engine[name] for name in EngineConfig.model_fields})
-        of_engine |= {
-            "cost_profile": of_engine["cost_profile"] or find_preset(config.preset).cost_profile,
-            "gpu_memory_utilization": config.gpu_memory_utilization,
-        }
-        # of the cells that differ only in what follows
-        arm = Arm(policy="fcfs", config=config, cost_profile=expand(of_engine["cost_profile"]))
+    offers: dict[Load, list[_Offer]] = {}
+    for (workload, trace), (of_engine, arm) in itertools.product(sources, engines):
         for arrivals in study.arrivals or (("poisson",) if workload else (None,)):
             load = Load(
                 workload=workload, trace=trace and expand(trace), format=study.format, arrivals=arrivals,
@@ -148,26 +156,91 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
             if trace and study.duration is not None and arrivals and not Arrivals.parse(arrivals).rated:
                 raise InputError(f"--duration: arrivals {arrivals} have no rate; give --num-requests")
             name = names[workload or trace or ""]
+            if load not in offers:
+                offers[load] = list(_offers(study, load, base, [each for _, each in engines]))
             swept = (option for option in _ENGINE if option not in ("preset", "cost_profile"))
             several = [option for option in swept if len(getattr(study, option)) > 1]
             engine = [f"{option} {of_engine[option]}" for option in several]
-            where = ", ".join([f"{name} on {of_engine['cost_profile']}", config.preset, *engine])
-            rates = list(_rates(study, load, arm))
-            said = dict.fromkeys(f"{where}: {note}" for _, _, note in rates)
+            where = ", ".join([f"{name} on {of_engine['cost_profile']}", arm.config.preset, *engine])
+            said = dict.fromkeys(f"{where}: {offer.estimates[arm][1]}" for offer in offers[load])
             notes += [note for note in said if note not in notes]
-            for (rate, most, _), *prediction, run, policy in itertools.product(
-                rates, *predictions, range(study.num_runs), study.policy
+            for offer, *prediction, run, policy in itertools.product(
+                offers[load], *predictions, range(study.num_runs), study.policy
             ):
-                of_cell = dict(zip(_PREDICTION, prediction, strict=True))
+                of_cell: dict[str, Any] = dict(zip(_PREDICTION, prediction, strict=True))
+                if not reads[policy]:
+                    # whatever is swept of predictions, a policy that reads none is one arm
+                    if any(value != values[0] for value, values in zip(prediction, predictions, strict=True)):
+                        continue
+                    of_cell |= {name: None for name in _PREDICTION if len(getattr(study, name)) > 1}
                 believes = {**of_cell, "predictor": of_cell["predictor"] and expand(of_cell["predictor"])}
                 seed = study.seed + run
                 cell = Cell(
-                    replace(load, request_rate=rate, seed=seed),
+                    replace(load, request_rate=offer.rate, duration=offer.duration, seed=seed),
                     replace(arm, policy=expand(policy), **believes),
                     goodput,
                 )
-                options = {"workload": name, "arrivals": arrivals, "request_rate": rate, "policy": policy}
-                yield cell, {**of_engine, **of_cell, **options, "run": run, "seed": seed}, most
+                options = {"workload": name, "arrivals": arrivals, "request_rate": offer.rate}
+                options |= {"policy": policy, "run": run, "seed": seed}
+                yield cell, {**of_engine, **of_cell, **options}, offer.estimates[arm][0]
+
+
+def _engines(study: Study) -> Iterator[tuple[dict[str, Any], Arm]]:
+    """Every engine of the grid: its options, and an arm of it that is FCFS."""
+    for values in itertools.product(*(getattr(study, name) or (None,) for name in _ENGINE)):
+        of_engine = dict(zip(_ENGINE, values, strict=True))
+        config = EngineConfig(**{name: of_engine[name] for name in EngineConfig.model_fields})
+        of_engine |= {
+            "cost_profile": of_engine["cost_profile"] or find_preset(config.preset).cost_profile,
+            "gpu_memory_utilization": config.gpu_memory_utilization,
+        }
+        yield of_engine, Arm(policy="fcfs", config=config, cost_profile=expand(of_engine["cost_profile"]))
+
+
+def _baseline_engine(study: Study, engines: Sequence[tuple[dict[str, Any], Arm]]) -> Arm:
+    """The engine of the baseline arm: the first that has the options it names."""
+    if study.baseline is None:
+        return engines[0][1]
+    _, given = parse_arm(study.baseline, "--baseline")
+    known = [name for name in given if name in _ENGINE]
+    for of_engine, arm in engines:
+        if all(same_value(of_engine[name], given[name]) for name in known):
+            return arm
+    raise InputError(f"--baseline {study.baseline}: no engine of this grid has {', '.join(known)} so")
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """A rate that is offered to all arms, and for how long."""
+
+    rate: float | None
+    """Requests/s; None: as in the trace, or arrivals that have no rate."""
+    duration: float | None
+    """Seconds of arrivals; None: as many as `num_requests` or the trace says."""
+    estimates: dict[Arm, tuple[float, str]]
+    """Engine -> its capacity in requests/s, and a line that says it."""
+
+
+def _offers(study: Study, load: Load, base: Arm, arms: Sequence[Arm]) -> Iterator[_Offer]:
+    """The rates of a load: one for all arms, so that they meet; shares are of the baseline's capacity."""
+    rated = Arrivals.parse(load.arrivals).rated if load.arrivals is not None else True
+    if not rated and study.request_rate:
+        raise InputError(f"--request-rate: arrivals {load.arrivals} have no rate")
+    if not rated or (not study.request_rate and load.arrivals is None):
+        yield _Offer(None, load.duration, {arm: _capacity(load, arm) for arm in arms})
+        return
+    rate_cuts = load.trace is not None and load.duration is not None
+    of_all = {} if rate_cuts else {arm: _capacity(load, arm) for arm in arms}
+    for text in study.request_rate or PAPER_RATES:
+        rate, is_share = parse_rate(text)
+        if is_share:
+            most, _ = of_all[base] if base in of_all else _capacity_at(load, base, rate)
+            rate = float(f"{rate * most:.4g}")
+        estimates = of_all or {arm: _capacity(replace(load, request_rate=rate), arm) for arm in arms}
+        duration = load.duration
+        if times_itself(study) and math.isfinite(rate):
+            duration = seconds_of_arrivals(rate, [most for most, _ in estimates.values()])
+        yield _Offer(rate, duration, estimates)
 
 
 def _workload_names(study: Study) -> dict[str, str]:
@@ -200,36 +273,15 @@ def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
     return most, f"capacity about {most:.3g} requests/s{of}"
 
 
-def _capacity_at(load: Load, arm: Arm, rate: float, is_share: bool) -> tuple[float, str]:
-    """The same where the rate, perhaps a share of that capacity, says how many requests there are."""
-    if not is_share:
-        return _capacity(replace(load, request_rate=rate), arm)
+def _capacity_at(load: Load, arm: Arm, share: float) -> tuple[float, str]:
+    """The same where a rate, which is a share of that capacity, says how many requests there are."""
     most, note = _capacity(load, arm)
     for _ in range(10):  # settles in a few rounds, give or take a request
         before = most
-        most, note = _capacity(replace(load, request_rate=rate * most), arm)
+        most, note = _capacity(replace(load, request_rate=share * most), arm)
         if most == before:
             break
     return most, note
-
-
-def _rates(study: Study, load: Load, arm: Arm) -> Iterator[tuple[float | None, float, str]]:
-    """The request rates of a load, in requests/s, each with the capacity and a line that says it."""
-    rated = Arrivals.parse(load.arrivals).rated if load.arrivals is not None else True
-    if not rated:
-        if study.request_rate:
-            raise InputError(f"--request-rate: arrivals {load.arrivals} have no rate")
-        yield None, *_capacity(load, arm)
-        return
-    if not study.request_rate and load.arrivals is None:
-        yield None, *_capacity(load, arm)
-        return
-    rate_cuts = load.trace is not None and load.duration is not None
-    of_all = None if rate_cuts else _capacity(load, arm)
-    for text in study.request_rate or PAPER_RATES:
-        rate, is_share = parse_rate(text)
-        most, note = of_all or _capacity_at(load, arm, rate, is_share)
-        yield float(f"{rate * most:.4g}") if is_share else rate, most, note
 
 
 def _num_requests(load: Load) -> int:
@@ -284,13 +336,17 @@ def _check_figures(plan: Plan) -> None:
                 raise InputError(
                     f"{where}: no cell has {option} {value}; expected {', '.join(values) or 'a swept option'}"
                 )
-        names = [
-            policy for policy in plan.study.policy if figure.relative_to in (policy, policy.partition("(")[0])
-        ]
-        if figure.relative_to is not None and len(names) != 1:
-            raise InputError(
-                f"{where}: relative_to {figure.relative_to}: expected one of {', '.join(plan.study.policy)}"
-            )
+        if figure.relative_to is not None:
+            wanted, _ = parse_arm(figure.relative_to, f"{where}: relative_to")
+            if wanted is not None and not any(
+                wanted in (policy, policy.partition("(")[0]) for policy in plan.study.policy
+            ):
+                known = ", ".join(plan.study.policy)
+                raise InputError(f"{where}: relative_to {figure.relative_to}: expected one of {known}")
+        along = (figure.along,) if isinstance(figure.along, str) else figure.along or ()
+        for option in along:
+            if len({str(options.get(option)) for options in plan.options.values()}) < 2:
+                raise InputError(f"{where}: along {option}: expected an option with several values")
         metrics = (figure.metric,) if isinstance(figure.metric, str) else figure.metric or ()
         for metric in metrics if figure.kind in ("latency", "tau") else ():
             if metric not in METRICS:

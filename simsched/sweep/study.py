@@ -59,6 +59,19 @@ def _rate(given: Any) -> str:
     return repr(rate).removesuffix(".0") + ("x" if share else "")
 
 
+def _seconds_or_auto(given: Any) -> Any:
+    """`auto`, or seconds as text."""
+    if given is None or given == "auto":
+        return given
+    try:
+        seconds = float(given)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError("expected seconds, or auto")
+    return f"{seconds:g}"
+
+
 def _goodput(given: Any) -> Any:
     if isinstance(given, dict):
         given = ",".join(f"{metric}:{limit}" for metric, limit in given.items())
@@ -88,6 +101,7 @@ OfOrder = Annotated[Swept[T], Axis("order")]
 Rate = Annotated[str, BeforeValidator(_rate)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+EdgeOfWindow = Annotated[str | None, BeforeValidator(_seconds_or_auto)]
 Tau = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -100,8 +114,10 @@ class Figure(BaseModel):
     metric: str | tuple[str, ...] | None = None
     where: dict[str, str | float | bool | None] | None = None
     """Swept options to hold fixed."""
+    along: str | tuple[str, ...] | None = None
+    """latency: the option on the horizontal axis; heatmap: the two on its axes."""
     relative_to: str | None = None
-    """latency, tau: draw ratios to this policy."""
+    """latency, tau: draw ratios to this arm."""
     title: str | None = None
 
 
@@ -128,7 +144,11 @@ class _LoadsAndProfiles(BaseModel):
     num_requests: int | None = Field(None, ge=1, le=100_000_000)
     """Requests a cell.  [default: those of --duration]"""
     duration: Positive | None = None
-    """Seconds of arrivals.  [default: 60; traces: all]"""
+    """Seconds of arrivals.  [default: enough for a steady state, 60 in overload; traces: all]"""
+    warmup: EdgeOfWindow = None
+    """Seconds left out at the start, or auto.  [default: auto where --duration is; else 0]"""
+    cooldown: EdgeOfWindow = None
+    """Seconds left out before the last arrival, or auto.  [default: as --warmup's]"""
     num_runs: int = Field(1, ge=1, le=10_000)
     """Runs, with seeds S, S+1, ...  [default: 1; bare: 3]"""
     seed: int = Field(0, ge=0, le=2**62)
@@ -167,12 +187,29 @@ class Study(_WithEngine):
 
     goodput: Annotated[dict[str, float] | None, BeforeValidator(_goodput)] = None
     """A good request's limits in ms: ttft:200,tpot:50."""
+    baseline: str | None = None
+    """The arm that ratios, and rates such as 0.9x, refer to: "fcfs,max_num_seqs=256".  [default: FCFS]"""
     log_steps: bool = False
     """Write steps/CELL.jsonl."""
     skip_invalid: bool = False
     """Drop and count requests that can't be used."""
     truncate: bool = False
     """Cut and count requests that are too long."""
+
+
+def times_itself(study: Study) -> bool:
+    """Does the study leave it open how long requests arrive, at rates that say how many there are?"""
+    from simsched.workload.arrivals import Arrivals
+
+    rated = all(Arrivals.parse(each).rated for each in study.arrivals)
+    return study.duration is None and study.num_requests is None and not study.trace and rated
+
+
+def window_of(study: Study) -> dict[str, str | float]:
+    """`warmup` and `cooldown` of the study's metrics, in seconds or `auto`; 0 and 0 are the whole run."""
+    default = "auto" if times_itself(study) else "0"
+    given = {name: getattr(study, name) or default for name in ("warmup", "cooldown")}
+    return {name: value if value == "auto" else float(value) for name, value in given.items()}
 
 
 def axes(*parts: Part) -> tuple[str, ...]:

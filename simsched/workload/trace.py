@@ -60,6 +60,11 @@ class Trace:
             return list(self.request_id)
         return [str(i) for i in range(len(self))]
 
+    def columns(self) -> list[str]:
+        """The names of the columns that are there."""
+        always = ("arrival_time", "num_prompt_tokens", "num_output_tokens")
+        return [*always, *(name for name in _OPTIONAL if getattr(self, name) is not None)]
+
     def with_columns(self, **columns: Any) -> Trace:
         """A copy with these columns replaced."""
         return replace(self, **columns)

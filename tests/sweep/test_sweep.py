@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from simsched.errors import InputError
-from simsched.metrics import METRICS
+from simsched.metrics import SUMMARY
 from simsched.results import Results
 from simsched.sweep.capacity import capacity
 from simsched.sweep.execute import run_study
@@ -76,7 +76,7 @@ def test_results_of_a_grid(tmp_path: Path) -> None:
     assert len(results.cells) == 12
     summary, requests = results.summary, results.requests
     options = ["policy", "workload", "request_rate", "preset", "run", "seed"]
-    assert summary.columns == ["cell", *options, *METRICS]
+    assert summary.columns == ["cell", *options, *SUMMARY]
     assert requests.columns[: len(options) + 1] == [*options, "request_id"]
     assert requests.height == 12 * 60
     assert summary["unfinished"].sum() == 0

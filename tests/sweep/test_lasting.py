@@ -1,0 +1,96 @@
+"""How long a run lasts where nobody says, what its window is, and what its arms are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simsched.errors import InputError
+from simsched.sweep.execute import run_study
+from simsched.sweep.lasting import seconds_of_arrivals
+from simsched.sweep.plan import make_plan
+from simsched.sweep.study import make_study, window_of
+
+
+@pytest.mark.parametrize(
+    ("rate", "capacities", "expected"),
+    [
+        (8.0, [12.8], 1000.0),  # enough requests
+        (100.0, [1000.0], 600.0),  # the least
+        (12.0, [12.8], 960.0),  # 45 times what the queue remembers
+        (12.5, [12.8], 6600.0),
+        (12.79, [12.8], 7200.0),  # the most
+        (12.8, [12.8], 7200.0),
+        (13.0, [12.8], 380.0),
+        (16.0, [12.8], 60.0),
+        (64.0, [12.8], 60.0),
+        (12.0, [5.0, 12.8], 960.0),  # the arm that can keep up decides
+        (12.0, [5.0, 11.0], 66.0),
+    ],
+)
+def test_seconds_of_arrivals(rate: float, capacities: list[float], expected: float) -> None:
+    assert seconds_of_arrivals(rate, capacities) == pytest.approx(expected, rel=0.05)
+
+
+AUTO, WHOLE = {"warmup": "auto", "cooldown": "auto"}, {"warmup": 0.0, "cooldown": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, AUTO),
+        ({"request_rate": "8"}, AUTO),
+        ({"request_rate": "8", "duration": 60}, WHOLE),
+        ({"request_rate": "8", "num_requests": 60}, WHOLE),
+        ({"arrivals": "burst"}, WHOLE),
+        ({"arrivals": "closed(users=4)"}, WHOLE),
+        ({"trace": "some.jsonl"}, WHOLE),
+        ({"request_rate": "8", "duration": 60, "warmup": "auto"}, {"warmup": "auto", "cooldown": 0.0}),
+        ({"warmup": 30, "cooldown": "5"}, {"warmup": 30.0, "cooldown": 5.0}),
+    ],
+)
+def test_only_what_times_itself_is_measured_in_a_window(
+    given: dict[str, object], expected: dict[str, object]
+) -> None:
+    assert window_of(make_study(given)) == expected
+
+
+@pytest.mark.parametrize("value", ["-1", "soon", "inf"])
+def test_a_bad_warmup_is_refused(value: str) -> None:
+    with pytest.raises(InputError, match=r"--warmup .*expected seconds, or auto"):
+        make_study({"warmup": value})
+
+
+def test_a_share_is_of_the_baselines_capacity_and_all_arms_meet_it() -> None:
+    options = {"policy": "fcfs", "request_rate": "0.5x", "max_num_seqs": "64,256", "duration": 20}
+    first = make_plan(make_study(options))
+    assert len({cell.load.request_rate for cell in first.cells.values()}) == 1
+    other = make_plan(make_study({**options, "baseline": "fcfs,max_num_seqs=256"}))
+    (low,) = {cell.load.request_rate for cell in first.cells.values()}
+    (high,) = {cell.load.request_rate for cell in other.cells.values()}
+    estimates = dict(zip(first.capacity, other.capacity.values(), strict=True))
+    assert low is not None
+    assert high is not None
+    assert [round(each / 2, 1) for each in estimates.values()] == [round(low, 1), round(high, 1)]
+    with pytest.raises(InputError, match="no engine of this grid has max_num_seqs so"):
+        make_plan(make_study({**options, "baseline": "fcfs,max_num_seqs=100"}))
+
+
+def test_a_policy_that_reads_no_prediction_is_one_arm() -> None:
+    options = {"policy": "fcfs,ranking", "request_rate": "8", "tau": "0.2,0.5,0.8", "duration": 5}
+    plan = make_plan(make_study({**options, "predictor": "emulated"}))
+    found = [(cell["policy"], cell["tau"]) for cell in plan.options.values()]
+    assert sorted(found, key=str) == [("fcfs", None), ("ranking", 0.2), ("ranking", 0.5), ("ranking", 0.8)]
+
+
+def test_a_stable_cell_serves_what_it_is_offered(tmp_path: Path) -> None:
+    study = make_study({"policy": "fcfs,mlfq", "request_rate": "6", "max_num_seqs": 64})
+    results = run_study(study, tmp_path / "out", jobs=1)
+    assert results.summary["steady"].to_list() == [True, True]
+    for row in results.summary.to_dicts():
+        assert row["request_throughput"] == pytest.approx(6.0, rel=0.02)
+        assert 0 < row["window_start"] < row["window_end"] < 1500
+        assert row["growth_low"] < 0 < row["growth_high"]
+    lines = (tmp_path / "out" / "summary.csv").read_text().splitlines()
+    assert dict(zip(lines[0].split(","), lines[1].split(","), strict=True))["steady"] == "true"
