@@ -301,7 +301,7 @@ def _check(plan: Plan) -> None:
     for name, cell in plan.cells.items():
         if cell.arm.policy != first and cell.load.seed != plan.study.seed:
             continue
-        kind = replace(cell, load=replace(cell.load, request_rate=None))
+        kind = replace(cell, load=replace(cell.load, request_rate=None, duration=None))
         if kind not in kinds or plan.num_requests[name] > plan.num_requests[kinds[kind]]:
             kinds[kind] = name
     for name in kinds.values():
