@@ -8,7 +8,6 @@ mean-busy-time bound for a weighted mean. Both are combined with the time that a
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -19,6 +18,7 @@ import numpy as np
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.engine.config import ResolvedConfig, find_preset
+from simsched.workload.content import shared_with_any
 from simsched.workload.trace import FloatArray, IntArray, Trace
 
 _TOKENS_AT_ONCE = 1 << 21  # output tokens looked at together: bounds the memory
@@ -42,7 +42,7 @@ def lower_bounds(
         trace: n requests; arrivals are taken as given, so a closed loop has no bounds (an empty dict).
         cost: linear or table form.
         config: the engine.
-        shared: (n,) prompt tokens that may come from the prefix cache; None: what `hash_ids` allow.
+        shared: (n,) prompt tokens that may come from the prefix cache; None: what can be shared.
 
     Returns:
         `mean_e2el_ms` and `mean_latency_per_token_ms`.
@@ -51,7 +51,7 @@ def lower_bounds(
         return {}
     if shared is None:
         shared = (
-            shared_prefix(trace) if config.enable_prefix_caching else np.zeros(len(trace), dtype=np.int64)
+            shared_with_any(trace) if config.enable_prefix_caching else np.zeros(len(trace), dtype=np.int64)
         )
     needs = _Needs(trace, config, shared)
     lines = step_lines(cost, config)
@@ -108,18 +108,6 @@ def step_lines(cost: LinearCost | TableCost, config: ResolvedConfig) -> list[Lin
 def _above(x: IntArray, y: FloatArray, i: int, j: int, k: int) -> bool:
     """Is point j on or above the line from i to k?"""
     return bool((y[j] - y[i]) * (x[k] - x[i]) >= (y[k] - y[i]) * (x[j] - x[i]))
-
-
-def shared_prefix(trace: Trace) -> IntArray:
-    """(n,) leading prompt tokens whose content another request of the trace has too."""
-    shared = np.zeros(len(trace), dtype=np.int64)
-    if trace.hash_ids is None or trace.hash_block_size is None:
-        return shared
-    owners = Counter(identity for ids in trace.hash_ids for identity in set(ids))
-    for i, ids in enumerate(trace.hash_ids):
-        alike = next((k for k, identity in enumerate(ids) if owners[identity] < 2), len(ids))
-        shared[i] = alike * trace.hash_block_size
-    return np.minimum(shared, trace.num_prompt_tokens)
 
 
 @dataclass(frozen=True)

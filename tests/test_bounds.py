@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsched.bounds import lower_bounds, mean_busy_time, shared_prefix, srpt_completion, step_lines
+from simsched.bounds import lower_bounds, mean_busy_time, srpt_completion, step_lines
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.engine.config import EngineConfig, engine_config
+from simsched.workload.content import shared_with_any
 from simsched.workload.trace import Trace
 
 Cost = LinearCost | TableCost
@@ -200,7 +201,7 @@ def test_shared_prefixes_count_as_free() -> None:
     trace = make_trace(
         [0.0, 0.0, 0.0], [100, 100, 40], [5, 5, 5], hash_ids=[(1, 2), (1, 3), (4,)], hash_block_size=64
     )
-    assert shared_prefix(trace).tolist() == [64, 64, 0]
+    assert shared_with_any(trace).tolist() == [64, 64, 0]
     with_sharing = lower_bounds(trace, LINEAR, config())
     without = lower_bounds(trace, LINEAR, config(enable_prefix_caching=False))
     assert with_sharing["mean_e2el_ms"] < without["mean_e2el_ms"]

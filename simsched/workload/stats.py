@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from simsched.workload.content import shared_tokens
 from simsched.workload.trace import Trace
 from simsched.workload.window import load_of
 
@@ -43,23 +44,12 @@ def describe(trace: Trace) -> dict[str, Any]:
 
 
 def shared_prefix(trace: Trace) -> float | None:
-    """Share of all prompt tokens that a prefix cache without end would hold from earlier prompts.
+    """Share of all prompt tokens that a prefix cache without end would hold of earlier prompts and answers.
 
-    A block counts with everything before it, as the cache finds it. None without hash_ids.
+    None where no two requests can share anything: without hash_ids and sessions.
     """
-    if trace.hash_ids is None or trace.hash_block_size is None:
-        return None
-    # an id names its block together with all before it: (the node before, id) -> node
-    nodes: dict[tuple[int, int], int] = {}
-    shared = 0
-    for ids, tokens in zip(trace.hash_ids, trace.num_prompt_tokens.tolist(), strict=True):
-        node = hits = 0
-        for block in ids:
-            known = len(nodes)
-            node = nodes.setdefault((node, block), known + 1)
-            hits += node <= known
-        shared += min(tokens, hits * trace.hash_block_size)
-    return shared / int(trace.num_prompt_tokens.sum())
+    shared = shared_tokens(trace)
+    return None if shared is None else sum(shared) / int(trace.num_prompt_tokens.sum())
 
 
 def _lengths(tokens: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
