@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["arrivals", "prompts", "outputs", "ties", "predictor", "engine", "prefixes"]
+Purpose = Literal["arrivals", "prompts", "outputs", "ties", "predictor", "engine", "prefixes", "blocks"]
 _KEYS: dict[Purpose, int] = {
     "arrivals": 0,
     "prompts": 1,
@@ -15,6 +15,7 @@ _KEYS: dict[Purpose, int] = {
     "predictor": 4,
     "engine": 5,
     "prefixes": 6,
+    "blocks": 7,
 }
 
 

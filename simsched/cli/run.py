@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 import click
 
 from simsched.errors import InputError
-from simsched.sweep.study import Study, make_study, read_study
+from simsched.sweep.study import OF_TRACES, Study, make_study, read_study
 from simsched.text.options import option_flag, value_type
 from simsched.text.table import short_number
 
@@ -94,7 +94,7 @@ def run_command(
     if study is not None:
         of_file = read_study(study)
         make_study(of_file, origin=study)  # so that an error names the file
-        for pair, of_it in ((("workload", "trace"), ("format",)), (("num_requests", "duration"), ())):
+        for pair, of_it in ((("workload", "trace"), OF_TRACES), (("num_requests", "duration"), ())):
             if any(name in given for name in pair):
                 of_file = {name: of_file[name] for name in of_file if name not in (*pair, *of_it)}
         given = {**of_file, **given}

@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.errors import InputError
 from simsched.workload.trace import IntArray, Trace
+
+
+class Limit(NamedTuple):
+    """The most tokens that a request may have, prompt and output."""
+
+    tokens: int
+    why: str
+    """What limits them."""
+
+
+def limit_of(config: ResolvedConfig) -> Limit:
+    """What this engine can serve at all."""
+    usable = find_preset(config.preset).usable_blocks(config)
+    tokens = usable * config.block_size + 1  # the last token generated needs no KV
+    if not config.enable_chunked_prefill and config.token_budget < min(config.max_model_len, tokens):
+        # after a preemption all but the last token must be computed anew, and at once
+        return Limit(
+            config.token_budget + 1, f"{config.token_budget} tokens in a step, without chunked prefill"
+        )
+    if config.max_model_len <= tokens:
+        return Limit(config.max_model_len, f"max_model_len {config.max_model_len}")
+    return Limit(tokens, f"{usable} usable KV blocks of {config.block_size} tokens")
+
+
+def fit(trace: Trace, limit: Limit, truncate: bool = False) -> tuple[Trace, dict[str, int]]:
+    """The requests that have at most so many tokens, and how many were dropped or (`truncate`) cut, and why.
+
+    Raises:
+        InputError: none is left.
+    """
+    tokens, why = limit
+    prompts, outputs = trace.num_prompt_tokens, trace.num_output_tokens
+    bad = prompts + outputs > tokens
+    num_bad = int(bad.sum())
+    if not num_bad:
+        return trace, {}
+    if truncate:
+        short: IntArray = np.minimum(prompts, tokens - 1)
+        cut = trace.with_columns(
+            num_prompt_tokens=short, num_output_tokens=np.minimum(outputs, tokens - short)
+        )
+        return cut, {f"truncated: over {tokens} tokens in all ({why})": num_bad}
+    if num_bad == len(trace):
+        raise InputError(
+            f"{trace.name}: none of the {num_bad} requests fits; expected at most {tokens} tokens in all "
+            f"({why})"
+        )
+    return trace.take(np.flatnonzero(~bad)), {f"dropped: over {tokens} tokens in all ({why})": num_bad}
 
 
 def check_admissible(
@@ -25,43 +75,21 @@ def check_admissible(
     """
     if not len(trace):
         raise InputError(f"{trace.name}: no requests; expected at least one")
-    limit, why = _limit(config)
-    if limit < 2:
-        raise InputError(f"--num-gpu-blocks {config.num_gpu_blocks}: no request fits {why}")
+    limit = limit_of(config)
+    if limit.tokens < 2:
+        raise InputError(f"--num-gpu-blocks {config.num_gpu_blocks}: no request fits {limit.why}")
+    if truncate or skip_invalid:
+        return fit(trace, limit, truncate)
     prompts, outputs = trace.num_prompt_tokens, trace.num_output_tokens
-    bad = prompts + outputs > limit
-    num_bad = int(bad.sum())
-    if not num_bad:
+    bad = np.flatnonzero(prompts + outputs > limit.tokens)
+    if not len(bad):
         return trace, {}
-    if truncate:
-        short: IntArray = np.minimum(prompts, limit - 1)
-        cut = trace.with_columns(
-            num_prompt_tokens=short, num_output_tokens=np.minimum(outputs, limit - short)
-        )
-        return cut, {f"truncated: over {limit} tokens in all ({why})": num_bad}
-    if skip_invalid:
-        if num_bad == len(trace):
-            raise InputError(
-                f"{trace.name}: none of the {num_bad} requests fits; expected at most {limit} tokens in all "
-                f"({why})"
-            )
-        return trace.take(np.flatnonzero(~bad)), {f"dropped: over {limit} tokens in all ({why})": num_bad}
-    first = int(np.flatnonzero(bad)[0])
-    longer = ", a --cost-profile with a longer context serves them" if limit == config.max_model_len else ""
+    first = int(bad[0])
+    by_context = limit.tokens == config.max_model_len
+    longer = ", a --cost-profile with a longer context serves them" if by_context else ""
     raise InputError(
-        f"{trace.name}: {num_bad} of {len(trace)} requests can never be scheduled; the first is "
+        f"{trace.name}: {len(bad)} of {len(trace)} requests can never be scheduled; the first is "
         f"{trace.request_ids()[first]} with {prompts[first]} prompt and {outputs[first]} output tokens; "
-        f"expected at most {limit} in all ({why}); --skip-invalid drops them, --truncate cuts them{longer}"
+        f"expected at most {limit.tokens} in all ({limit.why}); --skip-invalid drops them, --truncate cuts "
+        f"them{longer}"
     )
-
-
-def _limit(config: ResolvedConfig) -> tuple[int, str]:
-    """The most tokens a request may have, prompt and output, and what limits them."""
-    usable = find_preset(config.preset).usable_blocks(config)
-    tokens = usable * config.block_size + 1  # the last token generated needs no KV
-    if not config.enable_chunked_prefill and config.token_budget < min(config.max_model_len, tokens):
-        # after a preemption all but the last token must be computed anew, and at once
-        return config.token_budget + 1, f"{config.token_budget} tokens in a step, without chunked prefill"
-    if config.max_model_len <= tokens:
-        return config.max_model_len, f"max_model_len {config.max_model_len}"
-    return tokens, f"{usable} usable KV blocks of {config.block_size} tokens"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simsched.engine.admissible import Limit
 from simsched.engine.config import EngineConfig
 
 
@@ -16,7 +17,15 @@ class Load:
     trace: str | None = None
     """a trace file,"""
     format: str | None = None
-    """of this format; None: recognised by its content."""
+    """of this format; None: recognised by its content,"""
+    time_unit: str | None = None
+    """with times in this unit; None: as the format says,"""
+    hash_block_size: int | None = None
+    """and hash ids of so many tokens; None: as the file says."""
+    trace_window: str | None = None
+    """The part of the file's requests, `FROM..TO` in seconds of its own time; None: all."""
+    resample: str | None = None
+    """`block(SECONDS)`: every run is drawn from blocks of the trace; None: replayed as it is."""
     request_rate: float | None = None
     """Requests/s; None: as in the trace, or arrivals that have no rate."""
     arrivals: str | None = None
@@ -29,6 +38,8 @@ class Load:
     """Drop requests that can't be used."""
     truncate: bool = False
     """Cut those that are too long."""
+    limit: Limit | None = None
+    """What may be dropped or cut: with one of the two, the most tokens that the engine can serve."""
 
 
 @dataclass(frozen=True)

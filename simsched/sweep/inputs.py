@@ -13,7 +13,7 @@ import numpy as np
 
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.profile import Profile, load_profile
-from simsched.engine.admissible import check_admissible
+from simsched.engine.admissible import Limit, check_admissible, fit
 from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.errors import InputError
 from simsched.policies.base import Policy
@@ -23,9 +23,11 @@ from simsched.predictors.spec import buckets_of, choose_predictor
 from simsched.sweep.cell import Arm, Cell, Load
 from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
+from simsched.workload.blocks import block_seconds, resample_blocks
 from simsched.workload.formats import load_trace, row_notes
 from simsched.workload.named import named_workload, rescale
 from simsched.workload.trace import Trace
+from simsched.workload.window import Window, cut, drift_note
 
 DEFAULT_DURATION = 60.0  # seconds of arrivals, as in the paper's runs
 MOST_REQUESTS = 100_000_000  # of a cell: tens of gigabytes
@@ -53,17 +55,65 @@ class Inputs:
     """What was chosen, dropped or cut without being asked for: a line each."""
 
 
-def read_trace_once(load: Load) -> tuple[Trace, dict[str, int]]:
-    """The trace in the load's file, and how many of its rows were dropped for which reason."""
+def file_of(load: Load) -> tuple[Trace, tuple[str, ...]]:
+    """The requests of the load's file that can be offered: in its window, and not too long where those are to
+    be dropped or cut; and notes on what was taken for what."""
     path = str(load.trace)
-    return _read_trace(path, load.format, load.skip_invalid, _version(path))
+    return _file(
+        path, load.format, load.time_unit, load.hash_block_size, load.trace_window, load.skip_invalid,
+        load.truncate, load.limit, _version(path),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _file(
+    path: str,
+    format: str | None,
+    time_unit: str | None,
+    hash_block_size: int | None,
+    window: str | None,
+    skip_invalid: bool,
+    truncate: bool,
+    limit: Limit | None,
+    version: Any,
+) -> tuple[Trace, tuple[str, ...]]:
+    trace, counts = _read_trace(path, format, time_unit, hash_block_size, skip_invalid, version)
+    notes = [*trace.notes, *row_notes(trace, counts)]
+    if window is not None:
+        whole = len(trace)
+        trace = cut(trace, Window.parse(window))
+        notes.append(
+            f"{trace.name}: {len(trace):,} of {counted(whole, 'request')} in --trace-window {window}"
+        )
+    trace, said = _fitting(trace, limit, truncate)
+    notes += said
+    drift = drift_note(trace)
+    return trace, (*notes, *([drift] if drift is not None else ()))
+
+
+def _fitting(trace: Trace, limit: Limit | None, truncate: bool) -> tuple[Trace, list[str]]:
+    """The requests that an engine can serve, and a line on those that it can't."""
+    if limit is None:
+        return trace, []
+    asked = len(trace)
+    trace, counts = fit(trace, limit, truncate)
+    return trace, [
+        f"{trace.name}: {count:,} of {counted(asked, 'request')} {reason}" for reason, count in counts.items()
+    ]
 
 
 @lru_cache(maxsize=4)
 def _read_trace(
-    path: str, format: str | None, skip_invalid: bool, version: Any
+    path: str,
+    format: str | None,
+    time_unit: str | None,
+    hash_block_size: int | None,
+    skip_invalid: bool,
+    version: Any,
 ) -> tuple[Trace, dict[str, int]]:
-    return load_trace(path, format=format, skip_invalid=skip_invalid)
+    return load_trace(
+        path, format=format, time_unit=time_unit, hash_block_size=hash_block_size, skip_invalid=skip_invalid
+    )
 
 
 def profile_of(name: str) -> Profile:
@@ -94,13 +144,11 @@ def requests_of(load: Load) -> tuple[Trace, tuple[str, ...]]:
 @lru_cache(maxsize=2)  # policies of one grid share their requests
 def _requests(load: Load, version: Any) -> tuple[Trace, tuple[str, ...]]:
     if load.workload is not None:
-        workload = named_workload(load.workload)
-        arrivals = load.arrivals or "poisson"
-        return workload.generate(
-            num_generated(load), load.request_rate, arrivals=arrivals, seed=load.seed
-        ), ()
-    trace, counts = read_trace_once(load)
-    notes = [*trace.notes, *row_notes(trace, counts), *_too_short(load, trace)]
+        return _generated(load)
+    trace, notes = file_of(load)
+    notes = (*notes, *_too_short(load, trace))
+    if load.resample is not None:
+        trace = resample_blocks(trace, block_seconds(load.resample), load.seed)
     if load.arrivals is not None:
         process = Arrivals.parse(load.arrivals)
         trace = trace.with_columns(
@@ -113,7 +161,30 @@ def _requests(load: Load, version: Any) -> tuple[Trace, tuple[str, ...]]:
         trace = trace.take(np.arange(kept))
     if load.arrivals is None and load.request_rate is not None:
         trace = rescale(trace, load.request_rate)  # so what is kept has this rate, whatever the rest has
-    return trace, tuple(notes)
+    return trace, notes
+
+
+def _generated(load: Load) -> tuple[Trace, tuple[str, ...]]:
+    """Requests of a named workload.
+
+    Where some are too long and may be dropped, as many more are drawn, so that what is offered has the rate
+    and the duration that were asked for.
+    """
+    workload = named_workload(load.workload or "")
+    arrivals = load.arrivals or "poisson"
+    number = num_generated(load)
+    trace = workload.generate(number, load.request_rate, arrivals=arrivals, seed=load.seed)
+    fitting, notes = _fitting(trace, load.limit, load.truncate)
+    if len(fitting) == len(trace):
+        return fitting, tuple(notes)
+    drawn = number
+    while len(fitting) < number and load.num_requests is None and drawn < 1000 * number:
+        drawn = min(1000 * number, round(1.1 * number * drawn / len(fitting)) + 1)
+        trace = workload.generate(drawn, load.request_rate, arrivals=arrivals, seed=load.seed)
+        fitting, notes = _fitting(trace, load.limit, load.truncate)
+    fitting = fitting.take(np.arange(min(number, len(fitting))))
+    times = Arrivals.parse(arrivals).times(len(fitting), load.request_rate, load.seed)
+    return fitting.with_columns(arrival_time=times), tuple(notes)
 
 
 def num_kept(load: Load, trace: Trace) -> int:

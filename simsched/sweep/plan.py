@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simsched import __version__
-from simsched.engine.admissible import check_admissible
+from simsched.engine.admissible import Limit, check_admissible, fit, limit_of
 from simsched.engine.config import EngineConfig, find_preset
 from simsched.errors import InputError
 from simsched.metrics import METRICS
@@ -27,16 +27,17 @@ from simsched.results import Options
 from simsched.sweep.capacity import SAMPLE, capacity
 from simsched.sweep.cell import Arm, Cell, Load
 from simsched.sweep.inputs import (
-    num_generated,
+    file_of,
     num_kept,
     prepare,
     profile_of,
-    read_trace_once,
 )
 from simsched.sweep.lasting import seconds_of_arrivals
+from simsched.sweep.rates import notes_on_rates, num_requests, offered_rate
 from simsched.sweep.rehearsal import rehearse
 from simsched.sweep.study import (
     DATA_VARIABLE,
+    OF_TRACES,
     PAPER_RATES,
     Study,
     axes,
@@ -48,8 +49,8 @@ from simsched.text.options import option_flag
 from simsched.text.selection import parse_arm, same_value
 from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
+from simsched.workload.content import shared_tokens
 from simsched.workload.named import named_workload
-from simsched.workload.stats import shared_prefix
 
 COLUMNS = ("policy", "workload", "request_rate", "preset", "run", "seed")
 """Columns that all results have; another option is a column where it is swept."""
@@ -69,6 +70,8 @@ class Plan:
     """Cell name -> requests; an estimate where a duration cuts a trace."""
     capacity: dict[str, float] = field(default_factory=dict)
     """Cell name -> requests/s that its engine can serve of its requests."""
+    offered: dict[str, float] = field(default_factory=dict)
+    """Cell name -> requests/s that arrive in it; missing where all arrive at once or when others finish."""
     notes: list[str] = field(default_factory=list)
     """What was chosen, estimated, dropped or cut: lines for people."""
 
@@ -93,6 +96,7 @@ class Plan:
             "sha256": _hashes(self.study),
             "notes": self.notes,
             "capacity": self.capacity,
+            "offered": self.offered,
             "cells": self.options,
         }
 
@@ -108,10 +112,11 @@ def make_plan(study: Study) -> Plan:
     """
     plan = Plan(study)
     grid = list(_cells(study, plan.notes))
-    if study.trace and not study.arrivals and study.num_runs > 1:
+    if study.trace and not study.arrivals and study.resample is None and study.num_runs > 1:
         plan.notes.append(
             "a trace is replayed alike in every run: runs differ by emulated predictions alone, and "
-            "intervals leave out how workloads vary (--arrivals poisson draws arrivals anew)"
+            "intervals leave out how workloads vary (--resample block(SECONDS) draws each run from blocks of "
+            "the trace, --arrivals poisson draws arrivals anew)"
         )
 
     def varies(name: str) -> bool:
@@ -129,8 +134,11 @@ def make_plan(study: Study) -> Plan:
         slug = "-".join(re.sub(r"[^A-Za-z0-9.=_]+", "_", part).strip("_")[:48] for part in parts)
         name = f"{number:0{width}d}-{slug}-run{options['run']}"
         plan.cells[name], plan.options[name] = cell, columns
-        plan.num_requests[name] = _num_requests(cell.load)
+        plan.num_requests[name] = num_requests(cell.load)
         plan.capacity[name] = float(f"{most:.4g}")
+        if (rate := offered_rate(cell.load)) is not None:
+            plan.offered[name] = float(f"{rate:.4g}")
+    plan.notes += notes_on_rates(plan.cells, plan.capacity, plan.offered)
     _check_figures(plan)
     _check(plan)
     return plan
@@ -145,13 +153,15 @@ def _cells(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any
     predictions = [getattr(study, name) or (None,) for name in _PREDICTION]
     reads = {policy: make_policy(expand(policy)).reads is not None for policy in study.policy}
     goodput = tuple(study.goodput.items()) if study.goodput is not None else None
+    limit = _limit(study, [arm for _, arm in engines])
     offers: dict[Load, list[_Offer]] = {}
     for (workload, trace), (of_engine, arm) in itertools.product(sources, engines):
         for arrivals in study.arrivals or (("poisson",) if workload else (None,)):
             load = Load(
-                workload=workload, trace=trace and expand(trace), format=study.format, arrivals=arrivals,
+                workload=workload, trace=trace and expand(trace), arrivals=arrivals,
+                **({name: getattr(study, name) for name in OF_TRACES} if trace else {}),
                 num_requests=study.num_requests, duration=study.duration, seed=study.seed,
-                skip_invalid=study.skip_invalid, truncate=study.truncate,
+                skip_invalid=study.skip_invalid, truncate=study.truncate, limit=limit,
             )  # fmt: skip
             if trace and study.duration is not None and arrivals and not Arrivals.parse(arrivals).rated:
                 raise InputError(f"--duration: arrivals {arrivals} have no rate; give --num-requests")
@@ -195,6 +205,15 @@ def _engines(study: Study) -> Iterator[tuple[dict[str, Any], Arm]]:
             "gpu_memory_utilization": config.gpu_memory_utilization,
         }
         yield of_engine, Arm(policy="fcfs", config=config, cost_profile=expand(of_engine["cost_profile"]))
+
+
+def _limit(study: Study, engines: Sequence[Arm]) -> Limit | None:
+    """The longest requests that all engines can serve, where longer ones may be dropped or cut: all arms meet
+    the same requests."""
+    if not study.skip_invalid and not study.truncate:
+        return None
+    limits = (limit_of(arm.config.resolve(profile_of(arm.cost_profile))) for arm in engines)
+    return min(limits, key=lambda limit: limit.tokens)
 
 
 def _baseline_engine(study: Study, engines: Sequence[tuple[dict[str, Any], Arm]]) -> Arm:
@@ -257,8 +276,10 @@ def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
     of = ""
     if load.workload is not None:
         trace = named_workload(load.workload).generate(SAMPLE, arrivals="burst", seed=load.seed)
+        if load.limit is not None:
+            trace, _ = fit(trace, load.limit, load.truncate)
     else:
-        trace = read_trace_once(load)[0]
+        trace = file_of(load)[0]
         kept = num_kept(load, trace)
         if kept < len(trace):
             trace, of = trace.take(np.arange(kept)), f" for the first {counted(kept, 'request')}"
@@ -266,10 +287,20 @@ def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
     config = arm.config.resolve(profile)
     # of what can be served at all; whether the rest is refused is seen when a cell is prepared
     trace, _ = check_admissible(trace, config, skip_invalid=not load.truncate, truncate=load.truncate)
-    most = capacity(trace, profile.cost, config)
-    shared = shared_prefix(trace) if config.enable_prefix_caching else None
-    if shared:
-        of += f" (prefix hits not counted; {shared:.0%} of the prompt tokens are shared)"
+    most, kv_bound = capacity(trace, profile.cost, config)
+    shared = shared_tokens(trace) if config.enable_prefix_caching else None
+    limits = []
+    if shared is not None and any(shared):
+        whole = np.array(shared) // config.block_size * config.block_size
+        with_hits = capacity(trace, profile.cost, config, whole).rate
+        share = sum(shared) / int(trace.num_prompt_tokens.sum())
+        limits.append(
+            f"prefix hits not counted; {share:.0%} of the prompt tokens are shared, with all of them hit "
+            f"about {with_hits:.3g}"
+        )
+    if kv_bound:
+        limits.append("KV blocks bind: what preemption recomputes is not counted")
+    of += f" ({'; '.join(limits)})" if limits else ""
     return most, f"capacity about {most:.3g} requests/s{of}"
 
 
@@ -282,12 +313,6 @@ def _capacity_at(load: Load, arm: Arm, share: float) -> tuple[float, str]:
         if most == before:
             break
     return most, note
-
-
-def _num_requests(load: Load) -> int:
-    if load.workload is not None:
-        return num_generated(load)
-    return num_kept(load, read_trace_once(load)[0])
 
 
 def _check(plan: Plan) -> None:

@@ -25,6 +25,8 @@ from simsched.engine.config import DEFAULT_PRESET, EngineConfig
 from simsched.errors import InputError
 from simsched.text.options import option_flag, value_type
 from simsched.text.specs import split_specs
+from simsched.workload.blocks import block_seconds
+from simsched.workload.window import Window
 
 PAPER_POLICIES = ("fcfs", "mlfq", "po", "classification", "ranking")
 PAPER_RATES = ("2", "4", "8", "16", "32", "64")
@@ -137,10 +139,18 @@ class _LoadsAndProfiles(BaseModel):
     """Trace files, replayed as they are without --request-rate or --arrivals."""
     format: str | None = None
     """Of the traces.  [default: recognised by their content]"""
+    time_unit: str | None = None
+    """Of the traces' time stamps: s, ms, us, ns.  [default: as the format says]"""
+    hash_block_size: int | None = Field(None, ge=1)
+    """Tokens of a hash id.  [default: as the file or its format says]"""
+    trace_window: str | None = None
+    """FROM..TO: the part of a trace, in seconds of its own time.  [default: all]"""
+    resample: str | None = None
+    """block(SECONDS): each run is drawn from blocks of the trace.  [default: replayed]"""
     request_rate: OfLoad[Rate] = ()
     """Requests/s, or a share of the capacity: 4,8,0.9x."""
     arrivals: OfLoad[str] = ()
-    """poisson, "gamma(cv=2)", uniform, burst, "closed(users=32)"."""
+    """poisson, "gamma(cv=2,exact=true)", uniform, burst, "closed(users=32)"."""
     num_requests: int | None = Field(None, ge=1, le=100_000_000)
     """Requests a cell.  [default: those of --duration]"""
     duration: Positive | None = None
@@ -221,6 +231,8 @@ def axes(*parts: Part) -> tuple[str, ...]:
     )
 
 
+OF_TRACES = ("format", "time_unit", "hash_block_size", "trace_window", "resample")
+"""Options that say how a trace is taken."""
 RUN_COMPARES = ("policy", "workload", "trace", "request_rate", "arrivals")
 """With none of these given, a study is the built-in comparison, over three runs."""
 
@@ -251,8 +263,15 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
         raise InputError(f"{shown} {options[name]}: {message}") from None
     if study.num_requests is not None and study.duration is not None:
         raise InputError("--num-requests and --duration exclude each other")
-    if study.format is not None and not study.trace:
-        raise InputError(f"--format {study.format}: only with --trace")
+    for name in OF_TRACES:
+        if getattr(study, name) is not None and not study.trace:
+            raise InputError(f"{option_flag(name)} {getattr(study, name)}: only with --trace")
+    if study.trace_window is not None:
+        Window.parse(study.trace_window)
+    if study.resample is not None:
+        block_seconds(study.resample)
+        if study.arrivals:
+            raise InputError("--resample and --arrivals exclude each other: both make the arrivals of a run")
     return study
 
 

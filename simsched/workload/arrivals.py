@@ -16,8 +16,8 @@ from simsched.text.specs import check_parameters, number, parse_spec
 from simsched.workload.trace import FloatArray
 
 PROCESSES: dict[str, tuple[str, ...]] = {
-    "poisson": (),
-    "gamma": ("cv",),
+    "poisson": ("exact",),
+    "gamma": ("cv", "exact"),
     "uniform": (),
     "burst": (),
     "closed": ("users", "think_time"),
@@ -31,6 +31,9 @@ class Arrivals:
     process: str = "poisson"
     cv: float = 1.0
     """Coefficient of variation of the gaps (gamma)."""
+    exact: bool = False
+    """Drawn gaps are scaled so that the last of n requests comes at n / rate, as vLLM bench does it;
+    otherwise the rate that a run gets differs from the one asked for, by chance."""
     users: int | None = None
     """Closed loop: this many users, each waiting for its answer before it asks again."""
     think_time: float = 0.0
@@ -43,9 +46,14 @@ class Arrivals:
         if name not in PROCESSES:
             raise InputError(f"--arrivals {name}: unknown; expected one of {', '.join(PROCESSES)}")
         check_parameters("--arrivals", name, given, PROCESSES[name])
+        exact = given.get("exact", False)
+        if type(exact) is not bool:
+            raise InputError(f"--arrivals {name}: exact={exact}: expected true or false")
         if name == "gamma":
             cv = number("--arrivals", name, "cv", given.get("cv", 1.0), 0.01, 100.0)
-            return Arrivals(name, cv=cv)
+            return Arrivals(name, cv=cv, exact=exact)
+        if name == "poisson":
+            return Arrivals(name, exact=exact)
         if name == "closed":
             users = number("--arrivals", name, "users", given.get("users"), 1, 1e9)
             if users != int(users):
@@ -80,5 +88,12 @@ class Arrivals:
         generator = stream(seed, "arrivals")
         if self.process == "gamma" and self.cv != 1.0:
             shape = self.cv**-2
-            return np.cumsum(generator.gamma(shape, 1 / shape, n))
-        return np.cumsum(generator.standard_exponential(n))
+            times = np.cumsum(generator.gamma(shape, 1 / shape, n))
+        else:
+            times = np.cumsum(generator.standard_exponential(n))
+        return times * (n / times[-1]) if self.exact and times[-1] > 0 else times
+
+    @property
+    def drawn(self) -> bool:
+        """Does the rate of a run differ from the one asked for, by chance?"""
+        return self.process in ("poisson", "gamma") and not self.exact

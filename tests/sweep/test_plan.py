@@ -92,7 +92,7 @@ def test_a_capacity_says_that_prefix_hits_are_left_out(tmp_path: Path) -> None:
     same = {"input_length": 64, "output_length": 5, "hash_block_size": 16}
     rows = [{"timestamp": i, "hash_ids": [0, 1, 2, 3 + i], **same} for i in range(4)]
     path = write_jsonl(tmp_path / "chat.jsonl", rows)
-    shared = "(prefix hits not counted; 56% of the prompt tokens are shared)"
+    shared = "(prefix hits not counted; 56% of the prompt tokens are shared, with all of them hit about "
     assert shared in notes(trace=path)
     assert shared not in notes(trace=path, enable_prefix_caching="false")
     assert "prefix hits" not in notes(workload="sharegpt", request_rate="4")
@@ -102,7 +102,7 @@ def test_dropped_and_cut_requests_are_said_of_how_many_and_why(tmp_path: Path) -
     rows = [{"timestamp": i, "input_length": 9000 if i else 9, "output_length": 5} for i in range(4)]
     path = write_jsonl(tmp_path / "long.jsonl", rows)
     why = "over 8192 tokens in all (max_model_len 8192)"
-    assert f"long: 2 of 3 requests dropped: {why}" in notes(trace=path, skip_invalid=True, num_requests="3")
+    assert f"long: 3 of 4 requests dropped: {why}" in notes(trace=path, skip_invalid=True, num_requests="3")
     assert f"long: 3 of 4 requests truncated: {why}" in notes(trace=path, truncate=True)
     (tmp_path / "long.jsonl").write_text((tmp_path / "long.jsonl").read_text() + "{\n")
     assert "long: 1 of 5 rows dropped: not a JSON object" in notes(trace=path, skip_invalid=True)

@@ -276,4 +276,4 @@ def test_capacity_is_where_the_queue_starts_to_grow() -> None:
     finish = sorted(record.finish_time)
     middle = finish[1000:5000]
     served = (len(middle) - 1) / (middle[-1] - middle[0])
-    assert served == pytest.approx(capacity(inputs.trace, inputs.cost, inputs.config), rel=0.05)
+    assert served == pytest.approx(capacity(inputs.trace, inputs.cost, inputs.config).rate, rel=0.05)

@@ -54,7 +54,7 @@ def test_closed_loop() -> None:
         ("gamma(cv=nan)", "cv=nan: expected a number"),
         ("gamma(cv=wide)", "cv=wide: expected a number"),
         ("gamma(shape=2)", "unknown parameter shape"),
-        ("poisson(cv=2)", "it takes none"),
+        ("poisson(cv=2)", "expected one of exact"),
         ("closed", "users is missing: expected a number"),
         ("closed(users=1.5)", "expected a whole number"),
         ("closed(users=2,think_time=-1)", "think_time=-1"),
@@ -79,3 +79,12 @@ def test_a_rate_that_would_do_nothing(spec: str) -> None:
 def test_bad_rates(rate: float | None) -> None:
     with pytest.raises(InputError, match="--request-rate"):
         Arrivals.parse("poisson").times(5, rate, seed=0)
+
+
+@pytest.mark.parametrize("spec", ["poisson(exact=true)", "gamma(cv=3,exact=true)"])
+def test_exact_arrivals_have_the_rate_asked_for(spec: str) -> None:
+    """As vLLM bench: the last of n requests comes at n / rate."""
+    for seed in range(3):
+        assert Arrivals.parse(spec).times(200, 8.0, seed)[-1] == pytest.approx(200 / 8)
+    drawn = [Arrivals.parse("gamma(cv=3)").times(200, 8.0, seed)[-1] for seed in range(3)]
+    assert max(abs(last - 25) for last in drawn) > 1
