@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simsched.cost_model.base import StepFeatures
+from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.cost_model.profile import FitError
 from simsched.errors import InputError
@@ -47,7 +47,7 @@ class Steps:
         """These rows alone."""
         return Steps(*(getattr(self, name)[rows] for name in ("P", "N", "S", "K", "Q", "time")))
 
-    def predict(self, cost: LinearCost | TableCost) -> FloatArray:
+    def predict(self, cost: CostModel) -> FloatArray:
         """The cost model's seconds for each step."""
         rows = zip(*(column.tolist() for column in (self.P, self.N, self.S, self.K, self.Q)), strict=True)
         return np.array(
