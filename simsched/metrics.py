@@ -34,7 +34,7 @@ BoolArray = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 GOODPUT_METRICS = ("ttft", "tpot", "e2el")
 
-COUNTS = ("num_requests", "completed", "unfinished", "total_input_tokens", "total_output_tokens")
+COUNTS = ("num_requests", "completed", "unfinished", "rejected", "total_input_tokens", "total_output_tokens")
 THROUGHPUTS = ("request_throughput", "request_goodput", "output_throughput", "total_token_throughput")
 _STATISTICS = ("mean", "median", "std", "p90", "p99")
 LATENCIES = (
@@ -72,6 +72,8 @@ class Requests:
     num_preemptions: IntArray
     max_itl: FloatArray
     slowdown: FloatArray
+    rejected: BoolArray
+    """Refused by the server; of the unfinished ones."""
 
     @classmethod
     def of_record(cls, record: RunRecord, alone: FloatArray | None = None) -> Requests:
@@ -82,7 +84,7 @@ class Requests:
         return cls(
             record.arrival_time, record.first_token_time, record.finish_time,
             record.trace.num_prompt_tokens, record.trace.num_output_tokens,
-            record.num_preemptions, record.max_itl, slowdown,
+            record.num_preemptions, record.max_itl, slowdown, rejected_of(record),
         )  # fmt: skip
 
     @classmethod
@@ -95,15 +97,22 @@ class Requests:
         def counts(name: str) -> IntArray:
             return table[name].cast(int).fill_null(0).to_numpy()
 
+        refused = np.zeros(len(table), dtype=np.bool_)
+        if "rejected" in table.columns:
+            refused = table["rejected"].fill_null(False).to_numpy()
         return cls(
             times("arrival_time"), times("first_token_time"), times("finish_time"),
             counts("num_prompt_tokens"), counts("num_output_tokens"), counts("num_preemptions"),
-            times("max_itl"), times("slowdown"),
+            times("max_itl"), times("slowdown"), refused,
         )  # fmt: skip
 
     def take(self, rows: NDArray[np.intp]) -> Requests:
         """The requests at these indices."""
         return Requests(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+    def accepted(self) -> Requests:
+        """Without those that were refused."""
+        return self.take(np.flatnonzero(~self.rejected)) if self.rejected.any() else self
 
     @property
     def finished(self) -> BoolArray:
@@ -130,6 +139,11 @@ class Requests:
         for metric, most in goodput.items():
             good &= took[metric] * 1e3 <= most
         return good
+
+
+def rejected_of(record: RunRecord) -> BoolArray:
+    """(n,) which requests of a run were refused."""
+    return np.zeros(len(record.trace), dtype=np.bool_) if record.rejected is None else record.rejected
 
 
 def itl_statistics(itl: WeightedHistogram) -> dict[str, float]:
@@ -203,6 +217,7 @@ def measure(
         "num_requests": int(inside.sum()),
         "completed": int(done.sum()),
         "unfinished": int((inside & ~done).sum()),
+        "rejected": int((inside & requests.rejected).sum()),
         "total_input_tokens": int(requests.num_prompt_tokens[done].sum()),
         "total_output_tokens": int(outputs.sum()),
         "request_throughput": rate(int(served.sum())),
@@ -245,8 +260,8 @@ def _statistic(name: str, values: FloatArray) -> float:
 def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.DataFrame:
     """One row a request, in the order of the trace, with the columns of requests.parquet.
 
-    Times are seconds on the run's clock, null where they never came. `slowdown` (last) is null without
-    `alone` ((n,) seconds) and for unfinished requests.
+    Times are seconds on the run's clock, null where they never came. `slowdown` is null without `alone` ((n,)
+    seconds) and for unfinished requests; `rejected` (last) are those of them that the server refused.
     """
     import polars as pl
 
@@ -270,6 +285,7 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
         "num_preemptions": record.num_preemptions,
         "max_itl": record.max_itl,
         "slowdown": slowdown,
+        "rejected": rejected_of(record),
     }
     never = ("first_scheduled_time", "first_token_time", "finish_time", "max_itl", "slowdown")
     return pl.DataFrame(columns).with_columns(pl.col(never).fill_nan(None))

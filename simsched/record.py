@@ -30,6 +30,8 @@ class RunRecord:
     num_steps: int = 0
     decode_steps: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """How many steps had 2, 3, ... requests with a token in them and in the one before, at those indices."""
+    rejected: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
+    """(n,) which requests the server refused: they never came to an engine. None: none."""
     counters: dict[str, int] = field(default_factory=dict)
     """Engine-specific counts (swaps, steps skipped, ...)."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simsched.cost_model.base import StepFeatures
-from simsched.engine.config import EngineConfig, engine_config
+from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.histogram import WeightedHistogram
 from simsched.metrics import METRICS, alone_time, parse_goodput, request_table, summarize
@@ -91,7 +91,7 @@ def test_request_table_has_nulls_where_unfinished() -> None:
     table = request_table(make_record(), alone=np.ones(4))
     assert table.columns == [
         "request_id", "arrival_time", "num_prompt_tokens", "num_output_tokens", "first_scheduled_time",
-        "first_token_time", "finish_time", "num_preemptions", "max_itl", "slowdown",
+        "first_token_time", "finish_time", "num_preemptions", "max_itl", "slowdown", "rejected",
     ]  # fmt: skip
     assert table["request_id"].to_list() == ["0", "1", "2", "3"]
     last = table.row(3, named=True)
@@ -114,7 +114,7 @@ class Linear:
 
 @pytest.mark.parametrize(("prompt", "output"), [(1, 1), (64, 2), (65, 1), (200, 37), (128, 5)])
 def test_alone_time_equals_stepping(prompt: int, output: int) -> None:
-    config = EngineConfig(max_num_batched_tokens=64)
+    config = engine_config(max_num_batched_tokens=64, num_gpu_blocks=500, max_model_len=4096)
     cost, seconds, computed = Linear(), 0.0, 0
     while computed < prompt:
         n = min(64, prompt - computed)

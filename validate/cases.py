@@ -226,6 +226,9 @@ def _random_limits(one_of: Callable[..., Any], engine: dict[str, Any]) -> dict[s
         "max_num_scheduled_tokens": one_of(None, None, engine["max_num_batched_tokens"] * 5 // 8),
         "long_prefill_token_threshold_adaptive": one_of(False, True),
     }
+    if one_of(True, False, False, False, False):
+        limits["max_num_queued_reqs"] = one_of(None, 5, 20)
+        limits["max_num_queued_tokens"] = one_of(None, 200, 900)
     if one_of(True, True, True, False):
         return limits
     # vLLM wants the longest prompt to fit a step

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.vllm_versions import OPTIONS_SINCE
 from simsched.errors import InputError
 from validate.models import MODELS, write_model
 from validate.run_clock import ClockName
@@ -87,8 +88,9 @@ def engine_arguments(
 
 def given_since(config: ResolvedConfig) -> dict[str, Any]:
     """The options that are off by default and that not every version has, where they are on."""
-    names = ("max_num_active_seqs", "max_num_scheduled_tokens", "long_prefill_token_threshold_adaptive")
-    return {name: getattr(config, name) for name in names if getattr(config, name)}
+    names = ("max_num_scheduled_tokens", *OPTIONS_SINCE)
+    values = {name: getattr(config, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
 
 
 def environment(device: str, clock: ClockName = "wall") -> dict[str, str]:

@@ -15,6 +15,7 @@ from simsched.engine.config import ResolvedConfig
 from simsched.vllm.step_log import features
 from simsched.vllm.version import check_version, installed_version
 from simsched.workload.trace import Trace
+from validate.api_server import ApiServer
 from validate.engine_options import given_since
 from validate.hints import request_hints
 from validate.models import write_model
@@ -144,6 +145,9 @@ class VirtualEngine:
         self.scheduler = make_scheduler(config, policy, scheduler, self.clock)
         self._index = {name: index for index, name in enumerate(trace.request_ids())}
         self._hasher = self._block_hasher()
+        limits = (config.max_num_queued_reqs, config.max_num_queued_tokens)
+        refuses = any(limit is not None for limit in limits)
+        self._server = ApiServer(self.scheduler.scheduler_config) if refuses else None
         self._preempted: set[str] = set()  # since the last step in which something ran
 
     def steps(self) -> Iterator[dict[str, Any]]:
@@ -152,15 +156,31 @@ class VirtualEngine:
         names = self.trace.request_ids()
         arrivals = self.trace.arrival_time.tolist()
         arrived = 0
+        admitted: list[Any] = []
+
+        def take_in(until: float, *, at_the_end: bool) -> None:
+            """Let the server decide on the requests that arrive before `until`, or then."""
+            nonlocal arrived
+            while arrived < len(names) and (
+                arrivals[arrived] < until or (at_the_end and arrivals[arrived] == until)
+            ):
+                request = self._request(arrived, names[arrived])
+                if self._server is None or self._server.admits(request):
+                    admitted.append(request)
+                arrived += 1
+
         depth = 2 if self.config.async_scheduling else 1
         in_flight: deque[tuple[Any, Any, float]] = deque()
         number = 0
         free_at = 0.0
         while arrived < len(names) or scheduler.has_unfinished_requests() or in_flight:
-            while arrived < len(names) and arrivals[arrived] <= clock.time:
-                scheduler.add_request(self._request(arrived, names[arrived]))
-                arrived += 1
+            take_in(clock.time, at_the_end=True)
+            for request in admitted:
+                scheduler.add_request(request)
+            admitted.clear()
             if not scheduler.has_unfinished_requests() and not in_flight:
+                if arrived == len(names):
+                    break
                 clock.time = arrivals[arrived]
                 continue
             if scheduler.has_unfinished_requests():
@@ -183,8 +203,11 @@ class VirtualEngine:
                     clock.time = arrivals[arrived]
                     continue
             output, tokens, end = in_flight.popleft()
+            take_in(end, at_the_end=False)  # the server does not know yet what this step brings
             clock.time = end
-            scheduler.update_from_output(output, tokens)
+            came = scheduler.update_from_output(output, tokens)
+            if self._server is not None:
+                self._server.process(came)
 
     def _block_hasher(self) -> Any:
         if not self.config.enable_prefix_caching:
@@ -203,6 +226,7 @@ class VirtualEngine:
         sampling = SamplingParams(
             max_tokens=int(trace.num_output_tokens[index]),
             ignore_eos=True,
+            detokenize=False,
             extra_args=dict(request_hints(trace, index)),
         )
         return Request(

@@ -8,6 +8,7 @@ import numpy as np
 
 from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.errors import InputError
+from simsched.text.options import option_flag
 from simsched.workload.trace import IntArray, Trace
 
 
@@ -73,6 +74,12 @@ def check_admissible(
     Raises:
         InputError: requests that don't fit, when neither option is given; none is left.
     """
+    for option in ("max_num_queued_reqs", "max_num_queued_tokens"):
+        if getattr(config, option) is not None and trace.closed_loop_users is not None:
+            raise InputError(
+                f"{option_flag(option)}: a user of a closed loop waits for an answer, which a refused request "
+                "does not get; expected arrivals of their own"
+            )
     if not len(trace):
         raise InputError(f"{trace.name}: no requests; expected at least one")
     limit = limit_of(config)

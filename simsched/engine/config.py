@@ -65,6 +65,10 @@ class EngineConfig(BaseModel):
     """Longest chunk of a prompt in a step; 0 = off."""
     long_prefill_token_threshold_adaptive: bool = False
     """Let that chunk be max_num_batched_tokens / (running and waiting requests) where this is more."""
+    max_num_queued_reqs: int | None = Field(None, ge=0)
+    """Waiting and running requests beyond which the server refuses others.  [default: no limit]"""
+    max_num_queued_tokens: int | None = Field(None, ge=0)
+    """Prompt tokens, of requests without a first token, beyond which it does.  [default: no limit]"""
     scheduler_reserve_full_isl: bool = True
     """Admit only what fits as a whole."""
     watermark: float = Field(0.0, ge=0, lt=1)

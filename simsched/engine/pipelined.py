@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import simpy
 from simpy.events import Timeout
 
+from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.base import Batch, Scheduler
 from simsched.engine.clock import Clock
 
@@ -29,20 +30,28 @@ def run_pipelined(
     arrivals: Arrivals,
     scheduler: Scheduler,
     clock: Clock,
+    gate: AdmissionControl | None,
     log: Log | None,
 ) -> Generator[simpy.Event, None, float]:
     """Until the last request is done; returns when that was.
 
     Args:
         scheduler: `schedule` forms a step, `update` ends the oldest that was formed.
+        gate: whom it refuses the scheduler never sees; None: nobody.
         log: called with each step, its start, and its seconds.
     """
     closed, step_ends = arrivals.closed, scheduler.step_ends
+
+    def take_in(now: float) -> None:
+        while arrivals.next_time <= now:
+            index = arrivals.pop()
+            if gate is None or gate.admits(index):
+                scheduler.add_request(index, now)
+
     now = 0.0
     ahead: Batch | None = None
     while True:
-        while arrivals.next_time <= now:
-            scheduler.add_request(arrivals.pop(), now)
+        take_in(now)
         formed = now
         batch = ahead
         if batch is None:
@@ -58,8 +67,7 @@ def run_pipelined(
             formed += clock.begin(batch.features)
             if formed > now:
                 yield Timeout(environment, max(0.0, formed - environment.now))
-                while arrivals.next_time <= formed:
-                    scheduler.add_request(arrivals.pop(), formed)
+                take_in(formed)
         ahead = scheduler.schedule(formed)
         duration = clock.step(batch.features, None if ahead is None else ahead.features)
         if log is not None:

@@ -27,7 +27,8 @@ class VllmV1Preset(Preset):
 
     def check_config(self, config: EngineConfig) -> None:
         # an option that is on; one that is off every version has, in a way
-        on = (name for name in OPTIONS_SINCE if getattr(config, name) not in (None, False))
+        values = {name: getattr(config, name) for name in OPTIONS_SINCE}
+        on = (name for name, value in values.items() if value is not None and value is not False)
         check_options(config.vllm_version, on)
 
     def make_scheduler(
@@ -81,6 +82,8 @@ class VllmLtrPreset(Preset):
         "enable_prefix_caching": False,
         "long_prefill_token_threshold": 0,
         "long_prefill_token_threshold_adaptive": False,
+        "max_num_queued_reqs": None,
+        "max_num_queued_tokens": None,
         "scheduler_reserve_full_isl": True,
         "async_scheduling": False,
         "decodes_first": False,

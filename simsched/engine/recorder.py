@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from math import inf, nan
 from typing import Final
@@ -41,6 +42,8 @@ class Recorder:
         self.finish_time = [nan] * n
         self.num_preemptions = [0] * n
         self.max_itl = [nan] * n
+        self.reasons: dict[int, str] = {}
+        """Requests that were refused, and by which option."""
         self.itl = WeightedHistogram()
         self._ramps = array("d")
         self._decode_steps = np.zeros(0, dtype=np.int64)
@@ -150,6 +153,11 @@ class Recorder:
                 "base_quantum), a larger --max-num-batched-tokens, or a policy that does not preempt"
             )
 
+    def _rejected(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        rejected = np.zeros(len(self.finish_time), dtype=np.bool_)
+        rejected[list(self.reasons)] = True
+        return rejected
+
     def finish(self, index: int, now: float) -> None:
         """It got its last token in the step that ends now."""
         self.finish_time[index] = now
@@ -158,6 +166,10 @@ class Recorder:
             longest = self._peak_time[bisect_right(self._peak_step, first)]
             if not self.max_itl[index] >= longest:
                 self.max_itl[index] = longest
+
+    def rejected(self, index: int, option: str) -> None:
+        """The server refused it, because of this option."""
+        self.reasons[index] = option
 
     def record(self, end_time: float, counters: dict[str, int]) -> RunRecord:
         """Everything as columns."""
@@ -174,5 +186,6 @@ class Recorder:
             end_time=end_time,
             num_steps=self.num_steps,
             decode_steps=self._decode_steps,
-            counters=counters,
+            rejected=self._rejected(),
+            counters={**counters, **Counter(f"rejected by {option}" for option in self.reasons.values())},
         )

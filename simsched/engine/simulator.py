@@ -21,6 +21,7 @@ from simpy.events import Timeout
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.cost_model.host import HostedCost
+from simsched.engine.admission_control import AdmissionControl, admission_control
 from simsched.engine.base import Batch, Scheduler
 from simsched.engine.clock import Clock, DeviceClock, HostClock
 from simsched.engine.config import ResolvedConfig, find_preset
@@ -99,7 +100,10 @@ def _run(
     arrivals = Arrivals(trace, recorder)
     clock = make_clock(cost, config, predictor_time, seed) if config.async_scheduling else None
     serial = SerialCost(cost, config) if isinstance(cost, HostedCost) else cost
-    engine = _Engine(environment, arrivals, scheduler, serial, predictor_time, step_log, recorder, clock)
+    gate = admission_control(config, recorder)
+    engine = _Engine(
+        environment, arrivals, scheduler, serial, predictor_time, step_log, recorder, clock, gate
+    )
     with _no_collection():
         environment.run(environment.process(engine.run()))
     return recorder.record(engine.now, scheduler.counters)
@@ -190,6 +194,7 @@ class _Engine:
         step_log: StepLog | None,
         recorder: Recorder,
         clock: Clock | None,
+        gate: AdmissionControl | None,
     ) -> None:
         self.now = 0.0
         self._environment = environment
@@ -200,18 +205,22 @@ class _Engine:
         self._step_log = step_log
         self._recorder = recorder
         self._clock = clock
+        self._gate = gate
         self._num_steps = 0
 
     def run(self) -> Generator[simpy.Event, None, None]:
         environment, arrivals, scheduler = self._environment, self._arrivals, self._scheduler
         if self._clock is not None:
             log = None if self._step_log is None else self._log
-            self.now = yield from run_pipelined(environment, arrivals, scheduler, self._clock, log)
+            self.now = yield from run_pipelined(
+                environment, arrivals, scheduler, self._clock, self._gate, log
+            )
             return
         schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
         decode_line = self._cost.decode_line
         step_ends, closed, logs = scheduler.step_ends, arrivals.closed, self._step_log is not None
-        leaping = scheduler if isinstance(scheduler, VllmV1Leap) and not closed else None
+        gate = self._gate
+        leaping = scheduler if isinstance(scheduler, VllmV1Leap) and not closed and gate is None else None
         now = 0.0
         while True:
             if leaping is not None and leaping.calm():
@@ -219,7 +228,9 @@ class _Engine:
                     leaping, environment, arrivals, self._cost, self._predictor_time, self._leap, now
                 )
             while arrivals.next_time <= now:
-                scheduler.add_request(arrivals.pop(), now)
+                index = arrivals.pop()
+                if gate is None or gate.admits(index):
+                    scheduler.add_request(index, now)
             batch = schedule(now)
             if batch is None:
                 if scheduler.has_unfinished():

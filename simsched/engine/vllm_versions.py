@@ -22,6 +22,8 @@ DEFAULT: Final = "0.33.0"
 """The newest one that is supported."""
 
 OPTIONS_SINCE: Final[dict[str, Version]] = {
+    "max_num_queued_reqs": (0, 29),
+    "max_num_queued_tokens": (0, 29),
     "max_num_active_seqs": (0, 31),
     "long_prefill_token_threshold_adaptive": (0, 31),
 }

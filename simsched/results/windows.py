@@ -20,6 +20,7 @@ _LONGEST_COOLDOWN = 0.25  # of the arrivals
 def backlog_of(requests: Requests, window: Window | None = None) -> Backlog | None:
     """What a cell's backlog does (`simsched.steady`), for JSON: `steady`, `growing`, `GROWTH`, and where the
     warm-up and the arrivals end; None where no requests arrive one after the other."""
+    requests = requests.accepted()  # the others never wait
     state = steady_state(
         requests.arrival, requests.first_token, requests.finish, requests.num_output_tokens, window
     )

@@ -16,6 +16,7 @@ _BRIEF = {
     "mean_slowdown": "slowdown",
     "num_preemptions": "preempted",
     "unfinished": "unfinished",
+    "rejected": "refused",
 }
 """Headers; the P99 behind a mean says "P99" and has its unit."""
 

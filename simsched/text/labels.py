@@ -24,6 +24,7 @@ _WHOLE = {
     "mean_slowdown": "Mean slowdown (times alone)",
     "num_preemptions": "Preemptions",
     "unfinished": "Unfinished requests",
+    "rejected": "Refused requests",
     "request_rate": "Request rate (req/s)",
     "kendall_tau": "Kendall's tau of the predictor",
     "tau": "Kendall's tau of the predictor",
