@@ -77,8 +77,8 @@ def check_admissible(
     for option in ("max_num_queued_reqs", "max_num_queued_tokens"):
         if getattr(config, option) is not None and trace.closed_loop_users is not None:
             raise InputError(
-                f"{option_flag(option)}: a user of a closed loop waits for an answer, which a refused request "
-                "does not get; expected arrivals of their own"
+                f"{option_flag(option)}: a user of a closed loop waits for an answer, and a refused request "
+                "gets none; expected arrivals of their own"
             )
     if not len(trace):
         raise InputError(f"{trace.name}: no requests; expected at least one")

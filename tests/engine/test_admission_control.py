@@ -115,7 +115,7 @@ def test_a_study_says_how_many(tmp_path: Path, capsys: pytest.CaptureFixture[str
         main([*words, "40", "--max-num-queued-reqs", "25", "-o", str(tmp_path / "out"), "--no-plot"])
     assert not stop.value.code
     assert "refused" in capsys.readouterr().out
-    results = Results(tmp_path / "out")
+    results = Results.open(tmp_path / "out")
     assert results.summary["rejected"].to_list() == [15]
     assert results.requests.filter(pl.col("rejected"))["finish_time"].is_null().all()
 
