@@ -48,7 +48,7 @@ def requests(ttft: list[float], tpot: list[float]) -> Requests:
     first = arrival + np.array(ttft)
     tokens, zeros = np.full(n, 11), np.zeros(n, dtype=int)
     nans = np.full(n, math.nan)
-    return Requests(arrival, first, first + 10 * np.array(tpot), tokens, tokens, zeros, nans, nans)
+    return Requests(arrival, first, first + 10 * np.array(tpot), tokens, tokens, zeros, nans, nans, zeros > 0)
 
 
 def test_the_unfinished_keep_no_limit_and_conditions_stand_alone() -> None:

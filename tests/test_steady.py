@@ -103,7 +103,7 @@ def test_a_stable_system_serves_what_it_is_offered_in_the_window() -> None:
         finish[i] = start + service[i]
         heapq.heappush(free, finish[i])
     ones, nans = np.ones(n, dtype=int), np.full(n, np.nan)
-    requests = Requests(arrival, finish - service, finish, ones, ones, ones, nans, nans)
+    requests = Requests(arrival, finish - service, finish, ones, ones, ones, nans, nans, ones < 1)
     start, end = 50.0, float(arrival[-1]) - 20
     values = measure(requests, goodput={"e2el": 1e6}, window=(start, end))
     offered = ((arrival >= start) & (arrival <= end)).sum() / (end - start)
