@@ -34,7 +34,7 @@ BELOW: dict[str, set[str]] = {
     "metrics": {"histogram", "record", "workload", "cost_model", "engine"},
     "results": {"metrics", "steady", "files"},
     "bounds": {"workload", "cost_model", "engine"},
-    "vllm": {"request", "policies", "engine"},
+    "vllm": {"request", "policies", "cost_model", "engine"},
 }
 _SIMULATION = {
     "workload",

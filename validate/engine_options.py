@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def engine_arguments(
     enforce_eager: bool,
     settings: dict[str, Any],
     timed: bool = True,
+    capture_size: int | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments of vLLM's `EngineArgs`.
 
@@ -45,6 +47,7 @@ def engine_arguments(
         enforce_eager: no CUDA graphs.
         settings: of the policy scheduler.
         timed: launch through our executor, which stamps.
+        capture_size: tokens of the largest CUDA graph; None: vLLM's choice.
 
     Raises:
         InputError: options that this device does not have.
@@ -77,6 +80,8 @@ def engine_arguments(
         "scheduler_cls": f"simsched.vllm.{kind}",
         "additional_config": {"simsched": {"decodes_first": config.decodes_first, **settings}},
     }
+    if capture_size is not None:
+        arguments["max_cudagraph_capture_size"] = capture_size
     if timed:
         arguments["distributed_executor_backend"] = "simsched.vllm.TimedExecutor"
     if "num_gpu_blocks" in given:
@@ -101,6 +106,8 @@ def environment(device: str, clock: ClockName = "wall") -> dict[str, str]:
     variables = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     if device == "cpu":
         variables["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB
+    elif find_spec("flashinfer") is None:  # vLLM's default sampler on a GPU is one of its
+        variables["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
     if device == "cpu" and clock == "cpu":
         variables |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
     elif device == "cpu":

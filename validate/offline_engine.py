@@ -6,9 +6,14 @@ import gc
 import os
 import tempfile
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from simsched.engine.config import ResolvedConfig
 from simsched.errors import InputError
 from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT
@@ -16,6 +21,8 @@ from simsched.workload.trace import Trace
 from validate.engine_options import engine_arguments, engine_failure, environment
 from validate.hints import request_hints
 from validate.job import Job, Outcome
+from validate.probe import Block
+from validate.probe_player import play_blocks
 from validate.prompts import prompt_tokens
 from validate.recording import RealRecorder, read_steps
 from validate.run_clock import ClockName, ProcessorClock, RunClock, WallClock, check_one_thread
@@ -25,7 +32,14 @@ class OfflineEngine:
     """One engine for many runs; each run may have its own policy."""
 
     def __init__(
-        self, job: Job, *, device: str, model: str, enforce_eager: bool, clock: ClockName = "wall"
+        self,
+        job: Job,
+        *,
+        device: str,
+        model: str,
+        enforce_eager: bool,
+        clock: ClockName = "wall",
+        capture_size: int | None = None,
     ) -> None:
         """Start it.
 
@@ -45,6 +59,7 @@ class OfflineEngine:
             folder=folder,
             enforce_eager=enforce_eager,
             settings={},
+            capture_size=capture_size,
         )
         try:
             from vllm.engine.arg_utils import EngineArgs
@@ -60,6 +75,7 @@ class OfflineEngine:
         if clock == "cpu":
             check_one_thread()
         self.num_gpu_blocks = int(self._core.vllm_config.cache_config.num_gpu_blocks)
+        self.config = job.config.model_copy(update={"num_gpu_blocks": self.num_gpu_blocks})
         self.graphs = self._core.scheduler.launch_modes.facts()
         self._vocabulary = int(self._core.vllm_config.model_config.get_vocab_size())
         self._clock = clock
@@ -71,42 +87,79 @@ class OfflineEngine:
         Raises:
             InputError: the engine died, or requests were lost.
         """
+        recorder = RealRecorder(job.trace)
+
+        def play(clock: RunClock) -> None:
+            requests = [self._request(job.trace, index) for index in range(len(job.trace))]
+            clock.restart()
+            self._play(job.trace, requests, recorder, clock)
+
+        settings = {"policy": job.policy, "decodes_first": job.config.decodes_first}
+        steps, end = self._logged(job.config, settings, play)
+        return Outcome(recorder.record(steps, end), steps, recorder.lateness)
+
+    def probe(
+        self, blocks: Sequence[Block], marker_block: Block, limit: float
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Play blocks of the probe workload under FCFS: their steps, and the blocks that there was time for.
+
+        Raises:
+            InputError: the engine died.
+        """
+        played: list[str] = []
+        made = [*blocks, *[marker_block] * (int(limit) + 2)]
+        names = [f"{block.name}.{number}" for number, block in enumerate(made)]
+        trace = _trace_of(made, names)
+
+        def play(clock: RunClock) -> None:
+            requests = iter([self._request(trace, index) for index in range(len(trace))])
+            shares = [list(islice(requests, block.num_requests())) for block in made]
+            ours = list(zip(blocks, shares, strict=False))
+            clock.restart()
+            played.extend(play_blocks(self._stepped, ours, shares[len(blocks) :], marker_block, clock, limit))
+
+        steps, _ = self._logged(self.config, {"policy": "fcfs"}, play)
+        return steps, played
+
+    def _logged(
+        self, config: ResolvedConfig, settings: dict[str, Any], play: Callable[[RunClock], None]
+    ) -> tuple[list[dict[str, Any]], float]:
+        """Steps of what `play` does, on a clock that it starts, and when it was done."""
         self._runs += 1
         log = Path(self._folder.name) / f"steps-{self._runs}.jsonl"
-        settings = {"policy": job.policy, "decodes_first": job.config.decodes_first, "step_log": str(log)}
+        settings = {**settings, "step_log": str(log)}
         self._core.scheduler.restart(settings)
-        self._warm_up(job)
+        self._warm_up(config)
         gc.collect()  # what is left of the last run is not this one's to clear up
         clock: RunClock = ProcessorClock() if self._clock == "cpu" else WallClock()
         self._core.scheduler.clock = clock
         self._core.scheduler.restart(settings)
         log.write_text("")
-        recorder = RealRecorder(job.trace)
-        self._returns: list[float] = []
-        requests = [self._request(job.trace, index) for index in range(len(job.trace))]
+        self._stepped = SteppedEngine(self._engine, self._core.scheduler, clock)
         try:
-            self._play(job.trace, requests, recorder, clock)
+            play(clock)
             end = clock.now()
         except Exception as error:
             raise engine_failure(error) from error
         self._core.scheduler.restart({})  # closes the log
         steps = read_steps(log, 0.0)
+        returns = self._stepped.returns
         for step in steps:
-            step["returned"] = self._returns[bisect_left(self._returns, step["update_end"])]
-        return Outcome(recorder.record(steps, end), steps, recorder.lateness)
+            step["returned"] = returns[bisect_left(returns, step["update_end"])]
+        return steps, end
 
     def close(self) -> None:
         """Stop the engine."""
         self._engine.engine_core.shutdown()
         self._folder.cleanup()
 
-    def _warm_up(self, job: Job) -> None:
+    def _warm_up(self, config: ResolvedConfig) -> None:
         """Batches of all sizes, so that no measured step pays for first use; a few after the first run."""
         from vllm import SamplingParams
 
-        longest = min(job.config.max_num_batched_tokens, int(job.config.max_model_len or 64) - 16)
+        longest = min(config.max_num_batched_tokens, config.max_model_len - 16)
         alone = [max(1, longest * part // 12) for part in range(1, 13)] if self._runs == 1 else [longest]
-        together = [8] * job.config.max_num_seqs
+        together = [8] * config.max_num_seqs
         for number, length in enumerate([*alone, *together]):
             prompt = {"prompt_token_ids": [3 + number % 900] * length}
             tokens = 2 if number < len(alone) else 2 + number % 16
@@ -136,27 +189,65 @@ class OfflineEngine:
         return self._engine.input_processor.process_inputs(str(index), prompt, sampling, tasks)
 
     def _play(self, trace: Trace, requests: list[Any], recorder: RealRecorder, clock: RunClock) -> None:
-        engine = self._engine
+        engine = self._stepped
         arrivals = trace.arrival_time.tolist()
         arrived = 0
-        running: dict[str, int] = {}
         free = 0.0  # when the loop last came to look for arrivals
-        while arrived < len(arrivals) or engine.has_unfinished_requests():
+        while arrived < len(arrivals) or engine.num_unfinished():
             now = clock.now()
             while arrived < len(arrivals) and arrivals[arrived] <= now:
                 request, due = requests[arrived], arrivals[arrived]
                 request.arrival_time = due
-                engine.add_request(str(arrived), request, request.params)
-                running[str(arrived)] = arrived
+                engine.add(request)
                 recorder.lateness.append(clock.now() - max(due, free))
                 arrived += 1
-            if not engine.has_unfinished_requests():
+            if not engine.num_unfinished():
                 clock.wait_until(arrivals[arrived])
                 free = 0.0
                 continue
             outputs = engine.step()
-            free = clock.now()
-            self._returns.append(free)
+            free = engine.returns[-1]
             for output in outputs:
-                index = running[output.request_id]
-                recorder.tokens(index, len(output.outputs[0].token_ids), free)
+                recorder.tokens(int(output.request_id), len(output.outputs[0].token_ids), free)
+
+
+class SteppedEngine:
+    """The engine as what plays on it sees it; notes when each step was back."""
+
+    def __init__(self, engine: Any, scheduler: Any, clock: RunClock) -> None:
+        self._engine, self._scheduler, self._clock = engine, scheduler, clock
+        self.returns: list[float] = []
+
+    def add(self, request: Any) -> None:
+        """A request of `_request`."""
+        self._engine.add_request(request.request_id, request, request.params)
+
+    def step(self) -> list[Any]:
+        """One call of the engine's loop; what it has put out."""
+        outputs: list[Any] = self._engine.step()
+        self.returns.append(self._clock.now())
+        return outputs
+
+    def num_unfinished(self) -> int:
+        return int(self._engine.get_num_unfinished_requests())
+
+    def only_decodes(self) -> bool:
+        scheduler = self._scheduler
+        return not scheduler.waiting and not any(each.is_prefill_chunk for each in scheduler.running)
+
+
+def _trace_of(blocks: Sequence[Block], names: Sequence[str]) -> Trace:
+    """The requests of these blocks, named after them, all at time 0."""
+    requests = [
+        (f"{name}-{number}", prompt, output)
+        for name, block in zip(names, blocks, strict=True)
+        for number, (prompt, output) in enumerate(each for part in block.parts for each in part.requests)
+    ]
+    ids, prompts, outputs = zip(*requests, strict=True)
+    return Trace(
+        arrival_time=np.zeros(len(ids)),
+        num_prompt_tokens=np.array(prompts),
+        num_output_tokens=np.array(outputs),
+        request_id=ids,
+        name="probe",
+    )

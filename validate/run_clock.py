@@ -21,12 +21,18 @@ class RunClock(Protocol):
     def now(self) -> float: ...
     def from_wall(self, wall_time: float) -> float: ...
     def wait_until(self, due: float) -> None: ...
+    def restart(self) -> None:
+        """It is 0 now."""
+        ...
 
 
 class WallClock:
     """Seconds of `time.monotonic`; waiting is sleeping."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
         self._start = time.monotonic()
 
     def now(self) -> float:
@@ -48,6 +54,9 @@ class ProcessorClock:
     """
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
         self._offset = -time.process_time()
 
     def now(self) -> float:

@@ -12,6 +12,7 @@ from simsched.errors import InputError
 COMMANDS = {
     "lockstep": "Compare the simulator with vLLM's real scheduler, step by step, without a model.",
     "replay": "Play a trace at its time stamps into real vLLM and record what happens.",
+    "calibrate": "Run the probe workload on real vLLM: step logs to fit a cost profile to.",
     "predict": "Simulate every cell of a replay by a cost profile.",
     "compare": "Compare a replay with a simulation: times, decisions, order of the policies.",
     "decisions": "Check the decisions in a replay's step logs against the simulator, step by step.",
