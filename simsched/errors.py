@@ -1,4 +1,4 @@
-"""The one exception that means "your input is wrong"."""
+"""The exceptions that mean "your input is wrong"."""
 
 
 class InputError(Exception):
@@ -6,3 +6,8 @@ class InputError(Exception):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+class RunError(InputError):
+    """A run that can't go on, though everything was fine before it began: what the policy does with this load
+    on this engine never ends. In a study its cell has failed, and the others go on."""

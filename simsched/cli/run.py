@@ -114,6 +114,12 @@ def run_command(
     click.echo(f"written: {', '.join(written)}", err=True)
     if len(results.manifest["study"]["policy"]) > 1:
         click.echo(f"more on it: simsched compare {shlex.quote(output_dir)}", err=True)
+    if results.failed:
+        for cell, reason in results.failed.items():
+            click.echo(f"failed: {cell}: {reason}", err=True)
+        cells = len(results.failed) + len(results.cells)
+        click.echo(f"{len(results.failed)} of {cells} cells failed; the others are complete", err=True)
+        sys.exit(1)
 
 
 def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:

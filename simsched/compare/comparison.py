@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simsched.compare.arms import Arm, Load, find_arm, json_load
 from simsched.compare.best import Best, best_arm
-from simsched.compare.notes import any_tested, comparison_notes
+from simsched.compare.notes import any_tested, comparison_notes, failed_notes
 from simsched.compare.samples import Samples, choose_metrics, samples_of
 from simsched.compare.statistics import LEVEL, Ratio, adjusted, kendall_tau
 from simsched.compare.text import comparison_text
@@ -193,7 +193,9 @@ def compare(
         for load in range(len(samples.loads)):
             rows += _rows(samples, metric, load, name, bounds or {})
     runs = max((len(each) for each in samples.values.values()), default=0)
-    return Comparison(name, samples, chosen, rows, runs, comparison_notes(samples, rows, runs))
+    return Comparison(
+        name, samples, chosen, rows, runs, [*failed_notes(results), *comparison_notes(samples, rows, runs)]
+    )
 
 
 def _rows(

@@ -11,6 +11,7 @@ from simsched.text.table import counted, number, short_number
 
 if TYPE_CHECKING:
     from simsched.compare.comparison import Row
+    from simsched.results import Results
 
 _MOST_LOADS = 6  # that are named one by one
 _ENOUGH = 1000  # requests, of which ten are beyond a P99
@@ -27,6 +28,21 @@ def comparison_notes(samples: Samples, rows: Sequence[Row], runs: int) -> list[s
             what = counted(count, "request")
             notes.append(f"{arm} left {what} unfinished; its numbers leave them out, so it cannot win.")
     return notes
+
+
+def failed_notes(results: Results) -> list[str]:
+    """Which cells could not be run, and why: an arm is compared where it could."""
+    cells = results.manifest["cells"]
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell, reason in results.failed.items():
+        options = cells[cell]
+        rate = options.get("request_rate")
+        load = f"{short_number(rate)} req/s" if rate is not None else str(options["workload"])
+        found.setdefault((options["policy"], reason), []).append(load)
+    return [
+        f"failed: {policy} at {listed(list(dict.fromkeys(loads)))} ({counted(len(loads), 'run')}): {reason}"
+        for (policy, reason), loads in found.items()
+    ]
 
 
 def any_tested(rows: Sequence[Row]) -> bool:

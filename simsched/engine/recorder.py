@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from simsched.errors import InputError
+from simsched.errors import RunError
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
@@ -133,7 +133,7 @@ class Recorder:
         """It lost its KV blocks, or they were swapped out.
 
         Raises:
-            InputError: requests have long displaced each other without a token for any: so they go on.
+            RunError: requests have long displaced each other without a token for any: so they go on.
         """
         self.num_preemptions[index] += 1
         if self._futile_since != self._token_step:
@@ -147,7 +147,7 @@ class Recorder:
         count = self._num_futile
         left = int((np.isnan(self.finish_time) & ~np.isnan(self.first_scheduled_time)).sum())
         if count > PATIENCE * left:
-            raise InputError(
+            raise RunError(
                 f"{left} requests displace each other before any gets a token ({count} preemptions "
                 "since the last one); expected turns that outlast a prompt (starvation_period, "
                 "base_quantum), a larger --max-num-batched-tokens, or a policy that does not preempt"

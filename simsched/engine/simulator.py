@@ -66,7 +66,7 @@ def simulate(
         seed: for engines with chance in them, and for a host with jitter.
 
     Raises:
-        InputError: requests that displace each other for ever, before any gets a token.
+        RunError: requests that displace each other for ever, before any gets a token.
     """
     if policy.reads is not None and getattr(trace, policy.reads) is None:
         raise InputError(

@@ -16,6 +16,8 @@ run, seed, then whatever else was swept."""
 
 FILES = ("requests.parquet", "summary.csv", "summary.json", "run.log", "report.html")
 FOLDERS = ("cells", "steps")
+FAILED = "failed.json"
+"""In the folder of a cell whose run could not go on: the reason."""
 FIGURES = ("*.png", "*.svg", "*.pdf")
 RUN_OPTIONS = ("run", "seed")
 """Options that tell runs of one setting apart."""

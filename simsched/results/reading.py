@@ -46,9 +46,15 @@ class Results:
 
     @property
     def cells(self) -> dict[str, Options]:
-        """Cell name -> its options, in the order of the grid."""
+        """Cell name -> its options, in the order of the grid; without those that have failed."""
         cells: dict[str, Options] = self.manifest["cells"]
-        return cells
+        return {cell: options for cell, options in cells.items() if cell not in self.failed}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The cells whose run could not go on -> why."""
+        failed: dict[str, str] = self._summary["failed"]
+        return failed
 
     @cached_property
     def summary(self) -> pl.DataFrame:
@@ -81,7 +87,7 @@ class Results:
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
             known = {key: summary[key] for key in ("cells", "over_runs")}
-            return {**known, "beyond_fit": summary.get("beyond_fit", {})}
+            return {**known, "beyond_fit": summary.get("beyond_fit", {}), "failed": summary.get("failed", {})}
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path}: damaged, expected a summary of simsched") from None
 
@@ -94,7 +100,7 @@ class Results:
 
     @property
     def _options(self) -> list[str]:
-        return list(next(iter(self.cells.values())))
+        return list(next(iter(self.manifest["cells"].values())))
 
     def _check(self, frame: pl.DataFrame, file: str, columns: Sequence[str], numbers: Sequence[str]) -> None:
         """Refuse a table that lacks a column, or has something else than numbers where those are expected."""
@@ -112,8 +118,9 @@ class Results:
             InputError: no such cell, no log (`--log-steps`), or a damaged line.
         """
         path = self.path / "steps" / f"{cell}.jsonl"
-        if cell not in self.cells:
-            raise InputError(f"{self.path}: no cell {cell}; it has {', '.join(list(self.cells)[:5])}, …")
+        cells = self.manifest["cells"]
+        if cell not in cells:
+            raise InputError(f"{self.path}: no cell {cell}; it has {', '.join(list(cells)[:5])}, …")
         if not path.is_file():
             raise InputError(f"{path}: no such step log; run with --log-steps")
         with path.open(encoding="utf-8") as lines:

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simsched.errors import InputError
+from simsched.errors import InputError, RunError
 from simsched.files import TEMPORARY, temporary_name, write_file
 from simsched.metrics import METRICS, Requests, measure
-from simsched.results.layout import FIGURES, FILES, FOLDERS, Options, check_target, read_manifest
+from simsched.results.layout import FAILED, FIGURES, FILES, FOLDERS, Options, check_target, read_manifest
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results, read_parquet
 from simsched.results.windows import backlog_of, load_windows, verdict_columns
@@ -97,6 +97,18 @@ class ResultsWriter:
         backlog = backlog_of(Requests.of_table(table))
         more = {"backlog": backlog, "beyond_fit": beyond_fit}
         (temporary / "summary.json").write_text(json.dumps(row | more, indent=1) + "\n", encoding="utf-8")
+        self._store(temporary, cell)
+
+    def write_failed(self, cell: str, reason: str, steps: StepLog | None = None) -> None:
+        """Store a cell whose run could not go on; a resume keeps it so, since it would fail again."""
+        if steps is not None:
+            steps.discard()
+        temporary = temporary_name(self.path / "cells" / cell)
+        temporary.mkdir(parents=True, exist_ok=True)
+        (temporary / FAILED).write_text(json.dumps({"reason": reason}) + "\n", encoding="utf-8")
+        self._store(temporary, cell)
+
+    def _store(self, temporary: Path, cell: str) -> None:
         try:
             temporary.rename(self.path / "cells" / cell)
         except OSError:
@@ -104,13 +116,37 @@ class ResultsWriter:
                 raise
             _remove(temporary)  # another process finished the same cell first
 
+    def failed(self) -> dict[str, str]:
+        """The cells that have failed -> why."""
+        found = {}
+        for cell in self.cells:
+            path = self.path / "cells" / cell / FAILED
+            if path.is_file():
+                try:
+                    found[cell] = str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+                except (OSError, ValueError, KeyError, TypeError):
+                    raise InputError(
+                        f"{path.parent}: damaged; remove this folder, and --resume makes it anew"
+                    ) from None
+        return found
+
     def merge(self) -> Results:
-        """All cells are there: write requests.parquet, summary.json and summary.csv."""
+        """All cells are there or have failed: write requests.parquet, summary.json and summary.csv.
+
+        Raises:
+            RunError: every cell has failed, so there is nothing to merge; or (InputError) one is damaged.
+        """
         import polars as pl
 
+        failed = self.failed()
+        if len(failed) == len(self.cells):
+            first = next(iter(self.cells))
+            raise RunError(f"{self.path}: no cell could be run; {first}: {failed[first]}")
         tables: dict[str, pl.DataFrame] = {}
         found: dict[str, dict[str, Any]] = {}
         for cell in self.cells:
+            if cell in failed:
+                continue
             folder = self.path / "cells" / cell
             try:
                 tables[cell] = read_parquet(folder / "requests.parquet")
@@ -129,6 +165,7 @@ class ResultsWriter:
             "cells": rows,
             "over_runs": over_runs(rows, list(next(iter(self.cells.values())))),
             "beyond_fit": beyond_fit,
+            "failed": failed,
         }
         write_file(self.path / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
         text = io.StringIO()
@@ -146,10 +183,11 @@ class ResultsWriter:
         manifest = read_manifest(self.path) or {}
         backlogs = {cell: metrics["backlog"] for cell, metrics in found.items()}
         tails = {cell: metrics["p99_e2el_ms"] for cell, metrics in found.items()}
-        windows = load_windows(self.cells, backlogs, tails, manifest.get("window") or {})
+        cells = {cell: options for cell, options in self.cells.items() if cell in found}
+        windows = load_windows(cells, backlogs, tails, manifest.get("window") or {})
         goodput = (manifest.get("study") or {}).get("goodput")
         rows = []
-        for cell, options in self.cells.items():
+        for cell, options in cells.items():
             metrics = {name: found[cell][name] for name in METRICS}
             if (window := windows.get(cell)) is not None:
                 itl = {name: metrics[name] or math.nan for name in METRICS if name.endswith("_itl_ms")}
@@ -177,6 +215,11 @@ class StepLog:
     def __call__(self, step: Mapping[str, Any]) -> None:
         """Append one step."""
         self._file.write(json.dumps(step, ensure_ascii=False) + "\n")
+
+    def discard(self) -> None:
+        """The run could not go on: no log."""
+        self._file.close()
+        self._temporary.unlink()
 
     def close(self) -> None:
         """The log is complete."""

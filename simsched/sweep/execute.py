@@ -50,8 +50,12 @@ def run_study(
         on_start: called when everything has been checked.
         on_cell: called after each cell, in the order in which they finish.
 
+    Returns:
+        The results; `Results.failed` names the cells whose run could not go on.
+
     Raises:
-        InputError: anything wrong with the inputs, or a cluster that can't be reached.
+        InputError: bad inputs, or a cluster that can't be reached; or (`RunError`) no cell
+            could be run.
     """
     plan = study if isinstance(study, Plan) else make_plan(study)
     manifest = plan.manifest()
@@ -80,6 +84,8 @@ def run_study(
         for name, seconds in finished:
             writer.log(f"{name} took {seconds:.2f} s")
             on_cell(name)
+        for name, reason in writer.failed().items():
+            writer.log(f"{name} failed: {reason}")
     results = writer.merge()
     writer.log("merged")
     return results

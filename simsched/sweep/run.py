@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from simsched.engine.simulator import StepLog, simulate
-from simsched.errors import InputError
+from simsched.errors import InputError, RunError
 from simsched.metrics import alone_time, beyond_fit, request_table, summarize
 from simsched.record import RunRecord
 from simsched.results import Options, ResultsWriter
@@ -34,7 +34,7 @@ def run(inputs: Inputs, *, step_log: StepLog | None = None) -> RunRecord:
     """Simulate what was prepared; `step_log` is called with a dict a step, which slows the run.
 
     Raises:
-        InputError: requests that displace each other for ever.
+        RunError: requests that displace each other for ever.
     """
     return simulate(
         inputs.trace, inputs.policy, inputs.cost, inputs.config,
@@ -54,14 +54,21 @@ def measure(inputs: Inputs, record: RunRecord, goodput: Mapping[str, float] | No
 
 
 def run_cell(name: str, cell: Cell, options: Options, out: Path, log_steps: bool) -> float:
-    """Run a cell and store it in the results directory `out`; returns the seconds it took."""
+    """Run a cell and store it in the results directory `out`; returns the seconds it took.
+
+    A run that can't go on (`RunError`) is stored as a failed cell, with its reason.
+    """
     start = time.perf_counter()
     if not (out / "manifest.json").is_file():
         raise InputError(f"{out}: not seen by the process that runs {name}; workers need a shared folder")
     writer = ResultsWriter(out, {name: options})
     inputs = prepare(cell)
     steps = writer.step_log(name) if log_steps else None
-    record = run(inputs, step_log=steps)
+    try:
+        record = run(inputs, step_log=steps)
+    except RunError as error:
+        writer.write_failed(name, str(error), steps)
+        return time.perf_counter() - start
     measured = measure(inputs, record, dict(cell.goodput) if cell.goodput is not None else None)
     writer.write_cell(name, measured.requests, measured.metrics, steps, beyond_fit=measured.beyond_fit)
     return time.perf_counter() - start

@@ -20,7 +20,7 @@ from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
-from simsched.errors import InputError
+from simsched.errors import RunError
 from simsched.workload.trace import Trace
 
 FEW = 8
@@ -219,7 +219,7 @@ class GeneralEngine(ForkEngine):
         self.swap_blocks_used += held
         limit = self.config.num_swap_blocks
         if limit is not None and self.swap_blocks_used > limit:
-            raise InputError(f"--num-swap-blocks {limit}: the swap space is full, where the fork stops too")
+            raise RunError(f"--num-swap-blocks {limit}: the swap space is full, where the fork stops too")
         self.recorder.preempted(i)
         self.num_resident -= 1
         self.counters["swapped_out"] += 1
