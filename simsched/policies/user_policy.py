@@ -6,17 +6,16 @@ Built-in policies are not watched, so that they cost nothing more.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import fields
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from simsched.errors import InputError
+from simsched.plugins import raised
 from simsched.policies.base import NEVER, Change, Policy, Reads
 
 Hook = Callable[..., Any]
@@ -90,15 +89,6 @@ def _refuse_undecorated(cls: type[Policy], name: str) -> None:
                     f"policy {name}: {field.name} has no effect on a class that is no dataclass; "
                     f"expected @dataclass above class {base.__name__}"
                 )
-
-
-def raised(error: BaseException, file: str | None) -> str:
-    """What was raised and where in this file: `ZeroDivisionError: division by zero (mine.py:12)`."""
-    said = f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
-        return said  # which names its place itself
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f"{said} ({Path(str(file)).name}:{lines[-1]})" if lines else said
 
 
 def _watched_hook(method: Hook, hook: str, name: str, check: Check | None) -> Hook:

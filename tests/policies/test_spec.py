@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from simsched import plugins
 from simsched.errors import InputError
-from simsched.policies import spec as module
 from simsched.policies.fcfs import Fcfs
 from simsched.policies.mlfq import Mlfq
-from simsched.policies.spec import make_policy, split_specs
+from simsched.policies.spec import GROUP, make_policy, split_specs
 from simsched.policies.starvation import StarvationControl
 from simsched.text.specs import parse_spec
 
@@ -102,6 +102,6 @@ def test_a_users_own_file(tmp_path: Path) -> None:
 
 
 def test_another_packages_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint("theirs", "simsched.policies.fcfs:Fcfs", module.GROUP)
-    monkeypatch.setattr(module, "entry_points", lambda group: [entry])
+    entry = EntryPoint("theirs", "simsched.policies.fcfs:Fcfs", GROUP)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
     assert isinstance(make_policy("theirs"), Fcfs)
