@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.cost_model.host import HostedCost
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.step_cost import OverlappedCost, step_cost
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
 from simsched.workload.trace import FloatArray, IntArray, Trace
@@ -48,7 +50,7 @@ METRICS = ("duration", *COUNTS, *THROUGHPUTS, *LATENCIES, "num_preemptions", "go
 """Every metric of `measure`, in the order of summary.csv."""
 GROWTH = ("growth", "growth_low", "growth_high")
 """How fast the backlog grows behind the warm-up, in requests/s, and its 95 % interval (`simsched.steady`)."""
-SUMMARY = (*METRICS, "steady", *GROWTH)
+SUMMARY = (*METRICS, "steady", *GROWTH, "host_bound_share")
 """The columns of summary.csv behind the options."""
 REQUEST_NUMBERS = (
     "arrival_time", "num_prompt_tokens", "num_output_tokens", "first_scheduled_time", "first_token_time",
@@ -291,12 +293,14 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
     return pl.DataFrame(columns).with_columns(pl.col(never).fill_nan(None))
 
 
-def alone_time(trace: Trace, cost: CostModel, config: ResolvedConfig) -> FloatArray:
+def alone_time(trace: Trace, cost: CostModel | HostedCost, config: ResolvedConfig) -> FloatArray:
     """(n,) seconds each request would take alone on an idle engine: prefill by chunks, then decodes.
 
-    Closed form, exact for the cost model (a request alone is never preempted). Without prefix hits and
-    predictor time, so that all policies share one denominator.
+    Closed form, exact for the cost model (a request alone is never preempted), but for asynchronous
+    scheduling with host times: there it is an estimate, a few launches off. Without prefix hits and predictor
+    time, so that all policies share one denominator.
     """
+    each = step_cost(cost, config)
     budget = config.lone_chunk
     full_chunks = [0.0]  # seconds for the first k chunks of `budget` tokens
 
@@ -305,20 +309,25 @@ def alone_time(trace: Trace, cost: CostModel, config: ResolvedConfig) -> FloatAr
         while len(full_chunks) <= whole:
             prior = budget * (len(full_chunks) - 1)
             chunk = StepFeatures(P=budget, S=1, Q=budget * (prior + budget / 2))
-            full_chunks.append(full_chunks[-1] + cost.step_time(chunk))
+            full_chunks.append(full_chunks[-1] + each.step_time(chunk))
         if not rest:
             return full_chunks[whole]
-        return full_chunks[whole] + cost.step_time(
+        return full_chunks[whole] + each.step_time(
             StepFeatures(P=rest, S=1, Q=rest * (whole * budget + rest / 2))
         )
 
     prompts, place = np.unique(trace.num_prompt_tokens, return_inverse=True)
     prefills = np.array([prefill(int(tokens)) for tokens in prompts])
-    base, slope = cost.decode_line(1, 0)
+    base, slope = each.decode_line(1, 0)
     decodes = trace.num_output_tokens - 1.0
     # decode j (1, 2, ...) attends to prompt + j tokens
     context = decodes * trace.num_prompt_tokens + decodes * (decodes + 1) / 2
     seconds: FloatArray = prefills[place] + base * decodes + slope * context
+    if isinstance(each, OverlappedCost) and (missing := each.decode_floor(1) - base) > 0:
+        # the first decodes take as long as their launch, until the context makes them longer
+        until = missing / slope - trace.num_prompt_tokens if slope else np.full(len(trace), np.inf)
+        short = np.clip(np.ceil(until) - 1, 0, decodes)
+        seconds += missing * short - slope * (short * trace.num_prompt_tokens + short * (short + 1) / 2)
     return seconds
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,9 @@ class RunRecord:
     """How many steps had 2, 3, ... requests with a token in them and in the one before, at those indices."""
     rejected: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
     """(n,) which requests the server refused: they never came to an engine. None: none."""
+    host_bound_share: float = math.nan
+    """Of the time of all steps, those whose end the host decided (asynchronous scheduling); NaN where the
+    cost does not tell host and device apart."""
     counters: dict[str, int] = field(default_factory=dict)
     """Engine-specific counts (swaps, steps skipped, ...)."""
 

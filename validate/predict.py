@@ -21,8 +21,8 @@ from simsched.cost_model.overlapped import is_overlapped, read_overlapped
 from simsched.cost_model.profile import Profile
 from simsched.cost_model.step_log import read_step_logs
 from simsched.engine.config import EngineConfig
-from simsched.engine.serial import SerialCost
 from simsched.engine.simulator import simulate
+from simsched.engine.step_cost import SerialCost
 from simsched.errors import InputError
 from simsched.metrics import beyond_fit, request_table, summarize
 from simsched.results import Results, ResultsWriter, check_target

@@ -43,6 +43,8 @@ def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     return click.option(flag, name, metavar="LIST" if swept else _METAVARS[kind], help=field.description)
 
 
+HOST_BOUND_WARNING = 0.2
+"""Share of the time that the host bounds, beyond which the user is warned."""
 _ONLY_IN_FILES = ("title", "figures")
 _METAVARS: dict[Any, str] = {int: "N", float: "SECONDS", str: "NAME", dict: "M:MS,..."}
 
@@ -110,6 +112,7 @@ def run_command(
     _show_results(results)
     _show_verdict(results)
     _show_beyond_fit(results)
+    _show_host_bound(results)
     written = [output_dir] if no_plot else [output_dir, *_draw_or_say(results, study)]
     click.echo(f"written: {', '.join(written)}", err=True)
     if len(results.manifest["study"]["policy"]) > 1:
@@ -243,6 +246,25 @@ def _show_beyond_fit(results: Results) -> None:
             "more decodes than the cost profile was fitted on: their times are extrapolated",
             err=True,
         )
+
+
+def _show_host_bound(results: Results) -> None:
+    """What part of the time hangs on the host, whose speed is known least."""
+    summary = results.summary
+    if "host_bound_share" not in summary.columns:
+        return  # of an older version
+    shares = summary["host_bound_share"].drop_nulls().to_list()
+    if not shares:
+        return
+    least, most = min(shares), max(shares)
+    span = f"{most:.0%}" if f"{least:.0%}" == f"{most:.0%}" else f"{least:.0%} to {most:.0%}"
+    line = f"the host bounds {span} of the time: steps that end when the next one is launched"
+    if most > HOST_BOUND_WARNING:
+        line += (
+            "; warning: so much of these results is as uncertain as the host's speed, which differs by 30 % "
+            "between hosts and runs (--host-speed 0.7,1.3 shows what hangs on it)"
+        )
+    click.echo(line, err=True)
 
 
 def _draw_or_say(results: Results, study: str | None) -> list[str]:

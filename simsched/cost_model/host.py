@@ -71,7 +71,7 @@ class HostCost:
     sd: float = Field(0.0, ge=0, le=2)
     """Standard deviation of the logarithm of a launch's time around its run's level (not of full graphs);
     0: none."""
-    speed: float = Field(1.0, gt=0, le=1000)
+    speed: float = Field(1.0, gt=0, le=1e6)
     """Multiplies every host time but `tail` and `copy`: 2 is a host that takes twice as long."""
     provenance: str = ""
     """On which machine, with which vLLM, how sure."""

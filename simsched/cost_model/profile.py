@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+from dataclasses import replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from simsched.cost_model.host import Graphs, HostCost
+from simsched.cost_model.host import Graphs, HostCost, HostedCost
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.errors import InputError
 
@@ -138,6 +139,24 @@ class Profile:
         """None: a step takes device time alone."""
         self.graphs = graphs or Graphs()
         self._content = content
+
+    def step_cost(
+        self, host_speed: float | None = None, host_jitter: float | None = None
+    ) -> Cost | HostedCost:
+        """What `simulate` takes: the cost file, with the host's times where the profile has them.
+
+        Args:
+            host_speed: factor on all host times, besides the profile's own (2: takes twice as long).
+            host_jitter: in place of the profile's own `sd`.
+        """
+        if self.host is None:
+            return self.cost
+        host = self.host
+        if host_speed is not None:
+            host = replace(host, speed=host.speed * host_speed)
+        if host_jitter is not None:
+            host = replace(host, sd=host_jitter)
+        return HostedCost(device=self.cost, host=host, graphs=self.graphs)
 
     @cached_property
     def hash(self) -> str:

@@ -19,14 +19,15 @@ is done in time, and from some step on G, for good. `repeat` sums such a stretch
 
 from __future__ import annotations
 
-from math import exp, inf
+from math import exp, inf, nan
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
 from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.cost_model.host import Capture, HostCost, LaunchMode
+from simsched.cost_model.host import Capture, HostCost, HostedCost, LaunchMode
 from simsched.cost_model.models import LinearCost, TableCost
+from simsched.engine.config import ResolvedConfig
 
 LONG: Final = 64
 """Steps beyond which NumPy takes over."""
@@ -46,8 +47,9 @@ class Launch(NamedTuple):
 class Clock(Protocol):
     """Durations of steps, one after the other."""
 
-    host_bound: float
-    """Seconds of steps whose end the host decided."""
+    @property
+    def host_bound_share(self) -> float:
+        """Of the time of all steps, those whose end the host decided; NaN where it is not told apart."""
 
     def begin(self, features: StepFeatures) -> float:
         """Nothing is under way, and a step with these features is formed: seconds until it is launched."""
@@ -83,7 +85,7 @@ class Clock(Protocol):
 class DeviceClock:
     """Steps take the device's time alone, and are launched in none."""
 
-    host_bound = 0.0
+    host_bound_share = nan
 
     def __init__(self, cost: CostModel, predictor_time: float = 0.0) -> None:
         self._cost = cost
@@ -175,7 +177,8 @@ class HostClock:
         seed: int = 0,
     ) -> None:
         """`cost`: the device's."""
-        self.host_bound = 0.0
+        self.host_bound = 0.0  # seconds of steps whose end the host decided
+        self._busy = 0.0  # seconds of all steps
         self._cost = cost.on_graphs(capture.sizes_of)
         self._host = host
         self._capture = capture
@@ -188,6 +191,10 @@ class HostClock:
         self._tail = -inf  # launched(k) + r + w, unless k is one graph
         self._output = 0.0  # o(k-1)
         self._launcher = 0.0  # when the host turns to the launch of k + 1
+
+    @property
+    def host_bound_share(self) -> float:
+        return self.host_bound / self._busy if self._busy else nan
 
     def begin(self, features: StepFeatures) -> float:
         host, launch = self._host, self._launch(features)
@@ -212,6 +219,7 @@ class HostClock:
         end = done if done > least else least
         next_output = host.output(features)
         duration = end + (next_output - output)
+        self._busy += duration
         if least > done:
             self.host_bound += duration
         self._ready = done - end
@@ -239,7 +247,9 @@ class HostClock:
             return end, 1, duration
         if self._ready == 0.0 and duration == base + slope * features.K:
             # The device decides, and so it will: each step is longer than the one before.
+            start = end
             end, steps, last = _ramp(end, base, slope, features, duration, most, until, step_ends)
+            self._busy += end - start
             self._begin = begin - last
             return end, steps, last
         if duration != least:
@@ -259,6 +269,7 @@ class HostClock:
             steps += 1
             if step_ends is not None:
                 step_ends.append(end)
+        self._busy += bound - self.host_bound
         self._ready, self._begin, self.host_bound = ready, starts, bound
         return end, steps, least
 
@@ -279,3 +290,13 @@ class HostClock:
         if decodes_only and (self._jitter is None or made.is_graph):
             self._decodes[features.N] = made
         return made
+
+
+def make_clock(
+    cost: CostModel | HostedCost, config: ResolvedConfig, predictor_time: float = 0.0, seed: int = 0
+) -> Clock:
+    """The clock of an engine with asynchronous scheduling; `seed`: of the host's jitter."""
+    if not isinstance(cost, HostedCost):
+        return DeviceClock(cost, predictor_time)
+    capture = cost.graphs.capture(config.max_num_seqs, config.max_num_batched_tokens)
+    return HostClock(cost.device, cost.host, capture, predictor_time=predictor_time, seed=seed)

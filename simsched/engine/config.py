@@ -73,8 +73,8 @@ class EngineConfig(BaseModel):
     """Admit only what fits as a whole."""
     watermark: float = Field(0.0, ge=0, lt=1)
     """Share of the KV blocks kept free at admission."""
-    async_scheduling: bool = False
-    """Schedule a step before the last one's tokens are known."""
+    async_scheduling: bool | None = None
+    """Schedule a step before the last one's tokens are known.  [default: where the profile has host times]"""
     decodes_first: bool = False
     """Keep partial prefills behind the decodes of the running list (not under vLLM's own orders)."""
     random_ties: bool = False
@@ -124,6 +124,9 @@ class EngineConfig(BaseModel):
                 said = f"{profile.origin} does not say; give it" if profile else "expected a number"
                 raise InputError(f"{option_flag(name)}: {said}")
         resolved = {**dict(self), **derived}
+        if self.async_scheduling is None:
+            # as vLLM does on a GPU, where what that hides is known
+            resolved["async_scheduling"] = profile is not None and profile.host is not None
         gpu, memory_bytes = (None, None) if profile is None else profile.gpu
         batch = resolve_batch(resolved, gpu, memory_bytes)
         config = ResolvedConfig.model_construct(**{**resolved, **batch})
@@ -138,6 +141,7 @@ class ResolvedConfig(EngineConfig):
     max_num_batched_tokens: int
     num_gpu_blocks: int
     max_model_len: int
+    async_scheduling: bool
 
     @property
     def max_running(self) -> int:

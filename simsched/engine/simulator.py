@@ -23,11 +23,11 @@ from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.cost_model.host import HostedCost
 from simsched.engine.admission_control import AdmissionControl, admission_control
 from simsched.engine.base import Batch, Scheduler
-from simsched.engine.clock import Clock, DeviceClock, HostClock
+from simsched.engine.clock import Clock, make_clock
 from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.engine.pipelined import run_pipelined
 from simsched.engine.recorder import Recorder
-from simsched.engine.serial import SerialCost
+from simsched.engine.step_cost import step_cost
 from simsched.engine.vllm_v1.discipline import CannotLeap
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.uncontended import coast
@@ -99,24 +99,15 @@ def _run(
     environment = simpy.Environment()
     arrivals = Arrivals(trace, recorder)
     clock = make_clock(cost, config, predictor_time, seed) if config.async_scheduling else None
-    serial = SerialCost(cost, config) if isinstance(cost, HostedCost) else cost
+    each = step_cost(cost, config)
     gate = admission_control(config, recorder)
-    engine = _Engine(
-        environment, arrivals, scheduler, serial, predictor_time, step_log, recorder, clock, gate
-    )
+    engine = _Engine(environment, arrivals, scheduler, each, predictor_time, step_log, recorder, clock, gate)
     with _no_collection():
         environment.run(environment.process(engine.run()))
-    return recorder.record(engine.now, scheduler.counters)
-
-
-def make_clock(
-    cost: CostModel | HostedCost, config: ResolvedConfig, predictor_time: float, seed: int
-) -> Clock:
-    """The clock of an engine with asynchronous scheduling."""
-    if not isinstance(cost, HostedCost):
-        return DeviceClock(cost, predictor_time)
-    capture = cost.graphs.capture(config.max_num_seqs, config.max_num_batched_tokens)
-    return HostClock(cost.device, cost.host, capture, predictor_time=predictor_time, seed=seed)
+    record = recorder.record(engine.now, scheduler.counters)
+    if clock is not None:
+        record.host_bound_share = clock.host_bound_share
+    return record
 
 
 @contextmanager

@@ -79,9 +79,11 @@ class ResultsWriter:
         metrics: Mapping[str, float],
         steps: StepLog | None = None,
         beyond_fit: float = 0.0,
+        host_bound_share: float = math.nan,
     ) -> None:
-        """Store a finished cell: `request_table` and `summarize` of its run, and the share of its steps with
-        more decodes than the cost profile's fit has seen. It appears whole or not."""
+        """Store a finished cell: `request_table` and `summarize` of its run, the share of its steps with more
+        decodes than the cost profile's fit has seen, and that of its time which the host bounds. It appears
+        whole or not."""
         import polars as pl
 
         options = self.cells[cell]
@@ -95,7 +97,11 @@ class ResultsWriter:
         (temporary / "requests.parquet").write_bytes(buffer.getvalue())
         row = {name: _json_number(metrics[name]) for name in METRICS}
         backlog = backlog_of(Requests.of_table(table))
-        more = {"backlog": backlog, "beyond_fit": beyond_fit}
+        more = {
+            "backlog": backlog,
+            "beyond_fit": beyond_fit,
+            "host_bound_share": _json_number(host_bound_share),
+        }
         (temporary / "summary.json").write_text(json.dumps(row | more, indent=1) + "\n", encoding="utf-8")
         self._store(temporary, cell)
 
@@ -194,7 +200,8 @@ class ResultsWriter:
                 requests = Requests.of_table(tables[cell])
                 inside = measure(requests, itl=itl, goodput=goodput, window=window)
                 metrics = {name: _json_number(value) for name, value in inside.items()}
-            rows.append({"cell": cell, **options, **metrics, **verdict_columns(backlogs[cell])})
+            host = {"host_bound_share": found[cell].get("host_bound_share")}
+            rows.append({"cell": cell, **options, **metrics, **verdict_columns(backlogs[cell]), **host})
         return rows
 
     def log(self, line: str) -> None:

@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.cost_model.host import HostedCost
+from simsched.engine.clock import make_clock
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.step_cost import step_cost
 from simsched.workload.trace import IntArray, Trace
 
 SAMPLE = 4000  # requests; the estimate moves by under 1 % beyond
@@ -23,7 +26,7 @@ class Capacity(NamedTuple):
 
 
 def capacity(
-    trace: Trace, cost: CostModel, config: ResolvedConfig, cached: IntArray | None = None
+    trace: Trace, cost: CostModel | HostedCost, config: ResolvedConfig, cached: IntArray | None = None
 ) -> Capacity:
     """Requests/s of a steady full batch with these lengths, under FCFS.
 
@@ -64,8 +67,18 @@ def capacity(
         np.add.at(S, step, tokens > 0)
         np.add.at(Q, step, tokens * (hits + chunk * budget + tokens / 2))
     N, K = round(finished * float(decodes.mean())), round(finished * attended)
+    kv_bound = len(limits) > 2 and limits[2] == finished
+    if isinstance(cost, HostedCost) and config.async_scheduling:
+        steps_of = zip(P.tolist(), S.tolist(), Q.tolist(), strict=True)
+        features = [StepFeatures(int(p), N, int(s), K, q) for p, s, q in steps_of if p or N]
+        clock = make_clock(cost, config)
+        clock.begin(features[0])
+        ahead = [*features[1:], None]
+        seconds = sum(clock.step(*pair) for pair in zip(features, ahead, strict=True))
+        return Capacity(len(prompts) / seconds, kv_bound)
+    each = step_cost(cost, config)
     prefills = np.flatnonzero(P)
-    seconds = (num_steps - len(prefills)) * cost.step_time(StepFeatures(N=N, K=K))
+    seconds = (num_steps - len(prefills)) * each.step_time(StepFeatures(N=N, K=K))
     for p, s, q in zip(P[prefills].tolist(), S[prefills].tolist(), Q[prefills].tolist(), strict=True):
-        seconds += cost.step_time(StepFeatures(int(p), N, int(s), K, q))
-    return Capacity(len(prompts) / seconds, kv_bound=len(limits) > 2 and limits[2] == finished)
+        seconds += each.step_time(StepFeatures(int(p), N, int(s), K, q))
+    return Capacity(len(prompts) / seconds, kv_bound)

@@ -50,6 +50,10 @@ class Arm:
     config: EngineConfig
     cost_profile: str
     """A profile's name, or a file."""
+    host_speed: float | None = None
+    """Factor on the host's times; None: as the profile has them."""
+    host_jitter: float | None = None
+    """Of launches around their usual time; None: as the profile has it."""
     predictor: str | None = None
     """None: what the policy asks for."""
     tau: float | None = None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from simsched.cost_model.base import CostModel
+from simsched.cost_model.host import HostedCost
 from simsched.cost_model.profile import Profile, load_profile
 from simsched.engine.admissible import Limit, check_admissible, fit
 from simsched.engine.config import ResolvedConfig, find_preset
@@ -21,6 +22,7 @@ from simsched.policies.spec import make_policy
 from simsched.predictors.base import Predictor
 from simsched.predictors.spec import buckets_of, choose_predictor
 from simsched.sweep.cell import Arm, Cell, Load
+from simsched.text.options import option_flag
 from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.blocks import block_seconds, resample_blocks
@@ -41,7 +43,7 @@ class Inputs:
     trace: Trace
     policy: Policy
     """Fresh: a run uses it up."""
-    cost: CostModel
+    cost: CostModel | HostedCost
     config: ResolvedConfig
     predictor: Predictor | None = None
     """What has filled in the policy's predictions; None: it reads none, or they were there."""
@@ -271,8 +273,16 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     if seconds and arm.predictor_time is None:
         took = f"{seconds * 1e3:.4g} ms a request ({source})"
         notes.append(f"{policy.name}: its predictor takes {took}; --predictor-time says otherwise")
+    if profile.host is None:
+        for name in ("host_speed", "host_jitter"):
+            if getattr(arm, name) is not None:
+                notes.append(f"{option_flag(name)} changes nothing: {profile.name} has no host times")
+    elif arm.config.async_scheduling is None and config.async_scheduling:
+        notes.append(
+            f"{profile.name}: asynchronous scheduling, as vLLM on a GPU; --no-async-scheduling says otherwise"
+        )
     return Inputs(
-        trace, policy, profile.cost, config,
+        trace, policy, profile.step_cost(arm.host_speed, arm.host_jitter), config,
         predictor=predictor, predictor_time=seconds,
         seed=load.seed, max_decodes=profile.max_decodes, notes=tuple(notes),
     )  # fmt: skip

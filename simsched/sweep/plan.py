@@ -90,6 +90,7 @@ class Plan:
             "simsched": __version__,
             "versions": {"python": platform.python_version(), **versions},
             "vllm_version": sorted({cell.arm.config.vllm_version for cell in self.cells.values()}),
+            "async_scheduling": sorted({_is_async(cell) for cell in self.cells.values()}),
             "seed": self.study.seed,
             "study": self.study.model_dump(mode="json"),
             "window": window_of(self.study),
@@ -204,7 +205,13 @@ def _engines(study: Study) -> Iterator[tuple[dict[str, Any], Arm]]:
             "cost_profile": of_engine["cost_profile"] or find_preset(config.preset).cost_profile,
             "gpu_memory_utilization": config.gpu_memory_utilization,
         }
-        yield of_engine, Arm(policy="fcfs", config=config, cost_profile=expand(of_engine["cost_profile"]))
+        yield (
+            of_engine,
+            Arm(
+                policy="fcfs", config=config, cost_profile=expand(of_engine["cost_profile"]),
+                host_speed=of_engine["host_speed"], host_jitter=of_engine["host_jitter"],
+            ),
+        )  # fmt: skip
 
 
 def _limit(study: Study, engines: Sequence[Arm]) -> Limit | None:
@@ -287,12 +294,13 @@ def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
     config = arm.config.resolve(profile)
     # of what can be served at all; whether the rest is refused is seen when a cell is prepared
     trace, _ = check_admissible(trace, config, skip_invalid=not load.truncate, truncate=load.truncate)
-    most, kv_bound = capacity(trace, profile.cost, config)
+    cost = profile.step_cost(arm.host_speed)
+    most, kv_bound = capacity(trace, cost, config)
     shared = shared_tokens(trace) if config.enable_prefix_caching else None
     limits = []
     if shared is not None and any(shared):
         whole = np.array(shared) // config.block_size * config.block_size
-        with_hits = capacity(trace, profile.cost, config, whole).rate
+        with_hits = capacity(trace, cost, config, whole).rate
         share = sum(shared) / int(trace.num_prompt_tokens.sum())
         limits.append(
             f"prefix hits not counted; {share:.0%} of the prompt tokens are shared, with all of them hit "
@@ -380,6 +388,10 @@ def _check_figures(plan: Plan) -> None:
             raise InputError(f"{where}: needs log_steps: true")
         if figure.kind == "tau" and len(plan.study.tau) < 2:
             raise InputError(f"{where}: needs several values of tau")
+
+
+def _is_async(cell: Cell) -> bool:
+    return cell.arm.config.resolve(profile_of(cell.arm.cost_profile)).async_scheduling
 
 
 def _hashes(study: Study) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.simulator import simulate
+from simsched.engine.step_cost import step_cost
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.user_policy import PolicyError, asked_in_every_step
@@ -33,7 +34,7 @@ def rehearse(name: str, inputs: Inputs) -> None:
     later = np.maximum(0, np.arange(len(few)) - len(few) // 2)
     cost = inputs.cost
     short = few.with_columns(
-        arrival_time=later * 10 * cost.step_time(StepFeatures(N=1)),
+        arrival_time=later * 10 * step_cost(cost, inputs.config).step_time(StepFeatures(N=1)),
         num_prompt_tokens=np.minimum(few.num_prompt_tokens, 10 * REHEARSED_TOKENS),
         num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED_TOKENS),
         closed_loop_users=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Measured:
     """`simsched.metrics.summarize`."""
     beyond_fit: float
     """Share of its steps with more decodes than the cost model was fitted on."""
+    host_bound_share: float = math.nan
+    """Share of its time that the host bounds; NaN where the cost does not tell."""
 
 
 def run(inputs: Inputs, *, step_log: StepLog | None = None) -> RunRecord:
@@ -50,6 +53,7 @@ def measure(inputs: Inputs, record: RunRecord, goodput: Mapping[str, float] | No
         requests=request_table(record, alone=alone),
         metrics=summarize(record, goodput=limits, alone=alone),
         beyond_fit=beyond_fit(record, inputs.max_decodes),
+        host_bound_share=record.host_bound_share,
     )
 
 
@@ -70,5 +74,8 @@ def run_cell(name: str, cell: Cell, options: Options, out: Path, log_steps: bool
         writer.write_failed(name, str(error), steps)
         return time.perf_counter() - start
     measured = measure(inputs, record, dict(cell.goodput) if cell.goodput is not None else None)
-    writer.write_cell(name, measured.requests, measured.metrics, steps, beyond_fit=measured.beyond_fit)
+    writer.write_cell(
+        name, measured.requests, measured.metrics, steps,
+        beyond_fit=measured.beyond_fit, host_bound_share=measured.host_bound_share,
+    )  # fmt: skip
     return time.perf_counter() - start

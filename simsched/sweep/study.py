@@ -104,6 +104,8 @@ Rate = Annotated[str, BeforeValidator(_rate)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 EdgeOfWindow = Annotated[str | None, BeforeValidator(_seconds_or_auto)]
+Factor = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Spread = Annotated[float, Field(ge=0, le=2)]
 Tau = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -188,6 +190,10 @@ else:
 class Study(_WithEngine):
     """What to simulate. An empty tuple or None: not given."""
 
+    host_speed: OfEngine[Factor] = ()
+    """Factor on the profile's host times: 2 = a host that takes twice as long.  [default: 1]"""
+    host_jitter: OfEngine[Spread] = ()
+    """Spread of launch times (sd of the logarithm).  [default: the profile's, mostly 0]"""
     predictor: OfOrder[str] = ()
     """trace, oracle, "emulated(tau=0.52)", "empirical(file=F.csv)", a model."""
     tau: OfOrder[Tau] = ()

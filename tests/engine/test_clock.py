@@ -15,9 +15,11 @@ from simsched.cost_model.host import Graphs, HostCost, HostedCost, LaunchMode
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.engine.clock import DeviceClock, HostClock
 from simsched.engine.config import engine_config
-from simsched.engine.serial import SerialCost
 from simsched.engine.simulator import simulate
+from simsched.engine.step_cost import SerialCost
+from simsched.metrics import alone_time
 from simsched.policies.spec import make_policy
+from simsched.sweep.capacity import capacity
 from tests.engine.scenarios import same, trace
 
 HOST = HostCost(
@@ -140,6 +142,37 @@ def test_without_host_times_steps_take_what_the_device_takes() -> None:
     step = StepFeatures(P=100, N=3, S=1, K=900, Q=5000.0, num_predicted=2)
     assert clock.begin(step) == 0.0
     assert clock.step(step, step) == cost.step_time(step) + 0.002
+
+
+def test_an_estimate_of_capacity_and_of_the_time_alone() -> None:
+    """Both agree with what is simulated."""
+    config = engine_config(num_gpu_blocks=5000, max_model_len=1500, async_scheduling=True)
+    for speed in (0.2, 1.0, 3.0):
+        cost = replace(COST, host=replace(HOST, speed=speed))
+        apart = trace(12, 1.0, 5).with_columns(arrival_time=np.arange(12) * 60.0)
+        record = simulate(apart, make_policy("fcfs"), cost, config)
+        alone = alone_time(apart, cost, config)
+        np.testing.assert_allclose(record.finish_time - record.arrival_time, alone, rtol=0.05, atol=0.02)
+    crowd = trace(1500, 0.0, 5)
+    for cost in (COST, replace(COST, host=replace(HOST, speed=3.0))):
+        small = engine_config(max_num_seqs=64, num_gpu_blocks=5000, max_model_len=1500, async_scheduling=True)
+        record = simulate(crowd, make_policy("fcfs"), cost, small)
+        assert len(crowd) / record.end_time == pytest.approx(capacity(crowd, cost, small).rate, rel=0.08)
+
+
+def test_the_share_of_the_host() -> None:
+    config = engine_config(num_gpu_blocks=500, max_model_len=1500, async_scheduling=True)
+    work = trace(60, 20.0, 2)
+
+    def share(speed: float, leap: bool) -> float:
+        cost = replace(COST, host=replace(HOST, speed=speed))
+        return simulate(work, make_policy("fcfs"), cost, config, leap=leap).host_bound_share
+
+    assert share(0.01, True) < 0.01
+    assert 0.05 < share(1.0, True) < 0.5
+    assert share(20.0, True) > 0.98
+    assert share(1.0, True) == pytest.approx(share(1.0, False), rel=1e-9)
+    assert np.isnan(simulate(work, make_policy("fcfs"), DEVICE, config).host_bound_share)
 
 
 def test_who_arrives_while_the_first_step_is_launched_is_in_the_second() -> None:

@@ -55,7 +55,7 @@ def test_flags_and_yaml_mean_the_same(tmp_path: Path) -> None:
 
 
 def test_every_engine_option_can_be_swept() -> None:
-    assert set(axes("engine")) == {*EngineConfig.model_fields, "cost_profile"}
+    assert set(axes("engine")) == {*EngineConfig.model_fields, "cost_profile", "host_speed", "host_jitter"}
 
 
 def test_every_preset_has_a_profile() -> None:
