@@ -21,8 +21,6 @@ class Found(NamedTuple):
     """A class that a name stands for."""
 
     cls: Any
-    is_ours: bool
-    """Is it one of those that this package registers?"""
     short_name: str
     """What to call it where it gives itself no name."""
 
@@ -33,20 +31,20 @@ def find_class(kind: str, name: str, known: Mapping[str, Any], group: str) -> Fo
     Args:
         kind: what it is, for error messages: `policy`, `router`.
         name: a key of `known`, an entry point of another package, or FILE.py:CLASS.
-        known: our own, by name.
+        known: those that are registered, by name.
         group: of entry points.
 
     Raises:
         InputError: there is none, or importing it fails.
     """
     if name in known:
-        return Found(known[name], True, name)
+        return Found(known[name], name)
     if ".py:" in name:
         return _from_file(kind, name)
     plugins = {entry.name: entry for entry in entry_points(group=group)}
     if name in plugins:
         try:
-            return Found(plugins[name].load(), False, name)
+            return Found(plugins[name].load(), name)
         except (Exception, SystemExit) as error:
             raise InputError(f"{kind} {name}: {plugins[name].value}: {raised(error, None)}") from error
     names = ", ".join(sorted({*known, *plugins}))
@@ -68,7 +66,7 @@ def _from_file(kind: str, name: str) -> Found:
         raise InputError(f"{kind} {name}: {raised(error, path)}") from error
     if not hasattr(module, attribute):
         raise InputError(f"{kind} {name}: {path} has no {attribute}")
-    return Found(getattr(module, attribute), False, attribute)
+    return Found(getattr(module, attribute), attribute)
 
 
 def construct(

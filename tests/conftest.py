@@ -72,3 +72,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: run with `pytest -m slow`"))
+
+
+@pytest.fixture
+def policies_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies that a test registers or adopts are forgotten after it."""
+    from simsched.policies import adopted, base
+
+    monkeypatch.setattr(base, "_registry", dict(base._registry))
+    monkeypatch.setattr(adopted, "_objects", {})

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from simsched import __version__
+from simsched._version import __version__
 from simsched.cli._group import LazyGroup
 from simsched.errors import InputError
 

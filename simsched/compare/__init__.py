@@ -1,5 +1,9 @@
 """Comparing arms, which are policies and engine options: of one directory, or of two."""
 
+import sys
+from types import ModuleType
+from typing import Any
+
 from simsched.compare.arms import Arm, Load, find_arm
 from simsched.compare.comparison import Comparison, Row, compare
 from simsched.compare.directories import DirectoryComparison, PairRow, compare_directories
@@ -22,3 +26,13 @@ __all__ = [
     "samples_of",
     "verdict",
 ]
+
+
+class _Callable(ModuleType):
+    """So that `simsched.compare(results)` is `simsched.compare.compare(results)`."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Comparison:
+        return compare(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from simsched.errors import InputError
 from simsched.plugins import construct, find_class
+from simsched.policies.adopted import adopted_object
 from simsched.policies.base import Policy, registered
 from simsched.policies.starvation import StarvationControl
 from simsched.policies.user_policy import watched
@@ -20,11 +22,19 @@ _STARVATION = ("starvation_threshold", "starvation_period")
 
 
 def make_policy(spec: str) -> Policy:
-    """A fresh policy: a registered name, an entry point of another package, or `./file.py:Class`.
+    """A fresh policy: a registered name, an entry point of another package, `./file.py:Class`, or what
+    `adopt` has returned.
 
     Raises:
         InputError: an unknown name or parameter, or a value out of bounds.
     """
+    if (held := adopted_object(spec)) is not None:
+        copied = deepcopy(held)
+        try:
+            copied.__class__ = _own(type(held), spec, spec)
+        except TypeError as error:
+            raise InputError(f"policy {spec}: {error}; expected a class without __slots__") from None
+        return copied
     name, given = parse_spec(spec, "policy")
     parameters: dict[str, Any] = dict(given)
     cls = policy_class(name)
@@ -49,11 +59,12 @@ def policy_class(name: str) -> type[Policy]:
         InputError: there is none, or it is not a policy.
     """
     found = find_class("policy", name, registered(), GROUP)
-    cls: type[Policy] = found.cls
-    if found.is_ours:
-        return cls
-    own = watched(cls, name)
-    if cls.__module__.startswith("simsched."):
-        own = cls  # one of ours by another way
-    own.name = own.name or found.short_name
+    return _own(found.cls, name, found.short_name)
+
+
+def _own(cls: type[Policy], spec: str, name: str) -> type[Policy]:
+    """A class from outside, watched unless it is one of ours; `name`: in results, if it gives itself none."""
+    ours = isinstance(cls, type) and cls.__module__.startswith("simsched.")
+    own = cls if ours and issubclass(cls, Policy) else watched(cls, spec)
+    own.name = own.name or name
     return own

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from simsched import __version__
+from simsched._version import __version__
 from simsched.errors import InputError
 from simsched.predictors.base import Buckets
 from simsched.predictors.data import Examples

@@ -13,7 +13,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-import simsched
+from simsched._version import __version__
 from simsched.files import write_file
 
 _PACKAGES = ("numpy", "polars", "scipy", "simpy", "matplotlib")
@@ -125,7 +125,7 @@ def render_report(
 
 def installed_versions() -> dict[str, str]:
     """Versions of simsched, Python and the packages that results depend on."""
-    versions = {"simsched": simsched.__version__, "python": platform.python_version()}
+    versions = {"simsched": __version__, "python": platform.python_version()}
     return versions | {name: metadata.version(name) for name in _PACKAGES}
 
 

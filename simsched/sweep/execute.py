@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simsched.errors import InputError
+from simsched.policies.adopted import Adopted, adopt_all, adopted_by
 from simsched.results import Options, Results, ResultsWriter, check_target
 from simsched.sweep.cell import Cell
 from simsched.sweep.plan import Plan, make_plan
@@ -95,12 +96,23 @@ def _run(task: Task) -> tuple[str, float]:
     return task[0], run_cell(*task)
 
 
+def _run_elsewhere(task: Task, adopted: dict[str, Adopted]) -> tuple[str, float]:
+    """In another process, which knows nothing yet of policies that came from Python."""
+    adopt_all(adopted)
+    return _run(task)
+
+
+def _adopted(tasks: list[Task]) -> dict[str, Adopted]:
+    return adopted_by({cell.arm.policy for _, cell, *_ in tasks})
+
+
 def _in_processes(tasks: list[Task], jobs: int) -> Iterator[tuple[str, float]]:
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
     with _workers_deaf_to_interrupts():
-        finished = parallel(delayed(_run)(task) for task in tasks)
+        adopted = _adopted(tasks)
+        finished = parallel(delayed(_run_elsewhere)(task, adopted) for task in tasks)
     yield from finished
 
 
@@ -142,5 +154,6 @@ def _cluster(executor: Executor, address: str | None) -> Iterator[Any]:
 def _on_dask(tasks: list[Task], client: Any) -> Iterator[tuple[str, float]]:
     from distributed import as_completed
 
-    for future in as_completed([client.submit(_run, task, pure=False) for task in tasks]):
+    adopted = _adopted(tasks)
+    for future in as_completed([client.submit(_run_elsewhere, task, adopted, pure=False) for task in tasks]):
         yield future.result()

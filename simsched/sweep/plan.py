@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from simsched import __version__
+from simsched._version import __version__
 from simsched.engine.admissible import Limit, check_admissible, fit, limit_of
 from simsched.engine.config import EngineConfig, find_preset
 from simsched.errors import InputError

@@ -1,0 +1,3 @@
+"""The version of simsched."""
+
+__version__ = "0.1.0"
