@@ -16,13 +16,15 @@ from simsched.sweep.run import run
 from simsched.workload.trace import Trace
 
 HOUR = 3600.0
-"""Seconds of arrivals that decide."""
+"""Seconds of arrivals that decide whether a rate is stable,"""
+HALF_HOUR = 1800.0
+"""and whether a burst drains."""
 GLANCE = 900.0
 """Seconds that are enough where a backlog plainly grows, or a burst is plainly gone."""
 PLAINLY = 0.03
 """Of the arrivals, the share that a backlog keeps where it plainly grows."""
 BACK = 1.5
-"""A burst is gone where no more than so many times the requests of a run without one are left."""
+"""A burst is gone where no more than so many times the usual requests are left."""
 DRAINING = 0.002
 """Of the arrivals, the share by which a backlog at least shrinks where it drains at all."""
 
@@ -79,23 +81,22 @@ class Prober:
             self._probes[rate] = self._seen(rate, requests, trace, state)
         return self._probes[rate]
 
-    def drains(self, rate: float, burst: int) -> bool:
+    def drains(self, rate: float, burst: int, usual: float) -> bool:
         """Does a burst of so many requests at the start drain, while others arrive at this rate?
 
-        It does if the backlog is back where it is without the burst, or shrinks; it does not where what the
-        burst has made the engine recompute keeps the backlog up.
+        It does if no more than about `usual` requests are left in the system, or they become fewer; it does
+        not where what the burst has made the engine recompute keeps them there.
         """
         if (rate, burst) not in self._drains:
-            usual = self.probe(rate).backlog
-            answer: bool | None = None
-            if self.hour > GLANCE:
-                answer = self._drained(rate, burst, usual, GLANCE, last=False)
-            if answer is None:
-                answer = self._drained(rate, burst, usual, self.hour, last=True)
-            self._drains[rate, burst] = bool(answer)
+            seen = self._drained(rate, burst, usual, GLANCE) if self.hour > GLANCE else None
+            if seen is None:
+                seen = self._drained(rate, burst, usual, min(HALF_HOUR, self.hour), last=True)
+            self._drains[rate, burst] = bool(seen)
         return self._drains[rate, burst]
 
-    def _drained(self, rate: float, burst: int, usual: float, seconds: float, last: bool) -> bool | None:
+    def _drained(
+        self, rate: float, burst: int, usual: float, seconds: float, last: bool = False
+    ) -> bool | None:
         """None: not to be told yet."""
         requests, _, state = self._run(rate, seconds, burst)
         end = float(requests.arrival.max())
@@ -106,6 +107,8 @@ class Prober:
             return False
         if last:
             return state.requests.slope < -DRAINING * rate
+        if state.requests.high < -DRAINING * rate:
+            return True
         return False if state.requests.low > PLAINLY * rate else None
 
     def _run(self, rate: float, seconds: float, burst: int = 0) -> tuple[Requests, Trace, SteadyState | None]:
@@ -160,7 +163,9 @@ def with_burst(trace: Trace, load: Load, burst: int) -> Trace:
 def join(first: Trace, second: Trace) -> Trace:
     """Two traces of the same columns, one behind the other."""
     columns: dict[str, object] = {}
-    for name in first.columns():
+    for name in second.columns():
+        if name == "request_id":
+            continue
         a, b = getattr(first, name), getattr(second, name)
         columns[name] = np.concatenate([a, b]) if isinstance(a, np.ndarray) else [*a, *b]
     columns["request_id"] = [str(i) for i in range(len(first) + len(second))]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from simsched.capacity.probe import Probe, Prober
 from simsched.slo import Slo
 
-PRECISION = 0.01
+PRECISION = 0.015
 """Relative width of the interval at which a search ends."""
 STEP = 0.06
 """The first step of a search, relative; it doubles."""
-LOWEST, HIGHEST = 0.02, 8.0
+LOWEST, HIGHEST = 0.02, 20.0
 """Bounds of a search, over the estimate that it starts from."""
 COARSE = 0.03
 """Relative width for the rate that heals from a burst, whose runs are the dearest."""
@@ -105,13 +104,11 @@ _ALL = ("stable", "recovers", "slo")
 def _recovers(prober: Prober, stable: Bracket, burst: int) -> Bracket:
     """No rate heals that is not stable: where the largest stable one does, it is that."""
     assert stable.good is not None
-    if prober.drains(stable.good, burst):
+    most = stable.good
+    usual = prober.probe(most).backlog
+    if prober.drains(most, burst, usual):
         return stable
-    return bracket(
-        lambda rate: rate < (stable.good or 0.0) and prober.drains(rate, burst),
-        stable.good,
-        precision=COARSE,
-    )
+    return bracket(lambda rate: rate < most and prober.drains(rate, burst, usual), most, precision=COARSE)
 
 
 def _meets(prober: Prober, stable: Bracket, slo: Slo, group: str) -> Bracket:
@@ -127,19 +124,29 @@ def _meets(prober: Prober, stable: Bracket, slo: Slo, group: str) -> Bracket:
     return stable if meets(stable.good) else bracket(meets, stable.good)
 
 
-def rates_for_json(found: Found, *, asked_slo: bool) -> dict[str, Any]:
-    """`stable_rate`, `stable_rate_ci`, ... of the contract; null with a reason where no rate qualifies."""
-    return {
-        "stable_rate": found.stable.good,
-        "stable_rate_ci": _interval(found.stable),
-        "recovers_rate": found.recovers.good,
-        "recovers_rate_ci": _interval(found.recovers),
-        "slo_rate": found.slo.good if asked_slo else None,
-        "slo_rate_ci": _interval(found.slo) if asked_slo else None,
-    }
+@dataclass(frozen=True)
+class Rate:
+    """A rate over several seeds, in requests/s."""
+
+    rate: float | None
+    """The mean over seeds of the largest rate that was found good; None: not every seed has one."""
+    low: float | None
+    high: float | None
+    """From the largest good to the smallest bad rate; with several seeds, the 95 % t-interval if wider."""
 
 
-def _interval(found: Bracket) -> list[float] | None:
-    if found.good is None:
-        return None
-    return [found.good, found.good if found.bad is None else found.bad]
+def over_seeds(found: Sequence[Bracket]) -> Rate:
+    """What the brackets of several seeds say together."""
+    good = [each.good for each in found if each.good is not None]
+    if len(good) < len(found) or not good:
+        return Rate(None, None, None)
+    ends = [each.bad if each.bad is not None else each.good for each in found]
+    mean = sum(good) / len(good)
+    low, high = min(good), max(each for each in ends if each is not None)
+    if len(good) > 1:
+        from scipy.special import stdtrit
+
+        spread = (sum((each - mean) ** 2 for each in good) / (len(good) - 1)) ** 0.5
+        half = float(stdtrit(len(good) - 1, 0.975)) * spread / len(good) ** 0.5
+        low, high = min(low, mean - half), max(high, mean + half)
+    return Rate(mean, low, high)

@@ -15,7 +15,8 @@ from simsched.errors import InputError
 
 COMMANDS = {
     "run": "Simulate policies over rates and seeds; compare and draw them.",
-    "compare": "Compare the policies of a results directory, or two directories.",
+    "compare": "Compare the arms of a results directory, or two directories.",
+    "capacity": "Find the largest rate that is stable, heals, or meets an SLO.",
     "plot": "Draw figures from a results directory.",
     "report": "Write one self-contained HTML page from a results directory.",
     "reproduce": "Reproduce the paper's tables and figures, published beside simulated.",

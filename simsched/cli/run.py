@@ -6,7 +6,7 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 
-def study_options(command: Command) -> Command:
-    """Decorator: an option for every field of `simsched.sweep.study.Study`, None where it is not given."""
-    for name, field in reversed(Study.model_fields.items()):
-        if name not in _ONLY_IN_FILES:
-            command = _option(name, field)(command)
-    return command
+def study_options(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
+    """Decorator: an option for every field of `simsched.sweep.study.Study` but those `without`, None where it
+    is not given."""
+
+    def decorate(command: Command) -> Command:
+        for name, field in reversed(Study.model_fields.items()):
+            if name not in _ONLY_IN_FILES and name not in without:
+                command = _option(name, field)(command)
+        return command
+
+    return decorate
 
 
 def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
@@ -51,7 +56,7 @@ _METAVARS: dict[Any, str] = {int: "N", float: "SECONDS", str: "NAME", dict: "M:M
 
 @click.command("run")
 @click.argument("study", required=False, type=click.Path(), metavar="[STUDY.yaml]")
-@study_options
+@study_options()
 @click.option(
     "-o", "--output-dir", default="simsched-results", show_default=True, metavar="DIR", help="Results."
 )

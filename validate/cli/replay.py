@@ -11,7 +11,7 @@ from simsched.cli.run import study_options
 
 
 @click.command("replay")
-@study_options
+@study_options()
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--model",

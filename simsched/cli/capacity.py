@@ -1,0 +1,160 @@
+"""`simsched capacity`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simsched.cli.run import study_options
+from simsched.errors import InputError
+
+if TYPE_CHECKING:
+    from simsched.capacity import ArmRates, Question, Rate
+    from simsched.sweep.study import Study
+
+_NOT_ASKED = (
+    "request_rate", "duration", "num_requests", "warmup", "cooldown", "goodput", "baseline", "log_steps",
+)  # fmt: skip
+
+
+@click.command("capacity")
+@study_options(without=_NOT_ASKED)
+@click.option("--slo", metavar="TEXT", help='"p99_ttft<500ms,p99_tpot<50ms" or "95% ttft<500ms,tpot<50ms".')
+@click.option("--by", type=click.Choice(["tenant", "class", "priority"]), help="Judge the SLO of each apart.")
+@click.option("--burst", type=click.IntRange(0), default=1500, show_default=True, metavar="N",
+              help="Requests of the burst that is to drain; 0: do not ask.")  # fmt: skip
+@click.option("--request-rate", type=float, metavar="R", help="How many replicas serve so many requests/s?")
+@click.option("--json", "json_file", metavar="FILE", help="Write the answer as JSON; - is stdout.")
+@click.option("--figure", metavar="FILE", help="Draw SLO attainment against rate (PNG, SVG or PDF).")
+@click.option("--data", type=click.Path(), help="Outside data, for options with $SIMSCHED_DATA in a path.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Processes.  [default: one per core]")
+def capacity_command(
+    slo: str | None,
+    by: str | None,
+    burst: int,
+    request_rate: float | None,
+    json_file: str | None,
+    figure: str | None,
+    data: str | None,
+    jobs: int | None,
+    **options: Any,
+) -> None:
+    """Find the largest request rate that each policy, engine or predictor can take.
+
+    stable: an hour of arrivals from an empty engine without a growing backlog. recovers: the largest rate at
+    which a burst at the start still drains; between the two an overload feeds itself. slo: the largest stable
+    rate at which the objective is met. All by bisection over the same requests.
+
+    \b
+    simsched capacity --policy fcfs,mlfq,ranking,srtf
+    simsched capacity --max-num-seqs 128,256,512 --policy fcfs --slo "95% ttft<500ms,tpot<50ms"
+    simsched capacity --policy fcfs,ranking --slo "p99_ttft<2s" --request-rate 100 --json capacity.json
+    """
+    from simsched.capacity import Question, arm_rates
+    from simsched.slo import parse_slo
+    from simsched.sweep.study import make_study
+
+    if data is not None:
+        os.environ["SIMSCHED_DATA"] = data
+    if request_rate is not None and not 0 < request_rate < float("inf"):
+        raise InputError(f"--request-rate {request_rate:g}: expected requests/s, above 0")
+    objective = parse_slo(slo) if slo is not None else None
+    for option, value in (("--figure", figure), ("--by", by)):
+        if value is not None and objective is None:
+            raise InputError(f"{option} {value}: needs an objective (--slo)")
+    given = {name: value for name, value in options.items() if value is not None}
+    study = make_study({"num_runs": 1, **given})
+    question = Question(objective, burst, by)
+    rates, notes = arm_rates(
+        study, question, jobs=jobs, on_arm=lambda name: click.echo(f"{name}: done", err=True)
+    )
+    for note in notes:
+        click.echo(note, err=True)
+    if json_file != "-":
+        _show(rates, question, request_rate)
+    if json_file is not None:
+        _write(json_file, [arm.to_dict(question, request_rate) for arm in rates])
+    if figure is not None:
+        _draw(figure, rates, question, study)
+
+
+def _show(rates: list[ArmRates], question: Question, request_rate: float | None) -> None:
+    from simsched.cli._table import show_table
+
+    several = len({arm.workload for arm in rates}) > 1
+    headers = ["arm", *(["workload"] if several else []), "stable req/s", "interval"]
+    headers += ["recovers", "interval"] if question.burst else []
+    headers += ["SLO", "interval"] if question.slo is not None else []
+    groups = list(dict.fromkeys(group for arm in rates for group in arm.slo_by))
+    headers += [f"SLO {group}" for group in groups]
+    headers += ["replicas", "GPU h/h"] if request_rate is not None else []
+    rows = []
+    for arm in rates:
+        row: list[Any] = [arm.name, *([arm.workload] if several else []), *_cells(arm.stable)]
+        row += _cells(arm.recovers) if question.burst else []
+        row += _cells(arm.slo) if question.slo is not None else []
+        row += [arm.slo_by[group].rate if group in arm.slo_by else None for group in groups]
+        if request_rate is not None:
+            replicas = arm.replicas(question, request_rate)
+            row += [replicas, None if replicas is None else replicas * arm.num_gpus]
+        rows.append(row)
+    show_table(headers, rows, left=[0, *([1] if several else [])])
+    for arm in rates:
+        for reason in dict.fromkeys(arm.reasons.values()):
+            click.echo(f"{arm.name}: {reason}")
+    for arm in rates:
+        if arm.stable.rate and arm.recovers.rate and arm.recovers.rate < 0.95 * arm.stable.rate:
+            click.echo(
+                f"{arm.name} is metastable from {arm.recovers.rate:.3g} to {arm.stable.rate:.3g} req/s: "
+                f"steady from an empty engine, but a burst of {question.burst:,} requests does not drain"
+            )
+    if request_rate is not None:
+        what = "within the objective" if question.slo is not None else "stably"
+        click.echo(
+            f"replicas: to serve {request_rate:g} requests/s {what}, dealt out at random; GPU h/h: GPU-hours "
+            "for every hour of it"
+        )
+
+
+def _cells(rate: Rate) -> list[Any]:
+    if rate.rate is None or rate.low is None or rate.high is None:
+        return [None, ""]
+    return [rate.rate, f"{rate.low:.2f} to {rate.high:.2f}"]
+
+
+def _write(path: str, rows: list[dict[str, Any]]) -> None:
+    import json
+    from pathlib import Path
+
+    from simsched.files import write_file
+
+    text = json.dumps(rows, indent=1) + "\n"
+    if path == "-":
+        click.echo(text, nl=False)
+    else:
+        write_file(Path(path), text.encode())
+
+
+def _draw(path: str, rates: list[ArmRates], question: Question, study: Study) -> None:
+    from simsched.plotting.attainment import Attainment, AttainmentDisplay
+    from simsched.plotting.figures import save
+
+    slo = question.slo
+    assert slo is not None
+    if slo.share is None:
+        raise InputError(f"--figure: {slo.text} asks for several shares; a figure has one line")
+    arms = [
+        Attainment(
+            arm.name if len({each.workload for each in rates}) == 1 else f"{arm.name}, {arm.workload}",
+            [probe.rate for probe in arm.probes],
+            [min(probe.attained.get("", (0.0,))) for probe in arm.probes],
+            [probe.steady for probe in arm.probes],
+        )
+        for arm in rates
+    ]
+    limits = ", ".join(f"{metric.upper()} {limit:g} ms" for metric, limit in slo.limits.items())
+    display = AttainmentDisplay(arms, slo.share, limits, ", ".join(study.workload or study.trace)).plot()
+    save(display.figure_, path)
+    click.echo(path)

@@ -1,0 +1,119 @@
+"""The search for the largest rate, and what it finds on a small engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from simsched.capacity import Question, arm_rates
+from simsched.capacity.search import PRECISION, Bracket, bracket, over_seeds
+from simsched.cli import main
+from simsched.slo import parse_slo
+from simsched.sweep.study import make_study
+
+
+@pytest.mark.parametrize("start", [1.0, 9.9, 10.0, 10.1, 60.0])
+def test_a_bracket_holds_the_edge(start: float) -> None:
+    asked: list[float] = []
+
+    def is_good(rate: float) -> bool:
+        asked.append(rate)
+        return rate <= 10.0
+
+    found = bracket(is_good, start)
+    assert found.good is not None
+    assert found.bad is not None
+    assert found.good <= 10.0 < found.bad <= (1 + PRECISION) * found.good
+    assert len(asked) < 20
+    assert len(set(asked)) == len(asked)
+
+
+def test_a_search_without_an_edge_ends() -> None:
+    assert bracket(lambda rate: False, 10.0).good is None
+    assert bracket(lambda rate: True, 10.0).bad is None
+
+
+def test_seeds_are_put_together() -> None:
+    found = over_seeds([Bracket(10.0, 10.1), Bracket(11.0, 11.1)])
+    assert found.rate == pytest.approx(10.5)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 10.0
+    assert found.high > 11.1
+    assert over_seeds([Bracket(10.0, 10.1), Bracket(None, 1.0)]).rate is None
+    assert over_seeds([Bracket(10.0, 10.1)]).low == 10.0
+
+
+SMALL = {"max_num_seqs": 16, "policy": "fcfs,srtf"}
+
+
+def test_stable_rates_of_a_small_engine() -> None:
+    """Sixteen slots: about 2.8 requests/s, and what meets an objective is less."""
+    slo = parse_slo("90% ttft<2000ms")
+    rates, _ = arm_rates(make_study(SMALL), Question(slo, burst=100, hour=1500.0), jobs=1)
+    assert [arm.name for arm in rates] == ["fcfs", "srtf"]
+    for arm in rates:
+        assert arm.stable.rate is not None
+        assert arm.slo.rate is not None
+        assert arm.recovers.rate is not None
+        assert 2.2 < arm.slo.rate <= arm.stable.rate < 3.2
+        assert arm.recovers.rate <= arm.stable.rate
+        by_rate = {probe.rate: probe for probe in arm.probes}
+        assert by_rate[arm.stable.rate].steady
+        assert arm.replicas(Question(slo), 10 * arm.slo.rate) == 10
+
+
+def test_an_objective_that_nothing_meets_has_a_reason() -> None:
+    question = Question(parse_slo("p99_tpot<1ms"), burst=0, hour=300.0)
+    (arm,), _ = arm_rates(make_study({**SMALL, "policy": "fcfs"}), question, jobs=1)
+    row = arm.to_dict(question, 5.0)
+    assert row["slo_rate"] is None
+    assert row["slo_rate_ci"] is None
+    assert "p99_tpot<1ms: not met even at" in row["reasons"]["slo"]
+    assert row["replicas"] is None
+    assert row["recovers_rate"] is None
+
+
+def test_the_command_writes_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "capacity", "--policy", "fcfs", "--max-num-seqs", "8,16", "--burst", "0", "-j", "1",
+        "--slo", "90% ttft<5s", "--request-rate", "30", "--json", "c.json", "--figure", "c.png",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    rows = json.loads(Path("c.json").read_text())
+    assert [row["arm"] for row in rows] == [
+        {"policy": "fcfs", "max_num_seqs": 8},
+        {"policy": "fcfs", "max_num_seqs": 16},
+    ]
+    shown = capsys.readouterr().out
+    for row in rows:
+        assert row["stable_rate_ci"][0] <= row["stable_rate"] <= row["stable_rate_ci"][1]
+        assert str(row["replicas"]) in shown
+    assert Path("c.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--slo", "fast"], "--slo fast"),
+        (["--figure", "x.png"], "--figure x.png: needs an objective"),
+        (["--arrivals", "burst"], "--request-rate: arrivals burst have no rate"),
+        (["--request-rate", "-1"], "--request-rate -1"),
+    ],
+)
+def test_bad_questions_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["capacity", "--policy", "fcfs", *arguments])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
