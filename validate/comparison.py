@@ -144,7 +144,8 @@ def _load(
 
 
 def _order(real: Mapping[str, list[float]], simulated: Mapping[str, Values]) -> dict[str, Any]:
-    """The order of the policies, best first; two whose real runs overlap are tied in reality."""
+    """The order of the policies, best first; two whose real runs overlap are tied in reality, and of one run
+    nobody knows."""
     policies = list(real)
     means = {policy: float(np.mean(runs)) for policy, runs in real.items()}
     ours = {policy: simulated[policy][SPEEDUP_METRIC] for policy in policies}
@@ -154,7 +155,9 @@ def _order(real: Mapping[str, list[float]], simulated: Mapping[str, Values]) -> 
         better, worse = sorted(pair, key=means.__getitem__)
         if means[better] < means[worse] and ours[better] > ours[worse]:
             swapped.append([better, worse])
-        if len(real[better]) > 1 and max(real[better]) >= min(real[worse]):
+        if len(real[better]) == 1:
+            continue  # one run can't say whether the next one would be in this order
+        if max(real[better]) >= min(real[worse]):
             tied.append([better, worse])
         elif ours[better] < ours[worse]:
             agree += 1
@@ -166,6 +169,7 @@ def _order(real: Mapping[str, list[float]], simulated: Mapping[str, Values]) -> 
         "order_simulated": sorted(policies, key=ours.__getitem__),
         "order_tau": None if math.isnan(tau) else tau,
         "order_tau_distinct": (agree - len(reversed_)) / distinct if distinct else None,
+        "order_distinct": distinct,
         "order_tied": tied,
         "order_reversed": reversed_,
         "order_swapped": swapped,

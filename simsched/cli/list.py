@@ -41,18 +41,14 @@ def _workloads() -> Rows:
 
 
 def _profiles() -> Rows:
-    from simsched.cost_model.profile import load_profile, profile_names
-    from simsched.engine.config import DEFAULT_PRESET, EngineConfig, presets
+    from simsched.cost_model.profile import VALIDATED, load_profile, profile_names
 
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     for name in profile_names():
-        profile = load_profile(name)
-        # a profile of another engine than the default one is named after it
-        preset = next((each for each in presets() if name.endswith(f"/{each}")), DEFAULT_PRESET)
-        config = EngineConfig(preset=preset).resolve(profile)
-        batch = f"{config.max_num_batched_tokens:,} / {config.max_num_seqs:,}"
-        rows.append((name, batch, profile.describe().removeprefix(f"{name}: ")))
-    return ("profile", "default tokens / seqs", ""), rows
+        against = VALIDATED.get(name)
+        status = f"validated: {against}" if against else "unvalidated"
+        rows.append((name, status, load_profile(name).describe().removeprefix(f"{name}: ")))
+    return ("profile", "", ""), rows
 
 
 def _presets() -> Rows:

@@ -59,7 +59,9 @@ def calibrate_overlapped(paths: Sequence[Path], seed: int, provenance: str) -> O
     ]
     if len(fit.speeds) > 1:
         speeds = ", ".join(f"{speed:.2f}" for speed in fit.speeds)
-        notes.append(f"host speeds of the runs: {speeds} (2 takes twice as long); speed 1 is their mean")
+        notes.append(
+            f"host speeds of the runs: {speeds} (2 takes twice as long); 1 is the mean over what it bounds"
+        )
     warnings = [*_unidentified(fit)]
     if output is None:
         warnings.append(

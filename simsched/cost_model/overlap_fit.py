@@ -5,8 +5,8 @@ runs freely: given the measured end of the step before, the device would seem to
 First with a loss that stalls don't sway, then by least squares, each interval's error over its root: short
 steps are many. Where a log has stamps of its own for launches, outputs or kernels, those are fitted too.
 
-A host is faster in one run than in the next, so each run has a speed (their mean is 1), held near 1 by a
-prior; the device has none. Last, host and device are each scaled so that the intervals they bound add up,
+A host is faster in one run than in the next, so each run has a speed (1 is the mean over the time that the
+host bounds), held near 1 by a prior; the device has none. Last, host and device are each scaled so that the intervals they bound add up,
 the device for decodes and for prefills: waiting is made of sums.
 """
 
@@ -154,7 +154,8 @@ def fit_overlap(steps: OverlappedSteps, known: BoolArray, start: OverlapFit | No
         logs = np.log(start.speeds) if problem.num_speeds else np.array([])
         values = np.append([start.terms[name] for name in NAMES], logs)
     terms, speeds, errors = problem.unpack(problem.solve(values, "linear"))
-    return _level(OverlapFit(terms, errors, speeds), steps, known & steps.judged)
+    known = known & steps.judged
+    return _at_mean_speed(_level(OverlapFit(terms, errors, speeds), steps, known), steps, known)
 
 
 class _Problem:
@@ -280,6 +281,19 @@ def _level(fit: OverlapFit, steps: OverlappedSteps, known: BoolArray) -> Overlap
                 factor = float(measured[usual & rows].sum() / interval[usual & rows].sum())
                 terms.update({name: terms[name] * factor for name in names})
     return OverlapFit(terms, fit.errors, fit.speeds)
+
+
+def _at_mean_speed(fit: OverlapFit, steps: OverlappedSteps, known: BoolArray) -> OverlapFit:
+    """The same fit with 1 the mean speed of the host over the time that it bounded: runs in which it hardly
+    showed say nothing of how fast it usually is."""
+    found = fit.intervals(steps, fit.own_speeds(steps))
+    by_host = known & (found.by_host > found.by_device)[:, 0]
+    if not by_host.any():
+        return fit
+    mean = float(np.average(fit.own_speeds(steps)[by_host], weights=steps.batch.time[by_host]))
+    terms = {**fit.terms, **{name: fit.terms[name] * mean for name in HOST_TERMS}}
+    errors = {**fit.errors, **{name: fit.errors[name] * mean for name in HOST_TERMS}}
+    return OverlapFit(terms, errors, tuple(speed / mean for speed in fit.speeds))
 
 
 def _six(value: float) -> float:

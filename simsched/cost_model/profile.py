@@ -27,6 +27,13 @@ Cost = LinearCost | TableCost
 FORMS: dict[str, type[LinearCost] | type[TableCost]] = {"linear": LinearCost, "table": TableCost}
 UNITS = {"s": 1.0, "ms": 1e-3}
 
+# Embedded profiles whose times were set beside a real engine's, and what was; all others were not.
+VALIDATED = {
+    "a100-80gb/llama-3-8b": "decode steps of one published run",
+    "a100-80gb/llama-3-8b/vllm-0.4.1-ltr": "published latencies",
+    "h100-80gb/llama-3-8b": "replays on the card",
+}
+
 Positive = Annotated[int, Field(gt=0, le=10**18)]
 
 
