@@ -6,8 +6,8 @@ First with a loss that stalls don't sway, then by least squares, each interval's
 steps are many. Where a log has stamps of its own for launches, outputs or kernels, those are fitted too.
 
 A host is faster in one run than in the next, so each run has a speed (1 is the mean over the time that the
-host bounds), held near 1 by a prior; the device has none. Last, host and device are each scaled so that the intervals they bound add up,
-the device for decodes and for prefills: waiting is made of sums.
+host bounds), held near 1 by a prior; the device has none. Last, launches, decodes and prefills are each
+scaled so that the intervals that are theirs add up: waiting is made of sums.
 """
 
 from __future__ import annotations
