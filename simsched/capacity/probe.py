@@ -11,7 +11,8 @@ from simsched.metrics import Requests
 from simsched.slo import Slo
 from simsched.steady import SteadyState, mean_backlog, steady_state
 from simsched.sweep.cell import Arm, Cell, Load
-from simsched.sweep.inputs import prepare, requests_of
+from simsched.sweep.inputs import prepare
+from simsched.sweep.requests import requests_of
 from simsched.sweep.run import run
 from simsched.workload.trace import Trace
 

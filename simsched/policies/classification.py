@@ -19,7 +19,7 @@ class Classification(Policy):
     they are, an emulated classifier is made with these."""
 
     buckets: Literal["fixed", "percentile"] = "fixed"
-    """Of equal width up to `max_length`, as in the paper, or holding equal shares of the requests."""
+    """Classes of equal width up to `max_length`, as in the paper, or holding equal shares of the requests."""
     num_buckets: int = Field(default=10, ge=2, le=10_000)
     max_length: int = Field(default=8192, ge=2)
     """Tokens; the paper's 10 buckets are 8192 / 10 wide."""

@@ -46,7 +46,7 @@ class State:
     """What a checkpoint knows beside weights."""
 
     fingerprint: str
-    """Of data and options; a resume with others is refused."""
+    """Hash of data and options; a resume with others is refused."""
     epoch: int = 0
     best_epoch: int = 0
     best_tau: float = -2.0

@@ -86,7 +86,7 @@ class Fitted:
 
     backbone: Backbone
     outputs: FloatArray
-    """Of the validation prompts, by a model that has not seen them."""
+    """Scores of the validation prompts, by a model that has not seen them."""
     notes: dict[str, Any]
     """For the card."""
 

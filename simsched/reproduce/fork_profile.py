@@ -140,7 +140,7 @@ class SummaryFit:
     told: dict[str, float]
     """Share of a coefficient's certainty that is from the rows, not from its prior."""
     condition: float
-    """Of the rows' Jacobian in logarithms: the worst-determined direction against the best."""
+    """Condition number of the rows' Jacobian in logarithms: worst-determined direction against the best."""
 
 
 def fit_fcfs(rows: Sequence[Row], config: ResolvedConfig, seed: int) -> SummaryFit:

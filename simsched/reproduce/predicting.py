@@ -9,7 +9,7 @@ from simsched.reproduce.settings import System
 PO_TAU_8B = 0.2
 """How well Llama-3-8B guesses its own length on ShareGPT (70B: 0.51)."""
 OTHER_CLASSIFIERS_TAU = 0.25
-"""Of the hidden score of the reproduction's classifiers with other buckets."""
+"""Tau of the hidden score of the reproduction's classifiers with other buckets."""
 INFERRED = "used for the predictor's tau, which is not published"
 
 RANKING_SAMPLE_TAU = 0.517  # of the rank scores in the real joint sample

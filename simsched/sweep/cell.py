@@ -53,11 +53,11 @@ class Arm:
     host_speed: float | None = None
     """Factor on the host's times; None: as the profile has them."""
     host_jitter: float | None = None
-    """Of launches around their usual time; None: as the profile has it."""
+    """Spread of launches around their usual time; None: as the profile has it."""
     predictor: str | None = None
     """None: what the policy asks for."""
     tau: float | None = None
-    """Of an emulated predictor whose spec gives none."""
+    """For an emulated predictor whose spec gives none."""
     predictor_time: float | None = None
     """Seconds of predictor for each request; None: from the profile."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from simsched.sweep.cell import Cell, Load
-from simsched.sweep.inputs import file_of, num_generated, num_kept, requests_of
+from simsched.sweep.requests import file_of, num_generated, num_kept, requests_of
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.window import DRIFT, load_of
 

@@ -140,9 +140,9 @@ class _LoadsAndProfiles(BaseModel):
     trace: OfLoad[str] = ()
     """Trace files, replayed as they are without --request-rate or --arrivals."""
     format: str | None = None
-    """Of the traces.  [default: recognised by their content]"""
+    """Format of the traces.  [default: recognised by their content]"""
     time_unit: str | None = None
-    """Of the traces' time stamps: s, ms, us, ns.  [default: as the format says]"""
+    """Unit of the traces' time stamps: s, ms, us, ns.  [default: as the format says]"""
     hash_block_size: int | None = Field(None, ge=1)
     """Tokens of a hash id.  [default: as the file or its format says]"""
     trace_window: str | None = None
