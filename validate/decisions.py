@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -96,6 +97,10 @@ def decisions_of(replay: Path, traces: Sequence[Path] = ()) -> dict[str, dict[st
             raise InputError(f"{replay / FACTS}: damaged, no cell {name}")
         job = job_of(cell)
         steps = list(_read_log(replay / "steps" / f"{name}.jsonl", set(job.trace.request_ids())))
+        # what the engine ran with; defaults may have changed since
+        ran_with = cells[name].get("engine_options", {})
+        options = {key: value for key, value in ran_with.items() if key in type(job.config).model_fields}
+        job = replace(job, config=job.config.model_copy(update=options))
         found[name] = check_decisions(job, steps, int(cells[name]["num_gpu_blocks"]))
     return found
 

@@ -6,7 +6,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -97,6 +97,7 @@ def _serve_users(engine: Stepped, part: Users, coming: Iterator[Any]) -> None:
         engine.step()
 
 
+@runtime_checkable
 class Probed(Protocol):
     """An engine that plays probes (`validate.offline_engine`)."""
 

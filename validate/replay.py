@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from simsched.metrics import request_table, summarize
 from simsched.results import Results, ResultsWriter, check_target
 from simsched.sweep.plan import Plan
-from validate.decisions import check_decisions
+from validate.decisions import decisions_of
 from validate.job import Job, Outcome, job_of
 from validate.json_file import write_json
 from validate.recording import launch_times, summary_of_lateness
-from validate.replayed import FACTS
+from validate.replayed import FACTS, read_facts
 
 
 class Engine(Protocol):
@@ -66,6 +66,93 @@ class Engines:
         self.close()
 
 
+class ReplayRun:
+    """A plan's replay, cell by cell, in any order; what is done is kept, and another may go on with it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path,
+        engines: Engines,
+        facts: dict[str, Any],
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
+        """Check everything; the first cell to be played writes.
+
+        Args:
+            plan: what `simsched run` would simulate.
+            out: the results directory.
+            engines: serve the cells.
+            facts: what is known of device, model and `clock`, for `replay.json`.
+            overwrite: replace what `out` holds.
+            resume: go on with what `out` holds of the same plan.
+
+        Raises:
+            InputError: a cell that can't be replayed, or a directory that exists.
+        """
+        self.out = out
+        self._engines, self._facts = engines, facts
+        self._manifest = {**plan.manifest(), "source": "vllm", "clock": facts["clock"]}
+        self._overwrite = overwrite
+        self._resume = check_target(out, self._manifest, resume=resume, overwrite=overwrite)
+        self._jobs = {name: job_of(cell) for name, cell in plan.cells.items()}
+        self._writer: ResultsWriter | None = None
+        self.cells: dict[str, Any] = {}
+        """What is known of the cells that are done."""
+        if self._resume and (out / FACTS).is_file():
+            self.cells = read_facts(out)["cells"]
+
+    def pending(self) -> list[str]:
+        """The cells that are not done."""
+        done = (
+            {name for name in self.cells if (self.out / "cells" / name).is_dir()} if self._resume else set()
+        )
+        return [name for name in self._jobs if name not in done]
+
+    def play(self, name: str) -> None:
+        """Play a cell and save it.
+
+        Raises:
+            InputError: an engine that does not start or dies, or lost requests.
+        """
+        job = self._jobs[name]
+        engine = self._engines.serve(job)  # may fail: before anything is written
+        outcome = engine.run(job)
+        writer = self._begin()
+        log = writer.step_log(name)
+        for step in outcome.steps:
+            log(step)
+        self.cells[name] = {
+            "num_gpu_blocks": engine.num_gpu_blocks,
+            "duration": outcome.record.end_time,
+            "engine_options": {**job.config.model_dump(), "num_gpu_blocks": engine.num_gpu_blocks},
+            "host": launch_times(outcome.steps),
+            "lateness": summary_of_lateness(outcome.lateness),
+        }
+        # cut off between these two lines, the cell is played again
+        self.write_facts({"vllm_version": engine.version, "graphs": engine.graphs, "machine": machine()})
+        writer.write_cell(name, request_table(outcome.record), summarize(outcome.record), log)
+
+    def _begin(self) -> ResultsWriter:
+        if self._writer is None:
+            self._writer = ResultsWriter.create(
+                self.out, self._manifest, resume=self._resume, overwrite=self._overwrite
+            )
+            self._resume = True
+        return self._writer
+
+    def write_facts(self, found: dict[str, Any]) -> None:
+        """`replay.json`, as far as it is known."""
+        self._facts = {**self._facts, **found}
+        write_json(self.out / FACTS, {**self._facts, "cells": self.cells})
+
+    def finish(self) -> Results:
+        """All cells are done: merge them."""
+        return self._begin().merge()
+
+
 def replay(
     plan: Plan,
     out: Path,
@@ -75,7 +162,7 @@ def replay(
     overwrite: bool = False,
     on_cell: Callable[[str], None] = lambda cell: None,
 ) -> Results:
-    """Play every cell of a plan.
+    """Play every cell of a plan, and check its decisions.
 
     Args:
         plan: what `simsched run` would simulate.
@@ -88,31 +175,23 @@ def replay(
     Raises:
         InputError: an engine that does not start or dies, lost requests, or a directory that exists.
     """
-    manifest = {**plan.manifest(), "source": "vllm", "clock": facts["clock"]}
-    check_target(out, manifest, overwrite=overwrite)
-    jobs = {name: job_of(cell) for name, cell in plan.cells.items()}
-    engine = engines.serve(next(iter(jobs.values())))  # may fail: before anything is written
-    writer = ResultsWriter.create(out, manifest, overwrite=overwrite)
-    cells: dict[str, Any] = {}
-    for name, job in jobs.items():
-        engine = engines.serve(job)
-        outcome = engine.run(job)
-        log = writer.step_log(name)
-        for step in outcome.steps:
-            log(step)
-        writer.write_cell(name, request_table(outcome.record), summarize(outcome.record), log)
-        cells[name] = {
-            "num_gpu_blocks": engine.num_gpu_blocks,
-            "duration": outcome.record.end_time,
-            "engine_options": {**job.config.model_dump(), "num_gpu_blocks": engine.num_gpu_blocks},
-            "host": launch_times(outcome.steps),
-            "lateness": summary_of_lateness(outcome.lateness),
-            "decisions": check_decisions(job, outcome.steps, engine.num_gpu_blocks),
-        }
+    run = ReplayRun(plan, out, engines, facts, overwrite=overwrite)
+    for name in run.pending():
+        run.play(name)
         on_cell(name)
-    found = {"vllm_version": engine.version, "graphs": engine.graphs, "machine": machine()}
-    write_json(out / FACTS, {**facts, **found, "cells": cells})
-    return writer.merge()
+    results = run.finish()
+    add_decisions(out)
+    return results
+
+
+def add_decisions(out: Path, traces: Sequence[Path] = ()) -> dict[str, Any]:
+    """Check the decisions of a replay's cells and add what was found to its `replay.json`."""
+    found = decisions_of(out, traces)
+    facts = read_facts(out)
+    for name, decisions in found.items():
+        facts["cells"][name]["decisions"] = decisions
+    write_json(out / FACTS, facts)
+    return found
 
 
 def machine() -> dict[str, Any]:
@@ -129,5 +208,6 @@ def machine() -> dict[str, Any]:
 
         if torch.cuda.is_available():
             found["gpu"] = torch.cuda.get_device_name()
+            found["gpu_memory_bytes"] = int(torch.cuda.get_device_properties(0).total_memory)
             found["cuda"] = torch.version.cuda
     return found

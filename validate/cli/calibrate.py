@@ -50,11 +50,11 @@ def calibrate_command(
     """
     from simsched.errors import InputError
     from simsched.vllm.version import check_installed, installed_version
-    from validate.chain import SETUPS
     from validate.offline_engine import OfflineEngine
     from validate.probe import HALVES
     from validate.probe_player import probe_job, write_half
     from validate.replayed import FACTS
+    from validate.setups import SETUPS
 
     check_installed()
     setup = SETUPS[device]

@@ -72,6 +72,7 @@ def replay_command(
     version = installed_version()
     if given.setdefault("vllm_version", version) != version:
         raise InputError(f"--vllm-version {given['vllm_version']}: installed is {version}")
+    given.setdefault("async_scheduling", "true" if device == "cuda" else "false")  # as vLLM does
     plan = make_plan(make_study({**given, "log_steps": True}))
 
     def start(job: Any) -> Engine:
