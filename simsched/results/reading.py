@@ -53,6 +53,8 @@ class Results:
     @property
     def failed(self) -> dict[str, str]:
         """The cells whose run could not go on -> why."""
+        if not (self.path / "summary.json").is_file():
+            return {}  # older replays, and such as were cut to their requests, have none
         failed: dict[str, str] = self._summary["failed"]
         return failed
 
