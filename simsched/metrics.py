@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,11 +259,32 @@ def _statistic(name: str, values: FloatArray) -> float:
     return float(np.percentile(values, {"median": 50, "p90": 90, "p99": 99}[name]))
 
 
+TRACE_COLUMNS = {
+    "tenant": "tenant",
+    "class": "request_class",
+    "priority": "priority",
+    "score": "score",
+    "session_id": "session_id",
+}
+"""What a trace may bring of its requests, by the name it has in requests.parquet -> in `Trace`."""
+
+
+def trace_columns(trace: Trace) -> dict[str, Any]:
+    """The columns of `TRACE_COLUMNS` that the trace has."""
+    found = {name: getattr(trace, column) for name, column in TRACE_COLUMNS.items()}
+    return {
+        name: values if isinstance(values, np.ndarray) else list(values)
+        for name, values in found.items()
+        if values is not None
+    }
+
+
 def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.DataFrame:
     """One row a request, in the order of the trace, with the columns of requests.parquet.
 
     Times are seconds on the run's clock, null where they never came. `slowdown` is null without `alone` ((n,)
-    seconds) and for unfinished requests; `rejected` (last) are those of them that the server refused.
+    seconds) and for unfinished requests; `rejected` (last) are those of them that the server refused. Behind
+    them what the trace brought (`TRACE_COLUMNS`).
     """
     import polars as pl
 
@@ -276,7 +297,7 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
     slowdown = np.full(len(trace), np.nan)
     if alone is not None:
         slowdown[done] = (record.finish_time - record.arrival_time)[done] / alone[done]
-    columns = {
+    columns: dict[str, Any] = {
         "request_id": request_id,
         "arrival_time": record.arrival_time,
         "num_prompt_tokens": trace.num_prompt_tokens,
@@ -289,6 +310,8 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
         "slowdown": slowdown,
         "rejected": rejected_of(record),
     }
+    for name, values in trace_columns(trace).items():
+        columns[name] = values
     never = ("first_scheduled_time", "first_token_time", "finish_time", "max_itl", "slowdown")
     return pl.DataFrame(columns).with_columns(pl.col(never).fill_nan(None))
 

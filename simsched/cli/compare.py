@@ -2,57 +2,119 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
+
+from simsched.cli._measured import measured_options, opened
+
+if TYPE_CHECKING:
+    from simsched.compare.arms import Arm
+    from simsched.results import Results
 
 
 @click.command("compare")
 @click.argument("directories", nargs=-1, required=True, metavar="DIR [DIR]")
-@click.option("--baseline", metavar="POLICY", help="What ratios refer to.  [default: fcfs, else the first]")
+@click.option("--baseline", metavar="ARM", help='What ratios refer to: "fcfs,tau=0.5".  [default: FCFS]')
 @click.option(
     "--metric", "metrics", metavar="NAME[,NAME...]", help="Columns of summary.csv; default: the usual ones."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@measured_options
+@click.option("--by", metavar="COLUMN", help="Also by tenant, class, priority, ..., with fairness.")
+@click.option("--json", "json_file", is_flag=False, flag_value="-", metavar="[FILE]",
+              help="Write JSON to FILE, or print it instead of tables.")  # fmt: skip
 @click.option(
     "--bounds/--no-bounds", default=True, help="Put means over the least possible ones (default: yes)."
 )
 def compare_command(
-    directories: tuple[str, ...], baseline: str | None, metrics: str | None, as_json: bool, bounds: bool
+    directories: tuple[str, ...],
+    baseline: str | None,
+    metrics: str | None,
+    goodput: str | None,
+    slo: str | None,
+    window: str | None,
+    where: tuple[str, ...],
+    by: str | None,
+    json_file: str | None,
+    bounds: bool,
 ) -> None:
-    """Compare the policies of a results directory, or two directories cell by cell.
+    """Compare the arms of a results directory, or two directories cell by cell.
 
-    Each policy over the baseline, per metric and load: ratio with its 95 % interval over paired runs, the
-    order of the policies, what a mean hides, and how far each mean is from the least possible.
+    An arm is what was chosen: policy, engine options, predictor. Each arm over the baseline, per metric and
+    load: ratio with its 95 % interval over paired runs, the order of the arms, what a mean hides, and how far
+    each mean is from the least possible.
 
     \b
     simsched compare out/
     simsched compare out/ --baseline mlfq --metric mean_ttft_ms,p99_ttft_ms
+    simsched compare out/ --slo "95% ttft<500ms,tpot<50ms" --where request_rate=12
     simsched compare simulated/ real/ --json
     """
     import json
+    from pathlib import Path
 
     from simsched.errors import InputError
-    from simsched.results import Results
+    from simsched.files import write_file
+    from simsched.text.selection import parse_where
 
+    if json_file is not None and Path(json_file).is_dir():
+        directories, json_file = (*directories, json_file), "-"  # `compare --json DIR`
     if len(directories) > 2:
         raise InputError(f"compare: {len(directories)} directories; expected one or two")
-    opened = [Results.open(directory) for directory in directories]
+    if len(directories) == 2:
+        for option, value in (("--by", by), ("--where", where), ("--slo", slo)):
+            if value:
+                raise InputError(f"{option}: only with one directory")
+    found = [opened(directory, goodput, slo, window) for directory in directories]
     wanted = [name.strip() for name in metrics.split(",")] if metrics else None
-    if len(opened) == 2:
+    if len(found) == 2:
         from simsched.compare.directories import compare_directories
 
-        pair = compare_directories(opened[0], opened[1], baseline, metrics=wanted)
-        text = json.dumps(pair.to_dict(), indent=1) if as_json else pair.to_table()
+        pair = compare_directories(found[0], found[1], baseline, metrics=wanted)
+        answer, text = pair.to_dict(), pair.to_table()
     else:
-        from simsched.compare import compare
-        from simsched.compare.lower_bound import bounds_of_results
-        from simsched.compare.text import directory_text
-
-        found, reason = bounds_of_results(opened[0]) if bounds else ({}, "")
-        comparison = compare(opened[0], baseline, metrics=wanted, bounds=found)
-        if reason:
-            comparison.notes.append(reason)
-        if as_json:
-            text = json.dumps(comparison.to_dict(), indent=1)
-        else:
-            text = directory_text(opened[0], comparison)
+        answer, text = _one(found[0], baseline, wanted, bounds, parse_where(where), by, slo)
+    if json_file == "-":
+        text = json.dumps(answer, indent=1)
+    elif json_file is not None:
+        write_file(Path(json_file), (json.dumps(answer, indent=1) + "\n").encode())
     click.echo(text.rstrip("\n"))
+
+
+def _one(
+    results: Results,
+    baseline: str | None,
+    metrics: list[str] | None,
+    bounds: bool,
+    where: dict[str, str],
+    by: str | None,
+    slo: str | None,
+) -> tuple[dict[str, Any], str]:
+    """The comparison of one directory, for JSON and as text."""
+    from simsched.compare import compare
+    from simsched.compare.groups import by_group
+    from simsched.compare.lower_bound import bounds_of_results
+    from simsched.compare.objective import attained, objective_dict, objective_text
+    from simsched.compare.text import directory_text
+    from simsched.slo import parse_slo
+
+    found, reason = bounds_of_results(results) if bounds else ({}, "")
+    study: Arm = results.manifest.get("study") or {}
+    comparison = compare(
+        results, baseline or study.get("baseline"), metrics=metrics, bounds=found, where=where
+    )
+    if reason:
+        comparison.notes.append(reason)
+    answer = comparison.to_dict()
+    parts = []
+    samples = comparison.samples
+    if slo is not None:
+        objective = parse_slo(slo)
+        rows = attained(results, samples, objective)
+        answer["slo"] = objective_dict(objective, rows, samples)
+        parts.append(objective_text(objective, rows))
+    if by is not None:
+        groups = by_group(results, samples, samples.highest(), by, study.get("goodput"))
+        answer["groups"] = groups.to_dict()
+        parts.append(groups.to_table())
+    return answer, "\n\n".join([*parts, directory_text(results, comparison)])

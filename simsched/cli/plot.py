@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from simsched.cli._measured import measured_options, opened
+
 
 @click.command("plot")
 @click.argument("directory", metavar="DIR")
@@ -14,7 +16,7 @@ import click
     default="all",
     show_default=True,
     metavar="KIND",
-    help="latency | cdf | decile | occupancy (needs --log-steps) | tau (needs a swept tau) | all",
+    help="latency | cdf | decile | pareto | heatmap | occupancy (with --log-steps) | tau (swept) | all",
 )
 @click.option(
     "-o",
@@ -23,7 +25,9 @@ import click
     help="A file for one figure, else a directory; default: DIR/figures.",
 )
 @click.option("--metric", metavar="NAME[,NAME...]", help="What to draw instead of the figure's own choice.")
-@click.option("--relative-to", metavar="POLICY", help="latency, tau: draw ratios to this policy.")
+@click.option("--relative-to", metavar="ARM", help="latency, tau: draw ratios to this arm.")
+@click.option("--along", metavar="OPTION[,OPTION]", help="latency: horizontal axis; heatmap: both axes.")
+@measured_options
 @click.option("--format", "formats", metavar="png,svg,pdf", help="File formats; default: png, or the file's.")
 def plot_command(
     directory: str,
@@ -31,6 +35,11 @@ def plot_command(
     output: str | None,
     metric: str | None,
     relative_to: str | None,
+    along: str | None,
+    goodput: str | None,
+    slo: str | None,
+    window: str | None,
+    where: tuple[str, ...],
     formats: str | None,
 ) -> None:
     """Draw figures from a results directory.
@@ -42,17 +51,18 @@ def plot_command(
     """
     from simsched.errors import InputError
     from simsched.plotting.figures import FORMATS, KINDS, draw, draw_all, save
-    from simsched.results import Results
+    from simsched.text.selection import parse_where
 
     if kind not in (*KINDS, "all"):
         raise InputError(f"--kind {kind}: expected one of {', '.join(KINDS)}, all")
-    if kind == "all" and (metric or relative_to):
-        raise InputError(f"--{'metric' if metric else 'relative-to'}: only with one --kind")
+    for option, value in (("metric", metric), ("relative-to", relative_to), ("along", along)):
+        if kind == "all" and value:
+            raise InputError(f"--{option}: only with one --kind")
     wanted = [name.strip().lower() for name in formats.split(",")] if formats else []
     for name in wanted:
         if name not in FORMATS:
             raise InputError(f"--format {name}: expected some of {', '.join(FORMATS)}")
-    results = Results.open(directory)
+    results = opened(directory, goodput, slo, window)
     to_file = output is not None and Path(output).suffix.lstrip(".").lower() in FORMATS
     if output is not None and to_file:
         if kind == "all":
@@ -66,10 +76,16 @@ def plot_command(
             f"--output {output}: expected a directory, or a name that ends in .png, .svg or .pdf"
         )
     if kind == "all":
-        figures = draw_all(results)
+        figures = draw_all(results, parse_where(where))
     else:
         names = [name.strip() for name in metric.split(",")] if metric else None
-        given = {"metric": names, "relative_to": relative_to}
+        options = along.split(",") if along else None
+        given = {
+            "metric": names,
+            "relative_to": relative_to,
+            "along": options[0] if options and len(options) == 1 else options,
+            "where": parse_where(where),
+        }
         figures = {kind: draw(results, kind, **{name: value for name, value in given.items() if value})}
     folder = Path(output or results.path / "figures")
     paths = (

@@ -74,12 +74,3 @@ def find_arm(arms: Mapping[str, Arm], wanted: str | None, option: str = "--basel
     found = "fits no arm" if not fitting else f"fits {len(fitting)} arms"
     shown = "; ".join(list(fitting or arms)[:12])
     raise InputError(f"{option} {wanted}: {found} of these results; expected one of: {shown}")
-
-
-def parse_where(texts: Sequence[str], option: str = "--where") -> dict[str, str]:
-    """`["max_num_seqs=256,request_rate=8"]` -> {"max_num_seqs": "256", "request_rate": "8"}."""
-    found: dict[str, str] = {}
-    for text in texts:
-        policy, given = parse_arm(text, option)
-        found |= given if policy is None else {"policy": policy, **given}
-    return found

@@ -11,6 +11,9 @@ from simsched.compare.statistics import Ratio
 from simsched.text.table import number
 
 
+_MOST_LISTED = 4
+
+
 def load_text(load: Load) -> str:
     """A load in words: `"8 req/s, workload lmsys"`; empty where nothing varies."""
     return ", ".join(
@@ -20,8 +23,11 @@ def load_text(load: Load) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """`"a, b and c"`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """`"a, b and c"`; of many the first ones, and how many more."""
+    if len(names) > _MOST_LISTED + 1:
+        names = [*names[:_MOST_LISTED], f"{len(names) - _MOST_LISTED} more"]
+    comma = "; " if any(", " in name for name in names) else ", "
+    return names[0] if len(names) == 1 else f"{comma.join(names[:-1])} and {names[-1]}"
 
 
 def rate_text(rate: float | None) -> str:

@@ -13,6 +13,7 @@ from simsched.compare.phrases import load_text
 from simsched.compare.samples import PRIMARY, fixed_options, samples_of, swept_options
 from simsched.errors import InputError
 from simsched.files import write_file
+from simsched.plotting.grids import HeatmapDisplay, ParetoDisplay
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay, dots_height
 from simsched.plotting.occupancy import OccupancyDisplay
 from simsched.plotting.requests import CDFDisplay, DecileDisplay
@@ -28,6 +29,7 @@ LATENCY_METRICS = (PRIMARY, "mean_ttft_ms")
 Metric = str | Sequence[str] | None
 Where = Mapping[str, Any] | None
 _MOST_PANELS = 6
+_TRADE_OFF = 6  # arms, from which on a trade-off is drawn unasked
 
 
 def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
@@ -64,9 +66,12 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
     return figure
 
 
-def draw_all(results: Results) -> dict[str, Figure]:
-    """Name -> figure: those that the study asks for, else every kind that the results have data for."""
-    wanted = results.manifest.get("study", {}).get("figures") or ()
+def draw_all(results: Results, where: Where = None) -> dict[str, Figure]:
+    """Name -> figure: those that the study asks for, else every kind that the results have data for.
+
+    `where`: options to hold fixed; the study's own figures are then left out.
+    """
+    wanted = () if where else results.manifest.get("study", {}).get("figures") or ()
     figures: dict[str, Figure] = {}
     for number, options in enumerate(wanted):
         kind = str(options.get("kind", "latency"))
@@ -75,10 +80,10 @@ def draw_all(results: Results) -> dict[str, Figure]:
     if wanted:
         return figures
     for kind in KINDS:
-        if kind == "tau" and swept_number(results) == "tau":
+        if kind == "tau" and swept_number(results, where) == "tau":
             continue  # that is the latency figure
         try:
-            figures[kind] = draw(results, kind)
+            figures[kind] = draw(results, kind, where=where or None)
         except NoDataError:
             continue  # no step logs, no swept tau, no slowdown
     return figures
@@ -239,10 +244,29 @@ def _occupancy(results: Results, where: Where = None) -> Figure:
     return display.figure_
 
 
+def _heatmap(
+    results: Results, metric: Metric = None, where: Where = None, along: Sequence[str] | None = None
+) -> Figure:
+    """Two options on the axes, a panel for each of the other arms, on one scale of colours."""
+    (name,) = _metrics(metric, (PRIMARY,))[:1]
+    return HeatmapDisplay.from_results(results, metric=name, along=along, where=where).plot().figure_
+
+
+def _pareto(results: Results, metric: Metric = None, where: Where = None) -> Figure:
+    """Latency against goodput, or against tokens per second where no goodput was asked for."""
+    good = results.summary["good_share"].count() > 0
+    names = _metrics(metric, (PRIMARY, "request_goodput" if good else "output_throughput"))
+    if metric is None and len(samples_of(results, where=where).arms) < _TRADE_OFF:
+        raise NoDataError(f"{results.path}: too few arms for a trade-off")
+    return ParetoDisplay.from_results(results, metrics=names, where=where).plot().figure_
+
+
 KINDS: dict[str, Callable[..., Figure]] = {
     "latency": _latency,
     "cdf": _cdf,
     "decile": _decile,
+    "pareto": _pareto,
+    "heatmap": _heatmap,
     "occupancy": _occupancy,
     "tau": _tau,
 }

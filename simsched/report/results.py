@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,33 +24,43 @@ _CAPTIONS = {
     "latency": "Against the request rate. Bands: 95 % intervals over runs.",
     "cdf": "The share of finished requests that took at most so long, at the highest load.",
     "decile": "Who pays: requests by true output length, a tenth of them each, at the highest load.",
+    "pareto": "Trade-off at the highest load: no other arm is better in both than those on the line.",
+    "heatmap": "Two options at once, every panel on one scale.",
     "occupancy": "KV memory, batch and queue over time, in the first run at the highest load.",
     "tau": "How good a predictor must be. Bands: 95 % intervals over runs.",
 }
 
 
 def report_results(
-    results: Results, path: str | Path, *, baseline: str | None = None, title: str = ""
+    results: Results,
+    path: str | Path,
+    *,
+    baseline: str | None = None,
+    title: str = "",
+    where: Mapping[str, Any] | None = None,
+    slo: str | None = None,
 ) -> None:
     """Write the report of a finished directory as one HTML page.
 
     Args:
         results: what to report.
         path: the HTML file.
-        baseline: the policy that ratios refer to; None: fcfs, or where that is absent the first of the grid.
+        baseline: the arm that ratios refer to; None: the study's, or FCFS, or the first of the grid.
         title: of the page; empty: the study's title.
+        where: options to hold fixed.
+        slo: an objective (`simsched.slo`), of which each arm's attainment is shown.
     """
     bounds, reason = bounds_of_results(results)
-    comparison = compare(results, baseline, bounds=bounds)
+    study = results.manifest.get("study") or {}
+    comparison = compare(results, baseline or study.get("baseline"), bounds=bounds, where=where)
     if reason:
         comparison.notes.append(reason)
-    study = results.manifest.get("study", {})
     write_report(
         path,
         title or study.get("title") or "Comparison of schedulers",
         [
             *_verdict(comparison),
-            Section("Figures", figures=_figures(results)),
+            Section("Figures", figures=_figures(results, where)),
             _ratios(comparison),
             _order(comparison),
             _hidden(results, comparison),
@@ -77,11 +88,11 @@ def _verdict(comparison: Comparison) -> list[Section]:
     return [Section("Verdict", sections=inner)] if inner else []
 
 
-def _figures(results: Results) -> list[Figure]:
+def _figures(results: Results, where: Mapping[str, Any] | None) -> list[Figure]:
     from simsched.plotting.figures import draw_all
 
     figures = []
-    for name, figure in draw_all(results).items():
+    for name, figure in draw_all(results, where).items():
         caption = _CAPTIONS[name.split("-")[0]]
         figures.append(Figure.from_matplotlib(figure, alt=f"{name}: {caption}", caption=caption))
     return figures

@@ -14,6 +14,7 @@ and real runs share this format.
 from simsched.results.layout import LOAD_OPTIONS, RUN_OPTIONS, Options, check_target
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results
+from simsched.results.remeasure import parse_window, remeasure
 from simsched.results.writing import ResultsWriter, StepLog
 
 __all__ = [
@@ -25,4 +26,6 @@ __all__ = [
     "StepLog",
     "check_target",
     "over_runs",
+    "parse_window",
+    "remeasure",
 ]

@@ -23,6 +23,8 @@ class Results:
 
     path: Path
     manifest: dict[str, Any]
+    measured: dict[str, Any] | None = None
+    """The content of summary.json, computed anew (`simsched.results.remeasure`); None: as it is."""
 
     @classmethod
     def open(cls, path: str | Path) -> Results:
@@ -85,6 +87,8 @@ class Results:
 
     @cached_property
     def _summary(self) -> dict[str, Any]:
+        if self.measured is not None:
+            return self.measured
         path = self.path / "summary.json"
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))

@@ -165,7 +165,7 @@ class ResultsWriter:
         rows = self._rows(tables, found)
         beyond_fit = {cell: metrics.get("beyond_fit", 0.0) for cell, metrics in found.items()}
         buffer = io.BytesIO()
-        pl.concat(tables.values(), how="vertical_relaxed").write_parquet(buffer)
+        pl.concat(tables.values(), how="diagonal_relaxed").write_parquet(buffer)
         write_file(self.path / "requests.parquet", buffer.getvalue())
         summary = {
             "cells": rows,

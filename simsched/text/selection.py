@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from simsched.errors import InputError
@@ -35,3 +36,12 @@ def same_value(value: Any, text: str) -> bool:
         except ValueError:
             return False
     return str(value) == text
+
+
+def parse_where(texts: Sequence[str], option: str = "--where") -> dict[str, str]:
+    """`["max_num_seqs=256,request_rate=8"]` -> {"max_num_seqs": "256", "request_rate": "8"}."""
+    found: dict[str, str] = {}
+    for text in texts:
+        policy, given = parse_arm(text, option)
+        found |= given if policy is None else {"policy": policy, **given}
+    return found
