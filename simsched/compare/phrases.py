@@ -10,7 +10,6 @@ from simsched.compare.arms import Load
 from simsched.compare.statistics import Ratio
 from simsched.text.table import number
 
-
 _MOST_LISTED = 4
 
 

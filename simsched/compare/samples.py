@@ -221,6 +221,16 @@ def samples_of(
     return Samples(arms, loads, values, cells, rates, capacities)
 
 
+def stated(results: Results, load: Load, where: Mapping[str, Any] | None = None) -> Load:
+    """A load with its request rate and workload also where those do not vary: what a figure must say."""
+    fixed = {**fixed_options(results, where), **load}
+    for row in results.summary.to_dicts():
+        if all(row[name] == value for name, value in fixed.items()):
+            known = {name: row[name] for name in ("request_rate", "workload") if row.get(name) is not None}
+            return {**known, **load}
+    return load
+
+
 def ascending(rows: Sequence[dict[str, Any]], options: Sequence[str]) -> list[dict[str, Any]]:
     """Rows by these options: numbers ascending (what was not given first), words as they come."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from simsched.compare.arms import Load
 from simsched.compare.phrases import load_text
-from simsched.compare.samples import PRIMARY, fixed_options, samples_of, swept_options
+from simsched.compare.samples import PRIMARY, fixed_options, samples_of, stated, swept_options
 from simsched.errors import InputError
 from simsched.files import write_file
 from simsched.plotting.grids import HeatmapDisplay, ParetoDisplay
@@ -82,6 +82,8 @@ def draw_all(results: Results, where: Where = None) -> dict[str, Figure]:
     for kind in KINDS:
         if kind == "tau" and swept_number(results, where) == "tau":
             continue  # that is the latency figure
+        if kind == "pareto" and len(samples_of(results, where=where).arms) < _TRADE_OFF:
+            continue
         try:
             figures[kind] = draw(results, kind, where=where or None)
         except NoDataError:
@@ -160,7 +162,10 @@ def _latency(
             raise InputError(f"figure option along {option}: it does not vary in these results")
         return _along(LatencyDisplay, option, results, names, where, relative_to)
     panels = [
-        (PolicyDisplay.from_results(results, metric=name, where={**(where or {}), **setting}), setting)
+        (
+            PolicyDisplay.from_results(results, metric=name, where={**(where or {}), **setting}),
+            stated(results, setting, where),
+        )
         for setting in _settings(results, "", where)
         for name in names
     ]
@@ -215,7 +220,7 @@ def _one_load(results: Results, where: Where) -> tuple[dict[str, Any], Load]:
     """`where` with the highest load among those that agree with it, and that load."""
     samples = samples_of(results, where=where)
     load = samples.loads[samples.highest()]
-    return {**(where or {}), **load}, load
+    return {**(where or {}), **load}, stated(results, load, where)
 
 
 def _cdf(results: Results, metric: Metric = None, where: Where = None) -> Figure:
@@ -256,8 +261,6 @@ def _pareto(results: Results, metric: Metric = None, where: Where = None) -> Fig
     """Latency against goodput, or against tokens per second where no goodput was asked for."""
     good = results.summary["good_share"].count() > 0
     names = _metrics(metric, (PRIMARY, "request_goodput" if good else "output_throughput"))
-    if metric is None and len(samples_of(results, where=where).arms) < _TRADE_OFF:
-        raise NoDataError(f"{results.path}: too few arms for a trade-off")
     return ParetoDisplay.from_results(results, metrics=names, where=where).plot().figure_
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from simsched.compare import PRIMARY, samples_of
 from simsched.compare.arms import arm_name
 from simsched.compare.phrases import load_text, option_text
-from simsched.compare.samples import Samples, ascending
+from simsched.compare.samples import Samples, ascending, stated
 from simsched.errors import InputError
 from simsched.plotting.style import (
     WIDTH,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from simsched.results import Results
 
 _MOST_VALUES = 12  # of an option on an axis
-_MOST_NAMED = 8  # points that a Pareto figure names beside the front
 
 
 def grid_options(samples: Samples) -> list[str]:
@@ -114,7 +113,10 @@ class HeatmapDisplay:
             name: np.array([[found.get((column, row), math.nan) for column in columns] for row in rows])
             for name, found in cells.items()
         }
-        return cls(panels, (x, y), (columns, rows), metric, load_text(fixed))
+        said = stated(results, fixed, where)
+        for name in chosen:
+            said.pop(name, None)
+        return cls(panels, (x, y), (columns, rows), metric, load_text(said))
 
     def plot(self) -> Self:
         """Draw, the better the lighter. Sets `figure_`."""
@@ -152,9 +154,12 @@ class HeatmapDisplay:
             for ax in axes[len(self.panels) :]:
                 ax.set_visible(False)
             assert image is not None
-            figure.colorbar(
+            bar = figure.colorbar(
                 image, ax=axes[: len(self.panels)].tolist(), label=metric_label(self.metric, seconds=seconds)
             )
+            ticks = np.geomspace(low, high, 4) if isinstance(norm, LogNorm) else np.linspace(low, high, 4)
+            bar.set_ticks(ticks.tolist(), labels=[number(each) for each in ticks.tolist()])
+            bar.minorticks_off()
         return self
 
 
@@ -200,7 +205,8 @@ class ParetoDisplay:
                 points[arm] = (x, y)
         if len(points) < 2:
             raise NoDataError(f"{results.path}: fewer than two arms have {' and '.join(metrics)}")
-        return cls(points, (metrics[0], metrics[1]), load_text(samples.loads[load]))
+        said = load_text(stated(results, samples.loads[load], where))
+        return cls(points, (metrics[0], metrics[1]), said)
 
     def front(self) -> list[str]:
         """The arms that no other is better than in both metrics, along the first."""
@@ -237,10 +243,6 @@ class ParetoDisplay:
             for arm, (x, y) in shown.items():
                 line = {**policy_line(arm, shown), "linestyle": "none"}
                 ax.plot([x], [y], label=arm, **line)
-            for arm in front[:_MOST_NAMED]:
-                ax.annotate(
-                    arm, shown[arm], xytext=(6, 4), textcoords="offset points", fontsize=8.5, color="#444444"
-                )
             labels = []
             for i, (which, metric) in enumerate(zip("xy", self.metrics, strict=True)):
                 values = [point[i] for point in shown.values()]

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from simsched.cli.plot import plot_command
-from simsched.compare import PRIMARY
+from simsched.compare import PRIMARY, samples_of
 from simsched.errors import InputError
 from simsched.plotting import (
     CDFDisplay,
@@ -24,6 +24,7 @@ from simsched.plotting import (
     TauDisplay,
 )
 from simsched.plotting.figures import KINDS, draw, draw_all, save
+from simsched.plotting.grids import HeatmapDisplay, ParetoDisplay
 from simsched.plotting.occupancy import series_of
 from simsched.plotting.style import image_bytes, legend_columns, policy_color, policy_line, policy_marker
 from simsched.results import Results
@@ -159,6 +160,8 @@ def test_every_kind_in_every_format_with_the_same_bytes(
     results: Results, with_tau: Results, tmp_path: Path, kind: str, form: str
 ) -> None:
     source = with_tau if kind == "tau" else results
+    if kind == "heatmap":
+        source = make_results(tmp_path / "grid", runs=1, extra={"max_num_seqs": [64, 128]})
     paths = [tmp_path / f"{i}.{form}" for i in range(2)]
     for path in paths:
         save(draw(source, kind), path)
@@ -379,3 +382,31 @@ def test_the_axis_says_how_long_requests_arrive(tmp_path: Path) -> None:
         tmp_path / "out", metrics=lambda policy, rate, run: {"num_requests": 60 * (rate or 0)}
     )
     assert draw(results).axes[0].get_xlabel() == "Request rate (req/s), 60 s of arrivals"
+
+
+def test_a_heat_map_has_the_means_on_one_scale(tmp_path: Path) -> None:
+    grid = make_results(tmp_path / "out", policies=("fcfs", "ranking"), extra={"max_num_seqs": [64, 128]})
+    display = HeatmapDisplay.from_results(grid, along=["request_rate", "max_num_seqs"])
+    assert display.values == ([2.0, 8.0], [64, 128])
+    samples = samples_of(grid)
+    mean = samples.mean(1, "ranking, max_num_seqs=128", PRIMARY)
+    assert display.panels["ranking"][1, 1] == mean
+    images = [image for ax in display.plot().figure_.axes for image in ax.images]
+    assert len({(image.norm.vmin, image.norm.vmax) for image in images[:2]}) == 1
+    with pytest.raises(InputError, match="expected two of max_num_seqs, request_rate"):
+        HeatmapDisplay.from_results(grid, along=["policy", "max_num_seqs"])
+
+
+def test_a_front_holds_what_no_other_beats_in_both() -> None:
+    points = {"a": (1.0, 5.0), "b": (2.0, 9.0), "c": (3.0, 8.0), "d": (0.5, 1.0)}
+    display = ParetoDisplay(points, (PRIMARY, "request_goodput"))
+    assert display.front() == ["d", "a", "b"]
+
+
+def test_along_an_arms_option_lines_are_the_other_arms(tmp_path: Path) -> None:
+    grid = make_results(tmp_path / "out", rates=(8.0,), extra={"max_num_seqs": [64, 128, 256]})
+    lines = LatencyDisplay.from_results(grid, along="max_num_seqs").lines
+    assert list(lines) == ["fcfs", "mlfq", "ranking"]
+    assert [point.x for point in lines["fcfs"]] == [64, 128, 256]
+    with pytest.raises(InputError, match="along preset: it does not vary"):
+        draw(grid, along="preset")
