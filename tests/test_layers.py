@@ -52,7 +52,7 @@ _SIMULATION = {
 BELOW |= {
     "sweep": _SIMULATION | {"record", "results"},
     "capacity": {"workload", "metrics", "steady", "slo", "results", "sweep"},
-    "compare": {"text", "metrics", "results", "bounds", "sweep"},
+    "compare": {"text", "metrics", "slo", "results", "bounds", "sweep"},
     "plotting": {"text", "files", "workload", "cost_model", "results", "compare"},
     "simulation": {"engine", "results", "plotting"},
     "report": {"text", "files", "results", "compare", "plotting"},

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from simsched.engine.arrival import arrivals_of
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
@@ -70,7 +71,7 @@ def check_decisions(job: Job, steps: Sequence[dict[str, Any]], num_gpu_blocks: i
     engine = kind(trace, policy, config)
     replayed = (_by_stamps if stamped else _without_stamps)(engine, steps, index)
     for number, (step, (batch, why)) in enumerate(zip(steps, replayed, strict=False), start=1):
-        found = why if batch is None else difference(step, _as_logged(batch, names))
+        found = why if batch is None else difference(step, _as_logged(batch, engine.names))
         if found and config.async_scheduling and not stamped and seconds:
             reason = f"{job.policy} reads seconds, and this log lacks the times of the calls of schedule()"
             return {"steps": 0, "first_difference": None, "not_judged": reason}
@@ -159,6 +160,9 @@ def _watch_seconds(policy: Policy) -> list[str]:
 class _Engine(Protocol):
     """A simulated scheduler whose clock is the real engine's."""
 
+    names: list[str]
+    """Of the requests that have arrived, in that order."""
+
     def add(self, index: int, now: float) -> None: ...
     def form(self, now: float) -> Batch | None:
         """One call of `schedule()`."""
@@ -171,9 +175,14 @@ class _Engine(Protocol):
 
 class _Synchronous:
     def __init__(self, trace: Trace, policy: Policy, config: ResolvedConfig) -> None:
-        self._scheduler = VllmV1(trace, policy, config, Recorder(trace))
-        self.add = self._scheduler.add_request
+        self._scheduler = VllmV1(policy, config, Recorder(len(trace)))
+        self._arrivals = arrivals_of(trace)
+        self.names: list[str] = []
         self._batch: Batch | None = None
+
+    def add(self, index: int, now: float) -> None:
+        self.names.append(self._arrivals[index].request_id)
+        self._scheduler.add_request(self._arrivals[index], now)
 
     def form(self, now: float) -> Batch | None:
         self._batch = self._scheduler.schedule(now)
@@ -186,9 +195,14 @@ class _Synchronous:
 
 class _Asynchronous:
     def __init__(self, trace: Trace, policy: Policy, config: ResolvedConfig) -> None:
-        self._scheduler = AsyncVllmV1(trace, policy, config, Recorder(trace))
-        self.add = self._scheduler.add_request
+        self._scheduler = AsyncVllmV1(policy, config, Recorder(len(trace)))
+        self._arrivals = arrivals_of(trace)
+        self.names: list[str] = []
         self._under_way: deque[Batch] = deque()
+
+    def add(self, index: int, now: float) -> None:
+        self.names.append(self._arrivals[index].request_id)
+        self._scheduler.add_request(self._arrivals[index], now)
 
     def form(self, now: float) -> Batch | None:
         batch = self._scheduler.schedule(now)

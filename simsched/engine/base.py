@@ -1,7 +1,8 @@
 """The Scheduler protocol: what the simulator asks of an engine, whichever vLLM it imitates.
 
-An engine is built as `Engine(trace, policy, config, recorder, seed=...)`. It tells the recorder when
-requests are first scheduled, get tokens, pause and finish (see `recorder.py`); the simulator owns the clock.
+A scheduler knows only what has arrived, and numbers it itself: 0, 1, 2, ... in the order of `add_request`. By
+these numbers it tells the recorder when requests are first scheduled, get tokens, pause and finish (see
+`recorder.py`). The replica owns the clock.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from simsched.cost_model.base import StepFeatures
+from simsched.engine.arrival import Arrival
+
+
+class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts again, stepping
+    """Only the reference engine is exact here."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """One scheduled step. Requests are named by their index in the trace."""
+    """One scheduled step. Requests are named by their number: how many arrived before."""
 
     features: StepFeatures
     scheduled: dict[int, int] = field(default_factory=dict)
@@ -31,18 +37,22 @@ class Batch:
 
 
 class Scheduler(Protocol):
-    """schedule -> (the simulator asks the cost model and waits) -> update."""
+    """schedule -> (the replica asks the cost model and waits) -> update."""
 
     swaps: bool
     """Does it swap KV blocks to the CPU (and log that)?"""
     step_ends: list[float] | None
-    """If not None, the simulator appends the end of every step before `update` (leaps: of each step in
+    """If not None, the replica appends the end of every step before `update` (leaps: of each step in
     them); the engine may shorten it at the front."""
     counters: dict[str, int]
     """Engine-specific counts (swaps, steps skipped, ...), for the record."""
 
-    def add_request(self, index: int, now: float) -> None:
-        """A request (by its index in the trace) has arrived."""
+    @property
+    def num_running(self) -> int:
+        """Requests in the running list."""
+
+    def add_request(self, arrival: Arrival, now: float) -> None:
+        """A request has arrived; its number is how many came before."""
 
     def has_unfinished(self) -> bool:
         """Is any request waiting, running or swapped out?"""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from simsched.engine.base import Scheduler
     from simsched.engine.recorder import Recorder
     from simsched.policies.base import Policy
-    from simsched.workload.trace import Trace
 
 DEFAULT_PRESET = "vllm-v1"
 
@@ -214,25 +213,23 @@ class Preset(ABC):
     @abstractmethod
     def make_scheduler(
         self,
-        trace: Trace,
         policy: Policy,
         config: ResolvedConfig,
         recorder: Recorder,
         *,
         leap: bool,
-        seed: int,
         padded: bool,
+        shares_prefixes: bool,
     ) -> Scheduler:
         """The engine's scheduler under this policy.
 
         Args:
-            trace: the requests.
             policy: the order in which they are served.
             config: of this preset.
             recorder: is told what happens to each request.
             leap: may it collapse steps in which nothing changes?
-            seed: for engines with chance in them.
             padded: does the cost model ask how much the sampler pads (`StepFeatures.padding`)?
+            shares_prefixes: may prompts of different requests begin alike?
         """
 
     def check_config(self, config: EngineConfig) -> None:

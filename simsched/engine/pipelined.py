@@ -8,81 +8,120 @@ when that is done, with whoever has arrived by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from copy import copy
 from math import inf
-from typing import TYPE_CHECKING
 
 import simpy
 from simpy.events import Timeout
 
+from simsched.cost_model.base import StepFeatures
 from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.base import Batch, Scheduler
 from simsched.engine.clock import Clock
+from simsched.engine.event_loop import EventLoop
+from simsched.engine.recorder import Recorder
+from simsched.engine.replica import Replica, StepCallback
+from simsched.engine.source import Source
 
-if TYPE_CHECKING:
-    from simsched.engine.simulator import Arrivals
 
-Log = Callable[[Batch, float, float], None]
+class PipelinedReplica(Replica):
+    """A replica with asynchronous scheduling: its scheduler's `schedule` forms a step, and `update` ends the
+    oldest that was formed."""
 
+    def __init__(
+        self,
+        event_loop: EventLoop,
+        source: Source,
+        scheduler: Scheduler,
+        recorder: Recorder,
+        clock: Clock,
+        gate: AdmissionControl | None = None,
+        step_log: StepCallback | None = None,
+    ) -> None:
+        super().__init__(event_loop, source, scheduler, recorder, gate, step_log)
+        self.clock = clock
 
-def run_pipelined(
-    environment: simpy.Environment,
-    arrivals: Arrivals,
-    scheduler: Scheduler,
-    clock: Clock,
-    gate: AdmissionControl | None,
-    log: Log | None,
-) -> Generator[simpy.Event, None, float]:
-    """Until the last request is done; returns when that was.
+    @property
+    def host_bound_share(self) -> float:
+        return self.clock.host_bound_share
 
-    Args:
-        scheduler: `schedule` forms a step, `update` ends the oldest that was formed.
-        gate: whom it refuses the scheduler never sees; None: nobody.
-        log: called with each step, its start, and its seconds.
-    """
-    closed, step_ends = arrivals.closed, scheduler.step_ends
-
-    def take_in(now: float) -> None:
-        while arrivals.next_time <= now:
-            index = arrivals.pop()
-            if gate is None or gate.admits(index):
-                scheduler.add_request(index, now)
-
-    now = 0.0
-    ahead: Batch | None = None
-    while True:
-        take_in(now)
-        formed = now
-        batch = ahead
-        if batch is None:
-            batch = scheduler.schedule(now)
+    def run(self) -> Generator[simpy.Event, None, None]:
+        source, scheduler = self.source, self.scheduler
+        step_ends, alone, reports = scheduler.step_ends, self.is_alone, self.source.waits_for_answers
+        now = 0.0
+        ahead: Batch | None = None
+        while True:
+            while source.next_time <= now:
+                self.take_in(source.pop(), now)
+            formed = now
+            batch = ahead
             if batch is None:
-                if scheduler.has_unfinished():
-                    continue  # it only made room: vLLM schedules again at once
-                if arrivals.next_time == inf:
-                    return now
-                now = arrivals.next_time
-                yield Timeout(environment, max(0.0, now - environment.now))
-                continue
-            formed += clock.begin(batch.features)
-            if formed > now:
-                yield Timeout(environment, max(0.0, formed - environment.now))
-                take_in(formed)
-        ahead = scheduler.schedule(formed)
-        duration = clock.step(batch.features, None if ahead is None else ahead.features)
-        if log is not None:
-            log(batch, now, duration)
-        end, steps, last = now + duration, 1, duration
-        if step_ends is not None:
-            step_ends.append(end)
-        if ahead is not None and not batch.features.S and end < arrivals.next_time:
-            most, before = scheduler.max_steps(batch)
-            before = min(before, arrivals.next_time)
-            if most > 1 and end < before:
-                features = batch.features
-                end, steps, last = clock.repeat(end, features, duration, most, before, step_ends)
-        now = end
-        yield Timeout(environment, max(0.0, now - environment.now))
-        for index in scheduler.update(batch, now, duration, last, steps):
-            if closed:
-                arrivals.finished(index, now)
+                # Nothing is under way: form a step and launch it.
+                batch = scheduler.schedule(now)
+                if batch is None:
+                    if scheduler.has_unfinished():
+                        continue  # it only made room: vLLM schedules again at once
+                    now = yield from self.await_arrival(now)
+                    if now == inf:
+                        return
+                    continue
+                formed += self.clock.begin(batch.features)
+                if formed > now:
+                    yield from self.wait(formed)
+                    while source.next_time <= formed:
+                        self.take_in(source.pop(), formed)
+            # While it is under way, form the next one.
+            ahead = scheduler.schedule(formed)
+            duration = self.clock.step(batch.features, None if ahead is None else ahead.features)
+            if self.logs:
+                self.log(batch, now, duration)
+            end, steps, last = now + duration, 1, duration
+            if step_ends is not None:
+                step_ends.append(end)
+            # Repeat it, if both are of decodes only and nothing can change until then.
+            most, until = 1, inf
+            if ahead is not None and not batch.features.S and end < source.next_time:
+                most, until = scheduler.max_steps(batch)
+                until = min(until, source.next_time)
+            self.num_running = scheduler.num_running
+            if most > 1 and end < until and not alone:
+                end, steps, last = yield from self._keep_promise(end, batch.features, duration, most, until)
+            else:
+                if most > 1 and end < until:
+                    end, steps, last = self.clock.repeat(
+                        end, batch.features, duration, most, until, step_ends
+                    )
+                yield from self.wait(end)
+            now = end
+            finished = scheduler.update(batch, now, duration, last, steps)
+            if reports and finished:
+                self.report(finished, now)
+            if not alone:
+                yield from self.settle(now)
+
+    def wait(self, time: float) -> Generator[simpy.Event, None, None]:
+        """Until this time."""
+        event_loop = self.event_loop
+        if self.is_alone:
+            yield Timeout(event_loop, max(0.0, time - event_loop.now))
+        else:
+            yield event_loop.at(time)
+
+    def _keep_promise(
+        self, end: float, features: StepFeatures, duration: float, most: int, until: float
+    ) -> Generator[simpy.Event, None, tuple[float, int, float]]:
+        """`Clock.repeat`, and wait for it; a delivery cuts it to the step under way."""
+        step_ends, before = self.scheduler.step_ends, copy(self.clock)
+        so_far = 0 if step_ends is None else len(step_ends)
+        promise = self.clock.repeat(end, features, duration, most, until, step_ends)
+        if (yield from self.is_interrupted(promise[0])):
+            if step_ends is not None:
+                del step_ends[so_far:]
+            self.clock = before
+            now = self.event_loop.now
+            promise = end, 1, duration
+            if end < now:
+                promise = before.repeat(end, features, duration, most, min(until, now), step_ends)
+            yield self.event_loop.at(promise[0])
+        return promise

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from simsched.engine.base import Scheduler
     from simsched.engine.recorder import Recorder
     from simsched.policies.base import Policy
-    from simsched.workload.trace import Trace
 
 
 class VllmV1Preset(Preset):
@@ -33,34 +32,33 @@ class VllmV1Preset(Preset):
 
     def make_scheduler(
         self,
-        trace: Trace,
         policy: Policy,
         config: ResolvedConfig,
         recorder: Recorder,
         *,
         leap: bool,
-        seed: int,
         padded: bool,
+        shares_prefixes: bool,
     ) -> Scheduler:
         if config.async_scheduling:
-            if leap and not config.decodes_first and not (trace.hash_ids and config.enable_prefix_caching):
+            if leap and not config.decodes_first and not (shares_prefixes and config.enable_prefix_caching):
                 from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap
 
-                return AsyncVllmV1Leap(trace, policy, config, recorder, seed=seed)
+                return AsyncVllmV1Leap(policy, config, recorder)
             from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
 
-            return AsyncVllmV1(trace, policy, config, recorder, seed=seed)
+            return AsyncVllmV1(policy, config, recorder)
         if not leap or config.decodes_first:
             from simsched.engine.vllm_v1.stepping import VllmV1
 
-            return VllmV1(trace, policy, config, recorder, seed=seed)
-        if trace.hash_ids is not None and config.enable_prefix_caching:
+            return VllmV1(policy, config, recorder)
+        if shares_prefixes and config.enable_prefix_caching:
             from simsched.engine.vllm_v1.leaping_shared import SharedVllmV1Leap
 
-            return SharedVllmV1Leap(trace, policy, config, recorder, seed=seed)
+            return SharedVllmV1Leap(policy, config, recorder)
         from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
-        return VllmV1Leap(trace, policy, config, recorder, seed=seed)
+        return VllmV1Leap(policy, config, recorder)
 
 
 class VllmLtrPreset(Preset):
@@ -92,19 +90,18 @@ class VllmLtrPreset(Preset):
 
     def make_scheduler(
         self,
-        trace: Trace,
         policy: Policy,
         config: ResolvedConfig,
         recorder: Recorder,
         *,
         leap: bool,
-        seed: int,
         padded: bool,
+        shares_prefixes: bool,
     ) -> Scheduler:
         from simsched.engine.vllm_ltr import make_fork
 
         self.check_policy(policy)
-        return make_fork(trace, policy, config, recorder, leap=leap, seed=seed, padded=padded)
+        return make_fork(policy, config, recorder, leap=leap, padded=padded)
 
     def check_policy(self, policy: Policy) -> None:
         """Refuse promotions under the fork's MLFQ: its queues know of none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf, nan
 from typing import Final
 
@@ -19,34 +19,33 @@ import numpy as np
 from simsched.errors import RunError
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
-from simsched.workload.trace import Trace
+from simsched.workload.trace import FloatArray, IntArray, Trace
 
 BUFFER: Final = 1 << 17  # numbers, four a ramp
 PATIENCE: Final = 500  # preemptions for each request, without a token for any
 
+_TIMES = ("first_scheduled_time", "first_token_time", "finish_time", "max_itl")
+
 
 class Recorder:
-    """Times in seconds on the run's clock; requests by their index in the trace.
+    """Times in seconds on the run's clock; requests by their number at the replica, as they come.
 
     For each step an engine calls, in this order: `pause` for each request that got a token in the step before
     and gets none in this one; `steps`; `token` for each irregular token (the first one, or the first after a
     pause); `finish`.
     """
 
-    def __init__(self, trace: Trace) -> None:
-        n = len(trace)
-        self.trace = trace
-        self.arrival_time: list[float] = trace.arrival_time.tolist()
+    def __init__(self, capacity: int = 0) -> None:
+        """`capacity`: how many requests there is room for; see `make_room`."""
+        n = self.capacity = capacity
         self.first_scheduled_time = [nan] * n
         self.first_token_time = [nan] * n
         self.finish_time = [nan] * n
         self.num_preemptions = [0] * n
         self.max_itl = [nan] * n
-        self.reasons: dict[int, str] = {}
-        """Requests that were refused, and by which option."""
         self.itl = WeightedHistogram()
         self._ramps = array("d")
-        self._decode_steps = np.zeros(0, dtype=np.int64)
+        self._decode_steps: IntArray = np.zeros(0, dtype=np.int64)
         self.num_steps = 0
         self._token_step = 0  # number of the last step that gave anyone a token
         self._futile_since = 0  # that number
@@ -153,11 +152,6 @@ class Recorder:
                 "base_quantum), a larger --max-num-batched-tokens, or a policy that does not preempt"
             )
 
-    def _rejected(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        rejected = np.zeros(len(self.finish_time), dtype=np.bool_)
-        rejected[list(self.reasons)] = True
-        return rejected
-
     def finish(self, index: int, now: float) -> None:
         """It got its last token in the step that ends now."""
         self.finish_time[index] = now
@@ -167,25 +161,67 @@ class Recorder:
             if not self.max_itl[index] >= longest:
                 self.max_itl[index] = longest
 
-    def rejected(self, index: int, option: str) -> None:
-        """The server refused it, because of this option."""
-        self.reasons[index] = option
+    def make_room(self, count: int) -> None:
+        """Have room for so many requests."""
+        if count > self.capacity:
+            more = max(2 * count, 64) - self.capacity
+            self.capacity += more
+            for times in (self.first_scheduled_time, self.first_token_time, self.finish_time, self.max_itl):
+                times += [nan] * more
+            self._last_token += [nan] * more
+            self.num_preemptions += [0] * more
+            self._streak += [0] * more
 
-    def record(self, end_time: float, counters: dict[str, int]) -> RunRecord:
-        """Everything as columns."""
+    def decode_steps(self) -> IntArray:
+        """As in `RunRecord`."""
         self._flush()
-        return RunRecord(
-            trace=self.trace,
-            arrival_time=np.array(self.arrival_time),
-            first_scheduled_time=np.array(self.first_scheduled_time),
-            first_token_time=np.array(self.first_token_time),
-            finish_time=np.array(self.finish_time),
-            num_preemptions=np.array(self.num_preemptions, dtype=np.int64),
-            max_itl=np.array(self.max_itl),
-            itl=self.itl,
-            end_time=end_time,
-            num_steps=self.num_steps,
-            decode_steps=self._decode_steps,
-            rejected=self._rejected(),
-            counters={**counters, **Counter(f"rejected by {option}" for option in self.reasons.values())},
-        )
+        return self._decode_steps
+
+
+def run_record(
+    trace: Trace,
+    arrival_time: FloatArray,
+    recorded: Iterable[tuple[Sequence[int], Recorder]],
+    end_time: float,
+    counters: Mapping[str, int],
+    refused: Mapping[int, str],
+) -> RunRecord:
+    """What all replicas have recorded, as columns in the order of the trace.
+
+    Args:
+        recorded: of each replica, by number, the row of each of its requests; and its recorder.
+        refused: by row, the option for which a request was refused.
+    """
+    n, num_steps = len(trace), 0
+    times = {name: np.full(n, nan) for name in _TIMES}
+    num_preemptions = np.zeros(n, dtype=np.int64)
+    itl = WeightedHistogram()
+    decode_steps = np.zeros(0, dtype=np.int64)
+    rejected = np.zeros(n, dtype=np.bool_)
+    rejected[list(refused)] = True
+    for numbered, recorder in recorded:
+        rows, count = np.array(numbered, dtype=np.int64), len(numbered)
+        for name, column in times.items():
+            column[rows] = getattr(recorder, name)[:count]
+        num_preemptions[rows] = recorder.num_preemptions[:count]
+        found = recorder.decode_steps()
+        itl.merge(recorder.itl)
+        num_steps += recorder.num_steps
+        longer, shorter = sorted((found, decode_steps), key=len, reverse=True)
+        decode_steps = longer.copy()
+        decode_steps[: len(shorter)] += shorter
+    return RunRecord(
+        trace=trace,
+        arrival_time=arrival_time,
+        first_scheduled_time=times["first_scheduled_time"],
+        first_token_time=times["first_token_time"],
+        finish_time=times["finish_time"],
+        max_itl=times["max_itl"],
+        num_preemptions=num_preemptions,
+        itl=itl,
+        end_time=end_time,
+        num_steps=num_steps,
+        decode_steps=decode_steps,
+        rejected=rejected,
+        counters={**counters, **Counter(f"rejected by {option}" for option in refused.values())},
+    )

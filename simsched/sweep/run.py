@@ -10,7 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from simsched.engine.simulator import StepLog, simulate
+from simsched.engine.replica import StepCallback
+from simsched.engine.simulator import simulate
 from simsched.errors import InputError, RunError
 from simsched.metrics import alone_time, beyond_fit, request_table, summarize
 from simsched.record import RunRecord
@@ -33,7 +34,7 @@ class Measured:
     """Share of its time that the host bounds; NaN where the cost does not tell."""
 
 
-def run(inputs: Inputs, *, step_log: StepLog | None = None) -> RunRecord:
+def run(inputs: Inputs, *, step_log: StepCallback | None = None) -> RunRecord:
     """Simulate what was prepared; `step_log` is called with a dict a step, which slows the run.
 
     Raises:

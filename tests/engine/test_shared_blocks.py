@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simsched.engine.arrival import arrivals_of
 from simsched.engine.vllm_v1.kv_cache import KVCache
-from simsched.engine.vllm_v1.prefix_tree import shared_stretches
 from simsched.engine.vllm_v1.shared_blocks import SharedBlocks
+from simsched.workload.prefix_tree import shared_stretches
 from simsched.workload.trace import Trace
 
 
@@ -23,17 +24,28 @@ def prompts(lengths: list[int], ids: list[tuple[int, ...]], chunk: int) -> Trace
 
 def test_the_tree_has_an_edge_for_what_the_same_requests_share() -> None:
     trace = prompts([40, 40, 60, 10], [(1, 2), (1, 2), (1, 2, 3), (7,)], 20)
-    paths, num_edges = shared_stretches(trace, 10)
-    assert num_edges == 1  # chunks 1 and 2 have the same visitors; 3 and 7 have one each
-    assert paths == [[(0, 4)], [(0, 4)], [(0, 4)], []]
+    # chunks 1 and 2 have the same visitors; 3 and 7 have one each
+    assert shared_stretches(trace) == [((0, 40),), ((0, 40),), ((0, 40),), ()]
 
 
 def test_paths_part_where_the_ids_do() -> None:
     trace = prompts([40, 40, 25, 40], [(1, 2), (1, 2), (1, 3), (1, 3)], 20)
-    paths, num_edges = shared_stretches(trace, 8)
-    assert num_edges == 3
-    # the block with tokens 16 to 23 ends in the second chunk; a prompt of 25 has only that one there
-    assert paths == [[(0, 2), (1, 5)], [(0, 2), (1, 5)], [(0, 2), (2, 3)], [(0, 2), (2, 5)]]
+    # a prompt of 25 has five tokens of its second chunk
+    assert shared_stretches(trace) == [
+        ((0, 20), (1, 40)), ((0, 20), (1, 40)), ((0, 20), (2, 25)), ((0, 20), (2, 40))
+    ]  # fmt: skip
+
+
+def test_a_block_is_of_the_stretch_that_its_last_token_is_in() -> None:
+    runs = SharedBlocks(20, 8)
+    for number, arrival in enumerate(arrivals_of(prompts([40, 40, 25], [(1, 2), (1, 2), (1, 3)], 20))):
+        runs.arrived(number, arrival.prefix)
+    runs.begin(0, [])
+    runs.take(5)
+    runs.fill(0, 40)
+    # two blocks are of the first stretch; the third, with tokens 16 to 23, is of the second
+    assert [sum(piece.end - piece.start for piece in runs.lookup(1, n)[0]) for n in (41, 17, 16)] == [5, 2, 1]
+    assert [sum(piece.end - piece.start for piece in runs.lookup(2, n)[0]) for n in (25, 17, 16)] == [2, 2, 1]
 
 
 def story(seed: int, num_actions: int) -> None:
@@ -44,7 +56,10 @@ def story(seed: int, num_actions: int) -> None:
     lengths = [draw.randint(1, 60) for _ in range(num_actions + 8)]
     ids = [tuple(int(draw.random() < 0.2) for _ in range(draw.randint(0, -(-n // chunk)))) for n in lengths]
     trace = prompts(lengths, ids, chunk)
-    cache, runs = KVCache(trace, total, size, caching=True), SharedBlocks(trace, total, size)
+    cache, runs = KVCache(total, size, caching=True), SharedBlocks(total, size)
+    for number, arrival in enumerate(arrivals_of(trace)):
+        cache.arrived(number, arrival)
+        runs.arrived(number, arrival.prefix)
     known = list(lengths)
     tokens: dict[int, int] = {}  # of those that hold blocks
     owner = list(range(8))  # slot -> request; a finished one is replaced by a new one

@@ -10,6 +10,7 @@ import pytest
 
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.host import Graphs, LaunchMode
+from simsched.engine.arrival import arrivals_of
 from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.stepping import VllmV1
@@ -31,7 +32,8 @@ class Simulated:
     """The simulator's scheduler, stepped; a step takes about what it takes on an H100."""
 
     def __init__(self, trace: Trace, config: ResolvedConfig) -> None:
-        self._scheduler = VllmV1(trace, make_policy("fcfs"), config, Recorder(trace))
+        self._scheduler = VllmV1(make_policy("fcfs"), config, Recorder(len(trace)))
+        self._arrivals = arrivals_of(trace)
         self.time = 0.0
         self.batches: list[StepFeatures] = []
         self.preempted = 0
@@ -44,7 +46,7 @@ class Simulated:
         return self.time
 
     def add(self, request: int) -> None:
-        self._scheduler.add_request(request, self.time)
+        self._scheduler.add_request(self._arrivals[request], self.time)
         self._unfinished.add(request)
         self._prefilling[request] = self._prompts[request]
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simsched.engine.arrival import arrivals_of
 from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
@@ -97,7 +98,7 @@ def test_the_book_keeps_the_order_of_the_simulators_reference(spec: str, data: s
     reference, policy = make_policy(spec), make_policy(spec)
     clock = StepClock()
     book = PriorityBook(policy, clock)
-    requests = [Request(trace, index, str(index), 0.0) for index in range(n)]
+    requests = [Request(number, arrival) for number, arrival in enumerate(arrivals_of(trace))]
     views = []
     for request, length in zip(requests, lengths, strict=True):
         reference.on_arrival(request, 0.0)

@@ -10,17 +10,14 @@ from simsched.engine.vllm_ltr.fcfs import FcfsEngine
 from simsched.engine.vllm_ltr.mlfq import MlfqEngine
 from simsched.policies.base import Policy
 from simsched.policies.mlfq import Mlfq
-from simsched.workload.trace import Trace
 
 
 def make_fork(
-    trace: Trace,
     policy: Policy,
     config: ResolvedConfig,
     recorder: Recorder,
     *,
     leap: bool = True,
-    seed: int = 0,
     padded: bool = False,
 ) -> ForkEngine:
     """The fork's scheduler under this policy: FCFS and MLFQ have paths of their own.
@@ -29,11 +26,11 @@ def make_fork(
     """
     engine: ForkEngine
     if policy.builtin == "fcfs":
-        engine = FcfsEngine(trace, config, recorder, leap=leap)
+        engine = FcfsEngine(config, recorder, leap=leap)
     elif policy.builtin == "mlfq" and isinstance(policy, Mlfq):
-        engine = MlfqEngine(trace, config, recorder, policy, leap=leap)
+        engine = MlfqEngine(config, recorder, policy, leap=leap)
     else:
-        engine = OrderedEngine(trace, policy, config, recorder, leap=leap, seed=seed)
+        engine = OrderedEngine(policy, config, recorder, leap=leap)
     if padded:
         engine.measure_padding()
     return engine

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.agenda import Agenda
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.padding_width import Longest
 from simsched.errors import InputError
-from simsched.workload.trace import Trace
 
 WAITING, DECODING, RESIDENT, SWAPPED, FINISHED = range(5)
 """Where a request is. RESIDENT: its KV blocks are on the GPU, but it is not a decoder (it is in its prompt,
@@ -37,7 +37,7 @@ class ForkEngine(ABC):
     swaps = True
     step_ends: list[float] | None = None
 
-    def __init__(self, trace: Trace, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
+    def __init__(self, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
         self.config = config
         self.recorder = recorder
         self.leap = leap
@@ -47,17 +47,17 @@ class ForkEngine(ABC):
         self.watermark = int(config.watermark * config.num_gpu_blocks)
         self.max_num_seqs = config.max_num_seqs
         self.max_tokens = config.max_num_batched_tokens
-        n = len(trace)
-        self.prompt: list[int] = trace.num_prompt_tokens.tolist()
-        outputs: list[int] = trace.num_output_tokens.tolist()
-        self.total = [min(p + o, config.max_model_len) for p, o in zip(self.prompt, outputs, strict=True)]
+        self.max_model_len = config.max_model_len
+        # of each request, by its number
+        self.prompt: list[int] = []
+        self.total: list[int] = []
         # of a decoder: not kept up to date, see `offset`
-        self.known = list(self.prompt)
-        self.computed = [0] * n
-        self.held = [0] * n
-        self.where = [WAITING] * n
+        self.known: list[int] = []
+        self.computed: list[int] = []
+        self.held: list[int] = []
+        self.where: list[int] = []
         # of a decoder: known tokens minus the step counter
-        self.offset = [0] * n
+        self.offset: list[int] = []
         self.step = 0
         self.num_decoders = 0
         self.context = 0
@@ -100,11 +100,23 @@ class ForkEngine(ABC):
             output = max(output, self.known[i] - self.prompt[i])
         return (self.num_decoders + len(self.chunks)) * (prompt + output) - self.context
 
-    def add_request(self, index: int, now: float) -> None:
+    def add_request(self, arrival: Arrival, now: float) -> None:
         """A request has arrived; what is now waiting is seen, and scored, in the next step."""
+        number, prompt = len(self.prompt), arrival.num_prompt_tokens
+        self.prompt.append(prompt)
+        self.total.append(min(prompt + arrival.num_output_tokens, self.max_model_len))
+        self.known.append(prompt)
+        for column in (self.computed, self.held, self.offset):
+            column.append(0)
+        self.where.append(WAITING)
         self.unfinished += 1
         if self.predicted:
             self.unseen += 1
+        self.arrived(number, arrival, now)
+
+    @abstractmethod
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        """The request of this number joins the waiting ones."""
 
     @abstractmethod
     def schedule(self, now: float) -> Batch | None:

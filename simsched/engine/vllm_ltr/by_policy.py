@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
@@ -22,8 +23,6 @@ from simsched.engine.vllm_ltr.changes import Changes
 from simsched.engine.vllm_ltr.sorted_walk import Entry, GeneralEngine, Place, Step
 from simsched.engine.vllm_ltr.view import LtrView
 from simsched.policies.base import NEVER, Policy
-from simsched.streams import stream
-from simsched.workload.trace import Trace
 
 Key = Any
 """A policy's priority; under the classifier with the number that breaks ties."""
@@ -32,29 +31,15 @@ Key = Any
 class OrderedEngine(GeneralEngine):
     """Asks the policy for a priority only when its `next_change` says that it may differ."""
 
-    def __init__(
-        self,
-        trace: Trace,
-        policy: Policy,
-        config: ResolvedConfig,
-        recorder: Recorder,
-        *,
-        leap: bool,
-        seed: int,
-    ) -> None:
-        super().__init__(trace, config, recorder, leap=leap)
-        self.trace = trace
+    def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
+        super().__init__(config, recorder, leap=leap)
         self.policy = policy
         self.predicted = policy.reads in ("score", "predicted_class")
-        n = len(trace)
-        self.ids = trace.request_ids()
-        self.tie: list[int] | None = None
-        if policy.reads == "predicted_class":
-            self.tie = stream(seed, "ties").permutation(n).tolist() if config.random_ties else list(range(n))
-        self.views: list[LtrView | None] = [None] * n
+        self.tie: list[int] | None = [] if policy.reads == "predicted_class" else None
+        self.views: list[LtrView | None] = []
         self.drift = policy.drift_per_token if self.tie is None else None
         """By how much each step moves every decoder's key, if nothing else does."""
-        self.keys: list[Key] = [0.0] * n
+        self.keys: list[Key] = []
         """With `drift`, a decoder's is what it was at step 0, had it decoded since."""
         self.waiting: list[tuple[Key, int]] = []
         """(key, arrival number), sorted."""
@@ -62,7 +47,7 @@ class OrderedEngine(GeneralEngine):
         """Sorted, ties as in the running list."""
         self.swapped: list[Entry] = []
         """Sorted, like `idle`."""
-        self.number = [0] * n
+        self.number: list[int] = []
         """Of when it was swapped out or left out: ties are served in that order."""
         self.last_number = 0
         self.listed = self.decoders
@@ -74,22 +59,30 @@ class OrderedEngine(GeneralEngine):
         self.freely = False
         """... in any direction: no leap."""
         # counters behind the views; `changed_step`: when it last started or stopped running, or arrived
-        self.service = [0.0] * n
-        self.steps_run = [0] * n
-        self.changed_step = [0] * n
-        self.changes = Changes(n)
+        self.service: list[float] = []
+        self.steps_run: list[int] = []
+        self.changed_step: list[int] = []
+        self.changes = Changes()
         self.to_ask: list[int] = []
         """Requests that changed in this step: the policy is to say what comes next."""
 
-    def add_request(self, index: int, now: float) -> None:
-        super().add_request(index, now)
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        super().arrived(number, arrival, now)
         self.now = now
-        self.changed_step[index] = self.step
-        view = self.views[index] = LtrView(self, index, self.ids[index])
+        self.number.append(0)
+        self.service.append(0.0)
+        self.steps_run.append(0)
+        self.changed_step.append(self.step)
+        self.changes.add()
+        if self.tie is not None:
+            self.tie.append(arrival.random_id if self.config.random_ties else number)
+        view = LtrView(self, number, arrival)
+        self.views.append(view)
         self.policy.on_arrival(view, now)
-        self.keys[index] = self._key(index)
-        insort(self.waiting, (self.keys[index], index))
-        self.to_ask.append(index)
+        key = self._key(number)
+        self.keys.append(key)
+        insort(self.waiting, (key, number))
+        self.to_ask.append(number)
 
     def schedule(self, now: float) -> Batch | None:
         if not self.unfinished:

@@ -14,12 +14,16 @@ Announced = tuple[int, int]
 class Changes:
     """A request's latest announcement holds; earlier ones are void."""
 
-    def __init__(self, n: int) -> None:
-        self._version = [0] * n
+    def __init__(self) -> None:
+        self._version: list[int] = []
         self._by_step = Agenda[int, Announced]()
         # (when, announcement)
         self._by_time: list[tuple[float, Announced]] = []
         self._by_service: list[tuple[float, Announced]] = []
+
+    def add(self) -> None:
+        """The next request is here; nothing is announced of it."""
+        self._version.append(0)
 
     def void(self, i: int) -> None:
         """What was announced of this request no longer holds."""

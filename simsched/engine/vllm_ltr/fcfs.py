@@ -6,18 +6,18 @@ from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, WAITING, ForkEngine
-from simsched.workload.trace import Trace
 
 
 class FcfsEngine(ForkEngine):
-    """Running requests by arrival, then the waiting queue. A request's index is its arrival number."""
+    """Running requests by arrival, then the waiting queue."""
 
-    def __init__(self, trace: Trace, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
-        super().__init__(trace, config, recorder, leap=leap)
+    def __init__(self, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
+        super().__init__(config, recorder, leap=leap)
         self.running: list[int] = []
         self.waiting: deque[int] = deque()
 
@@ -29,9 +29,8 @@ class FcfsEngine(ForkEngine):
     def num_waiting(self) -> int:
         return len(self.waiting)
 
-    def add_request(self, index: int, now: float) -> None:
-        super().add_request(index, now)
-        self.waiting.append(index)
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        self.waiting.append(number)
 
     def schedule(self, now: float) -> Batch | None:
         if not self.unfinished:

@@ -15,13 +15,13 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING
 from simsched.engine.vllm_ltr.sorted_walk import Entry, GeneralEngine, Place, Step
 from simsched.policies.mlfq import Mlfq
-from simsched.workload.trace import Trace
 
 
 class MlfqEngine(GeneralEngine):
@@ -30,28 +30,28 @@ class MlfqEngine(GeneralEngine):
 
     marks_idle = False
 
-    def __init__(
-        self, trace: Trace, config: ResolvedConfig, recorder: Recorder, policy: Mlfq, *, leap: bool
-    ) -> None:
-        super().__init__(trace, config, recorder, leap=leap)
+    def __init__(self, config: ResolvedConfig, recorder: Recorder, policy: Mlfq, *, leap: bool) -> None:
+        super().__init__(config, recorder, leap=leap)
         self.quantum = policy.quantum
         self.ends_of_leap: list[float] = []
         self.step_ends = self.ends_of_leap
-        n = len(trace)
         self.decoders: list[list[int]] = [[]]
         """By level: the front part of its queue. The *end* of a list is the front of the queue."""
         self.queues: list[list[int]] = [[]]
         """By level: the rest of its queue, in the same manner."""
-        self.level = [0] * n
-        self.service = [0.0] * n
+        self.level: list[int] = []
+        self.service: list[float] = []
         """At its level, without the current spell of running."""
         self.due: list[tuple[float, int]] = []
         """(time at which it outruns its quantum if it keeps running, request); past spells are stale."""
-        self.due_at = [0.0] * n
+        self.due_at: list[float] = []
 
-    def add_request(self, index: int, now: float) -> None:
-        super().add_request(index, now)
-        self.queues[0].insert(0, index)
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        super().arrived(number, arrival, now)
+        self.level.append(0)
+        self.service.append(0.0)
+        self.due_at.append(0.0)
+        self.queues[0].insert(0, number)
 
     def schedule(self, now: float) -> Batch | None:
         if not self.unfinished:

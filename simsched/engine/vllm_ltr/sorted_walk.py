@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
 from simsched.errors import RunError
-from simsched.workload.trace import Trace
 
 FEW = 8
 """Quicker put into a sorted list one by one."""
@@ -66,12 +66,12 @@ class GeneralEngine(ForkEngine):
     marks_idle = True
     """Does the fork count every request's idle steps on this path?"""
 
-    def __init__(self, trace: Trace, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
-        super().__init__(trace, config, recorder, leap=leap)
+    def __init__(self, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
+        super().__init__(config, recorder, leap=leap)
         self.num_resident = 0
         self.num_queued = 0
         self.swap_blocks_used = 0
-        self.started_at: list[float | None] = [None] * len(trace)
+        self.started_at: list[float | None] = []
         """Start of the current spell of running; None: it did not run in the last step."""
         self.partial: list[int] = []
         """What ran in the last step without decoding, and is not finished; in the fork's order."""
@@ -88,8 +88,8 @@ class GeneralEngine(ForkEngine):
     def num_waiting(self) -> int:
         return self.num_queued
 
-    def add_request(self, index: int, now: float) -> None:
-        super().add_request(index, now)
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        self.started_at.append(None)
         self.num_queued += 1
 
     def list_work(self, batch: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from math import inf, nextafter
 from typing import TYPE_CHECKING
 
 from simsched.engine.agenda import NO_LIMIT, Agenda
-from simsched.engine.vllm_v1.discipline import CannotLeap
+from simsched.engine.base import CannotLeap
 from simsched.engine.vllm_v1.leaping_request import NO_CHANGE, LeapRequest
 from simsched.policies.base import NEVER, Change
 
@@ -96,8 +96,8 @@ class Changes:
         due += [request for request in self._at_time.due(now) if request.due_time <= now]
         if len(due) < 2:
             return due
-        by_index = {request.index: request for request in due}
-        return [by_index[index] for index in sorted(by_index)]
+        by_number = {request.number: request for request in due}
+        return [by_number[number] for number in sorted(by_number)]
 
     def limit(self) -> tuple[int, float]:
         """The step counter and the time at which the next ones come."""

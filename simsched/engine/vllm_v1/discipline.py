@@ -5,17 +5,13 @@ from __future__ import annotations
 import heapq
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from simsched.engine.arrival import Arrival
 from simsched.engine.vllm_v1.leaping_request import DONE, LeapRequest
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1.leaping import VllmV1Leap
-
-
-class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts again, stepping
-    """Only the reference engine is exact here."""
 
 
 class Order(ABC):
@@ -25,7 +21,13 @@ class Order(ABC):
     """Do requests run in the order in which they were admitted?"""
 
     @abstractmethod
-    def arrived(self, index: int, now: float) -> None: ...
+    def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
+        """What the engine is to keep of a request that has arrived."""
+
+    @abstractmethod
+    def arrived(self, request: LeapRequest, now: float) -> None:
+        """It waits."""
+
     @abstractmethod
     def head(self) -> LeapRequest:
         """Who is tried next; only if someone waits."""
@@ -50,9 +52,12 @@ class Order(ABC):
     def victim(self, running: list[LeapRequest]) -> LeapRequest:
         """Of these, the one to be preempted for want of KV blocks."""
 
-    def as_admitted(self, arrivals: Sequence[int]) -> Sequence[int]:
-        """Requests (by index) that arrive and are admitted together, in vLLM's order, where that matters
-        later."""
+    admits_in_order = False
+    """Does it matter later in which order those are admitted that arrive together? Then it is that of
+    `as_admitted`."""
+
+    def as_admitted(self, arrivals: list[tuple[int, Arrival]]) -> list[tuple[int, Arrival]]:
+        """Requests, with their numbers, that arrive and are admitted together, in vLLM's order."""
         return arrivals
 
     @abstractmethod
@@ -68,8 +73,11 @@ class FcfsOrder(Order):
         self._engine = engine
         self._queue: deque[LeapRequest] = deque()
 
-    def arrived(self, index: int, now: float) -> None:
-        self._queue.append(LeapRequest(index, self._engine.prompt[index]))
+    def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
+        return LeapRequest(number, arrival)
+
+    def arrived(self, request: LeapRequest, now: float) -> None:
+        self._queue.append(request)
 
     def head(self) -> LeapRequest:
         return self._queue[0]
@@ -96,35 +104,40 @@ class FcfsOrder(Order):
 class PriorityOrder(FcfsOrder):
     """vLLM's `priority`: by (priority, arrival, id); the victim is the largest (priority, arrival)."""
 
-    def __init__(self, engine: VllmV1Leap, priority: Sequence[int]) -> None:
-        super().__init__(engine)
-        self._heap: list[tuple[int, float, str, int, LeapRequest]] = []  # no two of the same index
-        self._priority = priority
+    admits_in_order = True
 
-    def arrived(self, index: int, now: float) -> None:
-        self.requeue(LeapRequest(index, self._engine.prompt[index]), now)
+    def __init__(self, engine: VllmV1Leap) -> None:
+        super().__init__(engine)
+        self._heap: list[tuple[tuple[int, float, str, int], LeapRequest]] = []  # no two of the same place
+
+    def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
+        request = LeapRequest(number, arrival)
+        request.place = _place(number, arrival)
+        return request
+
+    def as_admitted(self, arrivals: list[tuple[int, Arrival]]) -> list[tuple[int, Arrival]]:
+        return sorted(arrivals, key=lambda pair: _place(*pair))
+
+    def arrived(self, request: LeapRequest, now: float) -> None:
+        self.requeue(request, now)
 
     def requeue(self, request: LeapRequest, now: float) -> None:
-        heapq.heappush(self._heap, (*self._place(request.index), request))
-
-    def as_admitted(self, arrivals: Sequence[int]) -> Sequence[int]:
-        return sorted(arrivals, key=self._place)
-
-    def _place(self, index: int) -> tuple[int, float, str, int]:
-        engine = self._engine
-        return self._priority[index], engine.recorder.arrival_time[index], engine.ids[index], index
+        heapq.heappush(self._heap, (request.place, request))
 
     def remove(self, request: LeapRequest) -> None:
         pass  # its place is skipped when it comes up
 
     def head(self) -> LeapRequest:
-        while self._heap[0][4].where == DONE:
+        while self._heap[0][1].where == DONE:
             heapq.heappop(self._heap)
-        return self._heap[0][4]
+        return self._heap[0][1]
 
     def pop(self) -> LeapRequest:
-        return heapq.heappop(self._heap)[4]
+        return heapq.heappop(self._heap)[1]
 
     def victim(self, running: list[LeapRequest]) -> LeapRequest:
-        arrivals, priority = self._engine.recorder.arrival_time, self._priority
-        return max(running, key=lambda request: (priority[request.index], arrivals[request.index]))
+        return max(running, key=lambda request: request.place[:2])
+
+
+def _place(number: int, arrival: Arrival) -> tuple[int, float, str, int]:
+    return arrival.priority, arrival.arrival_time, arrival.request_id, number

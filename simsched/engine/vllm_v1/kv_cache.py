@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from simsched.workload.trace import Trace
+from simsched.engine.arrival import Arrival
 
 Key = tuple[int, int]
 """Names what a full block holds, with everything before it: (owner of the content, place in the request)."""
@@ -23,51 +23,49 @@ class BlockKeys:
     and all outputs are the request's own.
     """
 
-    def __init__(self, trace: Trace, block_size: int) -> None:
+    def __init__(self, block_size: int) -> None:
         self._block_size = block_size
-        self._hash_ids = trace.hash_ids
-        self._chunk = trace.hash_block_size or 0
-        self._prompts: list[int] = trace.num_prompt_tokens.tolist()
         self._nodes: dict[tuple[int, int], int] = {}  # (node of the chunk before, hash id) -> node below zero
-        self._paths: dict[int, list[int]] = {}
+        self._paths: dict[int, tuple[list[int], int, int]] = {}  # nodes, tokens of a chunk, of the prompt
 
-    def owners(self, index: int) -> set[int]:
+    def arrived(self, number: int, arrival: Arrival) -> None:
+        """Note what is shared of this request's prompt."""
+        if arrival.hash_ids:
+            nodes, path, node = self._nodes, [], 0
+            for hash_id in arrival.hash_ids:
+                node = nodes.setdefault((node, hash_id), -1 - len(nodes))
+                path.append(node)
+            self._paths[number] = path, arrival.hash_block_size, arrival.num_prompt_tokens
+
+    def owners(self, number: int) -> set[int]:
         """The first parts of all keys of this request."""
-        self.key(index, 0)
-        return {index, *self._paths.get(index, ())}
+        path = self._paths.get(number)
+        return {number, *path[0]} if path else {number}
 
-    def key(self, index: int, block: int) -> Key:
+    def key(self, number: int, block: int) -> Key:
         """The key of block number `block` of this request, when it is full."""
-        if self._hash_ids is not None:
-            path = self._paths.get(index)
-            if path is None:
-                path = self._paths[index] = self._path(self._hash_ids[index])
+        known = self._paths.get(number)
+        if known is not None:
+            path, chunk_size, prompt = known
             end = (block + 1) * self._block_size
-            chunk = (end - 1) // self._chunk
-            if end <= self._prompts[index] and chunk < len(path):
+            chunk = (end - 1) // chunk_size
+            if end <= prompt and chunk < len(path):
                 return path[chunk], block
-        return index, block
+        return number, block
 
-    def _path(self, hash_ids: Sequence[int]) -> list[int]:
-        nodes, path, node = self._nodes, [], 0
-        for hash_id in hash_ids:
-            node = nodes.setdefault((node, hash_id), -1 - len(nodes))
-            path.append(node)
-        return path
-
-    def forget(self, index: int) -> None:
+    def forget(self, number: int) -> None:
         """The request is done."""
-        self._paths.pop(index, None)
+        self._paths.pop(number, None)
 
 
 class KVCache:
     """Blocks held by each request, and the queue of free ones, some of which still hold cached content."""
 
-    def __init__(self, trace: Trace, num_blocks: int, block_size: int, caching: bool) -> None:
+    def __init__(self, num_blocks: int, block_size: int, caching: bool) -> None:
         self.num_blocks = num_blocks  # usable ones: without the null block
         self.block_size = block_size
         self.caching = caching
-        self._keys = BlockKeys(trace, block_size)
+        self._keys = BlockKeys(block_size)
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         self._users = [0] * num_blocks
         self._key_of: list[Key | None] = [None] * num_blocks
@@ -79,6 +77,11 @@ class KVCache:
         self._found: tuple[int, int, list[int]] | None = None
         self._found_of: set[int] = set()
 
+    def arrived(self, number: int, arrival: Arrival) -> None:
+        """A request will ask for blocks."""
+        if self.caching:
+            self._keys.arrived(number, arrival)
+
     @property
     def num_free(self) -> int:
         """Blocks that nobody holds, cached or not."""
@@ -88,38 +91,38 @@ class KVCache:
     def num_used(self) -> int:
         return self.num_blocks - len(self._free)
 
-    def lookup(self, index: int, num_tokens: int) -> list[int]:
+    def lookup(self, number: int, num_tokens: int) -> list[int]:
         """The longest run of cached blocks from the start that leaves a token to compute (rule 10)."""
         hits: list[int] = []
         if not self.caching:
             return hits
-        if self._found is not None and self._found[:2] == (index, num_tokens):
+        if self._found is not None and self._found[:2] == (number, num_tokens):
             return self._found[2]
         for block in range((num_tokens - 1) // self.block_size):
-            blocks = self._cached.get(self._keys.key(index, block))
+            blocks = self._cached.get(self._keys.key(number, block))
             if blocks is None:
                 break
             hits.append(next(iter(blocks)))
-        self._found = index, num_tokens, hits
-        self._found_of = self._keys.owners(index)
+        self._found = number, num_tokens, hits
+        self._found_of = self._keys.owners(number)
         return hits
 
-    def needed(self, index: int, num_tokens: int, hits: Sequence[int] = ()) -> int:
+    def needed(self, number: int, num_tokens: int, hits: Sequence[int] = ()) -> int:
         """Free blocks it takes to hold so many tokens; hits that nobody holds count (rule 13)."""
-        held = len(self._held.get(index, ())) + len(hits)
+        held = len(self._held.get(number, ())) + len(hits)
         unheld = sum(not self._users[block] for block in hits)
         return max(0, -(-num_tokens // self.block_size) - held) + unheld
 
     def allocate(
-        self, index: int, num_tokens: int, hits: Sequence[int] = (), known: int | None = None
+        self, number: int, num_tokens: int, hits: Sequence[int] = (), known: int | None = None
     ) -> None:
         """Take the hits, then new blocks from the front of the queue; register those that fill up (with
         asynchronous scheduling only up to the `known` tokens)."""
-        held = self._held.setdefault(index, [])
+        held = self._held.setdefault(number, [])
         size = self.block_size
         if (
             len(held) * size >= num_tokens
-            and self._full.get(index, 0) == num_tokens // size
+            and self._full.get(number, 0) == num_tokens // size
             and known is None
         ):
             return  # neither is a block needed nor does one fill up
@@ -133,23 +136,23 @@ class KVCache:
             self._evict(block)
             self._users[block] = 1
             held.append(block)
-        if len(hits) > self._full.get(index, 0):
-            self._full[index] = len(hits)
-        self.register(index, num_tokens if known is None else min(num_tokens, known))
+        if len(hits) > self._full.get(number, 0):
+            self._full[number] = len(hits)
+        self.register(number, num_tokens if known is None else min(num_tokens, known))
 
-    def register(self, index: int, num_tokens: int) -> None:
+    def register(self, number: int, num_tokens: int) -> None:
         """These first tokens of a request are known: the blocks that they fill can be hit from now on."""
         if not self.caching:
             return
-        held = self._held[index]
+        held = self._held[number]
         full = num_tokens // self.block_size
-        for place in range(self._full.get(index, 0), full):
-            key = self._keys.key(index, place)
+        for place in range(self._full.get(number, 0), full):
+            key = self._keys.key(number, place)
             if key[0] in self._found_of:
                 self._found = None
             self._key_of[held[place]] = key
             self._cached.setdefault(key, {})[held[place]] = None
-            self._full[index] = full
+            self._full[number] = full
 
     def _evict(self, block: int) -> None:
         key = self._key_of[block]
@@ -162,10 +165,10 @@ class KVCache:
             if not blocks:
                 del self._cached[key]
 
-    def free(self, index: int, finished: bool) -> None:
+    def free(self, number: int, finished: bool) -> None:
         """Give up its blocks, tail first: those without content to keep go to the queue's front (rule 17)."""
         unhashed = []
-        for block in reversed(self._held.pop(index, [])):
+        for block in reversed(self._held.pop(number, [])):
             self._users[block] -= 1
             if not self._users[block]:
                 self._free[block] = None
@@ -173,6 +176,6 @@ class KVCache:
                     unhashed.append(block)
         for block in reversed(unhashed):
             self._free.move_to_end(block, last=False)
-        self._full.pop(index, None)
+        self._full.pop(number, None)
         if finished:
-            self._keys.forget(index)
+            self._keys.forget(number)

@@ -12,30 +12,34 @@ Where KV blocks or the token budget run short, `pressure.py` goes through the ru
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
+import simpy
+
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.agenda import NO_LIMIT
-from simsched.engine.base import Batch
+from simsched.engine.arrival import Arrival
+from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_v1.discipline import CannotLeap, FcfsOrder, Order, PriorityOrder
+from simsched.engine.serial import RunsUncontended, SerialReplica
+from simsched.engine.vllm_v1.discipline import FcfsOrder, Order, PriorityOrder
 from simsched.engine.vllm_v1.free_queue import FreeQueue
-from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, PARTIAL, WAITING, Columns, LeapRequest
+from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, MANY, PARTIAL, WAITING, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.pressure import walk
 from simsched.engine.vllm_v1.stepping import discipline
+from simsched.engine.vllm_v1.uncontended import run_uncontended
 from simsched.engine.vllm_versions import rules_of
 from simsched.policies.base import Policy
-from simsched.workload.trace import Trace
 
 MEMORY: Final = 1 << 16  # ends of steps that are kept at least
 
 
-class VllmV1Leap:
+class VllmV1Leap(RunsUncontended):
     """The scheduler of vLLM V1, from event to event.
 
     Raises:
@@ -44,10 +48,7 @@ class VllmV1Leap:
 
     swaps = False
 
-    def __init__(
-        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
-    ) -> None:
-        n = len(trace)
+    def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
         self.counters: dict[str, int] = {}
         self.recorder = recorder
         self.block_size = config.block_size
@@ -55,9 +56,8 @@ class VllmV1Leap:
         self.max_tokens = config.token_budget
         self._max_num_batched_tokens = config.max_num_batched_tokens
         self.chunked = config.enable_chunked_prefill
-        self.prompt: list[int] = trace.num_prompt_tokens.tolist()
-        totals = trace.num_prompt_tokens + trace.num_output_tokens
-        self.total: list[int] = totals.clip(max=config.max_model_len).tolist()
+        self.max_model_len = config.max_model_len
+        self.total: list[int] = []  # by number: prompt and output tokens when it is done
         self.long_prefill = config.long_prefill_token_threshold
         self._adaptive = config.long_prefill_token_threshold_adaptive
         rules = rules_of(config.vllm_version)
@@ -77,8 +77,7 @@ class VllmV1Leap:
         self.phases = [0] * config.block_size  # decoders that need a block in steps of this phase
         self.free = config.num_gpu_blocks - 1
         self.queue = FreeQueue()
-        self.n = n
-        self.ends: list[int] = []  # n * (step counter when it is done) + decoder, some stale
+        self.ends: list[int] = []  # MANY * (step counter when it is done) + decoder, some stale
         self._num_new = 0
         self._most = 1  # steps of the current batch
 
@@ -88,25 +87,30 @@ class VllmV1Leap:
         self._batch = Batch(StepFeatures())
         self._forgotten = 0  # steps whose ends are no longer kept
         self.keep = MEMORY
-        self.ids = trace.request_ids()
         self.num_waiting = 0  # without victims that are held
         self.order: Order = FcfsOrder(self)
         self.own: PolicyOrder | None = None  # the order, if it is ours
         self.step_ends: list[float] | None = None
-        self.columns = Columns(trace)
         kind = discipline(policy)
         self.walk_survives_self_preemption = kind == "priority" and rules.walk_survives_self_preemption
         if kind == "priority":
-            self.order = PriorityOrder(self, self.columns.priority)
+            self.order = PriorityOrder(self)
         elif kind == "policy":
             self.order = self.own = PolicyOrder(self, policy)
             self.step_ends = []
 
     # -- the protocol ------------------------------------------------------------------------------------
-    def add_request(self, index: int, now: float) -> None:
+    def add_request(self, arrival: Arrival, now: float) -> None:
         self._num_new += 1
         self.num_waiting += 1
-        self.order.arrived(index, now)
+        self.order.arrived(self.order.request(self.number_of(arrival), arrival, now), now)
+
+    def number_of(self, arrival: Arrival) -> int:
+        """Number a request that has arrived."""
+        total = self.total
+        length = arrival.num_prompt_tokens + arrival.num_output_tokens
+        total.append(min(length, self.max_model_len))
+        return len(total) - 1
 
     def has_unfinished(self) -> bool:
         return bool(self.running or self.num_waiting)
@@ -181,7 +185,7 @@ class VllmV1Leap:
         steps, ends = self.steps, self.ends
         while self.decoder(ends[0]) is None:
             heappop(ends)
-        most = ends[0] // self.n - steps
+        most = ends[0] // MANY - steps
         if self.free < self.num_decoders * (most // self.block_size + 1):
             most = min(most, self._steps_to_spare(steps + 1))
         if self.own is None:
@@ -211,34 +215,34 @@ class VllmV1Leap:
         self.context += N * steps
         finished: list[int] = []
         ends = self.ends
-        later = self.n * (after + 1)
+        later = MANY * (after + 1)
         while ends and ends[0] < later:
             decoder = self.decoder(heappop(ends))
             if decoder is not None:
                 self.stop_decoding(decoder)
                 self._finish(decoder, now)
-                finished.append(decoder.index)
+                finished.append(decoder.number)
         partials, total = self.partials, self.total
         for request, tokens in self.chunks:
-            index = request.index
+            number = request.number
             request.computed = computed = request.computed + tokens
             if computed < request.known:
-                partials[index] = request
+                partials[number] = request
                 continue
             if partials:
-                partials.pop(index, None)
-            self.recorder.token(index, now)
+                partials.pop(number, None)
+            self.recorder.token(number, now)
             request.known = known = computed + 1
-            end = total[index] - known + after
+            end = total[number] - known + after
             if end > after:
                 request.decode(known - after)
                 self.phases[(after - computed) % self.block_size] += 1
                 self.num_decoders += 1
                 self.context += known
-                heappush(ends, self.n * end + index)
+                heappush(ends, MANY * end + number)
             else:
                 self._finish(request, now)
-                finished.append(index)
+                finished.append(number)
         if self.own is not None:
             self.own.step_done(before, self._start, now, self.chunks, self._left_out())
             if len(self.step_ends or ()) > self.keep:
@@ -247,16 +251,23 @@ class VllmV1Leap:
             self.stopped.clear()
         return finished
 
-    def calm(self) -> bool:
-        """Does nobody wait, and nothing run but decoders? Then `coast` takes over."""
+    @property
+    def num_running(self) -> int:
+        return len(self.running)
+
+    def is_uncontended(self) -> bool:
+        """Does nobody wait, nothing run but decoders, and is their order of no concern?"""
         return not self.num_waiting and not self.partials and (self.own is None or self.own.calm())
+
+    def run_uncontended(self, replica: SerialReplica, now: float) -> Generator[simpy.Event, None, float]:
+        return run_uncontended(self, replica, now)
 
     # -- decoders ------------------------------------------------------------------------------------------
     def decoder(self, end: int) -> LeapRequest | None:
         """Who finishes in a step, by an entry of `ends`, if that still holds."""
-        step, index = divmod(end, self.n)
-        request = self.running.get(index)
-        if request is None or request.where != DECODING or request.offset + step != self.total[index]:
+        step, number = divmod(end, MANY)
+        request = self.running.get(number)
+        if request is None or request.where != DECODING or request.offset + step != self.total[number]:
             return None
         return request
 
@@ -273,26 +284,26 @@ class VllmV1Leap:
         """A decoder gets nothing in this step."""
         self._pause(request, now)
         self.stop_decoding(request)
-        self.partials[request.index] = request
+        self.partials[request.number] = request
 
     def _pause(self, request: LeapRequest, now: float) -> None:
         """Its latest token came at the end of the step before."""
-        self.recorder.pause(request.index, now)
+        self.recorder.pause(request.number, now)
 
     def _left_out(self) -> Sequence[LeapRequest]:
         """Who ran before, or might have, and does not run in this step."""
         if not self.partials:
             return self.stopped
-        ran = {request.index for request, _ in self.chunks}
-        return [*self.stopped, *(self.partials[index] for index in self.partials if index not in ran)]
+        ran = {request.number for request, _ in self.chunks}
+        return [*self.stopped, *(self.partials[number] for number in self.partials if number not in ran)]
 
     def _finish(self, request: LeapRequest, now: float) -> None:
         request.where = DONE
         self._give_up(request.computed)
-        self.recorder.finish(request.index, now)
+        self.recorder.finish(request.number, now)
         if self.own is not None:
             self.own.finished(request, now)
-        del self.running[request.index]
+        del self.running[request.number]
 
     # -- KV blocks -----------------------------------------------------------------------------------------
     def take(self, blocks: int) -> None:
@@ -315,18 +326,18 @@ class VllmV1Leap:
         if self._caching:
             if hashed > (request.known - 1) // self.block_size:
                 raise CannotLeap("a block will be computed twice")
-            self.queue.leave(request.index, hashed, unhashed, self.free)
+            self.queue.leave(request.number, hashed, unhashed, self.free)
         self.free += hashed + unhashed
 
     def _lookup(self, request: LeapRequest) -> tuple[int, int]:
         """How many blocks of a waiting request are cached, and how many of those are held by others."""
-        return self.queue.survivors(request.index) if self.queue.runs else 0, 0
+        return self.queue.survivors(request.number) if self.queue.runs else 0, 0
 
     def _begin(self, request: LeapRequest, hits: int, blocks: int) -> None:
         """It is admitted with the hits of the latest lookup among so many blocks."""
         self.free -= blocks
         if self.queue.runs:
-            self.queue.hit(request.index)
+            self.queue.hit(request.number)
             self.queue.take(blocks - hits)
 
     def filled(self, request: LeapRequest, tokens: int) -> None:
@@ -346,17 +357,17 @@ class VllmV1Leap:
         """By recompute (rule 7); `scheduled`: tokens that this step had given them already."""
         recorder = self.recorder
         for request in victims:
-            index = request.index
+            number = request.number
             if request.where == DECODING:
                 self._pause(request, now)
                 self.stop_decoding(request)
             else:
-                self.partials.pop(index, None)
+                self.partials.pop(number, None)
             self._leave(request, request.computed + scheduled)
             request.computed = 0
             request.where = WAITING
-            del self.running[index]
-            recorder.preempted(index)
+            del self.running[number]
+            recorder.preempted(number)
         self.stopped += victims
         if self.own is not None:
             self.own.preempted(victims, now)
@@ -368,10 +379,10 @@ class VllmV1Leap:
         budget = self.max_tokens - self.num_decoders
         blocks = need
         chunks: list[tuple[LeapRequest, int]] = []
-        for index, request in self.partials.items():
+        for number, request in self.partials.items():
             computed = request.computed
             n = min(request.known - computed, threshold)
-            if n > budget and not (self.order.by_admission and index == next(reversed(self.running))):
+            if n > budget and not (self.order.by_admission and number == next(reversed(self.running))):
                 return walk(self, now, threshold)  # it may leave nothing to others
             n = min(n, budget)
             chunks.append((request, n))
@@ -407,10 +418,10 @@ class VllmV1Leap:
             self.filled(request, hits * size + n)
             request.computed = hits * size
             request.where = PARTIAL
-            running[request.index] = request
+            running[request.number] = request
             self.chunks.append((request, n))
             if known == request.num_prompt_tokens:
-                self.recorder.scheduled(request.index, now)
+                self.recorder.scheduled(request.number, now)
             budget -= n
             room -= 1
 

@@ -16,14 +16,21 @@ from heapq import heappop, heappush
 from math import inf
 
 from simsched.cost_model.base import StepFeatures
-from simsched.engine.base import Batch
+from simsched.engine.arrival import Arrival
+from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_v1.discipline import CannotLeap
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
-from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, ENDING, PARTIAL, WAITING, LeapRequest
+from simsched.engine.vllm_v1.leaping_request import (
+    DECODING,
+    DONE,
+    ENDING,
+    MANY,
+    PARTIAL,
+    WAITING,
+    LeapRequest,
+)
 from simsched.policies.base import Policy
-from simsched.workload.trace import Trace
 
 
 @dataclass(slots=True)
@@ -59,17 +66,17 @@ class AsyncVllmV1Leap(VllmV1Leap):
             request that is cut off at `max_model_len`, as its last token comes.
     """
 
-    def __init__(
-        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
-    ) -> None:
-        super().__init__(trace, policy, config, recorder, seed=seed)
-        if self.own is not None and policy.preemptive:
-            totals = trace.num_prompt_tokens + trace.num_output_tokens
-            if int(totals.max(initial=0)) > config.max_model_len:
-                raise CannotLeap("a request that is cut off may be displaced as it ends")
+    def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
+        super().__init__(policy, config, recorder)
+        self._displaces = self.own is not None and policy.preemptive
         self._under_way: deque[_Step] = deque()
         self._ended = 0.0  # when the step done last ended
         self._paused: list[LeapRequest] = []  # by the step that is being formed
+
+    def number_of(self, arrival: Arrival) -> int:
+        if self._displaces and arrival.num_prompt_tokens + arrival.num_output_tokens > self.max_model_len:
+            raise CannotLeap("a request that is cut off may be displaced as it ends")
+        return super().number_of(arrival)
 
     # -- forming a step --------------------------------------------------------------------------------------
     def schedule(self, now: float) -> Batch | None:
@@ -94,16 +101,16 @@ class AsyncVllmV1Leap(VllmV1Leap):
     def _left_out(self) -> Sequence[LeapRequest]:
         if not self.stopped and not self.partials:
             return ()
-        ran = {request.index for request, _ in self.chunks}
+        ran = {request.number for request, _ in self.chunks}
         some = [*self.stopped, *self.partials.values()]
-        return [request for request in some if request.index not in ran]
+        return [request for request in some if request.number not in ran]
 
     def _advance(self, step: _Step, steps: int) -> None:
         """As if this step, after so many steps of its decoders less one, were over."""
         self.steps = after = self.steps + steps
         self.context += self.num_decoders * steps
         ends = self.ends
-        later = self.n * (after + 1)
+        later = MANY * (after + 1)
         while ends and ends[0] < later:
             decoder = self.decoder(heappop(ends))
             if decoder is not None:
@@ -111,22 +118,22 @@ class AsyncVllmV1Leap(VllmV1Leap):
                 self._await_end(decoder, step)
         partials, total = self.partials, self.total
         for request, tokens in step.chunks:
-            index = request.index
+            number = request.number
             request.computed = computed = request.computed + tokens
             if computed < request.known:
-                partials[index] = request
+                partials[number] = request
                 continue
-            partials.pop(index, None)
+            partials.pop(number, None)
             step.sampled.append(request)
             request.since = after
             request.known = known = computed + 1
-            end = total[index] - known + after
+            end = total[number] - known + after
             if end > after:
                 request.decode(known - after)
                 self.phases[(after - computed) % self.block_size] += 1
                 self.num_decoders += 1
                 self.context += known
-                heappush(ends, self.n * end + index)
+                heappush(ends, MANY * end + number)
             else:
                 self._await_end(request, step)
 
@@ -134,7 +141,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         """Its last token is that of this step."""
         request.where = ENDING
         request.coming = 1
-        self.ending[request.index] = request
+        self.ending[request.number] = request
         step.endings.append(request)
 
     def _pause(self, request: LeapRequest, now: float) -> None:
@@ -148,16 +155,16 @@ class AsyncVllmV1Leap(VllmV1Leap):
     def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
         size = self.block_size
         for request in victims:
-            index = request.index
+            number = request.number
             was = request.where
             if was == DECODING:
                 self._pause(request, now)
                 self.stop_decoding(request)
                 request.coming = 1
             elif was == ENDING:
-                del self.ending[index]
+                del self.ending[number]
             else:
-                self.partials.pop(index, None)
+                self.partials.pop(number, None)
             tokens = registered = request.computed + scheduled
             if was != PARTIAL and (scheduled or request.since < self.steps):
                 registered -= 1  # its latest token is not known as yet
@@ -165,8 +172,8 @@ class AsyncVllmV1Leap(VllmV1Leap):
             self._drain(request)
             request.computed = 0
             request.where = WAITING
-            del self.running[index]
-            self.recorder.preempted(index)
+            del self.running[number]
+            self.recorder.preempted(number)
         self.stopped += victims
         if self.own is not None:
             self.own.preempted(victims, now)
@@ -181,7 +188,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
             known = request.known  # when it comes back, with the token on its way
             if hashed > (known - 1) // self.block_size:
                 raise CannotLeap("a block will be computed twice")
-            self.queue.leave(request.index, hashed, blocks - hashed, self.free)
+            self.queue.leave(request.number, hashed, blocks - hashed, self.free)
         self.free += blocks
 
     def _drain(self, request: LeapRequest) -> None:
@@ -206,7 +213,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         steps, ends = self.steps, self.ends
         while self.decoder(ends[0]) is None:
             heappop(ends)
-        most = ends[0] // self.n - steps + 1
+        most = ends[0] // MANY - steps + 1
         if self.free < self.num_decoders * (most // self.block_size + 1):
             most = min(most, self._steps_to_spare(steps))
         if self.own is None:
@@ -223,23 +230,23 @@ class AsyncVllmV1Leap(VllmV1Leap):
         self._ended = self.time = now
         for request in step.paused:
             if request.where != DONE:
-                recorder.pause(request.index, start)
+                recorder.pause(request.number, start)
         recorder.steps(first, last, steps, step.num_decoders)
         before = self.done
         self.done = before + steps
         if steps > 1:
             self._repeat(self._under_way[0], steps - 1)
         for request in step.sampled:
-            recorder.token(request.index, now)
+            recorder.token(request.number, now)
         for request, tokens in step.drained:
             request.known += tokens
         for request in step.put_back:
             request.coming = 0
-        finished = [request.index for request in step.endings]
+        finished = [request.number for request in step.endings]
         for request in step.endings:
             if request.where == ENDING:
                 request.coming = 0
-                del self.ending[request.index]
+                del self.ending[request.number]
                 self._finish(request, now)
             else:
                 self._finish_in_queue(request, now)
@@ -263,6 +270,6 @@ class AsyncVllmV1Leap(VllmV1Leap):
         request.where = DONE
         self.order.remove(request)
         self.num_waiting -= 1
-        self.recorder.finish(request.index, now)
+        self.recorder.finish(request.number, now)
         if self.own is not None:
             self.own.finished(request, now)

@@ -6,11 +6,14 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from simsched.engine.agenda import NO_LIMIT
+from simsched.engine.arrival import Arrival
 from simsched.policies.base import NEVER, Change, Priority
-from simsched.workload.trace import Trace
 
 if TYPE_CHECKING:
     from simsched.engine.vllm_v1.leaping import VllmV1Leap
+
+MANY: Final = 1 << 29
+"""More requests than will ever arrive; small enough for fast division."""
 
 WAITING: Final = 0
 DECODING: Final = 1
@@ -20,19 +23,6 @@ ENDING: Final = 4
 """Where a request is. DECODING: it gets a token in every step, and is not touched until that ends. PARTIAL:
 running, but in the midst of its prefill, or left out of the last step. ENDING: running, with its last token
 on its way (asynchronous scheduling)."""
-
-
-class Columns:
-    """What the trace says of each request, besides lengths, as lists."""
-
-    def __init__(self, trace: Trace) -> None:
-        n = len(trace)
-        nothing: list[None] = [None] * n
-        self.score = nothing if trace.score is None else trace.score.tolist()
-        self.predicted_class = nothing if trace.predicted_class is None else trace.predicted_class.tolist()
-        self.predicted_length = nothing if trace.predicted_length is None else trace.predicted_length.tolist()
-        self.priority: list[int] = [0] * n if trace.priority is None else trace.priority.tolist()
-        self.tenant = nothing if trace.tenant is None else trace.tenant
 
 
 Announced = tuple[Change, int, float, int]
@@ -45,7 +35,8 @@ class LeapRequest:
     """What the engine keeps of a request and, where one of our policies orders requests, what that policy
     sees of it (`simsched.request.RequestView`) and what its order notes of it.
 
-    Its true length is not here but in the engine.
+    Its true length is not here but in the engine. `place` is for vLLM's `priority` order: (priority, arrival
+    time, id, number).
     """
 
     __slots__ = (
@@ -57,12 +48,13 @@ class LeapRequest:
         "due_step",
         "due_time",
         "idle_from",
-        "index",
         "key",
         "known",
         "num_preemptions",
         "num_prompt_tokens",
+        "number",
         "offset",
+        "place",
         "predicted_class",
         "predicted_length",
         "priority",
@@ -78,33 +70,32 @@ class LeapRequest:
         "where",
     )
 
-    def __init__(self, index: int, num_prompt_tokens: int) -> None:
-        self.index = index
-        self.num_prompt_tokens = num_prompt_tokens
+    def __init__(self, number: int, arrival: Arrival) -> None:
+        self.number = number
+        self.num_prompt_tokens = arrival.num_prompt_tokens
         self.where = WAITING
-        self.known = num_prompt_tokens  # N; of a decoder: offset + steps
+        self.known = arrival.num_prompt_tokens  # N; of a decoder: offset + steps
         self.computed = 0  # C; of a decoder: N - 1
         self.offset = 0
         self.since = 0  # step counter when it began to decode (asynchronous scheduling)
         self.coming = 0  # of N, tokens on their way (asynchronous scheduling; not of a decoder)
+        self.place: tuple[int, float, str, int] = (0, 0.0, "", number)
 
     def decode(self, offset: int) -> None:
         """From now on it gets a token in every step."""
         self.where = DECODING
         self.offset = offset
 
-    def show(self, engine: VllmV1Leap, arrival_time: float) -> None:
+    def show(self, engine: VllmV1Leap, arrival: Arrival) -> None:
         """It arrives where a policy of ours orders requests."""
         self._engine = engine
-        self.arrival_time = arrival_time
-        index = self.index
-        self.request_id = engine.ids[index]
-        columns = engine.columns
-        self.score = columns.score[index]
-        self.predicted_class = columns.predicted_class[index]
-        self.predicted_length = columns.predicted_length[index]
-        self.priority = columns.priority[index]
-        self.tenant = columns.tenant[index]
+        self.arrival_time = arrival.arrival_time
+        self.request_id = arrival.request_id
+        self.score = arrival.score
+        self.predicted_class = arrival.predicted_class
+        self.predicted_length = arrival.predicted_length
+        self.priority = arrival.priority
+        self.tenant = arrival.tenant
         self.num_preemptions = 0
         self.ran = False  # in the step done last
         self.run_before = 0  # steps, before its current streak

@@ -8,29 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
-from simsched.engine.vllm_v1.leaping_request import LeapRequest
+from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.pressure import walk
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
 from simsched.policies.base import Policy
-from simsched.workload.trace import Trace
 
 
 class SharedVllmV1Leap(VllmV1Leap):
     """The scheduler of vLLM V1 with prefix caching across requests, from event to event."""
 
-    def __init__(
-        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
-    ) -> None:
-        super().__init__(trace, policy, config, recorder, seed=seed)
-        self._blocks = SharedBlocks(trace, self.free, config.block_size)
+    def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
+        super().__init__(policy, config, recorder)
+        self._blocks = SharedBlocks(self.free, config.block_size)
         self._found: list[Piece] = []  # by the latest lookup
         self._admitted: list[LeapRequest] = []  # in this step
 
-    def calm(self) -> bool:
+    def number_of(self, arrival: Arrival) -> int:
+        number = super().number_of(arrival)
+        self._blocks.arrived(number, arrival.prefix)
+        return number
+
+    def is_uncontended(self) -> bool:
         """Never: whoever arrives looks for its prefix."""
         return False
 
@@ -38,7 +41,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         leaving = self._leaving(steps)
         finished = super().update(batch, now, first, last, steps)
         for request in leaving:
-            self.free += self._blocks.release(request.index, request.computed, finished=True)
+            self.free += self._blocks.release(request.number, request.computed, finished=True)
         self._admitted.clear()
         return finished
 
@@ -47,7 +50,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         old = set(self._ending(self.steps + steps))
         new: list[LeapRequest] = []
         for request, n in self.chunks:
-            if request.computed + n == request.known == self.total[request.index] - 1:
+            if request.computed + n == request.known == self.total[request.number] - 1:
                 if request in self._admitted:
                     new.append(request)
                 else:
@@ -68,7 +71,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         """The decoders that finish by then, from the top of the heap."""
         places = [0]
         for at in places:
-            if at < len(self.ends) and self.ends[at] < self.n * (step + 1):
+            if at < len(self.ends) and self.ends[at] < MANY * (step + 1):
                 request = self.decoder(self.ends[at])
                 if request is not None:
                     yield request
@@ -88,18 +91,18 @@ class SharedVllmV1Leap(VllmV1Leap):
         """Not yet: see `update`."""
 
     def _leave(self, request: LeapRequest, tokens: int) -> None:
-        self.free += self._blocks.release(request.index, tokens, finished=False)
+        self.free += self._blocks.release(request.number, tokens, finished=False)
 
     def _lookup(self, request: LeapRequest) -> tuple[int, int]:
-        self._found, held = self._blocks.lookup(request.index, request.known)
+        self._found, held = self._blocks.lookup(request.number, request.known)
         return self._found[-1].end if self._found else 0, held
 
     def _begin(self, request: LeapRequest, hits: int, blocks: int) -> None:
         held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
-        self._blocks.begin(request.index, self._found)
+        self._blocks.begin(request.number, self._found)
         self._admitted.append(request)
         self.free -= hits - held
         self.take(blocks - hits)
 
     def filled(self, request: LeapRequest, tokens: int) -> None:
-        self._blocks.fill(request.index, tokens)
+        self._blocks.fill(request.number, tokens)

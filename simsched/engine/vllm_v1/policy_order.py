@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from simsched.engine.agenda import NO_LIMIT
+from simsched.engine.arrival import Arrival
 from simsched.engine.vllm_v1.changes import Changes
 from simsched.engine.vllm_v1.discipline import Order
 from simsched.engine.vllm_v1.leaping_request import DONE, WAITING, LeapRequest
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 Entry = tuple[Priority, int]
-"""A place in an order: (priority, index); the index is the arrival number."""
+"""A place in an order: (priority, arrival number)."""
 
 CALM: Final = 256  # steps without use for it, after which the order of the running requests is let go
 STALE: Final = 2048  # old places in the order of the running requests, beyond which it is made anew
@@ -38,7 +39,6 @@ class PolicyOrder(Order):
         self._policy = policy
         self._preemptive = policy.preemptive
         self._asks_waiting = policy.changes_while_waiting()
-        self._arrivals = engine.recorder.arrival_time
         self._queue = WaitingQueue()
         self._ready: list[LeapRequest] = []  # those there is room for, out of the queue, the best last
         self._held: list[LeapRequest] = []  # victims, out of the queue until the step is scheduled
@@ -47,8 +47,13 @@ class PolicyOrder(Order):
         self._changes = Changes(engine)
 
     # -- the waiting queue -------------------------------------------------------------------------------
-    def arrived(self, index: int, now: float) -> None:
-        request = self.arrived_in_calm(index, now)
+    def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
+        request = LeapRequest(number, arrival)
+        request.show(self._engine, arrival)
+        self._policy.on_arrival(request, now)
+        return request
+
+    def arrived(self, request: LeapRequest, now: float) -> None:
         if self._asks_waiting:
             self._ask_waiting(request, now)
         self.requeue(request, now)
@@ -215,9 +220,9 @@ class PolicyOrder(Order):
             key = self._policy.priority(request, now)
             if key != request.key:
                 self._move(request, key)
-            order.append((key, request.index))
+            order.append((key, request.number))
         order.sort()
-        return [running[index] for _, index in order]
+        return [running[number] for _, number in order]
 
     def victim(self, running: list[LeapRequest]) -> LeapRequest:
         return running[-1]
@@ -226,8 +231,8 @@ class PolicyOrder(Order):
         order: list[Entry] = []
         for request in some:
             self._catch_up(request)
-            order.append((self._policy.priority(request, now), request.index))
-        return [self._engine.running[index] for _, index in sorted(order)]
+            order.append((self._policy.priority(request, now), request.number))
+        return [self._engine.running[number] for _, number in sorted(order)]
 
     # -- what happens to requests --------------------------------------------------------------------------
     def preempted(self, victims: Sequence[LeapRequest], now: float) -> None:
@@ -261,13 +266,6 @@ class PolicyOrder(Order):
     def calm(self) -> bool:
         """Is the order of the running requests of no concern?"""
         return self._order is None
-
-    def arrived_in_calm(self, index: int, now: float) -> LeapRequest:
-        """It arrived; if it will run at once, nobody need know its priority."""
-        request = LeapRequest(index, self._engine.prompt[index])
-        request.show(self._engine, self._arrivals[index])
-        self._policy.on_arrival(request, now)
-        return request
 
     def began(self, request: LeapRequest, before: int, start: float, now: float) -> None:
         """It ran in its first step, which began at step counter `before` and time `start`."""

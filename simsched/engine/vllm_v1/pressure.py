@@ -39,7 +39,7 @@ def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
             at = running.index(victim)
             place -= at < place
             del running[at]
-            scheduled = tokens.pop(victim.index, 0)
+            scheduled = tokens.pop(victim.number, 0)
             budget += scheduled
             engine.preempt([victim], now, scheduled)
             order.requeue(victim, now)
@@ -53,14 +53,14 @@ def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
         engine.take(blocks)
         if request.where == PARTIAL:
             engine.filled(request, computed + n)
-        tokens[request.index] = n
+        tokens[request.number] = n
         budget -= n
         place += 1
     for request in running:
-        index = request.index
+        number = request.number
         if request.where == DECODING:
-            if index not in tokens:
+            if number not in tokens:
                 engine.leave_out(request, now)
-        elif index in tokens:
-            engine.chunks.append((request, tokens[index]))
+        elif number in tokens:
+            engine.chunks.append((request, tokens[number]))
     return 0 if preempted else budget

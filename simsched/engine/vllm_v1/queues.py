@@ -10,8 +10,8 @@ from simsched.policies.base import Priority
 
 
 class WaitingQueue:
-    """A heap of priorities, and for each a heap of the requests that have it, by index in the trace (that is
-    by arrival). A request that is pushed again moves; its old place is skipped when it comes up."""
+    """A heap of priorities, and for each a heap of the requests that have it, by arrival number. A
+    request that is pushed again moves; its old place is skipped when it comes up."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, LeapRequest] = {}
@@ -20,30 +20,30 @@ class WaitingQueue:
 
     def push(self, request: LeapRequest, priority: Priority) -> None:
         request.key = priority
-        index = request.index
-        self._waiting[index] = request
-        indices = self._at.get(priority)
-        if indices is None:
-            self._at[priority] = [index]
+        number = request.number
+        self._waiting[number] = request
+        numbers = self._at.get(priority)
+        if numbers is None:
+            self._at[priority] = [number]
             heappush(self._priorities, priority)
         else:
-            heappush(indices, index)
+            heappush(numbers, number)
 
     def remove(self, request: LeapRequest) -> None:
         """It is done without running again."""
-        del self._waiting[request.index]
+        del self._waiting[request.number]
 
     def head(self) -> LeapRequest | None:
         """The best, if there is one."""
         priorities, waiting = self._priorities, self._waiting
         while priorities:
             priority = priorities[0]
-            indices = self._at[priority]
-            while indices:
-                request = waiting.get(indices[0])
+            numbers = self._at[priority]
+            while numbers:
+                request = waiting.get(numbers[0])
                 if request is not None and request.key == priority:
                     return request
-                heappop(indices)
+                heappop(numbers)
             del self._at[heappop(priorities)]
         return None
 
@@ -69,30 +69,30 @@ class RunningOrder:
     def push(self, request: LeapRequest) -> None:
         self.num_pushed += 1
         priority = request.key
-        indices = self._at.get(priority)
-        if indices is None:
-            self._at[priority] = [-request.index]
+        numbers = self._at.get(priority)
+        if numbers is None:
+            self._at[priority] = [-request.number]
             insort(self._priorities, priority)
         else:
-            heappush(indices, -request.index)
+            heappush(numbers, -request.number)
 
     def worst(self) -> LeapRequest | None:
         """The worst, if there is one; none whose last token is on its way."""
         priorities, running = self._priorities, self._running
         while priorities:
             priority = priorities[-1]
-            indices = self._at[priority]
-            while indices:
-                request = running.get(-indices[0])
+            numbers = self._at[priority]
+            while numbers:
+                request = running.get(-numbers[0])
                 if request is not None and request.key == priority and request.where != ENDING:
                     return request
-                heappop(indices)
+                heappop(numbers)
             del self._at[priorities.pop()]
         return None
 
     def take_out(self) -> None:
         """The worst, which has been asked for, is to be preempted."""
-        indices = self._at[self._priorities[-1]]
-        index = heappop(indices)
-        while indices and indices[0] == index:  # it had the same place before
-            heappop(indices)
+        numbers = self._at[self._priorities[-1]]
+        number = heappop(numbers)
+        while numbers and numbers[0] == number:  # it had the same place before
+            heappop(numbers)

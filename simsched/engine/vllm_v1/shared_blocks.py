@@ -12,11 +12,11 @@ The same blocks, hits and evictions as `kv_cache.py`, block by block, without lo
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from simsched.engine.vllm_v1.prefix_tree import shared_stretches
-from simsched.workload.trace import Trace
+from simsched.workload.prefix_tree import Stretch
 
 
 class Run:
@@ -47,27 +47,39 @@ class Piece(NamedTuple):
 class SharedBlocks:
     """Runs held by each request, and the queue of free ones."""
 
-    def __init__(self, trace: Trace, num_blocks: int, block_size: int) -> None:
+    def __init__(self, num_blocks: int, block_size: int) -> None:
         self._block_size = block_size
-        self._paths, num_edges = shared_stretches(trace, block_size)
-        self._copies: list[list[Run]] = [[] for _ in range(num_edges)]
+        self._paths: dict[int, list[Stretch]] = {}  # request -> the shared part of its prompt, in blocks
+        self._copies: defaultdict[int, list[Run]] = defaultdict(list)  # edge -> runs with its content
         self._own: dict[int, list[Run]] = {}  # request -> what is left of its own content
         self._empty = num_blocks
         self._queue: deque[list[Run]] = deque()
         self._held: dict[int, list[tuple[Run, int]]] = {}  # (run, its end when it was taken)
         self._covered: dict[int, int] = {}  # request -> blocks of it that are in these runs
 
-    def lookup(self, index: int, num_tokens: int) -> tuple[list[Piece], int]:
+    def arrived(self, number: int, prefix: Sequence[Stretch]) -> None:
+        """A request whose prompt begins with these stretches will ask for blocks. A block is of the stretch
+        that its last token is in."""
+        path: list[Stretch] = []
+        place = 0
+        for edge, tokens in prefix:
+            end = tokens // self._block_size
+            if end > place:
+                path.append(Stretch(edge, end))
+                place = end
+        self._paths[number] = path
+
+    def lookup(self, number: int, num_tokens: int) -> tuple[list[Piece], int]:
         """What is cached of its first tokens, leaving one to compute; how many of those blocks are held."""
         limit = (num_tokens - 1) // self._block_size
         found: list[Piece] = []
         place = held = 0
-        for edge, end in self._paths[index]:
+        for edge, end in self._paths[number]:
             place, held = self._find(self._copies[edge], place, min(end, limit), found, held)
             if place < end:
                 return found, held
-        if place < limit and index in self._own:
-            _, held = self._find(self._own[index], place, limit, found, held)
+        if place < limit and number in self._own:
+            _, held = self._find(self._own[number], place, limit, found, held)
         return found, held
 
     def _find(
@@ -90,7 +102,7 @@ class SharedBlocks:
             place = end
         return place, held
 
-    def begin(self, index: int, found: list[Piece]) -> None:
+    def begin(self, number: int, found: list[Piece]) -> None:
         """A request starts to run and takes what the lookup has found."""
         held = []
         for run, start, end in found:
@@ -103,8 +115,8 @@ class SharedBlocks:
                 run.group = None
             run.users += 1
             held.append((run, end))
-        self._held[index] = held
-        self._covered[index] = found[-1].end if found else 0
+        self._held[number] = held
+        self._covered[number] = found[-1].end if found else 0
 
     def _split(self, run: Run, place: int) -> Run:
         """Cut a run in two; returns the second part."""
@@ -137,11 +149,11 @@ class SharedBlocks:
                 run.copies.remove(run)
             queue.popleft()
 
-    def fill(self, index: int, num_tokens: int) -> None:
+    def fill(self, number: int, num_tokens: int) -> None:
         """It has blocks for so many tokens: what it shares can be hit from now on."""
-        covered, full = self._covered[index], num_tokens // self._block_size
-        held = self._held[index]
-        for edge, end in self._paths[index]:
+        covered, full = self._covered[number], num_tokens // self._block_size
+        held = self._held[number]
+        for edge, end in self._paths[number]:
             if end <= covered:
                 continue
             if covered >= full:
@@ -158,14 +170,14 @@ class SharedBlocks:
                 copies.append(run)
                 held.append((run, end))
             covered = end
-        self._covered[index] = covered
+        self._covered[number] = covered
 
-    def release(self, index: int, num_tokens: int, finished: bool) -> int:
+    def release(self, number: int, num_tokens: int, finished: bool) -> int:
         """It gives up its blocks, which hold so many tokens; returns how many are free now."""
         full, rest = divmod(num_tokens, self._block_size)
         group: list[Run] = []
         freed = 0
-        for run, end in self._held.pop(index):
+        for run, end in self._held.pop(number):
             while True:
                 run.users -= 1
                 if not run.users:
@@ -176,16 +188,17 @@ class SharedBlocks:
                     break
                 assert run.rest is not None
                 run = run.rest
-        covered = self._covered.pop(index)
+        covered = self._covered.pop(number)
         if covered < full:
-            copies: list[Run] = [] if finished else self._own.setdefault(index, [])
+            copies: list[Run] = [] if finished else self._own.setdefault(number, [])
             run = Run(copies, covered, full)
             run.group = group
             copies.append(run)
             group.append(run)
             freed += full - covered
         if finished:
-            self._own.pop(index, None)
+            self._own.pop(number, None)
+            del self._paths[number]
         if group:
             self._queue.append(group)
         if rest:

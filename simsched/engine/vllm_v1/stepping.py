@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from simsched.cost_model.base import StepFeatures
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
@@ -19,7 +20,6 @@ from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.engine.vllm_versions import rules_of
 from simsched.policies.base import Policy, Priority
-from simsched.workload.trace import Trace
 
 
 def discipline(policy: Policy) -> str:
@@ -38,20 +38,16 @@ class VllmV1:
     step_ends: list[float] | None = None
     request_type = Request
 
-    def __init__(
-        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
-    ) -> None:
+    def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
         self.counters: dict[str, int] = {}
-        self._trace = trace
-        self._ids = trace.request_ids()
-        self._outputs: list[int] = trace.num_output_tokens.tolist()
+        self._outputs: list[int] = []  # by number: how many tokens it will have
         self._policy = policy
         self._discipline = discipline(policy)
         self._config = config
         self._rules = rules_of(config.vllm_version)
         self._max_model_len = config.max_model_len
         self._recorder = recorder
-        self._kv = KVCache(trace, config.num_gpu_blocks - 1, config.block_size, config.enable_prefix_caching)
+        self._kv = KVCache(config.num_gpu_blocks - 1, config.block_size, config.enable_prefix_caching)
         self._watermark = int(config.watermark * config.num_gpu_blocks)
         self._requests: dict[int, Request] = {}  # unfinished
         self._waiting: list[Request] = []  # the head first
@@ -63,16 +59,22 @@ class VllmV1:
         self._start = 0.0
 
     # -- the protocol ------------------------------------------------------------------------------------
-    def add_request(self, index: int, now: float) -> None:
+    def add_request(self, arrival: Arrival, now: float) -> None:
         """It joins the waiting queue."""
-        arrival = self._recorder.arrival_time[index]
-        request = self.request_type(self._trace, index, self._ids[index], arrival)
+        number = len(self._outputs)
+        self._outputs.append(arrival.num_output_tokens)
+        self._kv.arrived(number, arrival)
+        request = self.request_type(number, arrival)
         request.time = now
-        self._requests[index] = request
+        self._requests[number] = request
         self._num_new += 1
         self._policy.on_arrival(request, now)
         self._ask(request, now)
         self._enqueue(request)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
 
     def has_unfinished(self) -> bool:
         return bool(self._requests)
@@ -99,7 +101,7 @@ class VllmV1:
         P, N, S, K, Q = self._features()
         batch = Batch(
             features=StepFeatures(P, N, S, K, Q, len(self._requests) - len(tokens), 0, self._num_new),
-            scheduled={request.index: n for request, n in tokens.items()},
+            scheduled={request.number: n for request, n in tokens.items()},
             preempted=self._preempted,
             num_running=len(self._running),
             num_waiting=len(self._waiting),
@@ -119,36 +121,36 @@ class VllmV1:
         recorder, tokens = self._recorder, self._tokens
         sampled = [request for request in tokens if request.num_computed_tokens == request.num_tokens]
         before = self._in_streak
-        self._in_streak = {request.index for request in sampled}
-        for index in before - self._in_streak:
-            recorder.pause(index, self._start)  # the end of the step before
+        self._in_streak = {request.number for request in sampled}
+        for number in before - self._in_streak:
+            recorder.pause(number, self._start)  # the end of the step before
         recorder.steps(first, last, steps, len(before & self._in_streak))
         finished: list[int] = []
         for request in sampled:
             request.num_output_tokens += 1
-            if request.index not in before:
-                recorder.token(request.index, now)
+            if request.number not in before:
+                recorder.token(request.number, now)
         for request in sampled:
-            index = request.index
+            number = request.number
             if self._is_done(request):
-                finished.append(index)
-                self._kv.free(index, finished=True)
+                finished.append(number)
+                self._kv.free(number, finished=True)
                 self._running.remove(request)
-                self._in_streak.discard(index)
-                recorder.finish(index, now)
+                self._in_streak.discard(number)
+                recorder.finish(number, now)
         self._count_step(now, tokens, finished)
         return finished
 
     def _count_step(self, now: float, ran: Mapping[Any, int], finished: Sequence[int]) -> None:
         """A step is over: who ran in it, who did not, and who is done."""
         if self._discipline != "policy":  # nobody asks
-            for index in finished:
-                del self._requests[index]
+            for number in finished:
+                del self._requests[number]
             return
         for request in list(self._requests.values()):
             changed = request.step_done(self._start, now, request in ran)
-            if request.index in finished:
-                del self._requests[request.index]
+            if request.number in finished:
+                del self._requests[request.number]
                 self._policy.on_finish(request, now)
             elif changed:
                 self._ask(request, now)
@@ -156,7 +158,7 @@ class VllmV1:
     def _is_done(self, request: Request) -> bool:
         """Has it all its tokens (rule 19)?"""
         known = self._num_known(request)
-        return request.num_output_tokens >= self._outputs[request.index] or known >= self._max_model_len
+        return request.num_output_tokens >= self._outputs[request.number] or known >= self._max_model_len
 
     # -- order -------------------------------------------------------------------------------------------
     def _ask(self, request: Request, now: float) -> None:
@@ -219,11 +221,11 @@ class VllmV1:
 
     def _preempt(self, request: Request, now: float) -> None:
         """By recompute (rule 7); the caller takes it out of `running` and puts it back in the queue."""
-        self._kv.free(request.index, finished=False)
+        self._kv.free(request.number, finished=False)
         request.num_computed_tokens = 0
         request.num_preemptions += 1
-        self._preempted.append(request.index)
-        self._recorder.preempted(request.index)
+        self._preempted.append(request.number)
+        self._recorder.preempted(request.number)
         self._policy.on_preempt(request, now)
         self._ask(request, now)
 
@@ -252,7 +254,7 @@ class VllmV1:
             if n <= 0 or self._is_ending(request):
                 place += 1
                 continue
-            while request in running and kv.needed(request.index, computed + n) > kv.num_free:
+            while request in running and kv.needed(request.number, computed + n) > kv.num_free:
                 preempted = True
                 victim = self._victim()
                 if running.index(victim) < place:
@@ -265,7 +267,7 @@ class VllmV1:
                 if self._discipline == "priority" and self._rules.walk_survives_self_preemption:
                     continue
                 break
-            kv.allocate(request.index, computed + n, known=self._num_known(request))
+            kv.allocate(request.number, computed + n, known=self._num_known(request))
             tokens[request] = n
             budget -= n
             place += 1
@@ -291,8 +293,8 @@ class VllmV1:
             if self._is_draining(request):
                 place += 1
                 continue
-            index, known = request.index, request.num_tokens
-            hits = kv.lookup(index, known)
+            number, known = request.number, request.num_tokens
+            hits = kv.lookup(number, known)
             hit = len(hits) * self._config.block_size
             n = min(known - hit, threshold)
             if n > budget and not self._config.enable_chunked_prefill:
@@ -300,13 +302,13 @@ class VllmV1:
             n = min(n, budget)
             fit = known if self._config.scheduler_reserve_full_isl else hit + n
             watermark = self._watermark if self._running else 0
-            if kv.needed(index, fit, hits) + watermark > kv.num_free:
+            if kv.needed(number, fit, hits) + watermark > kv.num_free:
                 break
-            kv.allocate(index, hit + n, hits)
+            kv.allocate(number, hit + n, hits)
             request.num_computed_tokens = hit
             self._running.append(request)
             self._tokens[request] = n
-            self._recorder.scheduled(index, now)
+            self._recorder.scheduled(number, now)
             budget -= n
             del waiting[place]
 
@@ -339,4 +341,4 @@ class VllmV1:
 
 
 def _place(request: Request) -> tuple[Priority, float, int]:
-    return request.key, request.arrival_time, request.index
+    return request.key, request.arrival_time, request.number

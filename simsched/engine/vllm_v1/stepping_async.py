@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.stepping import VllmV1
 from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.policies.base import Policy
-from simsched.workload.trace import Trace
 
 
 class AsyncRequest(Request):
@@ -26,8 +26,8 @@ class AsyncRequest(Request):
 
     __slots__ = ("in_flight", "placeholders", "stale")
 
-    def __init__(self, trace: Trace, index: int, request_id: str, arrival_time: float) -> None:
-        super().__init__(trace, index, request_id, arrival_time)
+    def __init__(self, number: int, arrival: Arrival) -> None:
+        super().__init__(number, arrival)
         self.in_flight = 0  # tokens computed in steps that are not over
         self.placeholders = 0  # output tokens that those steps bring
         self.stale = 0  # of `in_flight`, what was under way when it was preempted
@@ -57,10 +57,8 @@ class AsyncVllmV1(VllmV1):
 
     request_type = AsyncRequest
 
-    def __init__(
-        self, trace: Trace, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, seed: int = 0
-    ) -> None:
-        super().__init__(trace, policy, config, recorder, seed=seed)
+    def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
+        super().__init__(policy, config, recorder)
         self._under_way: deque[_Step] = deque()
         self._ended = 0.0  # when the step done last ended
 
@@ -86,9 +84,9 @@ class AsyncVllmV1(VllmV1):
         self._ended = now
         recorder = self._recorder
         before = self._in_streak
-        self._in_streak = {request.index for request in step.sampled}
-        for index in before - self._in_streak:
-            recorder.pause(index, self._start)
+        self._in_streak = {request.number for request in step.sampled}
+        for number in before - self._in_streak:
+            recorder.pause(number, self._start)
         recorder.steps(first, last, steps, len(before & self._in_streak))
         finished: list[int] = []
         sampled = set(step.sampled)
@@ -98,9 +96,9 @@ class AsyncVllmV1(VllmV1):
             if is_stale:
                 request.stale -= n
             if request in sampled:
-                self._take_token(request, is_stale, now, request.index not in before)
+                self._take_token(request, is_stale, now, request.number not in before)
                 if self._is_done(request):
-                    finished.append(request.index)
+                    finished.append(request.number)
                     self._leave(request, now)
         self._count_step(now, step.tokens, finished)
         return finished
@@ -108,17 +106,17 @@ class AsyncVllmV1(VllmV1):
     def _take_token(self, request: AsyncRequest, is_stale: bool, now: float, new_streak: bool) -> None:
         request.num_output_tokens += 1
         if new_streak:
-            self._recorder.token(request.index, now)
+            self._recorder.token(request.number, now)
         if is_stale:
             return  # preempted: it has no placeholders and no blocks
         request.placeholders -= 1
-        self._kv.register(request.index, request.num_computed_tokens - request.placeholders)
+        self._kv.register(request.number, request.num_computed_tokens - request.placeholders)
 
     def _leave(self, request: AsyncRequest, now: float) -> None:
-        self._kv.free(request.index, finished=True)
+        self._kv.free(request.number, finished=True)
         (self._running if request in self._running else self._waiting).remove(request)
-        self._in_streak.discard(request.index)
-        self._recorder.finish(request.index, now)
+        self._in_streak.discard(request.number)
+        self._recorder.finish(request.number, now)
 
     def _preempt(self, request: Request, now: float) -> None:
         assert isinstance(request, AsyncRequest)
@@ -129,7 +127,7 @@ class AsyncVllmV1(VllmV1):
     def _is_ending(self, request: Request) -> bool:
         assert isinstance(request, AsyncRequest)
         coming = request.placeholders
-        last = request.num_prompt_tokens + self._outputs[request.index]
+        last = request.num_prompt_tokens + self._outputs[request.number]
         return coming > 0 and request.num_computed_tokens + 2 - coming >= last
 
     def _is_draining(self, request: Request) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from simsched.engine.arrival import Arrival
 from simsched.policies.base import Change, Priority
-from simsched.workload.trace import Trace
 
 
 class Request:
@@ -16,12 +16,12 @@ class Request:
         "announced",
         "announced_at",
         "arrival_time",
-        "index",
         "key",
         "num_computed_tokens",
         "num_output_tokens",
         "num_preemptions",
         "num_prompt_tokens",
+        "number",
         "predicted_class",
         "predicted_length",
         "priority",
@@ -36,18 +36,16 @@ class Request:
         "time",
     )
 
-    def __init__(self, trace: Trace, index: int, request_id: str, arrival_time: float) -> None:
-        self.index = index
-        self.request_id = request_id
-        self.arrival_time = arrival_time
-        self.num_prompt_tokens = int(trace.num_prompt_tokens[index])
-        self.score = None if trace.score is None else float(trace.score[index])
-        self.predicted_class = None if trace.predicted_class is None else int(trace.predicted_class[index])
-        self.predicted_length = (
-            None if trace.predicted_length is None else float(trace.predicted_length[index])
-        )
-        self.priority = 0 if trace.priority is None else int(trace.priority[index])
-        self.tenant = None if trace.tenant is None else trace.tenant[index]
+    def __init__(self, number: int, arrival: Arrival) -> None:
+        self.number = number
+        self.request_id = arrival.request_id
+        self.arrival_time = arrival.arrival_time
+        self.num_prompt_tokens = arrival.num_prompt_tokens
+        self.score = arrival.score
+        self.predicted_class = arrival.predicted_class
+        self.predicted_length = arrival.predicted_length
+        self.priority = arrival.priority
+        self.tenant = arrival.tenant
         self.num_output_tokens = 0
         self.num_computed_tokens = 0
         self.num_preemptions = 0

@@ -1,7 +1,7 @@
-"""The easy stretches of a run: nobody waits, and there is room for whoever arrives.
+"""The uncontended run: nobody waits, and there is room for whoever arrives.
 
-Then a step holds all decoders and the whole prompts of the latest arrivals, whatever the policy. This is
-`VllmV1Leap` written out for that case, in one loop over local variables; it stops where the case ends.
+Then a step holds all decoding requests and the whole prompts of the latest arrivals, whatever the policy.
+This is `VllmV1Leap` written out for that case, in one loop over local variables, until the case ends.
 """
 
 from __future__ import annotations
@@ -14,71 +14,97 @@ from typing import TYPE_CHECKING
 import simpy
 from simpy.events import Timeout
 
-from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.engine.vllm_v1.leaping_request import LeapRequest
+from simsched.cost_model.base import StepFeatures
+from simsched.engine.arrival import Arrival
+from simsched.engine.event_loop import SCHEDULE
+from simsched.engine.repeat import repeat_decodes
+from simsched.engine.serial import SerialReplica
+from simsched.engine.source import TraceSource
+from simsched.engine.vllm_v1.leaping_request import MANY
 
 if TYPE_CHECKING:
-    from simsched.engine.simulator import Arrivals, Leap
     from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 
-def coast(
-    engine: VllmV1Leap,
-    environment: simpy.Environment,
-    arrivals: Arrivals,
-    cost: CostModel,
-    predictor_time: float,
-    leap: Leap,
-    now: float,
+def run_uncontended(
+    engine: VllmV1Leap, replica: SerialReplica, now: float
 ) -> Generator[simpy.Event, None, float]:
-    """Simulate from `now` on, between two steps, while `engine.calm()` lasts; returns the time it ended."""
+    """Simulate from `now` on, between two steps, while `engine.is_uncontended()` lasts; returns the time it
+    ended."""
+    event_loop, source, alone = replica.event_loop, replica.source, replica.is_alone
+    cost, predictor_time = replica.cost, replica.predictor_time
     recorder, order, own, step_ends = engine.recorder, engine.order, engine.own, engine.step_ends
     begin, finish, record_steps = recorder.begin, recorder.finish, recorder.steps
-    prompt, total = engine.prompt, engine.total
+    total, max_model_len = engine.total, engine.max_model_len
+    # lengths of who arrives, by number less `numbered`: in the order of the trace they stand there already,
+    # and numbers are rows
+    rows = source if isinstance(source, TraceSource) else None
+    numbered = 0 if rows is not None else len(total)
+    prompts: list[int] = [] if rows is None else rows.prompts
+    outputs: list[int] = [] if rows is None else rows.outputs
+    times = None if rows is None else rows.times
+    arrivals: list[Arrival] = []
+    reports = source.waits_for_answers
     running, ends, phases, size = engine.running, engine.ends, engine.phases, engine.block_size
     offsets = {who: request.offset for who, request in running.items()}  # all that need be known here
     longest = engine.long_prefill or engine.max_tokens
     step_time, decode_line = cost.step_time, cost.decode_line
     steps, N, K, free = engine.steps, engine.num_decoders, engine.context, engine.free
-    times, index = arrivals.times, arrivals.index
-    count = len(times)
-    arrival = times[index] if index < count else inf
+    upto = len(total)  # the number of who arrives next
     while True:
-        first_new = index
-        start, before = now, steps
-        if arrival <= now:
+        start, before, first_new = now, steps, upto
+        arrival_time = source.next_time if times is None else times[upto]
+        if arrival_time <= now:
+            # First, the whole prompts of those that have arrived, with one token of everybody else.
             tokens, blocks, pairs, fits = 0, phases[steps % size], 0, True
-            while arrival <= now:
-                length = prompt[index]
+            while arrival_time <= now:
+                if rows is None:
+                    arrival = source.pop()
+                    arrivals.append(arrival)
+                    prompts.append(arrival.num_prompt_tokens)
+                    outputs.append(arrival.num_output_tokens)
+                    arrival_time = source.next_time
+                    upto += 1
+                else:
+                    upto += 1
+                    arrival_time = rows.skip() if times is None else times[upto]
+                length = prompts[upto - 1 - numbered]
                 tokens += length
                 blocks -= -length // size
                 pairs += length * length
                 fits = fits and length <= longest
-                index += 1
-                arrival = times[index] if index < count else inf
-            new = index - first_new
+            count = upto - first_new
             if (
                 not fits
                 or tokens + N > engine.max_tokens
-                or N + new > engine.max_running
+                or N + count > engine.max_running
                 or blocks + engine.watermark > free
             ):
-                index = first_new
                 break
+            for who in range(first_new, upto):
+                length = prompts[who - numbered] + outputs[who - numbered]
+                total.append(length if length < max_model_len else max_model_len)
+            if rows is None:
+                replica.note_rows(arrivals[first_new - numbered :])
             if own is not None:
-                for who in range(first_new, index):
-                    running[who] = own.arrived_in_calm(who, now)
-            features = StepFeatures(tokens, N, new, K, pairs / 2, 0, 0, new)
-            last = step_time(features) + predictor_time * new
+                for who in range(first_new, upto):
+                    arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+                    running[who] = own.request(who, arrival, now)
+            features = StepFeatures(tokens, N, count, K, pairs / 2, 0, 0, count)
+            last = step_time(features) + predictor_time * count
             free -= blocks
             now += last
             steps += 1
             if step_ends is not None:
                 step_ends.append(now)
+            if not alone:
+                replica.num_running = N + count
+                yield event_loop.at(now)
             record_steps(last, last, 1, N)
         elif N:
+            # Nobody is new: leap until somebody is done or arrives, or the blocks might run short.
             while True:
-                end, who = divmod(ends[0], count)
+                end, who = divmod(ends[0], MANY)
                 if offsets.get(who) == total[who] - end:
                     break
                 heappop(ends)
@@ -91,8 +117,14 @@ def coast(
             if step_ends is not None:
                 step_ends.append(now)
             done = 1
-            if most > 1 and now < arrival:
-                now, done, last = leap(now, base, slope, K, N, most, arrival)
+            if alone:
+                if most > 1 and now < arrival_time:
+                    now, done, last = repeat_decodes(now, base, slope, K, N, most, arrival_time, step_ends)
+                yield Timeout(event_loop, now - event_loop.now)
+            elif most > 1:
+                now, done, last = yield from replica.keep_promise(now, base, slope, K, N, most, inf)
+            else:
+                yield event_loop.at(now)
             phase = steps % size
             if phase + done <= size:
                 free -= sum(phases[phase : phase + done])
@@ -100,19 +132,19 @@ def coast(
                 free -= engine.blocks_for(steps, done)
             steps += done
             record_steps(first, last, done, N)
-            yield Timeout(environment, now - environment.now)
-        elif arrival < inf:
-            now = arrival
-            yield Timeout(environment, max(0.0, now - environment.now))
+        elif alone and arrival_time < inf:
+            now = arrival_time
+            yield Timeout(event_loop, max(0.0, now - event_loop.now))
             continue
         else:
             break
         K += N * (steps - before)
         engine.steps = engine.done = steps
         engine.time = now
-        later = count * (steps + 1)
+        finished: list[int] = []
+        later = MANY * (steps + 1)
         while ends and ends[0] < later:
-            end, who = divmod(heappop(ends), count)
+            end, who = divmod(heappop(ends), MANY)
             length = total[who]
             if offsets.get(who) == length - end:
                 del offsets[who]
@@ -121,14 +153,19 @@ def coast(
                 K -= length
                 free -= -(length - 1) // size
                 finish(who, now)
+                if reports:
+                    finished.append(who)
                 request = running.pop(who, None)
                 if own is not None and request is not None:
                     own.finished(request, now)
-        admitted: Sequence[int] = range(first_new, index)
-        if index - first_new > 1:
-            admitted = order.as_admitted(admitted)
+        admitted: Sequence[int] = range(first_new, upto)
+        if upto - first_new > 1 and order.admits_in_order:
+            arrived = (
+                arrivals[first_new - numbered :] if rows is None else [rows.arrival(who) for who in admitted]
+            )
+            admitted = [who for who, _ in order.as_admitted(list(enumerate(arrived, first_new)))]
         for who in admitted:
-            length = prompt[who] + 1
+            length = prompts[who - numbered] + 1
             begin(who, start, now)
             if own is not None:
                 began = running[who]
@@ -139,18 +176,31 @@ def coast(
                 phases[(steps - length + 1) % size] += 1
                 N += 1
                 K += length
-                heappush(ends, count * (total[who] - length + steps) + who)
+                heappush(ends, MANY * (total[who] - length + steps) + who)
             else:
                 free -= -(length - 1) // size
                 finish(who, now)
+                if reports:
+                    finished.append(who)
                 if own is not None:
                     own.finished(running.pop(who), now)
         if step_ends is not None and len(step_ends) > engine.keep:
             engine.forget()
+        if finished:
+            replica.report(finished, now)
+        if not alone:
+            replica.now, replica.num_running = now, N
+            if event_loop.peek() <= now:
+                yield event_loop.at(now, SCHEDULE)
     for who, offset in offsets.items():
         if who not in running:
-            request = running[who] = LeapRequest(who, prompt[who])
+            arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+            request = running[who] = order.request(who, arrival, now)
             request.decode(offset)
     engine.num_decoders, engine.context, engine.free = N, K, free
-    arrivals.skip_to(index)
+    if rows is not None:
+        rows.skip_to(upto)
+    for who in range(first_new, upto):
+        # they have arrived, and there is no room for all of them at once
+        replica.take_in(arrivals[who - numbered] if rows is None else rows.arrival(who), now)
     return now

@@ -13,17 +13,16 @@ from simsched.workload.trace import Trace
 
 
 class Stretch(NamedTuple):
-    """Blocks of a prompt up to place `end` whose content is on this edge."""
+    """Tokens of a prompt up to place `end` whose content is on this edge."""
 
     edge: int
     end: int
 
 
-def shared_stretches(trace: Trace, block_size: int) -> tuple[list[list[Stretch]], int]:
-    """For each request the shared part of its prompt in full KV blocks, and the number of edges.
+def shared_stretches(trace: Trace) -> list[tuple[Stretch, ...]]:
+    """For each request the shared part of its prompt, in tokens.
 
-    A block belongs to the chunk that its last token is in. A last chunk that the prompt fills only in part
-    holds the first tokens of that chunk.
+    A last chunk that the prompt fills only in part holds the first tokens of that chunk.
     """
     assert trace.hash_ids is not None
     assert trace.hash_block_size is not None
@@ -43,15 +42,14 @@ def shared_stretches(trace: Trace, block_size: int) -> tuple[list[list[Stretch]]
     edges: dict[int, int] = {}  # its first node -> edge
     paths = []
     for walk, prompt in zip(walks, trace.num_prompt_tokens.tolist(), strict=True):
-        last = min(len(walk) * chunk, prompt) // block_size
         counts = [visits[node] for node in walk]
         parts = [at for at, count in enumerate(counts) if not at or count != counts[at - 1]]  # others left
         path: list[Stretch] = []
         place = 0
         for start, stop in pairwise([*parts, len(walk)]):
-            end = min(stop * chunk // block_size, last)
+            end = min(stop * chunk, prompt)
             if counts[start] > 1 and end > place:
                 path.append(Stretch(edges.setdefault(walk[start], len(edges)), end))
                 place = end
-        paths.append(path)
-    return paths, len(edges)
+        paths.append(tuple(path))
+    return paths

@@ -1,0 +1,87 @@
+"""What reaches a scheduler: one request with all that is known of it, made once from the trace's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from simsched.workload.prefix_tree import Stretch, shared_stretches
+from simsched.workload.trace import Trace
+
+
+class Arrival(NamedTuple):
+    """A request as its scheduler gets it. Views take from it what a policy may see."""
+
+    row: int
+    """Its place in the trace, and so in the record."""
+    arrival_time: float
+    """Seconds on the run's clock."""
+    num_prompt_tokens: int
+    num_output_tokens: int
+    """The true length of its answer: for the engine alone, which ends it there."""
+    request_id: str
+    random_id: int = 0
+    """In place of the request id, where ids are random strings (`random_ties`)."""
+    priority: int = 0
+    score: float | None = None
+    predicted_class: int | None = None
+    predicted_length: float | None = None
+    tenant: str | None = None
+    hash_ids: Sequence[int] | None = None
+    """Identity of each prefix chunk of `hash_block_size` tokens."""
+    hash_block_size: int = 0
+    prefix: Sequence[Stretch] = ()
+    """The part of its prompt that other requests share, as stretches (`workload.prefix_tree`)."""
+
+
+class Arrivals:
+    """The arrivals of a trace, from its columns."""
+
+    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
+        n = len(trace)
+        nothing: list[None] = [None] * n
+        zeros = [0] * n
+        self._prompts: list[int] = trace.num_prompt_tokens.tolist()
+        self._outputs: list[int] = trace.num_output_tokens.tolist()
+        self._ids = trace.request_id
+        self._random_ids = zeros if random_ids is None else random_ids
+        self._priorities: list[int] = zeros if trace.priority is None else trace.priority.tolist()
+        self._scores = nothing if trace.score is None else trace.score.tolist()
+        self._classes = nothing if trace.predicted_class is None else trace.predicted_class.tolist()
+        self._lengths = nothing if trace.predicted_length is None else trace.predicted_length.tolist()
+        self._tenants = nothing if trace.tenant is None else trace.tenant
+        self._hash_ids = nothing if trace.hash_ids is None else trace.hash_ids
+        self._hash_block_size = trace.hash_block_size or 0
+        self._prefixes = [()] * n if trace.hash_ids is None else shared_stretches(trace)
+
+    def make(self, row: int, time: float) -> Arrival:
+        """The request in this row arrives at this time, in seconds."""
+        return _make(
+            Arrival,
+            (
+                row,
+                time,
+                self._prompts[row],
+                self._outputs[row],
+                str(row) if self._ids is None else self._ids[row],
+                self._random_ids[row],
+                self._priorities[row],
+                self._scores[row],
+                self._classes[row],
+                self._lengths[row],
+                self._tenants[row],
+                self._hash_ids[row],
+                self._hash_block_size,
+                self._prefixes[row],
+            ),
+        )
+
+
+_make = tuple.__new__
+"""`Arrival` from a tuple, in half the time."""
+
+
+def arrivals_of(trace: Trace) -> list[Arrival]:
+    """The requests of a trace, arriving as it says."""
+    arrivals = Arrivals(trace)
+    return [arrivals.make(row, time) for row, time in enumerate(trace.arrival_time.tolist())]

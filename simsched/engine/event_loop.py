@@ -1,0 +1,29 @@
+"""SimPy's event loop on exact times."""
+
+from __future__ import annotations
+
+from heapq import heappush
+from typing import Final
+
+import simpy
+
+DELIVERY: Final = 0
+STEP_END: Final = 1
+SCHEDULE: Final = 2
+"""What comes first at the same time: requests are delivered, steps end, the next ones are scheduled."""
+
+
+class EventLoop(simpy.Environment):
+    """An environment whose events may be due at a time, not only after a delay.
+
+    For now + (time - now) may miss the time by its last bit, and what is due together comes in a wrong order.
+    """
+
+    def at(self, time: float, priority: int = STEP_END) -> simpy.Event:
+        """An event at this time (seconds, not before now); of those at the same time the lowest priority
+        comes first, then the one that was asked for first."""
+        event = simpy.Event(self)
+        event._ok = True
+        event._value = None
+        heappush(self._queue, (time, priority, next(self._eid), event))  # type: ignore[misc]
+        return event

@@ -1,0 +1,159 @@
+"""A replica with synchronous scheduling: schedule, run, update, one step after the other.
+
+The loop is vLLM's. Steps in which nothing can change are leapt over.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from math import inf
+
+import simpy
+from simpy.events import Timeout
+
+from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.engine.admission_control import AdmissionControl
+from simsched.engine.base import Scheduler
+from simsched.engine.event_loop import EventLoop
+from simsched.engine.recorder import Recorder
+from simsched.engine.repeat import repeat_decodes
+from simsched.engine.replica import Replica, StepCallback
+from simsched.engine.source import Source
+
+
+class RunsUncontended(ABC):
+    """A scheduler that runs by itself while nobody waits and there is room for whoever arrives."""
+
+    @abstractmethod
+    def is_uncontended(self) -> bool:
+        """Is it so now, between two steps?"""
+
+    @abstractmethod
+    def run_uncontended(self, replica: SerialReplica, now: float) -> Generator[simpy.Event, None, float]:
+        """Simulate from `now` on while it lasts; returns the time it ended, between two steps."""
+
+
+class SerialReplica(Replica):
+    """A replica with synchronous scheduling."""
+
+    def __init__(
+        self,
+        event_loop: EventLoop,
+        source: Source,
+        scheduler: Scheduler,
+        recorder: Recorder,
+        cost: CostModel,
+        predictor_time: float = 0.0,
+        gate: AdmissionControl | None = None,
+        step_log: StepCallback | None = None,
+    ) -> None:
+        """
+        Args:
+            cost: seconds per step.
+            predictor_time: seconds that a step takes longer for each request first seen in it.
+        """
+        super().__init__(event_loop, source, scheduler, recorder, gate, step_log)
+        self.cost = cost
+        self.predictor_time = predictor_time
+
+    def run(self) -> Generator[simpy.Event, None, None]:
+        event_loop, source, scheduler, cost = self.event_loop, self.source, self.scheduler, self.cost
+        schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
+        decode_line, predictor_time = cost.decode_line, self.predictor_time
+        step_ends, logs, alone = scheduler.step_ends, self.logs, self.is_alone
+        reports = source.waits_for_answers
+        uncontended = scheduler if isinstance(scheduler, RunsUncontended) and self.gate is None else None
+        now = 0.0
+        while True:
+            if uncontended is not None and uncontended.is_uncontended():
+                now = yield from uncontended.run_uncontended(self, now)
+            # First, take in what has arrived.
+            while source.next_time <= now:
+                self.take_in(source.pop(), now)
+            # Then form the next batch.
+            batch = schedule(now)
+            if batch is None:
+                if scheduler.has_unfinished():
+                    continue  # it only made room: vLLM schedules again at once
+                now = yield from self.await_arrival(now)
+                if now == inf:
+                    return
+                continue
+            # What does it cost? A step of decodes is priced in one way whether it is leapt over or not.
+            features = batch.features
+            steps = 1
+            if features.S or features.swapped_tokens or features.num_predicted:
+                first = last = cost.step_time(features) + predictor_time * features.num_predicted
+                base = slope = None
+            else:
+                if features.num_ordered or features.padding:
+                    base, slope = self._decode_line(features)
+                else:
+                    base, slope = decode_line(features.N, features.num_waiting)
+                first = last = base + slope * features.K
+            end = now + first
+            if step_ends is not None:
+                step_ends.append(end)
+            # Repeat it, if it is of decodes only and nothing can change until then.
+            most, until = 1, inf
+            if not features.S and end < source.next_time:
+                most, until = max_steps(batch)
+                if most > 1 and end < until:
+                    if base is None or slope is None:
+                        base, slope = self._decode_line(features)
+                    if first != base + slope * features.K:  # the predictor has made it longer
+                        most = 1
+                else:
+                    most = 1
+            # Wait until it is over. Alone, a step with prefills is one event with the decodes that follow.
+            if not alone:
+                self.num_running = scheduler.num_running
+            if alone:
+                if most > 1 and base is not None and slope is not None:
+                    until = min(until, source.next_time)
+                    end, steps, last = repeat_decodes(
+                        end, base, slope, features.K, features.N, most, until, step_ends
+                    )
+                if not features.S:
+                    yield Timeout(event_loop, end - event_loop.now)
+            elif most > 1 and base is not None and slope is not None:
+                end, steps, last = yield from self.keep_promise(
+                    end, base, slope, features.K, features.N, most, until
+                )
+            else:
+                yield event_loop.at(end)
+            if logs:
+                self.log(batch, now, first)
+            now = end
+            finished = update(batch, now, first, last, steps)
+            if reports and finished:
+                self.report(finished, now)
+            if not alone:
+                yield from self.settle(now)
+
+    def keep_promise(
+        self, end: float, base: float, slope: float, K: int, N: int, most: int, until: float
+    ) -> Generator[simpy.Event, None, tuple[float, int, float]]:
+        """`repeat_decodes`, and wait for it; what is delivered in the meantime cuts it to the step under way.
+        The step itself, which ends at `end`, is over in any case."""
+        event_loop, step_ends = self.event_loop, self.scheduler.step_ends
+        so_far = 0 if step_ends is None else len(step_ends)
+        promise = repeat_decodes(end, base, slope, K, N, most, until, step_ends)
+        if (yield from self.is_interrupted(promise[0])):
+            if step_ends is not None:
+                del step_ends[so_far:]
+            now = event_loop.now
+            if end >= now:
+                promise = end, 1, base + slope * K
+            else:
+                promise = repeat_decodes(end, base, slope, K, N, most, min(until, now), step_ends)
+            yield event_loop.at(promise[0])
+        return promise
+
+    def _decode_line(self, features: StepFeatures) -> tuple[float, float]:
+        if not (features.num_ordered or features.padding):
+            return self.cost.decode_line(features.N, features.num_waiting)
+        return self.cost.decode_line(
+            features.N, features.num_waiting, features.num_ordered, features.num_compared, features.padding
+        )

@@ -1,0 +1,145 @@
+"""When requests arrive: as the trace says, or from users who wait for their answers.
+
+A source is all of the engine that knows a trace. A lone replica pulls its next arrival from it; where there
+are more replicas, the simulator does, and delivers.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from math import inf
+
+import numpy as np
+
+from simsched.engine.arrival import Arrival, Arrivals
+from simsched.workload.trace import FloatArray, Trace
+
+
+class Source:
+    """Requests in order of their arrival."""
+
+    waits_for_answers = False
+    """Do answers bring further requests? Then `finished` must be called."""
+
+    def __init__(self) -> None:
+        self.next_time = inf
+        """When the next request arrives, in seconds, as far as is known; inf when there is none."""
+
+    def pop(self) -> Arrival:
+        """The request that arrives next."""
+        raise NotImplementedError
+
+    def finished(self, row: int, now: float) -> None:
+        """The request in this row of the trace has its answer."""
+
+
+class TraceSource(Source):
+    """Requests in the order of the trace, row by row.
+
+    To make an `Arrival` of each request would cost the uncontended run a tenth of its speed. It looks at
+    `prompts` and `outputs`, and moves on with `skip`.
+    """
+
+    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self._num_rows = len(trace)
+        self.row = 0
+        """The next one."""
+        self.prompts: list[int] = trace.num_prompt_tokens.tolist()
+        self.outputs: list[int] = trace.num_output_tokens.tolist()
+        self.times: list[float] | None = None
+        """When each arrives, and inf after the last, where that is known before."""
+        self._arrivals = Arrivals(trace, random_ids)
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def arrival(self, row: int) -> Arrival:
+        """The request in this row, which has arrived."""
+        raise NotImplementedError
+
+    def skip(self) -> float:
+        """The next request has arrived; returns when the one after it does."""
+        raise NotImplementedError
+
+    def skip_to(self, row: int) -> None:
+        """The requests before this row have arrived."""
+        while self.row < row:
+            self.skip()
+
+    def pop(self) -> Arrival:
+        row = self.row
+        self.skip()
+        return self.arrival(row)
+
+    def arrival_times(self) -> FloatArray:
+        """By row, when each request has arrived."""
+        raise NotImplementedError
+
+
+class OpenLoop(TraceSource):
+    """Requests arrive when the trace says, whatever becomes of the others."""
+
+    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
+        super().__init__(trace, random_ids)
+        self._times = trace.arrival_time
+        self.times = times = [*self._times.tolist(), inf]
+        self._due: list[float] = times
+        self.next_time = times[0]
+
+    def skip(self) -> float:
+        self.row = row = self.row + 1
+        self.next_time = time = self._due[row]
+        return time
+
+    def skip_to(self, row: int) -> None:
+        self.row = row
+        self.next_time = self._due[row]
+
+    def arrival(self, row: int) -> Arrival:
+        return self._arrivals.make(row, self._due[row])
+
+    def arrival_times(self) -> FloatArray:
+        return self._times
+
+
+class ClosedLoop(TraceSource):
+    """So many users, each of whom sends its next request some time after the answer to its last one."""
+
+    waits_for_answers = True
+
+    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
+        super().__init__(trace, random_ids)
+        assert trace.closed_loop_users is not None
+        self._sent: list[float] = []  # when, by row
+        self._think_time = trace.think_time
+        # when it sends its next request, the user's number
+        self._users = [(0.0, user) for user in range(min(trace.closed_loop_users, len(self)))]
+        self._user_of: dict[int, int] = {}
+        self._look()
+
+    def _look(self) -> None:
+        self.next_time = self._users[0][0] if self._users and self.row < len(self) else inf
+
+    def skip(self) -> float:
+        time, self._user_of[self.row] = heapq.heappop(self._users)
+        self._sent.append(time)
+        self.row += 1
+        self._look()
+        return self.next_time
+
+    def arrival(self, row: int) -> Arrival:
+        return self._arrivals.make(row, self._sent[row])
+
+    def finished(self, row: int, now: float) -> None:
+        heapq.heappush(self._users, (now + self._think_time, self._user_of.pop(row)))
+        self._look()
+
+    def arrival_times(self) -> FloatArray:
+        return np.array(self._sent)
+
+
+def source_of(trace: Trace, random_ids: Sequence[int] | None = None) -> TraceSource:
+    """The requests of a trace: from its users, where it has any, else as it says."""
+    return (OpenLoop if trace.closed_loop_users is None else ClosedLoop)(trace, random_ids)
