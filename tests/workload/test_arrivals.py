@@ -95,5 +95,5 @@ def test_a_burst_comes_before_the_others() -> None:
     assert times[:3].tolist() == [0, 0, 0]
     assert times[3:].tolist() == Arrivals.parse("poisson").times(2, 2.0, seed=1).tolist()
     assert Arrivals.parse("uniform(burst=9)").times(4, 2.0, seed=0).tolist() == [0] * 4
-    with pytest.raises(InputError, match="burst=1.5: expected a whole number"):
+    with pytest.raises(InputError, match=r"burst=1\.5: expected a whole number"):
         Arrivals.parse("poisson(burst=1.5)")
