@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Case:
     trace: Trace
     config: ResolvedConfig
     cost: CostModel = COST
+    group: str = "cases"
+    """What it is one of."""
     may_livelock: bool = False
     """Drawn at random: requests may displace each other for ever. The simulator stops there with an error, up
     to which the two are compared."""
@@ -165,6 +167,7 @@ def random_cases(
     policies: Sequence[str] = RANDOM_POLICIES,
     kv_pressure: bool = False,
     shared_prefixes: bool = False,
+    group: str = "random",
 ) -> Iterator[Case]:
     """Engines, workloads and policies drawn at random, every option with a chance to meet every other.
 
@@ -175,6 +178,7 @@ def random_cases(
         policies: to draw from.
         kv_pressure: never many more KV blocks than the longest request needs.
         shared_prefixes: always, with prefix caching.
+        group: what the cases are called.
     """
     for number in range(count):
         stream = np.random.default_rng([seed, number])
@@ -216,7 +220,7 @@ def random_cases(
         )
         builtin = policy in BUILTIN and not config.decodes_first and one_of(True, False)
         scheduler = "builtin" if builtin else "policy"
-        yield Case(f"random-{number}", policy, scheduler, filled, config, may_livelock=True)
+        yield Case(f"{group}-{number}", policy, scheduler, filled, config, group=group, may_livelock=True)
 
 
 def _random_limits(one_of: Callable[..., Any], engine: dict[str, Any]) -> dict[str, Any]:
@@ -238,3 +242,38 @@ def _random_limits(one_of: Callable[..., Any], engine: dict[str, Any]) -> dict[s
         "max_num_batched_tokens": MAX_MODEL_LEN,
         "max_num_scheduled_tokens": None,
     }
+
+
+def quick_cases(version: str) -> Iterator[Case]:
+    """A dozen cases that meet every rule and option in which versions differ, in a quarter of a minute."""
+    wanted = {
+        "threshold": ("fcfs", "srtf", "mlfq"),
+        "pressure": ("priority", "srtf"),
+        "shared-prefixes": ("priority",),
+    }
+    for case in builtin_cases(version):
+        if case.policy in wanted.get(case.name, ()):
+            yield replace(case, group="quick")
+    if parse_version(version) < OPTIONS_SINCE["max_num_active_seqs"]:
+        return
+    for name, setting, options in (
+        ("active", SETTINGS["pressure"], {"max_num_active_seqs": 4}),
+        ("adaptive", SETTINGS["threshold"], {"long_prefill_token_threshold_adaptive": True}),
+        ("refusing", SETTINGS["pressure"], {"max_num_queued_reqs": 24, "max_num_queued_tokens": 1200}),
+    ):
+        trace = workload(name, setting, seed=0)
+        filled, _ = apply_predictor(None, make_policy("srtf"), trace, seed=0)
+        for asynchronous in (False, True):
+            config = engine_config(
+                vllm_version=version, max_model_len=MAX_MODEL_LEN, async_scheduling=asynchronous,
+                **{**setting.engine, **options},
+            )  # fmt: skip
+            yield Case(name, "srtf", "policy", filled, config, group="quick")
+
+
+def release_cases(version: str) -> Iterator[Case]:
+    """Everything that a version must agree in to be supported."""
+    yield from builtin_cases(version)
+    yield from random_cases(100, version)
+    yield from random_cases(60, version, 1, policies=("priority",), kv_pressure=True, group="priority")
+    yield from random_cases(64, version, 2, kv_pressure=True, shared_prefixes=True, group="shared")

@@ -37,6 +37,7 @@ class Outcome:
         """The case as `--json` writes it."""
         return {
             "name": self.case.name,
+            "group": self.case.group,
             "policy": self.case.policy,
             "scheduler": self.case.scheduler,
             "async": self.case.config.async_scheduling,

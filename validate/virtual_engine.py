@@ -7,11 +7,13 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.config import ResolvedConfig
+from simsched.errors import InputError
 from simsched.vllm.step_log import features
 from simsched.vllm.version import check_version, installed_version
 from simsched.workload.trace import Trace
@@ -42,7 +44,7 @@ def prepare_vllm() -> str:
     """Quiet, offline, and on the CPU platform even where a CUDA wheel finds no GPU; returns the version.
 
     Raises:
-        InputError: vLLM is missing or not of the supported range.
+        InputError: vLLM is missing, not of the supported range, or wants requirements that are not there.
     """
     for name, value in {
         "VLLM_NO_USAGE_STATS": "1",
@@ -61,6 +63,13 @@ def prepare_vllm() -> str:
         for name, module in list(sys.modules.items()):
             if name.startswith("vllm") and "current_platform" in vars(module):
                 module.current_platform = platforms.current_platform  # type: ignore[attr-defined]
+    try:
+        import_module("vllm.v1.core.sched.async_scheduler")
+    except ImportError as error:
+        raise InputError(
+            f"vLLM {version}: {error}; expected the requirements of validate/cpu-requirements.txt, which a "
+            "version outside the range may not share"
+        ) from None
     return version
 
 

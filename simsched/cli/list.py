@@ -42,13 +42,19 @@ def _workloads() -> Rows:
 
 def _profiles() -> Rows:
     from simsched.cost_model.profile import VALIDATED, load_profile, profile_names
+    from simsched.engine.config import DEFAULT_PRESET, EngineConfig, presets
 
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, str, str, str]] = []
     for name in profile_names():
+        profile = load_profile(name)
+        # a profile of another engine than the default one is named after it
+        preset = next((each for each in presets() if name.endswith(f"/{each}")), DEFAULT_PRESET)
+        config = EngineConfig(preset=preset).resolve(profile)
+        batch = f"{config.max_num_batched_tokens:,} / {config.max_num_seqs:,}"
         against = VALIDATED.get(name)
         status = f"validated: {against}" if against else "unvalidated"
-        rows.append((name, status, load_profile(name).describe().removeprefix(f"{name}: ")))
-    return ("profile", "", ""), rows
+        rows.append((name, batch, status, profile.describe().removeprefix(f"{name}: ")))
+    return ("profile", "tokens / seqs", "", ""), rows
 
 
 def _presets() -> Rows:
@@ -59,8 +65,8 @@ def _presets() -> Rows:
         options = EngineConfig(preset=name).model_dump(
             exclude={"preset", *preset.unsupported}, exclude_none=True
         )
-        rows.append((name, preset.about, ", ".join(f"{key}={value}" for key, value in options.items())))
-    return ("preset", "", "defaults"), rows
+        rows.append((name, ", ".join(f"{key}={value}" for key, value in options.items())))
+    return ("preset", "defaults"), rows
 
 
 def _predictors() -> Rows:

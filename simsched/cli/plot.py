@@ -16,7 +16,7 @@ from simsched.cli._measured import measured_options, opened
     default="all",
     show_default=True,
     metavar="KIND",
-    help="all, latency, cdf, decile, backlog, pareto, heatmap, occupancy (--log-steps), tau (swept).",
+    help="latency | cdf | decile | pareto | heatmap | occupancy (with --log-steps) | tau (swept) | all",
 )
 @click.option(
     "-o",

@@ -6,19 +6,36 @@ Everything else in this engine is the same in all supported versions; `python -m
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Final
+from importlib import resources
+from typing import Any, Final
 
 from simsched.errors import InputError
 
 Version = tuple[int, int]
 """Major and minor: no rule has changed within a minor version."""
 
-OLDEST: Final[Version] = (0, 24)
-NEWEST: Final[Version] = (0, 33)
-DEFAULT: Final = "0.33.0"
+TESTED: Final[dict[str, dict[str, Any]]] = json.loads(
+    resources.files("simsched.engine").joinpath("vllm_tested.json").read_text(encoding="utf-8")
+)
+"""Version -> what lock-step found on it; `python -m validate release --record` writes it."""
+TRY: Final = "SIMSCHED_TRY_VLLM"
+"""An environment variable: a version outside the range that is accepted, to find out what lock-step says."""
+
+
+def _numbers(version: str) -> Version | None:
+    found = re.match(r"(\d+)\.(\d+)(?!\d)", version)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+_range = sorted(numbers for numbers in map(_numbers, TESTED) if numbers is not None)
+OLDEST: Final[Version] = _range[0]
+NEWEST: Final[Version] = _range[-1]
+DEFAULT: Final = max(TESTED, key=lambda version: _numbers(version) or OLDEST)
 """The newest one that is supported."""
 
 OPTIONS_SINCE: Final[dict[str, Version]] = {
@@ -69,9 +86,8 @@ def parse_version(version: str) -> Version:
     Raises:
         InputError: not a version, or outside the range that is tested.
     """
-    numbers = re.match(r"(\d+)\.(\d+)(?![\d])", version)
-    parsed = (int(numbers[1]), int(numbers[2])) if numbers else None
-    if parsed is None or not OLDEST <= parsed <= NEWEST:
+    parsed = _numbers(version)
+    if parsed is None or not (OLDEST <= parsed <= NEWEST or version == os.environ.get(TRY)):
         raise InputError(f"vLLM {version}: not supported; tested are {supported()}")
     return parsed
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simsched.cli import main
 from simsched.cost_model.models import LinearCost
 from simsched.cost_model.profile import load_profile
 from simsched.engine.admissible import check_admissible
@@ -158,3 +159,20 @@ def test_what_is_given_stands(options: dict[str, Any], expected: tuple[int, int]
     profile.file = profile.file.model_copy(update={"hardware": hardware})
     resolved = config.resolve(profile)
     assert (resolved.max_num_batched_tokens, resolved.max_num_seqs) == expected
+
+
+@pytest.mark.parametrize(
+    ("profile", "batch"),
+    [
+        ("a100-80gb/llama-3-8b", "2,048 / 256"),
+        ("h100-80gb/llama-3-8b", "8,192 / 1,024"),
+        ("a100-80gb/llama-3-8b/vllm-0.4.1-ltr", "768 / 256"),
+    ],
+)
+def test_the_list_of_profiles_shows_the_batch(
+    profile: str, batch: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["list", "profiles"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == [profile]]
+    assert batch in line

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from validate.cases import SETTINGS
 
 pytestmark = pytest.mark.vllm
 
@@ -73,3 +77,59 @@ def test_a_case_of_the_callers(vllm_version: str, tmp_path: Path) -> None:
     assert case["scheduler"] == "policy"
     assert case["async"]
     assert case["steps"] == result["steps_compared"] > 100
+
+
+@pytest.mark.parametrize("other", ["0.30.0", "0.33.0"])
+def test_the_quick_cases_tell_versions_apart(vllm_version: str, other: str) -> None:
+    """By the rules of another version the simulator differs from the installed one."""
+    from simsched.engine.vllm_versions import rules_of
+    from validate.cases import quick_cases
+    from validate.lockstep import run_case
+
+    if rules_of(vllm_version) == rules_of(other):
+        pytest.skip(f"{vllm_version} has the rules of {other}")
+    cases = [case for case in quick_cases(vllm_version) if not case.config.async_scheduling]
+    wrong = [replace(case, config=case.config.model_copy(update={"vllm_version": other})) for case in cases]
+    assert any(run_case(case).divergent_steps for case in wrong)
+
+
+def test_no_step_differs_in_the_quick_cases(vllm_version: str) -> None:
+    """Fewer active sequences, a threshold that adapts, a server that refuses."""
+    from validate.cases import quick_cases
+    from validate.lockstep import run_case
+
+    outcomes = [run_case(case) for case in quick_cases(vllm_version) if case.name not in SETTINGS]
+    assert {outcome.case.name for outcome in outcomes} == {"active", "adaptive", "refusing"}
+    assert not [f"{o.case.name}: {o.first_divergence}" for o in outcomes if o.divergent_steps]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gib"),
+    [
+        ("NVIDIA A100-SXM4-40GB", 39),
+        ("NVIDIA A100-SXM4-80GB", 79),
+        ("NVIDIA H100 80GB HBM3", 79),
+        ("NVIDIA H200", 139),
+        ("NVIDIA B200", 178),
+        ("NVIDIA L40S", 44),
+    ],
+)
+def test_the_batch_of_a_gpu_is_vllms(
+    vllm_version: str, gpu: str, gib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vllm.engine.arg_utils as arg_utils
+    from vllm.usage.usage_lib import UsageContext
+
+    from simsched.engine.gpu_defaults import batch_defaults
+
+    platform = SimpleNamespace(
+        get_device_total_memory=lambda: gib << 30,
+        get_device_name=lambda: gpu,
+        is_device_capability=lambda capability: False,
+        is_tpu=lambda: False,
+        is_cpu=lambda: False,
+    )
+    monkeypatch.setattr(arg_utils, "current_platform", platform)
+    tokens, seqs = arg_utils.EngineArgs.get_batch_defaults(1)
+    server = UsageContext.OPENAI_API_SERVER
+    assert (tokens[server], seqs[server]) == batch_defaults(gpu, gib << 30, vllm_version)

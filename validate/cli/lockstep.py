@@ -28,6 +28,8 @@ from validate.cli.options import engine_options, given_engine_options
     metavar="N",
     help="N random engines, workloads and policies instead.",
 )
+@click.option("--quick", is_flag=True, help="A dozen cases with every rule that differs between versions.")
+@click.option("--release", is_flag=True, help="All that `validate release` asks of a version.")
 @click.option("--kv-pressure", is_flag=True, help="With --random: KV blocks are always short.")
 @click.option("--shared-prefixes", is_flag=True, help="With --random: prompts always share prefixes.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -36,23 +38,29 @@ from validate.cli.options import engine_options, given_engine_options
 def lockstep_command(json_path: Path | None, **options: Any) -> None:
     """Compare every step of the simulator with vLLM's real scheduler; exit 1 on any divergence.
 
-    Without --trace: every policy on several engines, synchronous and asynchronous.
+    Without --trace: every policy on several engines, synchronous and asynchronous. --vllm-version takes
+    another vLLM than the installed one: its Python files are fetched once and kept in the user's cache.
 
     \b
     python -m validate lockstep --json lockstep.json
     python -m validate lockstep --random 200 --seed 7
+    python -m validate lockstep --vllm-version 0.30.0 --quick
     python -m validate lockstep --trace t.jsonl --policy mlfq --num-gpu-blocks 400 --async-scheduling
     """
+    from simsched.engine.vllm_versions import parse_version
     from simsched.errors import InputError
-    from validate.cases import RANDOM_POLICIES, builtin_cases, random_cases
+    from validate.cases import RANDOM_POLICIES, builtin_cases, quick_cases, random_cases, release_cases
     from validate.json_file import write_json
     from validate.lockstep import report, run_cases
     from validate.own_case import own_case
     from validate.virtual_engine import prepare_vllm
+    from validate.vllm_files import use_version
 
     engine = given_engine_options(options)
-    if options["trace"] is not None and options["random"] is not None:
-        raise InputError("--random: draws its own workloads; give it or --trace")
+    wanted = engine.pop("vllm_version", None)
+    kinds = [name for name in ("trace", "random", "quick", "release") if options[name]]
+    if len(kinds) > 1:
+        raise InputError(f"--{kinds[1]}: has its own workloads; give it or --{kinds[0]}")
     for name in ("kv_pressure", "shared_prefixes"):
         if options["random"] is None and options[name]:
             raise InputError(f"--{name.replace('_', '-')}: goes with --random")
@@ -60,11 +68,18 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
         raise InputError(f"--policy {options['policy']}: goes with --trace or --random")
     if options["trace"] is None and engine:
         raise InputError(f"--{next(iter(engine)).replace('_', '-')}: engine options go with --trace")
+    if wanted is not None:
+        parse_version(wanted)
+        use_version(wanted)
     version = prepare_vllm()
     if options["random"] is not None:
         drawn = RANDOM_POLICIES if options["policy"] is None else (options["policy"],)
         strain = {name: options[name] for name in ("kv_pressure", "shared_prefixes")}
         cases = random_cases(options["random"], version, options["seed"], policies=drawn, **strain)
+    elif options["quick"]:
+        cases = quick_cases(version)
+    elif options["release"]:
+        cases = release_cases(version)
     elif options["trace"] is None:
         cases = builtin_cases(version, options["seed"])
     else:

@@ -107,7 +107,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
 
     def _advance(self, step: _Step, steps: int) -> None:
         """As if this step, after so many steps of its decoders less one, were over."""
-        self.clock.formed = after = self.clock.formed + steps
+        self.steps = after = self.steps + steps
         self.context += self.num_decoders * steps
         ends = self.ends
         later = MANY * (after + 1)
@@ -166,7 +166,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
             else:
                 self.partials.pop(number, None)
             tokens = registered = request.computed + scheduled
-            if was != PARTIAL and (scheduled or request.since < self.clock.formed):
+            if was != PARTIAL and (scheduled or request.since < self.steps):
                 registered -= 1  # its latest token is not known as yet
             self._give_up_cached(request, -(-tokens // size), registered // size)
             self._drain(request)
@@ -210,7 +210,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         current, ahead = self._under_way
         if not (current.repeats and ahead.repeats) or ahead.endings:
             return 1, inf
-        steps, ends = self.clock.formed, self.ends
+        steps, ends = self.steps, self.ends
         while self.decoder(ends[0]) is None:
             heappop(ends)
         most = ends[0] // MANY - steps + 1
@@ -219,7 +219,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         if self.own is None:
             return most, inf
         step, time = self.own.limit()
-        return max(1, min(most, step - self.clock.done)), time
+        return max(1, min(most, step - self.done)), time
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         step = self._under_way.popleft()
@@ -227,13 +227,13 @@ class AsyncVllmV1Leap(VllmV1Leap):
         recorder, own = self.recorder, self.own
         # it began when the one before it ended, or when it was formed, if that was later
         start = max(self._ended, step.formed_at)
-        self._ended = self.clock.time = now
+        self._ended = self.time = now
         for request in step.paused:
             if request.where != DONE:
                 recorder.pause(request.number, start)
         recorder.steps(first, last, steps, step.num_decoders)
-        before = self.clock.done
-        self.clock.done = before + steps
+        before = self.done
+        self.done = before + steps
         if steps > 1:
             self._repeat(self._under_way[0], steps - 1)
         for request in step.sampled:
@@ -254,13 +254,13 @@ class AsyncVllmV1Leap(VllmV1Leap):
             own.step_done(before, start, now, step.chunks, step.left_out)
             for request, _ in step.drained:
                 own.drained(request, now)
-            if len(self.step_ends or ()) > self.clock.history_limit:
-                self.clock.trim_history(own.oldest_change())
+            if len(self.step_ends or ()) > self.keep:
+                self.forget()
         return finished
 
     def _repeat(self, ahead: _Step, steps: int) -> None:
         """The step that is formed ahead is that which comes so many steps later."""
-        self.take(self.blocks_for(self.clock.formed, steps))
+        self.take(self.blocks_for(self.steps, steps))
         features = ahead.batch.features
         ahead.batch.features = features._replace(K=features.K + features.N * steps)
         self._advance(ahead, steps)
