@@ -20,14 +20,15 @@ is done in time, and from some step on G, for good. `repeat` sums such a stretch
 from __future__ import annotations
 
 from math import exp, inf, nan
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.cost_model.host import Capture, HostCost, HostedCost, LaunchMode
+from simsched.cost_model.host import Capture, HostCost, HostedCost
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.recorder import Recorder
 
 LONG: Final = 64
 """Steps beyond which NumPy takes over."""
@@ -35,13 +36,8 @@ LAG: Final = 0.35
 """Correlation of one launch's jitter with the next one's."""
 
 
-class Launch(NamedTuple):
-    """The host's times for a batch, in seconds."""
-
-    launch: float
-    before: float
-    output: float
-    is_graph: bool
+Launch = tuple[float, float, float, bool]
+"""The host's times for a batch, in seconds: launch, until the device may begin, output; is it one graph?"""
 
 
 class Clock(Protocol):
@@ -81,6 +77,37 @@ class Clock(Protocol):
             The durations lie on a line; where they would not, there are fewer steps than might be.
         """
 
+    def prefill(
+        self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
+    ) -> float:
+        """`step` of N decodes over K tokens of context and the whole prompts of new requests: so many tokens,
+        and half the sum of their squares; `ahead`: P, N and S of the next step (0, 0, 0: there is none)."""
+
+    def decode(self, N: int, K: int, waiting: int, following: int) -> float:
+        """`step` of N decodes over K tokens of context, with so many decodes (0: no step) behind it."""
+
+    def stretch(
+        self,
+        now: float,
+        N: int,
+        K: int,
+        waiting: int,
+        most: int,
+        until: float,
+        step_ends: list[float] | None,
+        recorder: Recorder,
+    ) -> tuple[float, int]:
+        """Steps of N decodes that follow each other, the first over K tokens of context, from `now` on.
+
+        Args:
+            most: how many at most; another one like them follows.
+            until: seconds on the clock; the last step starts before it, unless it is the first.
+            recorder: is told of them.
+
+        Returns:
+            The end of the last step, and the number of steps.
+        """
+
 
 class DeviceClock:
     """Steps take the device's time alone, and are launched in none."""
@@ -107,21 +134,51 @@ class DeviceClock:
         step_ends: list[float] | None,
     ) -> tuple[float, int, float]:
         base, slope = self._cost.decode_line(features.N, features.num_waiting)
-        return _ramp(end, base, slope, features, duration, most, until, step_ends)
+        return _ramp(end, base, slope, features.K, features.N, duration, most, until, step_ends)
+
+    def prefill(
+        self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
+    ) -> float:
+        return self.step(StepFeatures(tokens, N, new, K, pairs, waiting, 0, new), None)
+
+    def decode(self, N: int, K: int, waiting: int, following: int) -> float:
+        base, slope = self._cost.decode_line(N, waiting)
+        return base + slope * K
+
+    def stretch(
+        self,
+        now: float,
+        N: int,
+        K: int,
+        waiting: int,
+        most: int,
+        until: float,
+        step_ends: list[float] | None,
+        recorder: Recorder,
+    ) -> tuple[float, int]:
+        base, slope = self._cost.decode_line(N, waiting)
+        first = base + slope * K
+        end = now + first
+        if step_ends is not None:
+            step_ends.append(end)
+        end, steps, last = _ramp(end, base, slope, K, N, first, most, until, step_ends)
+        recorder.steps(first, last, steps, N)
+        return end, steps
 
 
 def _ramp(
     end: float,
     base: float,
     slope: float,
-    features: StepFeatures,
+    K: int,
+    N: int,
     last: float,
     most: int,
     until: float,
     step_ends: list[float] | None,
 ) -> tuple[float, int, float]:
     """`Clock.repeat` where each step takes `base + slope * K`."""
-    K, N, steps = features.K, features.N, 1
+    steps = 1
     while steps < most and steps < LONG and end < until:
         K += N
         last = base + slope * K
@@ -181,10 +238,23 @@ class HostClock:
         self._busy = 0.0  # seconds of all steps
         self._cost = cost.on_graphs(capture.sizes_of)
         self._host = host
-        self._capture = capture
+        self._full, self._piecewise = capture.full, capture.piecewise
+        self._terms = (
+            host.speed,
+            (host.full, host.piecewise, host.none),
+            host.per_sequence,
+            host.per_chunk,
+            host.per_prefill_token,
+            host.before_first_kernel,
+            host.output_per_sequence,
+        )
+        self._late = host.tail
+        self._copy = host.copy
         self._predictor_time = predictor_time
         self._jitter = Jitter(host.sd, seed) if host.sd else None
         self._decodes: dict[int, Launch] = {}  # by N
+        self._lines: dict[int, tuple[float, ...]] = {}  # by N: what `decode` asks for
+        self._prices_waiting = self._cost.per_waiting > 0
         # of the step under way, k, and the one before it, relative to e(k-1):
         self._ready = -inf  # F(k-1) + w, at most 0
         self._begin = 0.0  # when the device may begin with k, + w
@@ -197,35 +267,50 @@ class HostClock:
         return self.host_bound / self._busy if self._busy else nan
 
     def begin(self, features: StepFeatures) -> float:
-        host, launch = self._host, self._launch(features)
+        host, (launch, before, _, is_graph) = self._host, self._launch(features)
         self._ready = -inf
-        self._begin = launch.before + host.copy
-        self._tail = -inf if launch.is_graph else launch.launch + host.tail + host.copy
+        self._begin = before + host.copy
+        self._tail = -inf if is_graph else launch + host.tail + host.copy
         self._output = 0.0
-        self._launcher = launch.launch
-        return launch.launch
+        self._launcher = launch
+        return launch
 
     def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
-        host, output = self._host, self._output
-        begin, ready, tail = self._begin, self._ready, self._tail
-        done = (begin if begin > ready else ready) + device_time(self._cost, features, self._predictor_time)
-        if tail > done:
-            done = tail
-        least = self._launcher if self._launcher > output else output
-        launch = None
-        if ahead is not None:
-            launch = self._launch(ahead)
-            least = self._launcher + (launch.launch if launch.launch > output else output)
+        host = self._host
+        device = device_time(self._cost, features, self._predictor_time)
+        output = host.speed * (host.output_per_sequence * (features.N + features.S))
+        return self._step(device, output, None if ahead is None else self._launch(ahead))
+
+    def prefill(
+        self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
+    ) -> float:
+        if new:
+            features = StepFeatures(tokens, N, new, K, pairs, waiting, 0, new)
+            device = self._cost.step_time(features) + self._predictor_time * new
+        else:
+            base, slope = self._cost.decode_line(N, waiting)
+            device = base + slope * K
+        output = self._terms[0] * (self._terms[6] * (N + new))
+        return self._step(device, output, self._launch_of(*ahead) if ahead[1] or ahead[2] else None)
+
+    def _step(self, device: float, next_output: float, launch: Launch | None) -> float:
+        """The step under way, and the state after it."""
+        begin, ready, output, launcher = self._begin, self._ready, self._output, self._launcher
+        done = (begin if begin > ready else ready) + device
+        if self._tail > done:
+            done = self._tail
+        least = launcher if launcher > output else output
+        if launch is not None:
+            least = launcher + (launch[0] if launch[0] > output else output)
         end = done if done > least else least
-        next_output = host.output(features)
         duration = end + (next_output - output)
         self._busy += duration
         if least > done:
             self.host_bound += duration
         self._ready = done - end
         if launch is not None:
-            self._begin = self._launcher + launch.before + host.copy - end
-            self._tail = -inf if launch.is_graph else least + host.tail + host.copy - end
+            self._begin = launcher + launch[1] + self._copy - end
+            self._tail = -inf if launch[3] else least + self._late + self._copy - end
         self._output = next_output
         self._launcher = 0.0
         return duration
@@ -239,16 +324,20 @@ class HostClock:
         until: float,
         step_ends: list[float] | None,
     ) -> tuple[float, int, float]:
-        launch = self._launch(features)
+        if self._tail > -inf:
+            return end, 1, duration
+        launch, before, output, _ = self._launch(features)
         base, slope = self._cost.decode_line(features.N, features.num_waiting)
-        least = launch.launch if launch.launch > launch.output else launch.output
-        begin = launch.before + self._host.copy
-        if self._tail > -inf or begin > least:
+        least = launch if launch > output else output
+        begin = before + self._host.copy
+        if begin > least:
             return end, 1, duration
         if self._ready == 0.0 and duration == base + slope * features.K:
             # The device decides, and so it will: each step is longer than the one before.
             start = end
-            end, steps, last = _ramp(end, base, slope, features, duration, most, until, step_ends)
+            end, steps, last = _ramp(
+                end, base, slope, features.K, features.N, duration, most, until, step_ends
+            )
             self._busy += end - start
             self._begin = begin - last
             return end, steps, last
@@ -273,22 +362,167 @@ class HostClock:
         self._ready, self._begin, self.host_bound = ready, starts, bound
         return end, steps, least
 
+    def decode(self, N: int, K: int, waiting: int, following: int) -> float:
+        if self._jitter is not None or self._launcher:
+            ahead = StepFeatures(N=following) if following else None
+            return self.step(StepFeatures(N=N, K=K, num_waiting=waiting), ahead)
+        line = self._lines.get(N) or self._line(N)
+        base, slope, next_output = line[0], line[1], line[2]
+        if waiting and self._prices_waiting:
+            base, slope = self._cost.decode_line(N, waiting)
+        begin, ready, output = self._begin, self._ready, self._output
+        done = (begin if begin > ready else ready) + (base + slope * K)
+        if self._tail > done:
+            done = self._tail
+        least = output
+        if following:
+            if following != N:
+                line = self._lines.get(following) or self._line(following)
+            if line[3] > least:
+                least = line[3]
+        end = done if done > least else least
+        duration = end + (next_output - output)
+        self._busy += duration
+        if least > done:
+            self.host_bound += duration
+        self._ready = done - end
+        if following:
+            self._begin = line[4] - end
+            self._tail = least + self._host.tail + self._host.copy - end if line[5] else -inf
+        self._output = next_output
+        return duration
+
+    def _line(self, N: int) -> tuple[float, ...]:
+        """Of N decodes: base, slope, output, launch, before + w, and whether they are no graph."""
+        launch, before, output, is_graph = self._launch_of(0, N, 0)
+        base, slope = self._cost.decode_line(N, 0)
+        line = base, slope, output, launch, before + self._host.copy, not is_graph
+        self._lines[N] = line
+        return line
+
+    def stretch(
+        self,
+        now: float,
+        N: int,
+        K: int,
+        waiting: int,
+        most: int,
+        until: float,
+        step_ends: list[float] | None,
+        recorder: Recorder,
+    ) -> tuple[float, int]:
+        base, slope, next_output, launch, before, no_graph = self._lines.get(N) or self._line(N)
+        steady = launch if launch > next_output else next_output
+        if no_graph or self._launcher or before > steady:
+            return self._one_by_one(now, N, K, waiting, most, until, step_ends, recorder)
+        if waiting and self._prices_waiting:
+            base, slope = self._cost.decode_line(N, waiting)
+        begin, ready, tail, output = self._begin, self._ready, self._tail, self._output
+        start, bound, steps = now, self.host_bound, 0
+        while True:
+            # First, a step by itself, as after a prefill or another number of decodes.
+            done = (begin if begin > ready else ready) + (base + slope * K)
+            if tail > done:
+                done = tail
+            least = launch if launch > output else output
+            end = done if done > least else least
+            duration = end + (next_output - output)
+            if least > done:
+                bound += duration
+            ready = done - end
+            begin = before - end
+            tail = -inf
+            output = next_output
+            now += duration
+            steps += 1
+            recorder.step(duration, N)
+            if step_ends is not None:
+                step_ends.append(now)
+            if steps >= most or now >= until:
+                break
+            K += N
+            if ready == 0.0:
+                first = base + slope * K
+                if first <= steady or begin > 0.0:
+                    continue
+                # The device decides, and so it will: each step is longer than the one before.
+                now += first
+                if step_ends is not None:
+                    step_ends.append(now)
+                now, more, last = _ramp(now, base, slope, K, N, first, most - steps, until, step_ends)
+                recorder.steps(first, last, more, N)
+                begin = before - last
+                steps += more
+                break
+            # The host decides, until the device has fallen back by what it was ahead.
+            more = 0
+            while steps < most and now < until:
+                done = (begin if begin > ready else ready) + (base + slope * K)
+                if done >= steady:
+                    break
+                ready = done - steady
+                begin = before - steady
+                now += steady
+                bound += steady
+                steps += 1
+                more += 1
+                K += N
+                if step_ends is not None:
+                    step_ends.append(now)
+            if more:
+                recorder.steps(steady, steady, more, N)
+            if steps >= most or now >= until:
+                break
+        self._busy += now - start
+        self._begin, self._ready, self._tail, self._output = begin, ready, tail, output
+        self.host_bound = bound
+        return now, steps
+
+    def _one_by_one(
+        self,
+        now: float,
+        N: int,
+        K: int,
+        waiting: int,
+        most: int,
+        until: float,
+        step_ends: list[float] | None,
+        recorder: Recorder,
+    ) -> tuple[float, int]:
+        """`stretch` where nothing repeats: launches differ, or the device waits for each of them."""
+        steps = 0
+        while True:
+            duration = self.decode(N, K, waiting, N)
+            now += duration
+            steps += 1
+            K += N
+            recorder.step(duration, N)
+            if step_ends is not None:
+                step_ends.append(now)
+            if steps >= most or now >= until:
+                return now, steps
+
     def _launch(self, features: StepFeatures) -> Launch:
-        decodes_only = not features.S
-        if decodes_only:
-            known = self._decodes.get(features.N)
-            if known is not None:
-                return known
-        host = self._host
-        mode = self._capture.mode(features)
-        launch = host.launch(features, mode)
-        before = host.before(features, mode)
-        if self._jitter is not None and mode is not LaunchMode.FULL:
+        return self._launch_of(features.P, features.N, features.S)
+
+    def _launch_of(self, P: int, N: int, S: int) -> Launch:
+        if not S and (known := self._decodes.get(N)) is not None:
+            return known
+        # `HostCost.launch`, `before` and `output`, and `Capture.mode`, written out: every prefill comes here
+        speed, bases, per_sequence, per_chunk, per_prefill_token, (first, share), per_output = self._terms
+        is_graph = P == S and self._full >= P + N
+        base = bases[0 if is_graph else 1 if self._piecewise >= P + N else 2]
+        launch = speed * (base + per_sequence * N + per_chunk * S + per_prefill_token * P)
+        before = speed * (first + share * (per_sequence * N + per_chunk * S))
+        if before > launch:
+            before = launch
+        if self._jitter is not None and not is_graph:
             launch *= self._jitter.factor()
-            before = min(before, launch)
-        made = Launch(launch, before, host.output(features), mode is LaunchMode.FULL)
-        if decodes_only and (self._jitter is None or made.is_graph):
-            self._decodes[features.N] = made
+            if before > launch:
+                before = launch
+        made = launch, before, speed * (per_output * (N + S)), is_graph
+        if not S and (self._jitter is None or is_graph):
+            self._decodes[N] = made
         return made
 
 

@@ -8,9 +8,11 @@ when that is done, with whoever has arrived by then.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from copy import copy
 from math import inf
+from typing import NamedTuple
 
 import simpy
 from simpy.events import Timeout
@@ -22,7 +24,32 @@ from simsched.engine.clock import Clock
 from simsched.engine.event_loop import EventLoop
 from simsched.engine.recorder import Recorder
 from simsched.engine.replica import Replica, StepCallback
-from simsched.engine.source import Source
+from simsched.engine.source import OpenLoop, Source
+
+
+class Handover(NamedTuple):
+    """Where a replica goes on after an uncontended stretch."""
+
+    now: float
+    """When the step under way began, or the time if there is none."""
+    batch: Batch | None
+    """The step under way."""
+    formed: float
+    """When the next one is to be formed."""
+
+
+class RunsUncontendedAhead(ABC):
+    """A scheduler that runs by itself while nobody waits and there is room for whoever arrives."""
+
+    @abstractmethod
+    def is_uncontended(self) -> bool:
+        """Is it so now, as a step begins?"""
+
+    @abstractmethod
+    def run_uncontended_ahead(
+        self, replica: PipelinedReplica, now: float
+    ) -> Generator[simpy.Event, None, Handover]:
+        """Simulate from `now` on while it lasts."""
 
 
 class PipelinedReplica(Replica):
@@ -49,12 +76,16 @@ class PipelinedReplica(Replica):
     def run(self) -> Generator[simpy.Event, None, None]:
         source, scheduler = self.source, self.scheduler
         step_ends, alone, reports = scheduler.step_ends, self.is_alone, self.source.waits_for_answers
-        now = 0.0
+        uncontended = None
+        if isinstance(scheduler, RunsUncontendedAhead) and isinstance(source, OpenLoop) and self.gate is None:
+            uncontended = scheduler
+        now = formed = 0.0
         ahead: Batch | None = None
         while True:
-            while source.next_time <= now:
-                self.take_in(source.pop(), now)
-            formed = now
+            if uncontended is not None and uncontended.is_uncontended():
+                now, ahead, formed = yield from uncontended.run_uncontended_ahead(self, now)
+            while source.next_time <= formed:
+                self.take_in(source.pop(), formed)
             batch = ahead
             if batch is None:
                 # Nothing is under way: form a step and launch it.
@@ -62,7 +93,7 @@ class PipelinedReplica(Replica):
                 if batch is None:
                     if scheduler.has_unfinished():
                         continue  # it only made room: vLLM schedules again at once
-                    now = yield from self.await_arrival(now)
+                    now = formed = yield from self.await_arrival(now)
                     if now == inf:
                         return
                     continue
@@ -93,7 +124,7 @@ class PipelinedReplica(Replica):
                         end, batch.features, duration, most, until, step_ends
                     )
                 yield from self.wait(end)
-            now = end
+            now = formed = end
             finished = scheduler.update(batch, now, duration, last, steps)
             if reports and finished:
                 self.report(finished, now)

@@ -74,6 +74,22 @@ class Recorder:
         durations.append(last)
         peaks.append(done)
 
+    def step(self, duration: float, weight: int) -> None:
+        """`steps` of one step."""
+        done = self.num_steps = self.num_steps + 1
+        if weight:
+            self._token_step = done
+            ramps = self._ramps
+            ramps.fromlist([duration, 0.0, 1.0, float(weight)])
+            if len(ramps) >= BUFFER:
+                self._flush()
+        peaks, durations = self._peak_step, self._peak_time
+        while durations[-1] <= duration:
+            durations.pop()
+            peaks.pop()
+        durations.append(duration)
+        peaks.append(done)
+
     def _flush(self) -> None:
         self.itl.add_ramps(self._ramps)
         steps, weight = np.frombuffer(self._ramps).reshape(-1, 4).T[2:]

@@ -64,7 +64,7 @@ def requests(n: int, rate: float | None) -> Trace:
 
 @cache
 def full_rate() -> float:
-    return capacity(requests(4000, 1.0), profile().cost, config())
+    return capacity(requests(4000, 1.0), profile().cost, config()).rate
 
 
 @cache

@@ -7,7 +7,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsched.cost_model.base import StepFeatures
@@ -88,6 +88,7 @@ def batches(draw: st.DrawFn) -> list[StepFeatures]:
     return chosen
 
 
+@settings(deadline=None)
 @given(
     steps=batches(),
     pauses=st.lists(st.integers(0, 9), min_size=40, max_size=40),

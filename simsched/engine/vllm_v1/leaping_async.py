@@ -10,15 +10,18 @@ is preempted with a token on its way gets that token in the queue.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
+
+import simpy
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.pipelined import Handover, PipelinedReplica, RunsUncontendedAhead
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.leaping_request import (
@@ -30,6 +33,7 @@ from simsched.engine.vllm_v1.leaping_request import (
     WAITING,
     LeapRequest,
 )
+from simsched.engine.vllm_v1.uncontended_ahead import UncontendedStep, run_uncontended_ahead
 from simsched.policies.base import Policy
 
 
@@ -58,7 +62,7 @@ class _Step:
     """Preempted while it runs in this step, and how many tokens of this step are on its way."""
 
 
-class AsyncVllmV1Leap(VllmV1Leap):
+class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
     """`schedule()` forms a step, `update()` ends the oldest one; two may be under way.
 
     Raises:
@@ -70,7 +74,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         super().__init__(policy, config, recorder)
         self._displaces = self.own is not None and policy.preemptive
         self._under_way: deque[_Step] = deque()
-        self._ended = 0.0  # when the step done last ended
+        self.ended = 0.0  # when the step done last ended
         self._paused: list[LeapRequest] = []  # by the step that is being formed
 
     def number_of(self, arrival: Arrival) -> int:
@@ -201,6 +205,54 @@ class AsyncVllmV1Leap(VllmV1Leap):
             request.known -= request.coming
             request.coming = 0
 
+    # -- the easy stretches ----------------------------------------------------------------------------------
+    def is_uncontended(self) -> bool:
+        """Likewise, and none of the decoders new? Then `run_uncontended_ahead` takes over."""
+        if not super().is_uncontended() or self.stopped:
+            return False
+        for step in self._under_way:
+            if step.chunks or step.left_out or step.paused or step.drained or step.put_back:
+                return False
+        return True
+
+    def run_uncontended_ahead(
+        self, replica: PipelinedReplica, now: float
+    ) -> Generator[simpy.Event, None, Handover]:
+        return run_uncontended_ahead(self, replica, now)
+
+    def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
+        """The step under way, and the offsets of those who decode on after it."""
+        offsets = {who: each.offset for who, each in self.running.items() if each.where == DECODING}
+        if not self._under_way:
+            return None, offsets
+        step = self._under_way.popleft()
+        self.ending.clear()
+        endings = [request.number for request in step.endings]
+        return UncontendedStep(step.batch.features, step.formed_at, 0, 0, endings), offsets
+
+    def take_back(self, current: UncontendedStep | None, offsets: dict[int, int]) -> Batch | None:
+        """The same, at the end of the stretch; all of them are in `running`."""
+        running = self.running
+        for who, offset in offsets.items():
+            running[who].decode(offset)
+        if current is None:
+            return None
+        features = current.features
+        new = [running[who] for who in range(current.first_new, current.end_new)]
+        for request in new:
+            request.since = self.steps
+            self.recorder.scheduled(request.number, current.formed_at)
+        repeats = not (features.S or features.num_waiting)
+        chunks = [(request, request.num_prompt_tokens) for request in new]
+        step = _Step(Batch(features), current.formed_at, features.N, chunks, (), [], repeats, new)
+        for who in current.endings:
+            request = running[who]
+            request.known = self.total[who]
+            request.computed = request.known - 1
+            self._await_end(request, step)
+        self._under_way.append(step)
+        return step.batch
+
     # -- the end of a step -----------------------------------------------------------------------------------
     def max_steps(self, batch: Batch) -> tuple[int, float]:
         """Steps may repeat up to the one before that in which a decoder ends: with that one the next is
@@ -226,8 +278,8 @@ class AsyncVllmV1Leap(VllmV1Leap):
         assert step.batch is batch
         recorder, own = self.recorder, self.own
         # it began when the one before it ended, or when it was formed, if that was later
-        start = max(self._ended, step.formed_at)
-        self._ended = self.time = now
+        start = max(self.ended, step.formed_at)
+        self.ended = self.time = now
         for request in step.paused:
             if request.where != DONE:
                 recorder.pause(request.number, start)
@@ -270,6 +322,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         request.where = DONE
         self.order.remove(request)
         self.num_waiting -= 1
+        self.queue.runs.pop(request.number, None)
         self.recorder.finish(request.number, now)
         if self.own is not None:
             self.own.finished(request, now)

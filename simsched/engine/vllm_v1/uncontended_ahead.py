@@ -1,0 +1,238 @@
+"""The uncontended run with asynchronous scheduling: nobody waits, and there is room for whoever arrives.
+
+This is `AsyncVllmV1Leap` and the loop of `PipelinedReplica` written out for that case, with arrivals at known
+times, in one loop over local variables, until the case ends; as `uncontended.py` for the synchronous engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from heapq import heappop, heappush
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+import simpy
+from simpy.events import Timeout
+
+from simsched.cost_model.base import StepFeatures
+from simsched.engine.pipelined import Handover, PipelinedReplica
+from simsched.engine.source import OpenLoop
+from simsched.engine.vllm_v1.leaping_request import MANY
+
+if TYPE_CHECKING:
+    from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap
+
+
+class UncontendedStep(NamedTuple):
+    """A step that is formed and not over."""
+
+    features: StepFeatures
+    formed_at: float
+    first_new: int
+    end_new: int
+    """Who has its whole prompt in it: from the one up to the other."""
+    endings: list[int]
+    """Who gets its last token, but for those."""
+
+
+def run_uncontended_ahead(
+    engine: AsyncVllmV1Leap, replica: PipelinedReplica, now: float
+) -> Generator[simpy.Event, None, Handover]:
+    """Simulate from `now` on, as a step begins or with none under way, while `engine.is_uncontended()`
+    lasts."""
+    event_loop, source, clock, order = replica.event_loop, replica.source, replica.clock, engine.order
+    assert isinstance(source, OpenLoop)
+    assert source.times is not None
+    recorder, own, step_ends = engine.recorder, engine.own, engine.step_ends
+    begin, finish, record_step = recorder.begin, recorder.finish, recorder.step
+    total, max_model_len = engine.total, engine.max_model_len
+    # in the order of the trace, so that a request's number is its row
+    prompts, outputs, times = source.prompts, source.outputs, source.times
+    running, ends, phases, size = engine.running, engine.ends, engine.phases, engine.block_size
+    max_tokens, max_running, watermark = engine.max_tokens, engine.max_running, engine.watermark
+    longest = engine.long_prefill or max_tokens
+    steps, N, K, free, done = engine.steps, engine.num_decoders, engine.context, engine.free, engine.done
+    upto = len(total)  # the number of who arrives next
+    arrival = times[upto]
+    places: dict[int, int] = {}  # of those admitted out of turn
+    current, offsets = engine.hand_over()
+    formed = ended = now
+    entered = done
+    # of the step under way: decodes, context, who waits for its end, new requests, when it was formed
+    is_under_way = current is not None
+    now_N = now_K = now_waiting = now_first = now_end = 0
+    now_tokens, now_pairs, now_formed = 0, 0.0, now
+    endings: list[int] = []
+    if current is not None:
+        now_N, now_K, now_waiting = current.features.N, current.features.K, current.features.num_waiting
+        now_formed, endings = current.formed_at, current.endings
+    while True:
+        # First, who has arrived and is in the next step: with their whole prompts, or this ends here.
+        first_new, tokens, pairs, blocks = upto, 0, 0.0, 0
+        waiting = len(endings)
+        if N:
+            blocks = phases[steps % size]
+        if arrival <= formed:
+            squares = 0
+            while arrival <= formed:
+                length = prompts[upto]
+                tokens += length
+                blocks -= -length // size
+                squares += length * length
+                upto += 1
+                arrival = times[upto]
+                if length > longest:
+                    tokens = max_tokens + 1
+            pairs = squares / 2
+            if (
+                tokens + N > max_tokens
+                or N + waiting + upto - first_new > max_running
+                or blocks + watermark > free
+            ):
+                upto = first_new
+                break
+        elif N:
+            if blocks > free:
+                break
+        elif not is_under_way:
+            if arrival == inf:
+                break
+            now = formed = arrival
+            yield Timeout(event_loop, max(0.0, now - event_loop.now))
+            continue
+        next_N, next_K, new = N, K, upto - first_new
+        following: list[int] = []  # who gets its last token in the next step
+        if next_N or new:
+            # Then form it, as if the step under way were over.
+            free -= blocks
+            steps += 1
+            K += N
+            later = MANY * (steps + 1)
+            while ends and ends[0] < later:
+                end, who = divmod(heappop(ends), MANY)
+                length = total[who]
+                if offsets.get(who) == length - end:
+                    del offsets[who]
+                    phases[(end - length + 1) % size] -= 1
+                    N -= 1
+                    K -= length
+                    following.append(who)
+            if new:
+                for who in range(first_new, upto):
+                    length = prompts[who] + outputs[who]
+                    total.append(length if length < max_model_len else max_model_len)
+                if new > 1 and order.admits_in_order:
+                    together = [(who, source.arrival(who)) for who in range(first_new, upto)]
+                    in_order = (who for who, _ in order.as_admitted(together))
+                    places.update((who, first_new + place) for place, who in enumerate(in_order))
+                for who in range(first_new, upto):
+                    length = prompts[who] + 1
+                    if own is not None:
+                        request = running[who] = own.request(who, source.arrival(who), formed)
+                        request.decode(length - steps)
+                    if length < total[who]:
+                        offsets[who] = length - steps
+                        phases[(steps - length + 1) % size] += 1
+                        N += 1
+                        K += length
+                        heappush(ends, MANY * (total[who] - length + steps) + who)
+                    else:
+                        following.append(who)
+            if not is_under_way:
+                # With nothing under way it is launched first, and whoever arrives meanwhile is in the next.
+                is_under_way = True
+                now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
+                now_first, now_end, now_tokens, now_pairs, endings = (
+                    first_new,
+                    upto,
+                    tokens,
+                    pairs,
+                    following,
+                )
+                formed = now + clock.begin(StepFeatures(tokens, next_N, new, next_K, pairs, waiting, 0, new))
+                continue
+        # The step under way, and those like it.
+        start, before = now, done
+        if new or now_first < now_end:
+            num = now_end - now_first
+            ahead = tokens, next_N, new
+            last = clock.prefill(now_tokens, now_N, now_K, now_pairs, now_waiting, num, ahead)
+            now += last
+            done += 1
+            record_step(last, now_N)
+            if step_ends is not None:
+                step_ends.append(now)
+        elif next_N == now_N and not following and waiting == now_waiting:
+            while True:
+                end, who = divmod(ends[0], MANY)
+                if offsets.get(who) == total[who] - end:
+                    break
+                heappop(ends)
+            most = end - steps + 1
+            if free < N * (most // size + 1):
+                most = 1
+            now, more = clock.stretch(now, N, now_K, waiting, most, arrival, step_ends, recorder)
+            done += more
+            more -= 1
+            if more:
+                free -= engine.blocks_for(steps, more)
+                steps += more
+                K += N * more
+                next_K += N * more
+                if more == most - 1:
+                    # Somebody gets its last token in the step that is formed now.
+                    later = MANY * (steps + 1)
+                    while ends and ends[0] < later:
+                        end, who = divmod(heappop(ends), MANY)
+                        length = total[who]
+                        if offsets.get(who) == length - end:
+                            del offsets[who]
+                            phases[(end - length + 1) % size] -= 1
+                            N -= 1
+                            K -= length
+                            following.append(who)
+        else:
+            last = clock.decode(now_N, now_K, now_waiting, next_N)
+            now += last
+            done += 1
+            record_step(last, now_N)
+            if step_ends is not None:
+                step_ends.append(now)
+        # It is over: tokens are out, and places and blocks come free.
+        if now_end > now_first:
+            for who in range(now_first, now_end):
+                begin(who, now_formed, now)
+        for who in endings:
+            free -= -(total[who] - 1) // size
+            finish(who, now)
+        if own is not None:
+            engine.steps, engine.done, engine.time = steps, done, now
+            for who in endings:
+                own.finished(running.pop(who), now)
+            if now_end > now_first:
+                for who in range(now_first, now_end):
+                    if who in running:
+                        own.began(running[who], before, start, now)
+            if step_ends is not None and len(step_ends) > engine.keep:
+                engine.forget()
+        elif running:
+            for who in endings:
+                running.pop(who, None)
+        ended = now
+        is_under_way = bool(next_N or new)
+        now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
+        now_first, now_end, now_tokens, now_pairs, endings = first_new, upto, tokens, pairs, following
+        formed = now
+    if done > entered:
+        engine.ended = engine.time = ended
+    for who in sorted([*offsets, *endings], key=lambda who: places.get(who, who)):
+        if who not in running:
+            running[who] = order.request(who, source.arrival(who), now)
+    engine.steps, engine.done, engine.num_decoders, engine.context, engine.free = steps, done, N, K, free
+    source.skip_to(upto)
+    current = None
+    if is_under_way:
+        num = now_end - now_first
+        features = StepFeatures(now_tokens, now_N, num, now_K, now_pairs, now_waiting, 0, num)
+        current = UncontendedStep(features, now_formed, now_first, now_end, endings)
+    return Handover(now, engine.take_back(current, offsets), formed)
