@@ -53,7 +53,7 @@ BELOW |= {
     "sweep": _SIMULATION | {"record", "results"},
     "capacity": {"workload", "metrics", "steady", "slo", "results", "sweep"},
     "compare": {"text", "metrics", "slo", "results", "bounds", "sweep"},
-    "plotting": {"text", "files", "workload", "cost_model", "results", "compare"},
+    "plotting": {"text", "files", "workload", "cost_model", "metrics", "steady", "results", "compare"},
     "simulation": {"engine", "results", "plotting"},
     "report": {"text", "files", "results", "compare", "plotting"},
     "reproduce": _SIMULATION | {"sweep", "bounds", "compare", "plotting", "report"},
@@ -101,3 +101,47 @@ def test_the_layers_have_no_circle() -> None:
         lowest = {name for name, parts in below.items() if not parts & set(below)}
         assert lowest, f"a circle among {sorted(below)}"
         below = {name: parts for name, parts in below.items() if name not in lowest}
+
+
+def modules() -> dict[str, Path]:
+    """All modules of the repository that are imported by name."""
+    found = {}
+    for top in ("simsched", "validate"):
+        for path in (ROOT.parent / top).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imported(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules that one imports, wherever in its text: for its types alone, and inside functions, too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in known else node.module)
+    return found & known.keys()
+
+
+def circles(graph: dict[str, set[str]]) -> set[str]:
+    """The modules from which one can get back to themselves."""
+    left = {name: set(below) - {name} for name, below in graph.items()}
+    while lowest := {name for name, below in left.items() if not below & left.keys()}:
+        left = {name: below for name, below in left.items() if name not in lowest}
+    # what only leads to a circle is in none
+    while highest := left.keys() - {name for below in left.values() for name in below}:
+        left = {name: below for name, below in left.items() if name not in highest}
+    return set(left)
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set(), "e": {"d"}}) == {"b", "c"}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == set()
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    known = modules()
+    assert circles({name: imported(path, known) for name, path in known.items()}) == set()

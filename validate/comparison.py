@@ -22,12 +22,11 @@ from simsched.compare.statistics import kendall_tau
 from simsched.errors import InputError
 from simsched.metrics import Requests, measure
 from simsched.results import Results
-from simsched.workload.trace import FloatArray
-from validate.components import COMPONENTS, components
+from validate.components import COMPONENTS, cell_requests, cell_table, components
 from validate.verdict import Tolerance, verdict
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 Setting = tuple[str, float | None]
 """Workload and request rate."""
@@ -234,33 +233,6 @@ def _itl(path: Path) -> dict[str, dict[str, float]]:
     return {
         row["cell"]: {name: float(row[name]) for name in names if row.get(name) not in (None, "")}
         for row in rows
-    }
-
-
-def cell_table(results: Results, cell: str) -> pl.DataFrame:
-    """The rows of a cell in requests.parquet."""
-    import polars as pl
-
-    table = results.requests
-    for name, value in results.cells[cell].items():
-        table = table.filter(pl.col(name).is_null() if value is None else pl.col(name) == value)
-    if table.is_empty():
-        raise InputError(f"{results.path / 'requests.parquet'}: damaged, no request of cell {cell}")
-    return table
-
-
-def cell_requests(results: Results, cell: str) -> dict[str, FloatArray]:
-    """Seconds per finished request of a cell: `ttft`, `e2el`, `latency_per_token`, `queueing`."""
-    import polars as pl
-
-    table = cell_table(results, cell).filter(pl.col("finish_time").is_not_null())
-    arrival = table["arrival_time"].to_numpy()
-    e2el = table["finish_time"].to_numpy() - arrival
-    return {
-        "ttft": table["first_token_time"].to_numpy() - arrival,
-        "e2el": e2el,
-        "latency_per_token": e2el / table["num_output_tokens"].to_numpy(),
-        "queueing": table["first_scheduled_time"].to_numpy() - arrival,
     }
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simsched.results import Results
-from validate.comparison import SPEEDUP_METRIC, cell_requests
-from validate.components import COMPONENTS
+from validate.comparison import SPEEDUP_METRIC
+from validate.components import COMPONENTS, cell_requests
 from validate.verdict import rate_text
 
 if TYPE_CHECKING:

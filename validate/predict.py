@@ -29,7 +29,7 @@ from simsched.results import Results, ResultsWriter, check_target
 from simsched.sweep.cell import Cell
 from simsched.sweep.inputs import Inputs, prepare, profile_of
 from simsched.workload.trace import Trace
-from validate.comparison import cell_table
+from validate.components import cell_table
 from validate.replayed import FACTS, open_replay, plan_of, read_facts
 
 Speed = float | Literal["given"]

@@ -65,8 +65,8 @@ def _presets() -> Rows:
         options = EngineConfig(preset=name).model_dump(
             exclude={"preset", *preset.unsupported}, exclude_none=True
         )
-        rows.append((name, ", ".join(f"{key}={value}" for key, value in options.items())))
-    return ("preset", "defaults"), rows
+        rows.append((name, preset.about, ", ".join(f"{key}={value}" for key, value in options.items())))
+    return ("preset", "", "defaults"), rows
 
 
 def _predictors() -> Rows:

@@ -16,7 +16,7 @@ from simsched.cli._measured import measured_options, opened
     default="all",
     show_default=True,
     metavar="KIND",
-    help="latency | cdf | decile | pareto | heatmap | occupancy (with --log-steps) | tau (swept) | all",
+    help="all, latency, cdf, decile, backlog, pareto, heatmap, occupancy (--log-steps), tau (swept).",
 )
 @click.option(
     "-o",

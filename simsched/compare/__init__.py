@@ -5,7 +5,8 @@ from types import ModuleType
 from typing import Any
 
 from simsched.compare.arms import Arm, Load, find_arm
-from simsched.compare.comparison import Comparison, Row, compare
+from simsched.compare.compared import Row
+from simsched.compare.comparison import Comparison, compare
 from simsched.compare.directories import DirectoryComparison, PairRow, compare_directories
 from simsched.compare.samples import DEFAULT_METRICS, PRIMARY, Samples, samples_of
 from simsched.compare.verdict import verdict

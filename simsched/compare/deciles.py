@@ -27,24 +27,30 @@ def requests_at(results: Results, samples: Samples, load: int) -> pl.DataFrame:
     in front, arms in the order of the grid."""
     import polars as pl
 
-    requests = results.requests
-    names = list(next(iter(results.cells.values())))
     rows = {row["cell"]: row for row in results.summary.select("cell", *WINDOW).to_dicts()}
     parts = []
     for arm in samples.arms:
         for cell in samples.cells.get((load, arm), ()):
-            options = results.cells[cell]
-            mine = [
-                pl.col(name).is_null() if options[name] is None else pl.col(name) == options[name]
-                for name in names
-            ]
+            mine: list[pl.Expr] = []
             start, end = (rows[cell][name] for name in WINDOW)
             if start is not None:
                 mine.append(pl.col("arrival_time") >= start)
             if end is not None:
                 mine.append(pl.col("arrival_time") <= end)
-            parts.append(requests.filter(mine).select(pl.lit(arm).alias("arm"), pl.all()))
-    return pl.concat(parts) if parts else requests.clear().select(pl.lit("").alias("arm"), pl.all())
+            table = requests_of_cell(results, cell).filter(mine)
+            parts.append(table.select(pl.lit(arm).alias("arm"), pl.all()))
+    empty = results.requests.clear().select(pl.lit("").alias("arm"), pl.all())
+    return pl.concat(parts) if parts else empty
+
+
+def requests_of_cell(results: Results, cell: str) -> pl.DataFrame:
+    """The requests of one cell."""
+    import polars as pl
+
+    return results.requests.filter(
+        pl.col(name).is_null() if value is None else pl.col(name) == value
+        for name, value in results.cells[cell].items()
+    )
 
 
 def by_decile(requests: pl.DataFrame, column: str = "slowdown") -> pl.DataFrame:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from simsched.compare.compared import Row, any_tested
 from simsched.compare.phrases import listed, load_text
 from simsched.compare.samples import Samples
 from simsched.text.table import counted, number, short_number
 
 if TYPE_CHECKING:
-    from simsched.compare.comparison import Row
     from simsched.results import Results
 
 _MOST_LOADS = 6  # that are named one by one
@@ -43,11 +43,6 @@ def failed_notes(results: Results) -> list[str]:
         f"failed: {policy} at {listed(list(dict.fromkeys(loads)))} ({counted(len(loads), 'run')}): {reason}"
         for (policy, reason), loads in found.items()
     ]
-
-
-def any_tested(rows: Sequence[Row]) -> bool:
-    """Has any ratio an interval? None has with one run, or with runs that repeat one another."""
-    return any(row.ratio is not None and row.ratio.low != row.ratio.high for row in rows)
 
 
 def _of_runs(rows: Sequence[Row], runs: int) -> list[str]:

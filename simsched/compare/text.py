@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simsched.compare.arms import Load
 from simsched.compare.best import tie
+from simsched.compare.compared import Compared, Row
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.phrases import interval_text, load_text, option_text, ratio_text
 from simsched.compare.statistics import LEVEL
@@ -19,7 +20,6 @@ from simsched.text.table import text_table
 if TYPE_CHECKING:
     import polars as pl
 
-    from simsched.compare.comparison import Comparison, Row
     from simsched.results import Results
 
 HIDDEN = (
@@ -36,7 +36,7 @@ HIDDEN = (
 )
 
 
-def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
+def comparison_text(comparison: Compared, hidden: Sequence[str] = ()) -> str:
     """All tables of a comparison, then `hidden` (further tables), then what to make of them."""
     parts = []
     for metric, rows in groupby(comparison.rows, key=lambda row: row.metric):
@@ -49,7 +49,7 @@ def comparison_text(comparison: Comparison, hidden: Sequence[str] = ()) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def directory_text(results: Results, comparison: Comparison) -> str:
+def directory_text(results: Results, comparison: Compared) -> str:
     """`comparison_text` with what means hide at the highest load, for which it reads all requests, and with
     what was noted when the results were made."""
     load = comparison.samples.highest()
@@ -63,7 +63,7 @@ def directory_text(results: Results, comparison: Comparison) -> str:
     return comparison_text(comparison, hidden)
 
 
-def _metric_text(comparison: Comparison, metric: str, rows: Sequence[Row]) -> str:
+def _metric_text(comparison: Compared, metric: str, rows: Sequence[Row]) -> str:
     label, values = full_column(metric, [row.value for row in rows])
     options = list(comparison.loads[0])
     bounded = any(row.bound for row in rows)
@@ -108,7 +108,7 @@ def remark(row: Row) -> str:
     return ", ".join(said)
 
 
-def tests_text(comparison: Comparison) -> list[str]:
+def tests_text(comparison: Compared) -> list[str]:
     """How the intervals and tests are to be read."""
     if not comparison.tested:
         return []
@@ -120,7 +120,7 @@ def tests_text(comparison: Comparison) -> list[str]:
     ]
 
 
-def _order_text(comparison: Comparison) -> str:
+def _order_text(comparison: Compared) -> str:
     """Best first, per load and metric, and how far the metrics agree with the first."""
     taus = comparison.taus()
     body = []
@@ -135,7 +135,7 @@ def _order_text(comparison: Comparison) -> str:
     return f"{title}\n{text_table(['', 'metric', 'tau', 'order'], body, left=(0, 1, 3))}"
 
 
-def _ranked(comparison: Comparison, load: int, metric: str) -> str:
+def _ranked(comparison: Compared, load: int, metric: str) -> str:
     """The arms, best first: `fcfs = mlfq, ranking` where two have the same value."""
     text, last = "", None
     comma = "; " if any(", " in arm for arm in comparison.arms) else ", "
@@ -146,7 +146,7 @@ def _ranked(comparison: Comparison, load: int, metric: str) -> str:
     return text
 
 
-def hidden_text(comparison: Comparison, load: int) -> str:
+def hidden_text(comparison: Compared, load: int) -> str:
     """What a mean hides, at one load: tails, first token against the others, starvation, the unfinished."""
     samples = comparison.samples
     metrics = [

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from simsched.compare.best import CLOSE, IDENTICAL
+from simsched.compare.compared import Compared
 from simsched.compare.phrases import listed, load_text
 from simsched.compare.statistics import Ratio
 from simsched.text.columns import full_column
@@ -13,7 +14,6 @@ from simsched.text.labels import metric_label
 from simsched.text.table import number
 
 if TYPE_CHECKING:
-    from simsched.compare.comparison import Comparison
     from simsched.compare.samples import Samples
 
 JUDGED = (
@@ -26,7 +26,7 @@ JUDGED = (
 """What a verdict is about when nothing else is asked for."""
 
 
-def verdict(comparison: Comparison, metrics: Sequence[str] = ()) -> list[str]:
+def verdict(comparison: Compared, metrics: Sequence[str] = ()) -> list[str]:
     """Lines that say who wins on which metric at the highest load, and over all loads, and by how much.
 
     Args:
@@ -61,7 +61,7 @@ def highest_load_text(samples: Samples) -> str:
     return f"At the {which} ({', '.join(filter(None, (where, times)))})"
 
 
-def _winner(comparison: Comparison, metric: str, load: int | None) -> str:
+def _winner(comparison: Compared, metric: str, load: int | None) -> str:
     """Who is best on a metric at a load (None: over all), and by how much."""
     label = metric_label(metric, unit=False)
     found = comparison.best(metric, load)

@@ -13,6 +13,7 @@ from simsched.compare.phrases import load_text
 from simsched.compare.samples import PRIMARY, fixed_options, samples_of, stated, swept_options
 from simsched.errors import InputError
 from simsched.files import write_file
+from simsched.plotting.backlog import BacklogDisplay
 from simsched.plotting.grids import HeatmapDisplay, ParetoDisplay
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay, dots_height
 from simsched.plotting.occupancy import OccupancyDisplay
@@ -82,6 +83,8 @@ def draw_all(results: Results, where: Where = None) -> dict[str, Figure]:
     for kind in KINDS:
         if kind == "tau" and swept_number(results, where) == "tau":
             continue  # that is the latency figure
+        if kind == "backlog" and len(samples_of(results, where=where).loads) > _MOST_PANELS:
+            continue
         if kind == "pareto" and len(samples_of(results, where=where).arms) < _TRADE_OFF:
             continue
         try:
@@ -249,6 +252,15 @@ def _occupancy(results: Results, where: Where = None) -> Figure:
     return display.figure_
 
 
+def _backlog(results: Results, where: Where = None) -> Figure:
+    """Requests in the system over time, a panel a load."""
+    panels: list[tuple[Any, Load]] = []
+    for setting in _settings(results, "", where):
+        display = BacklogDisplay.from_results(results, where={**(where or {}), **setting})
+        panels.append((display, stated(results, setting, where)))
+    return _arrange(panels)
+
+
 def _heatmap(
     results: Results, metric: Metric = None, where: Where = None, along: Sequence[str] | None = None
 ) -> Figure:
@@ -268,6 +280,7 @@ KINDS: dict[str, Callable[..., Figure]] = {
     "latency": _latency,
     "cdf": _cdf,
     "decile": _decile,
+    "backlog": _backlog,
     "pareto": _pareto,
     "heatmap": _heatmap,
     "occupancy": _occupancy,

@@ -24,6 +24,7 @@ _CAPTIONS = {
     "latency": "Against the request rate. Bands: 95 % intervals over runs.",
     "cdf": "The share of finished requests that took at most so long, at the highest load.",
     "decile": "Who pays: requests by true output length, a tenth of them each, at the highest load.",
+    "backlog": "Requests that have arrived and are not finished, in the first run of each load.",
     "pareto": "Trade-off at the highest load: no other arm is better in both than those on the line.",
     "heatmap": "Two options at once, every panel on one scale.",
     "occupancy": "KV memory, batch and queue over time, in the first run at the highest load.",

@@ -114,7 +114,7 @@ class Figure(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["latency", "cdf", "decile", "pareto", "heatmap", "occupancy", "tau"] = "latency"
+    kind: Literal["latency", "cdf", "decile", "backlog", "pareto", "heatmap", "occupancy", "tau"] = "latency"
     metric: str | tuple[str, ...] | None = None
     where: dict[str, str | float | bool | None] | None = None
     """Swept options to hold fixed."""

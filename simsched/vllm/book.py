@@ -11,8 +11,9 @@ import heapq
 import math
 from collections.abc import Sequence
 
+from simsched.engine.step_clock import StepClock
 from simsched.policies.base import Policy
-from simsched.vllm.view import StepClock, VllmView
+from simsched.vllm.view import VllmView
 
 # due (steps or seconds), arrival number, version of the announcement, view
 Due = tuple[float, int, int, VllmView]
@@ -64,10 +65,10 @@ class PriorityBook:
     def step_done(self, batch: Sequence[VllmView], start: float, end: float) -> None:
         """A step from `start` to `end` (s) is over, in which these requests ran; tokens are counted."""
         clock = self.clock
-        streak_end = clock.end
-        clock.steps += 1
-        clock.end = end
-        steps = clock.steps
+        streak_end = clock.time
+        clock.done += 1
+        clock.time = end
+        steps = clock.done
         for view in batch:
             view.steps_run += 1
             view.last_step = steps
@@ -99,7 +100,7 @@ class PriorityBook:
             _, number, version, view = heapq.heappop(self._timed)
             if version == view.change_version:
                 due[number] = view
-        steps = self.clock.steps
+        steps = self.clock.done
         while self._idle and self._idle[0][0] <= steps:
             _, number, version, view = heapq.heappop(self._idle)
             if version == view.change_version:

@@ -18,20 +18,21 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_qu
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request
 
+from simsched.engine.preemption import Room, plan_preemptions
+from simsched.engine.step_clock import StepClock
 from simsched.engine.vllm_v1.stepping import discipline
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook
 from simsched.vllm.clock import Clock, EngineClock
 from simsched.vllm.launch import LaunchModes
-from simsched.vllm.preemption import Room, plan_preemptions
 from simsched.vllm.queue import KEY, PolicyQueue
 from simsched.vllm.request_state import is_draining, is_ending, outstanding
 from simsched.vllm.settings import read_settings, refuse_unsupported
 from simsched.vllm.stamps import ATTRIBUTE, Stamps
 from simsched.vllm.step_log import Chunk, StepLog, features
 from simsched.vllm.version import check_version, installed_version
-from simsched.vllm.view import HINT, StepClock, VllmView
+from simsched.vllm.view import HINT, VllmView
 
 logger = init_logger("vllm.simsched")
 

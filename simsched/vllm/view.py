@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol
 
+from simsched.engine.step_clock import StepClock
 from simsched.policies.base import Priority
 
 HINT = "simsched_"
@@ -84,7 +85,7 @@ class VllmView:
         self.ended = False
         self.displaced = False  # preempted, and has not run again
         self.steps_run = 0
-        self.last_step = step_clock.steps
+        self.last_step = step_clock.done
         self.ran = False  # in the step done last
         self.running_since = 0.0  # start of the current streak of steps
         self.service_before = 0.0  # seconds, before that streak
@@ -109,21 +110,11 @@ class VllmView:
 
     @property
     def attained_service(self) -> float:
-        return self.service_before + (self.step_clock.end - self.running_since if self.ran else 0.0)
+        return self.service_before + (self.step_clock.time - self.running_since if self.ran else 0.0)
 
     @property
     def steps_idle(self) -> int:
-        return self.step_clock.steps - self.last_step
-
-
-class StepClock:
-    """The steps that the engine has done; shared by all views, so that idling and running cost nothing."""
-
-    __slots__ = ("end", "steps")
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.end = 0.0  # of the step done last, in seconds
+        return self.step_clock.done - self.last_step
 
 
 def _number(value: Any) -> float | None:

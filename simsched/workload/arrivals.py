@@ -16,9 +16,9 @@ from simsched.text.specs import check_parameters, number, parse_spec
 from simsched.workload.trace import FloatArray
 
 PROCESSES: dict[str, tuple[str, ...]] = {
-    "poisson": ("exact",),
-    "gamma": ("cv", "exact"),
-    "uniform": (),
+    "poisson": ("exact", "burst"),
+    "gamma": ("cv", "exact", "burst"),
+    "uniform": ("burst",),
     "burst": (),
     "closed": ("users", "think_time"),
 }
@@ -34,6 +34,8 @@ class Arrivals:
     exact: bool = False
     """Drawn gaps are scaled so that the last of n requests comes at n / rate, as vLLM bench does it;
     otherwise the rate that a run gets differs from the one asked for, by chance."""
+    burst: int = 0
+    """So many of the requests are all there at 0, before the others arrive at their rate."""
     users: int | None = None
     """Closed loop: this many users, each waiting for its answer before it asks again."""
     think_time: float = 0.0
@@ -49,11 +51,14 @@ class Arrivals:
         exact = given.get("exact", False)
         if type(exact) is not bool:
             raise InputError(f"--arrivals {name}: exact={exact}: expected true or false")
+        burst = number("--arrivals", name, "burst", given.get("burst", 0), 0, 1e9)
+        if burst != int(burst):
+            raise InputError(f"--arrivals {name}: burst={burst}: expected a whole number")
         if name == "gamma":
             cv = number("--arrivals", name, "cv", given.get("cv", 1.0), 0.01, 100.0)
-            return Arrivals(name, cv=cv, exact=exact)
-        if name == "poisson":
-            return Arrivals(name, exact=exact)
+            return Arrivals(name, cv=cv, exact=exact, burst=int(burst))
+        if name in ("poisson", "uniform"):
+            return Arrivals(name, exact=exact, burst=int(burst))
         if name == "closed":
             users = number("--arrivals", name, "users", given.get("users"), 1, 1e9)
             if users != int(users):
@@ -80,7 +85,10 @@ class Arrivals:
         if request_rate is None or math.isnan(request_rate) or request_rate <= 0:
             given = "" if request_rate is None else f" {request_rate:g}"
             raise InputError(f"--request-rate{given}: expected requests/s, above 0 (inf = all at once)")
-        return self._unit(num_requests, seed) / request_rate
+        burst = min(self.burst, num_requests)
+        if burst == num_requests:
+            return np.zeros(num_requests)
+        return np.concatenate([np.zeros(burst), self._unit(num_requests - burst, seed) / request_rate])
 
     def _unit(self, n: int, seed: int) -> FloatArray:
         if self.process == "uniform":
@@ -96,4 +104,4 @@ class Arrivals:
     @property
     def drawn(self) -> bool:
         """Does the rate of a run differ from the one asked for, by chance?"""
-        return self.process in ("poisson", "gamma") and not self.exact
+        return self.process in ("poisson", "gamma") and not (self.exact or self.burst)

@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsched.engine.arrival import arrivals_of
+from simsched.engine.preemption import Room, plan_preemptions
+from simsched.engine.step_clock import StepClock
 from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.vllm.book import PriorityBook
-from simsched.vllm.preemption import Room, plan_preemptions
 from simsched.vllm.settings import read_settings
 from simsched.vllm.step_log import features
 from simsched.vllm.version import check_version
-from simsched.vllm.view import StepClock, VllmView, read_hints
+from simsched.vllm.view import VllmView, read_hints
 from simsched.workload.trace import Trace
 
 
@@ -105,7 +106,7 @@ def test_the_book_keeps_the_order_of_the_simulators_reference(spec: str, data: s
         request.announce(reference.next_change(request, 0.0), 0.0)
         hints = {"simsched_score": length, "simsched_predicted_length": length,
                  "simsched_request_id": request.request_id}  # fmt: skip
-        views.append(VllmView(engine_request(**hints), 0.0, request.index, clock))
+        views.append(VllmView(engine_request(**hints), 0.0, request.number, clock))
         book.add(views[-1], 0.0)
     now = 0.0
     for _ in range(data.draw(st.integers(1, 40))):
@@ -123,7 +124,7 @@ def test_the_book_keeps_the_order_of_the_simulators_reference(spec: str, data: s
             views[index].engine_request.num_output_tokens += 1
         book.step_done([views[index] for index in sorted(ran)], now, end)
         for request in requests:
-            if request.step_done(now, end, request.index in ran):
+            if request.step_done(now, end, request.number in ran):
                 request.announce(reference.next_change(request, end), end)
         assert [view.steps_idle for view in views] == [request.steps_idle for request in requests]
         assert [view.attained_service for view in views] == [request.attained_service for request in requests]

@@ -88,3 +88,12 @@ def test_exact_arrivals_have_the_rate_asked_for(spec: str) -> None:
         assert Arrivals.parse(spec).times(200, 8.0, seed)[-1] == pytest.approx(200 / 8)
     drawn = [Arrivals.parse("gamma(cv=3)").times(200, 8.0, seed)[-1] for seed in range(3)]
     assert max(abs(last - 25) for last in drawn) > 1
+
+
+def test_a_burst_comes_before_the_others() -> None:
+    times = Arrivals.parse("poisson(burst=3)").times(5, 2.0, seed=1)
+    assert times[:3].tolist() == [0, 0, 0]
+    assert times[3:].tolist() == Arrivals.parse("poisson").times(2, 2.0, seed=1).tolist()
+    assert Arrivals.parse("uniform(burst=9)").times(4, 2.0, seed=0).tolist() == [0] * 4
+    with pytest.raises(InputError, match=r"burst=1\.5: expected a whole number"):
+        Arrivals.parse("poisson(burst=1.5)")

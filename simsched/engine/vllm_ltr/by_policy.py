@@ -21,7 +21,7 @@ from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_ltr.base import DECODING, SWAPPED, WAITING
 from simsched.engine.vllm_ltr.changes import Changes
 from simsched.engine.vllm_ltr.sorted_walk import Entry, GeneralEngine, Place, Step
-from simsched.engine.vllm_ltr.view import LtrView
+from simsched.engine.vllm_ltr.view import LtrView, Spells
 from simsched.policies.base import NEVER, Policy
 
 Key = Any
@@ -58,10 +58,7 @@ class OrderedEngine(GeneralEngine):
         """Some keys move while their requests run, each in its own way."""
         self.freely = False
         """... in any direction: no leap."""
-        # counters behind the views; `changed_step`: when it last started or stopped running, or arrived
-        self.service: list[float] = []
-        self.steps_run: list[int] = []
-        self.changed_step: list[int] = []
+        self.spells = Spells()
         self.changes = Changes()
         self.to_ask: list[int] = []
         """Requests that changed in this step: the policy is to say what comes next."""
@@ -70,13 +67,11 @@ class OrderedEngine(GeneralEngine):
         super().arrived(number, arrival, now)
         self.now = now
         self.number.append(0)
-        self.service.append(0.0)
-        self.steps_run.append(0)
-        self.changed_step.append(self.step)
+        self.spells.arrived(self.step)
         self.changes.add()
         if self.tie is not None:
             self.tie.append(arrival.random_id if self.config.random_ties else number)
-        view = LtrView(self, number, arrival)
+        view = LtrView(self, self.spells, number, arrival)
         self.views.append(view)
         self.policy.on_arrival(view, now)
         key = self._key(number)
@@ -221,7 +216,7 @@ class OrderedEngine(GeneralEngine):
     def start(self, requests: Sequence[int]) -> None:
         for i in requests:
             self.started_at[i] = self.now
-            self.changed_step[i] = self.step
+            self.spells.changed_step[i] = self.step
         self.to_ask += requests
 
     def stop(self, requests: Sequence[int]) -> None:
@@ -229,10 +224,10 @@ class OrderedEngine(GeneralEngine):
         for i in requests:
             since = started[i]
             assert since is not None
-            self.service[i] += now - since
-            self.steps_run[i] += step - self.changed_step[i]
+            self.spells.service[i] += now - since
+            self.spells.steps_run[i] += step - self.spells.changed_step[i]
             started[i] = None
-            self.changed_step[i] = step
+            self.spells.changed_step[i] = step
         self.to_ask += requests
 
     def after_step(self, finished: Sequence[int], steps: int) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simsched.engine.arrival import Arrival
+from simsched.engine.vllm_ltr.sorted_walk import GeneralEngine
 
-if TYPE_CHECKING:
-    from simsched.engine.vllm_ltr.by_policy import OrderedEngine
+
+class Spells:
+    """What each request has had, by number, before its current spell of running or idling."""
+
+    def __init__(self) -> None:
+        self.service: list[float] = []
+        """Seconds of steps in which it ran."""
+        self.steps_run: list[int] = []
+        self.changed_step: list[int] = []
+        """When it last started or stopped running, or arrived."""
+
+    def arrived(self, step: int) -> None:
+        """The next request is here."""
+        self.service.append(0.0)
+        self.steps_run.append(0)
+        self.changed_step.append(step)
 
 
 class LtrView:
@@ -16,6 +29,7 @@ class LtrView:
     __slots__ = (
         "_engine",
         "_number",
+        "_spells",
         "arrival_time",
         "num_prompt_tokens",
         "predicted_class",
@@ -26,8 +40,9 @@ class LtrView:
         "tenant",
     )
 
-    def __init__(self, engine: OrderedEngine, number: int, arrival: Arrival) -> None:
+    def __init__(self, engine: GeneralEngine, spells: Spells, number: int, arrival: Arrival) -> None:
         self._engine = engine
+        self._spells = spells
         self._number = number
         self.request_id = arrival.request_id
         self.arrival_time = arrival.arrival_time
@@ -54,15 +69,15 @@ class LtrView:
     def attained_service(self) -> float:
         engine, i = self._engine, self._number
         since = engine.started_at[i]
-        return engine.service[i] + (engine.now - since if since is not None else 0.0)
+        return self._spells.service[i] + (engine.now - since if since is not None else 0.0)
 
     @property
     def steps_run(self) -> int:
         engine, i = self._engine, self._number
         running = engine.started_at[i] is not None
-        return engine.steps_run[i] + (engine.step - engine.changed_step[i] if running else 0)
+        return self._spells.steps_run[i] + (engine.step - self._spells.changed_step[i] if running else 0)
 
     @property
     def steps_idle(self) -> int:
         engine, i = self._engine, self._number
-        return 0 if engine.started_at[i] is not None else engine.step - engine.changed_step[i]
+        return 0 if engine.started_at[i] is not None else engine.step - self._spells.changed_step[i]

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf, nextafter
-from typing import TYPE_CHECKING
 
 from simsched.engine.agenda import NO_LIMIT, Agenda
 from simsched.engine.base import CannotLeap
+from simsched.engine.step_clock import StepClock
 from simsched.engine.vllm_v1.leaping_request import NO_CHANGE, LeapRequest
 from simsched.policies.base import NEVER, Change
-
-if TYPE_CHECKING:
-    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 
 class Changes:
     """The steps and times at which to tell the policy of the changes that it has announced."""
 
-    def __init__(self, engine: VllmV1Leap) -> None:
-        self._engine = engine
+    def __init__(self, clock: StepClock) -> None:
+        self._clock = clock
         self.on_time = False
         """Are running requests told on time? Else their changes are put off."""
         self.drifting = False
@@ -91,7 +88,7 @@ class Changes:
 
     def due(self, now: float) -> list[LeapRequest]:
         """Those whose change has come, in order of arrival."""
-        steps = self._engine.done
+        steps = self._clock.done
         due = [request for request in self._at_step.due(steps) if request.due_step <= steps]
         due += [request for request in self._at_time.due(now) if request.due_time <= now]
         if len(due) < 2:
@@ -115,14 +112,14 @@ class Changes:
         if change.after_time is not None:
             late = min(late, time + change.after_time)
         if late < inf:
-            step = max(first, self._engine.first_step_from(late))
+            step = max(first, self._clock.step_at(late))
             due = step if due is None else min(due, step)
         return due
 
     def oldest(self, running: Iterable[LeapRequest]) -> int:
         """The step counter since which changes of running requests may have been put off."""
         waits = [request.announced for request in running]
-        return min((each[1] for each in waits if each[0] is not NEVER), default=self._engine.done)
+        return min((each[1] for each in waits if each[0] is not NEVER), default=self._clock.done)
 
 
 def _step_holds(step: int, request: LeapRequest) -> bool:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import heapq
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING
 
 from simsched.engine.arrival import Arrival
 from simsched.engine.vllm_v1.leaping_request import DONE, LeapRequest
-
-if TYPE_CHECKING:
-    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 
 class Order(ABC):
@@ -68,9 +64,10 @@ class Order(ABC):
 class FcfsOrder(Order):
     """vLLM's `fcfs`: queue by arrival, preempted requests in front; victims from the end of the batch."""
 
-    def __init__(self, engine: VllmV1Leap) -> None:
+    def __init__(self, running: dict[int, LeapRequest]) -> None:
+        """`running`: the running requests, in order of admission; the engine's own."""
         self.by_admission = True
-        self._engine = engine
+        self._running = running
         self._queue: deque[LeapRequest] = deque()
 
     def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
@@ -92,13 +89,13 @@ class FcfsOrder(Order):
         self._queue.remove(request)
 
     def running(self, now: float) -> list[LeapRequest]:
-        return list(self._engine.running.values())
+        return list(self._running.values())
 
     def victim(self, running: list[LeapRequest]) -> LeapRequest:
         return running[-1]
 
     def in_order(self, some: list[LeapRequest], now: float) -> list[LeapRequest]:
-        return [request for request in self._engine.running.values() if request in some]
+        return [request for request in self._running.values() if request in some]
 
 
 class PriorityOrder(FcfsOrder):
@@ -106,8 +103,8 @@ class PriorityOrder(FcfsOrder):
 
     admits_in_order = True
 
-    def __init__(self, engine: VllmV1Leap) -> None:
-        super().__init__(engine)
+    def __init__(self, running: dict[int, LeapRequest]) -> None:
+        super().__init__(running)
         self._heap: list[tuple[tuple[int, float, str, int], LeapRequest]] = []  # no two of the same place
 
     def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:

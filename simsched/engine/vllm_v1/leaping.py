@@ -11,11 +11,9 @@ Where KV blocks or the token budget run short, `pressure.py` goes through the ru
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from heapq import heappop, heappush
 from math import inf
-from typing import Final
 
 import simpy
 
@@ -26,20 +24,19 @@ from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.serial import RunsUncontended, SerialReplica
-from simsched.engine.vllm_v1.discipline import FcfsOrder, Order, PriorityOrder
+from simsched.engine.vllm_v1.discipline import PriorityOrder
 from simsched.engine.vllm_v1.free_queue import FreeQueue
 from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, MANY, PARTIAL, WAITING, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
-from simsched.engine.vllm_v1.pressure import walk
+from simsched.engine.vllm_v1.pressure import schedule_under_pressure
+from simsched.engine.vllm_v1.state import LeapingState
 from simsched.engine.vllm_v1.stepping import discipline
 from simsched.engine.vllm_v1.uncontended import run_uncontended
 from simsched.engine.vllm_versions import rules_of
 from simsched.policies.base import Policy
 
-MEMORY: Final = 1 << 16  # ends of steps that are kept at least
 
-
-class VllmV1Leap(RunsUncontended):
+class VllmV1Leap(LeapingState, RunsUncontended):
     """The scheduler of vLLM V1, from event to event.
 
     Raises:
@@ -49,55 +46,28 @@ class VllmV1Leap(RunsUncontended):
     swaps = False
 
     def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
+        super().__init__(config, recorder)
         self.counters: dict[str, int] = {}
-        self.recorder = recorder
-        self.block_size = config.block_size
-        self.max_running = config.max_running
-        self.max_tokens = config.token_budget
         self._max_num_batched_tokens = config.max_num_batched_tokens
-        self.chunked = config.enable_chunked_prefill
-        self.max_model_len = config.max_model_len
-        self.total: list[int] = []  # by number: prompt and output tokens when it is done
-        self.long_prefill = config.long_prefill_token_threshold
         self._adaptive = config.long_prefill_token_threshold_adaptive
-        rules = rules_of(config.vllm_version)
-        self._lone_prefill_is_not_cut = rules.lone_prefill_is_not_cut
         self._reserve = config.scheduler_reserve_full_isl
-        self.watermark = int(config.watermark * config.num_gpu_blocks)
         self._caching = config.enable_prefix_caching
-
-        self.steps = 0  # formed
-        self.done = 0  # over: as many, unless the next one is formed before (asynchronous scheduling)
-        self.time = 0.0  # end of the step done last
-        self.running: dict[int, LeapRequest] = {}  # in order of admission
-        self.partials: dict[int, LeapRequest] = {}
-        self.ending: dict[int, LeapRequest] = {}  # running, their last token on its way
-        self.num_decoders = 0
-        self.context = 0  # summed N of the decoders
-        self.phases = [0] * config.block_size  # decoders that need a block in steps of this phase
-        self.free = config.num_gpu_blocks - 1
         self.queue = FreeQueue()
-        self.ends: list[int] = []  # MANY * (step counter when it is done) + decoder, some stale
         self._num_new = 0
         self._most = 1  # steps of the current batch
-
         self._start = 0.0  # of the current step
-        self.chunks: list[tuple[LeapRequest, int]] = []  # its other requests, with their tokens
-        self.stopped: list[LeapRequest] = []  # those it preempted
         self._batch = Batch(StepFeatures())
-        self._forgotten = 0  # steps whose ends are no longer kept
-        self.keep = MEMORY
-        self.num_waiting = 0  # without victims that are held
-        self.order: Order = FcfsOrder(self)
-        self.own: PolicyOrder | None = None  # the order, if it is ours
+        self.own: PolicyOrder | None = None  # the order, if it is a policy's
         self.step_ends: list[float] | None = None
+        rules = rules_of(config.vllm_version)
+        self._lone_prefill_is_not_cut = rules.lone_prefill_is_not_cut
         kind = discipline(policy)
         self.walk_survives_self_preemption = kind == "priority" and rules.walk_survives_self_preemption
         if kind == "priority":
-            self.order = PriorityOrder(self)
+            self.order = PriorityOrder(self.running)
         elif kind == "policy":
             self.order = self.own = PolicyOrder(self, policy)
-            self.step_ends = []
+            self.step_ends = self.clock.ends = []
 
     # -- the protocol ------------------------------------------------------------------------------------
     def add_request(self, arrival: Arrival, now: float) -> None:
@@ -121,7 +91,7 @@ class VllmV1Leap(RunsUncontended):
         self.chunks = chunks
         own = self.own
         calm = own is None or own.prepare(now)
-        need = self.phases[self.steps % self.block_size]
+        need = self.phases[self.clock.formed % self.block_size]
         budget = self.max_tokens - self.num_decoders
         if self.partials or need > self.free or budget < 0:
             budget = self._schedule_running(now, need)
@@ -182,7 +152,7 @@ class VllmV1Leap(RunsUncontended):
         """Until a decoder finishes, KV blocks may run short, or the order may change."""
         if self._most == 1:
             return 1, inf
-        steps, ends = self.steps, self.ends
+        steps, ends = self.clock.formed, self.ends
         while self.decoder(ends[0]) is None:
             heappop(ends)
         most = ends[0] // MANY - steps
@@ -205,13 +175,13 @@ class VllmV1Leap(RunsUncontended):
         return count
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
-        before = self.steps
+        before = self.clock.formed
         N = self.num_decoders
         self.recorder.steps(first, last, steps, N)
         if steps > 1:
             self.take(self.blocks_for(before + 1, steps - 1))
-        self.steps = self.done = after = before + steps
-        self.time = now
+        self.clock.formed = self.clock.done = after = before + steps
+        self.clock.time = now
         self.context += N * steps
         finished: list[int] = []
         ends = self.ends
@@ -245,8 +215,8 @@ class VllmV1Leap(RunsUncontended):
                 finished.append(number)
         if self.own is not None:
             self.own.step_done(before, self._start, now, self.chunks, self._left_out())
-            if len(self.step_ends or ()) > self.keep:
-                self.forget()
+            if len(self.step_ends or ()) > self.clock.history_limit:
+                self.clock.trim_history(self.own.oldest_change())
         if self.stopped:
             self.stopped.clear()
         return finished
@@ -260,7 +230,7 @@ class VllmV1Leap(RunsUncontended):
         return not self.num_waiting and not self.partials and (self.own is None or self.own.calm())
 
     def run_uncontended(self, replica: SerialReplica, now: float) -> Generator[simpy.Event, None, float]:
-        return run_uncontended(self, replica, now)
+        return run_uncontended(self, self.own, replica, now)
 
     # -- decoders ------------------------------------------------------------------------------------------
     def decoder(self, end: int) -> LeapRequest | None:
@@ -273,7 +243,7 @@ class VllmV1Leap(RunsUncontended):
 
     def stop_decoding(self, request: LeapRequest) -> None:
         offset = request.offset
-        request.known = known = offset + self.steps
+        request.known = known = offset + self.clock.formed
         request.computed = known - 1
         request.where = PARTIAL
         self.phases[(1 - offset) % self.block_size] -= 1
@@ -383,13 +353,13 @@ class VllmV1Leap(RunsUncontended):
             computed = request.computed
             n = min(request.known - computed, threshold)
             if n > budget and not (self.order.by_admission and number == next(reversed(self.running))):
-                return walk(self, now, threshold)  # it may leave nothing to others
+                return schedule_under_pressure(self, now, threshold)  # it may leave nothing to others
             n = min(n, budget)
             chunks.append((request, n))
             budget -= n
             blocks += -(-(computed + n) // size) - -(-computed // size)
         if blocks > self.free or budget < 0:
-            return walk(self, now, threshold)
+            return schedule_under_pressure(self, now, threshold)
         self.take(blocks)
         for request, n in chunks:
             self.filled(request, request.computed + n)
@@ -424,22 +394,3 @@ class VllmV1Leap(RunsUncontended):
                 self.recorder.scheduled(request.number, now)
             budget -= n
             room -= 1
-
-    # -- looking back --------------------------------------------------------------------------------------
-    def end_of_step(self, step: int) -> float:
-        """When the step counter came to `step`."""
-        assert self.step_ends is not None
-        return self.step_ends[step - self._forgotten - 1]
-
-    def first_step_from(self, time: float) -> int:
-        """The first value of the step counter at `time` or later; one too high if it was not reached."""
-        assert self.step_ends is not None
-        return self._forgotten + 1 + bisect_left(self.step_ends, time)
-
-    def forget(self) -> None:
-        assert self.own is not None
-        assert self.step_ends is not None
-        count = max(0, self.own.oldest_change() - self._forgotten - 1)
-        del self.step_ends[:count]
-        self._forgotten += count
-        self.keep = 2 * len(self.step_ends) + MEMORY

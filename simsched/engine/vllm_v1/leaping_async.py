@@ -33,7 +33,7 @@ from simsched.engine.vllm_v1.leaping_request import (
     WAITING,
     LeapRequest,
 )
-from simsched.engine.vllm_v1.uncontended_ahead import UncontendedStep, run_uncontended_ahead
+from simsched.engine.vllm_v1.uncontended_ahead import AheadState, UncontendedStep, run_uncontended_ahead
 from simsched.policies.base import Policy
 
 
@@ -62,7 +62,7 @@ class _Step:
     """Preempted while it runs in this step, and how many tokens of this step are on its way."""
 
 
-class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
+class AsyncVllmV1Leap(VllmV1Leap, AheadState, RunsUncontendedAhead):
     """`schedule()` forms a step, `update()` ends the oldest one; two may be under way.
 
     Raises:
@@ -111,7 +111,7 @@ class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
 
     def _advance(self, step: _Step, steps: int) -> None:
         """As if this step, after so many steps of its decoders less one, were over."""
-        self.steps = after = self.steps + steps
+        self.clock.formed = after = self.clock.formed + steps
         self.context += self.num_decoders * steps
         ends = self.ends
         later = MANY * (after + 1)
@@ -170,7 +170,7 @@ class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
             else:
                 self.partials.pop(number, None)
             tokens = registered = request.computed + scheduled
-            if was != PARTIAL and (scheduled or request.since < self.steps):
+            if was != PARTIAL and (scheduled or request.since < self.clock.formed):
                 registered -= 1  # its latest token is not known as yet
             self._give_up_cached(request, -(-tokens // size), registered // size)
             self._drain(request)
@@ -218,7 +218,7 @@ class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
     def run_uncontended_ahead(
         self, replica: PipelinedReplica, now: float
     ) -> Generator[simpy.Event, None, Handover]:
-        return run_uncontended_ahead(self, replica, now)
+        return run_uncontended_ahead(self, self.own, replica, now)
 
     def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
         """The step under way, and the offsets of those who decode on after it."""
@@ -240,7 +240,7 @@ class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
         features = current.features
         new = [running[who] for who in range(current.first_new, current.end_new)]
         for request in new:
-            request.since = self.steps
+            request.since = self.clock.formed
             self.recorder.scheduled(request.number, current.formed_at)
         repeats = not (features.S or features.num_waiting)
         chunks = [(request, request.num_prompt_tokens) for request in new]
@@ -262,7 +262,7 @@ class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
         current, ahead = self._under_way
         if not (current.repeats and ahead.repeats) or ahead.endings:
             return 1, inf
-        steps, ends = self.steps, self.ends
+        steps, ends = self.clock.formed, self.ends
         while self.decoder(ends[0]) is None:
             heappop(ends)
         most = ends[0] // MANY - steps + 1
@@ -271,7 +271,7 @@ class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
         if self.own is None:
             return most, inf
         step, time = self.own.limit()
-        return max(1, min(most, step - self.done)), time
+        return max(1, min(most, step - self.clock.done)), time
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         step = self._under_way.popleft()
@@ -279,13 +279,13 @@ class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
         recorder, own = self.recorder, self.own
         # it began when the one before it ended, or when it was formed, if that was later
         start = max(self.ended, step.formed_at)
-        self.ended = self.time = now
+        self.ended = self.clock.time = now
         for request in step.paused:
             if request.where != DONE:
                 recorder.pause(request.number, start)
         recorder.steps(first, last, steps, step.num_decoders)
-        before = self.done
-        self.done = before + steps
+        before = self.clock.done
+        self.clock.done = before + steps
         if steps > 1:
             self._repeat(self._under_way[0], steps - 1)
         for request in step.sampled:
@@ -306,13 +306,13 @@ class AsyncVllmV1Leap(VllmV1Leap, RunsUncontendedAhead):
             own.step_done(before, start, now, step.chunks, step.left_out)
             for request, _ in step.drained:
                 own.drained(request, now)
-            if len(self.step_ends or ()) > self.keep:
-                self.forget()
+            if len(self.step_ends or ()) > self.clock.history_limit:
+                self.clock.trim_history(own.oldest_change())
         return finished
 
     def _repeat(self, ahead: _Step, steps: int) -> None:
         """The step that is formed ahead is that which comes so many steps later."""
-        self.take(self.blocks_for(self.steps, steps))
+        self.take(self.blocks_for(self.clock.formed, steps))
         features = ahead.batch.features
         ahead.batch.features = features._replace(K=features.K + features.N * steps)
         self._advance(ahead, steps)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
+from simsched.engine.step_clock import StepClock
 from simsched.policies.base import NEVER, Change, Priority
-
-if TYPE_CHECKING:
-    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 MANY: Final = 1 << 29
 """More requests than will ever arrive; small enough for fast division."""
@@ -40,7 +38,7 @@ class LeapRequest:
     """
 
     __slots__ = (
-        "_engine",
+        "_clock",
         "announced",
         "arrival_time",
         "coming",
@@ -86,9 +84,9 @@ class LeapRequest:
         self.where = DECODING
         self.offset = offset
 
-    def show(self, engine: VllmV1Leap, arrival: Arrival) -> None:
+    def attach_view(self, clock: StepClock, arrival: Arrival) -> None:
         """It arrives where a policy of ours orders requests."""
-        self._engine = engine
+        self._clock = clock
         self.arrival_time = arrival.arrival_time
         self.request_id = arrival.request_id
         self.score = arrival.score
@@ -102,7 +100,7 @@ class LeapRequest:
         self.run_from = 0  # step counter when that began
         self.service_before = 0.0  # seconds, likewise
         self.service_from = 0.0  # seconds on the clock
-        self.idle_from = engine.done  # step counter when it last stopped running, or arrived
+        self.idle_from = clock.done  # step counter when it last stopped running, or arrived
         self.key: Priority = 0.0  # its priority, in the queue or among the running
         self.announced = NO_CHANGE  # when it last ran
         self.due_step = NO_LIMIT  # when its policy is to be told of a change
@@ -110,26 +108,26 @@ class LeapRequest:
 
     @property
     def num_output_tokens(self) -> int:
-        known = self.offset + self._engine.done if self.where == DECODING else self.known - self.coming
+        known = self.offset + self._clock.done if self.where == DECODING else self.known - self.coming
         return known - self.num_prompt_tokens
 
     @property
     def num_computed_tokens(self) -> int:
-        return self.offset + self._engine.steps - 1 if self.where == DECODING else self.computed
+        return self.offset + self._clock.formed - 1 if self.where == DECODING else self.computed
 
     @property
     def steps_run(self) -> int:
-        run: int = self._engine.done - self.run_from if self.ran else 0
+        run: int = self._clock.done - self.run_from if self.ran else 0
         return self.run_before + run
 
     @property
     def steps_idle(self) -> int:
-        idle: int = 0 if self.ran else self._engine.done - self.idle_from
+        idle: int = 0 if self.ran else self._clock.done - self.idle_from
         return idle
 
     @property
     def attained_service(self) -> float:
-        return self.service_before + (self._engine.time - self.service_from if self.ran else 0.0)
+        return self.service_before + (self._clock.time - self.service_from if self.ran else 0.0)
 
     def start(self, steps: int, time: float) -> None:
         """It runs in the step that began then."""

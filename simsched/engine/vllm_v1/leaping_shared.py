@@ -14,7 +14,7 @@ from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
-from simsched.engine.vllm_v1.pressure import walk
+from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
 from simsched.policies.base import Policy
 
@@ -47,7 +47,7 @@ class SharedVllmV1Leap(VllmV1Leap):
 
     def _leaving(self, steps: int) -> list[LeapRequest]:
         """Who finishes at the end of these steps, in the order of the batch."""
-        old = set(self._ending(self.steps + steps))
+        old = set(self._ending(self.clock.formed + steps))
         new: list[LeapRequest] = []
         for request, n in self.chunks:
             if request.computed + n == request.known == self.total[request.number] - 1:
@@ -57,14 +57,14 @@ class SharedVllmV1Leap(VllmV1Leap):
                     old.add(request)
         if len(old) < 2:
             return [*old, *new]
-        before, time = self.steps, self.time
+        before, time = self.clock.formed, self.clock.time
         now = self._start
         if steps > 1:
-            self.steps += steps - 1  # as the last of these steps begins
-            self.done = self.steps
-            now = self.time = self.end_of_step(self.steps) if self.own is not None else time
+            self.clock.formed += steps - 1  # as the last of these steps begins
+            self.clock.done = self.clock.formed
+            now = self.clock.time = self.clock.end_of(self.clock.formed) if self.own is not None else time
         in_order = self.order.in_order(list(old), now)
-        self.steps, self.done, self.time = before, before, time
+        self.clock.formed, self.clock.done, self.clock.time = before, before, time
         return [*in_order, *new]
 
     def _ending(self, step: int) -> Iterator[LeapRequest]:
@@ -79,7 +79,8 @@ class SharedVllmV1Leap(VllmV1Leap):
 
     def _schedule_running(self, now: float, need: int) -> int:
         if self.own is not None and len(self.partials) > 1:
-            return walk(self, now, self._threshold())  # of two copies of a block the older is hit
+            # of two copies of a block the older is hit: it matters who is first
+            return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
 
     # -- KV blocks -----------------------------------------------------------------------------------------

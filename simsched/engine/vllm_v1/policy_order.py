@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
@@ -18,10 +18,8 @@ from simsched.engine.vllm_v1.changes import Changes
 from simsched.engine.vllm_v1.discipline import Order
 from simsched.engine.vllm_v1.leaping_request import DONE, WAITING, LeapRequest
 from simsched.engine.vllm_v1.queues import RunningOrder, WaitingQueue
+from simsched.engine.vllm_v1.state import LeapingState
 from simsched.policies.base import Policy, Priority
-
-if TYPE_CHECKING:
-    from simsched.engine.vllm_v1.leaping import VllmV1Leap
 
 Entry = tuple[Priority, int]
 """A place in an order: (priority, arrival number)."""
@@ -33,7 +31,7 @@ STALE: Final = 2048  # old places in the order of the running requests, beyond w
 class PolicyOrder(Order):
     """The waiting requests in a queue, and the running ones in order too while that is of use."""
 
-    def __init__(self, engine: VllmV1Leap, policy: Policy) -> None:
+    def __init__(self, engine: LeapingState, policy: Policy) -> None:
         self.by_admission = False
         self._engine = engine
         self._policy = policy
@@ -44,12 +42,12 @@ class PolicyOrder(Order):
         self._held: list[LeapRequest] = []  # victims, out of the queue until the step is scheduled
         self._order: RunningOrder | None = None  # while it is of use
         self._last_used = 0  # step counter when it was of use
-        self._changes = Changes(engine)
+        self._changes = Changes(engine.clock)
 
     # -- the waiting queue -------------------------------------------------------------------------------
     def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
         request = LeapRequest(number, arrival)
-        request.show(self._engine, arrival)
+        request.attach_view(self._engine.clock, arrival)
         self._policy.on_arrival(request, now)
         return request
 
@@ -61,7 +59,7 @@ class PolicyOrder(Order):
     def _ask_waiting(self, request: LeapRequest, now: float) -> None:
         """When may its priority next differ?"""
         change = self._policy.next_change(request, now)
-        self._changes.announce_waiting(request, change, self._engine.done, now)
+        self._changes.announce_waiting(request, change, self._engine.clock.done, now)
 
     def requeue(self, request: LeapRequest, now: float) -> None:
         self._queue.push(request, self._policy.priority(request, now))
@@ -102,7 +100,7 @@ class PolicyOrder(Order):
         if self._order is None:
             for request in engine.partials.values():
                 self._catch_up(request)
-        elif engine.done - self._last_used > CALM and not engine.partials:
+        elif engine.clock.done - self._last_used > CALM and not engine.partials:
             self._order = None
             self._changes.put_off(engine.running.values())
         elif self._order.num_pushed > STALE:
@@ -117,7 +115,7 @@ class PolicyOrder(Order):
 
     def _change(self, due: Sequence[LeapRequest], now: float) -> None:
         """The announced changes of these requests have come."""
-        steps, advance, changes = self._engine.done, self._policy.advance, self._changes
+        steps, advance, changes = self._engine.clock.done, self._policy.advance, self._changes
         for request in due:
             key, change = advance(request, now)
             if request.ran:
@@ -145,10 +143,10 @@ class PolicyOrder(Order):
         if slots < 1 and self._order is not None:
             worst = self._order.worst()
             if worst is not None and not head.key < worst.key:  # type: ignore[operator]
-                self._last_used = engine.done
+                self._last_used = engine.clock.done
                 return True  # it would have to displace someone, and even the worst is better
         size = engine.block_size
-        free = engine.free - engine.phases[engine.steps % size]
+        free = engine.free - engine.phases[engine.clock.formed % size]
         budget = engine.max_tokens - engine.num_decoders
         for request in engine.partials.values():
             free -= not request.computed % size
@@ -195,7 +193,7 @@ class PolicyOrder(Order):
     # -- the order of the running requests -----------------------------------------------------------------
     def _worst(self, order: RunningOrder, now: float) -> LeapRequest | None:
         """The worst of the running requests in their order."""
-        self._last_used = self._engine.done
+        self._last_used = self._engine.clock.done
         while True:
             worst = order.worst()
             if worst is None or not self._changes.drifting:
@@ -249,7 +247,7 @@ class PolicyOrder(Order):
         scheduling)."""
         if request.ran:  # else it is asked when that step is over
             change = self._policy.next_change(request, now)
-            steps = self._engine.done
+            steps = self._engine.clock.done
             self._changes.announce_running(request, change, steps, now, steps + 1, in_queue=True)
 
     def drained(self, request: LeapRequest, now: float) -> None:
@@ -270,7 +268,7 @@ class PolicyOrder(Order):
     def began(self, request: LeapRequest, before: int, start: float, now: float) -> None:
         """It ran in its first step, which began at step counter `before` and time `start`."""
         request.start(before, start)
-        steps = self._engine.done
+        steps = self._engine.clock.done
         change = self._policy.next_change(request, now)
         in_queue = request.where == WAITING  # preempted while this step was under way
         self._changes.announce_running(request, change, steps, now, steps, in_queue=in_queue)
@@ -307,16 +305,16 @@ class PolicyOrder(Order):
         """Make up for the changes of a running request that have been put off."""
         if self._order is not None or not request.ran:
             return
-        engine, changes = self._engine, self._changes
-        steps, done, time = engine.steps, engine.done, engine.time
-        while (due := changes.came(request)) is not None and due <= done:
-            engine.steps, engine.done, engine.time = due + steps - done, due, engine.end_of_step(due)
-            _, change = self._policy.advance(request, engine.time)
-            changes.announce_running(request, change, due, engine.time, due + 1)
-        engine.steps, engine.done, engine.time = steps, done, time
+        clock, changes = self._engine.clock, self._changes
+        now = clock.reading()
+        while (due := changes.came(request)) is not None and due <= now[1]:
+            clock.turn_to(due)
+            _, change = self._policy.advance(request, clock.time)
+            changes.announce_running(request, change, due, clock.time, due + 1)
+        clock.set(now)
 
     def oldest_change(self) -> int:
         """The step counter since which announced changes of running requests may have been put off."""
         if self._order is not None:
-            return self._engine.done
+            return self._engine.clock.done
         return self._changes.oldest(self._engine.running.values())

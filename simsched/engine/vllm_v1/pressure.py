@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simsched.engine.vllm_v1.leaping_request import DECODING, ENDING, PARTIAL, WAITING
-
-if TYPE_CHECKING:
-    from simsched.engine.vllm_v1.leaping import VllmV1Leap
+from simsched.engine.vllm_v1.state import LeapingState
 
 
-def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
+def schedule_under_pressure(engine: LeapingState, now: float, threshold: int) -> int:
     """Give each running request its tokens, or preempt it; returns what is left for those who wait.
 
     Args:
@@ -28,7 +24,7 @@ def walk(engine: VllmV1Leap, now: float, threshold: int) -> int:
             place += 1
             continue
         if request.where == DECODING:
-            computed, n = request.offset + engine.steps - 1, 1
+            computed, n = request.offset + engine.clock.formed - 1, 1
         else:
             computed = request.computed
             n = min(request.known - computed, threshold, budget)

@@ -15,6 +15,7 @@ from simsched.cost_model.base import StepFeatures
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.preemption import Room, plan_preemptions
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.stepping_request import Request
@@ -183,40 +184,24 @@ class VllmV1:
 
     def _make_room(self, now: float) -> list[Request]:
         """Preempt running requests for better waiting ones (part 3); returns the victims."""
-        budget_per_step = self._config.token_budget
-        block_size = self._config.block_size
-        slots = self._config.max_running - len(self._running)
-        free = self._kv.num_free - sum(not r.num_computed_tokens % block_size for r in self._running)
-        budget = budget_per_step - sum(
-            min(r.num_tokens - r.num_computed_tokens, budget_per_step) for r in self._running
+        config = self._config
+        limit, running = config.token_budget, self._running
+        outstanding = (request.num_tokens - request.num_computed_tokens for request in running)
+        room = Room(
+            slots=config.max_running - len(running),
+            blocks=self._kv.num_free - sum(not r.num_computed_tokens % config.block_size for r in running),
+            tokens=limit - sum(min(tokens, limit) for tokens in outstanding),
         )
-        candidates = [request for request in self._running if not self._is_ending(request)]
-        victims: list[Request] = []
-        for request in self._waiting:
-            if self._is_draining(request):
-                continue
-            need = -(-request.num_tokens // block_size)
-            plan: list[Request] = []
-            room = free
-            while slots + len(plan) < 1 or need > room:
-                if len(plan) == len(candidates):
-                    break
-                worst = candidates[-1 - len(plan)]
-                if not request.key < worst.key:  # type: ignore[operator]  # of one policy, so of one type
-                    break
-                plan.append(worst)
-                room += -(-worst.num_computed_tokens // block_size)
-            least = 1 if self._config.enable_chunked_prefill else request.num_tokens
-            if slots + len(plan) < 1 or need > room or budget + len(plan) < least:
-                break
-            for victim in plan:
-                candidates.pop()
-                self._running.remove(victim)
-                self._preempt(victim, now)
-            victims += plan
-            slots += len(plan) - 1
-            free = room - need
-            budget += len(plan) - request.num_tokens
+        victims = plan_preemptions(
+            ((request.key, request) for request in self._waiting if not self._is_draining(request)),
+            [(request.key, request) for request in running if not self._is_ending(request)],
+            room,
+            config.block_size,
+            chunked=config.enable_chunked_prefill,
+        )
+        for victim in victims:
+            running.remove(victim)
+            self._preempt(victim, now)
         return victims
 
     def _preempt(self, request: Request, now: float) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from heapq import heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING
 
 import simpy
 from simpy.events import Timeout
@@ -21,19 +20,22 @@ from simsched.engine.repeat import repeat_decodes
 from simsched.engine.serial import SerialReplica
 from simsched.engine.source import TraceSource
 from simsched.engine.vllm_v1.leaping_request import MANY
-
-if TYPE_CHECKING:
-    from simsched.engine.vllm_v1.leaping import VllmV1Leap
+from simsched.engine.vllm_v1.policy_order import PolicyOrder
+from simsched.engine.vllm_v1.state import LeapingState
 
 
 def run_uncontended(
-    engine: VllmV1Leap, replica: SerialReplica, now: float
+    engine: LeapingState, own: PolicyOrder | None, replica: SerialReplica, now: float
 ) -> Generator[simpy.Event, None, float]:
-    """Simulate from `now` on, between two steps, while `engine.is_uncontended()` lasts; returns the time it
-    ended."""
+    """Simulate from `now` on, between two steps, while the run is uncontended; returns the time it ended.
+
+    Args:
+        own: the order of the requests, if it is a policy's.
+    """
     event_loop, source, alone = replica.event_loop, replica.source, replica.is_alone
     cost, predictor_time = replica.cost, replica.predictor_time
-    recorder, order, own, step_ends = engine.recorder, engine.order, engine.own, engine.step_ends
+    recorder, order, clock = engine.recorder, engine.order, engine.clock
+    step_ends = clock.ends
     begin, finish, record_steps = recorder.begin, recorder.finish, recorder.steps
     total, max_model_len = engine.total, engine.max_model_len
     # lengths of who arrives, by number less `numbered`: in the order of the trace they stand there already,
@@ -49,7 +51,7 @@ def run_uncontended(
     offsets = {who: request.offset for who, request in running.items()}  # all that need be known here
     longest = engine.long_prefill or engine.max_tokens
     step_time, decode_line = cost.step_time, cost.decode_line
-    steps, N, K, free = engine.steps, engine.num_decoders, engine.context, engine.free
+    steps, N, K, free = clock.formed, engine.num_decoders, engine.context, engine.free
     upto = len(total)  # the number of who arrives next
     while True:
         start, before, first_new = now, steps, upto
@@ -139,8 +141,8 @@ def run_uncontended(
         else:
             break
         K += N * (steps - before)
-        engine.steps = engine.done = steps
-        engine.time = now
+        clock.formed = clock.done = steps
+        clock.time = now
         finished: list[int] = []
         later = MANY * (steps + 1)
         while ends and ends[0] < later:
@@ -184,8 +186,8 @@ def run_uncontended(
                     finished.append(who)
                 if own is not None:
                     own.finished(running.pop(who), now)
-        if step_ends is not None and len(step_ends) > engine.keep:
-            engine.forget()
+        if own is not None and step_ends is not None and len(step_ends) > clock.history_limit:
+            clock.trim_history(own.oldest_change())
         if finished:
             replica.report(finished, now)
         if not alone:

@@ -6,21 +6,22 @@ times, in one loop over local variables, until the case ends; as `uncontended.py
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Generator
 from heapq import heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import simpy
 from simpy.events import Timeout
 
 from simsched.cost_model.base import StepFeatures
+from simsched.engine.base import Batch
 from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.source import OpenLoop
 from simsched.engine.vllm_v1.leaping_request import MANY
-
-if TYPE_CHECKING:
-    from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap
+from simsched.engine.vllm_v1.policy_order import PolicyOrder
+from simsched.engine.vllm_v1.state import LeapingState
 
 
 class UncontendedStep(NamedTuple):
@@ -35,15 +36,34 @@ class UncontendedStep(NamedTuple):
     """Who gets its last token, but for those."""
 
 
+class AheadState(LeapingState):
+    """The state of the leaping engine one step ahead, with what it hands over to the uncontended run."""
+
+    ended: float
+    """When the step done last ended."""
+
+    @abstractmethod
+    def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
+        """The step under way, if there is one, and by number the offsets of the decoding requests."""
+
+    @abstractmethod
+    def take_back(self, current: UncontendedStep | None, offsets: dict[int, int]) -> Batch | None:
+        """The same, at the end of the stretch; all of them are in `running`."""
+
+
 def run_uncontended_ahead(
-    engine: AsyncVllmV1Leap, replica: PipelinedReplica, now: float
+    engine: AheadState, own: PolicyOrder | None, replica: PipelinedReplica, now: float
 ) -> Generator[simpy.Event, None, Handover]:
-    """Simulate from `now` on, as a step begins or with none under way, while `engine.is_uncontended()`
-    lasts."""
+    """Simulate from `now` on, as a step begins or with none under way, while the run is uncontended.
+
+    Args:
+        own: the order of the requests, if it is a policy's.
+    """
     event_loop, source, clock, order = replica.event_loop, replica.source, replica.clock, engine.order
     assert isinstance(source, OpenLoop)
     assert source.times is not None
-    recorder, own, step_ends = engine.recorder, engine.own, engine.step_ends
+    recorder, step_clock = engine.recorder, engine.clock
+    step_ends = step_clock.ends
     begin, finish, record_step = recorder.begin, recorder.finish, recorder.step
     total, max_model_len = engine.total, engine.max_model_len
     # in the order of the trace, so that a request's number is its row
@@ -51,7 +71,8 @@ def run_uncontended_ahead(
     running, ends, phases, size = engine.running, engine.ends, engine.phases, engine.block_size
     max_tokens, max_running, watermark = engine.max_tokens, engine.max_running, engine.watermark
     longest = engine.long_prefill or max_tokens
-    steps, N, K, free, done = engine.steps, engine.num_decoders, engine.context, engine.free, engine.done
+    steps, done = step_clock.formed, step_clock.done
+    N, K, free = engine.num_decoders, engine.context, engine.free
     upto = len(total)  # the number of who arrives next
     arrival = times[upto]
     places: dict[int, int] = {}  # of those admitted out of turn
@@ -206,15 +227,15 @@ def run_uncontended_ahead(
             free -= -(total[who] - 1) // size
             finish(who, now)
         if own is not None:
-            engine.steps, engine.done, engine.time = steps, done, now
+            step_clock.set((steps, done, now))
             for who in endings:
                 own.finished(running.pop(who), now)
             if now_end > now_first:
                 for who in range(now_first, now_end):
                     if who in running:
                         own.began(running[who], before, start, now)
-            if step_ends is not None and len(step_ends) > engine.keep:
-                engine.forget()
+            if step_ends is not None and len(step_ends) > step_clock.history_limit:
+                step_clock.trim_history(own.oldest_change())
         elif running:
             for who in endings:
                 running.pop(who, None)
@@ -224,11 +245,12 @@ def run_uncontended_ahead(
         now_first, now_end, now_tokens, now_pairs, endings = first_new, upto, tokens, pairs, following
         formed = now
     if done > entered:
-        engine.ended = engine.time = ended
+        engine.ended = step_clock.time = ended
     for who in sorted([*offsets, *endings], key=lambda who: places.get(who, who)):
         if who not in running:
             running[who] = order.request(who, source.arrival(who), now)
-    engine.steps, engine.done, engine.num_decoders, engine.context, engine.free = steps, done, N, K, free
+    step_clock.formed, step_clock.done = steps, done
+    engine.num_decoders, engine.context, engine.free = N, K, free
     source.skip_to(upto)
     current = None
     if is_under_way:

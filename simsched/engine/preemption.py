@@ -1,4 +1,8 @@
-"""Which running requests a preemptive policy displaces before vLLM's own `schedule()` (vLLM V1)."""
+"""Which running requests a preemptive policy displaces before vLLM's own `schedule()` (vLLM V1): the victims.
+
+For the reference engine and for real vLLM alike. The leaping engine finds the same ones in `policy_order.py`,
+without a list of the running requests.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from simsched.policies.base import Priority
 
 
 class Sized(Protocol):
-    """A request of the engine, as far as its room is concerned."""
+    """A request of an engine, as far as its room is concerned."""
 
     @property
     def num_tokens(self) -> int: ...
