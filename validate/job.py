@@ -11,6 +11,7 @@ from simsched.errors import InputError
 from simsched.record import RunRecord
 from simsched.sweep.cell import Cell
 from simsched.sweep.inputs import prepare
+from simsched.text.options import option_flag
 from simsched.workload.trace import Trace
 
 
@@ -37,11 +38,17 @@ def job_of(cell: Cell) -> Job:
     """Read, generate and check what the cell needs, as the simulator does.
 
     Raises:
-        InputError: what the simulator refuses, another engine than vLLM V1, or arrivals without time stamps.
+        InputError: what the simulator refuses, another engine than vLLM V1, limits by which a server refuses
+            requests, or arrivals without time stamps.
     """
     arm = cell.arm
     if arm.config.preset != "vllm-v1":
         raise InputError(f"--preset {arm.config.preset}: the engine of a replay is vllm-v1")
+    for option in ("max_num_queued_reqs", "max_num_queued_tokens"):
+        if getattr(arm.config, option) is not None:
+            raise InputError(
+                f"{option_flag(option)}: a replay wants every answer; lock-step compares refusals"
+            )
     inputs = prepare(cell)
     if inputs.trace.closed_loop_users is not None:
         raise InputError(

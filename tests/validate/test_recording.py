@@ -107,6 +107,7 @@ def test_engine_failures_are_one_line() -> None:
     [
         ({"preset": "vllm-0.4.1-ltr"}, "--preset vllm-0.4.1-ltr"),
         ({"arrivals": "closed(users=4)"}, r"--arrivals closed\(users=4\)"),
+        ({"max_num_queued_reqs": "4"}, "--max-num-queued-reqs: a replay wants every answer"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused(given: dict[str, str], message: str) -> None:
