@@ -16,7 +16,7 @@ import numpy as np
 
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.host import HostedCost
-from simsched.cost_model.host_speed import by_total
+from simsched.cost_model.host_speed import by_launches, by_total, decode_error, total_error
 from simsched.cost_model.overlapped import is_overlapped, read_overlapped
 from simsched.cost_model.profile import Profile
 from simsched.cost_model.step_log import read_step_logs
@@ -79,10 +79,12 @@ def predict(
         name: _speed(real, name, inputs, profile) if host_speed == "given" else host_speed
         for name, inputs in prepared.items()
     }
+    steps = {name: _step_errors(real, name, inputs, profile) for name, inputs in prepared.items()}
     manifest = {
         **plan.manifest(),
         "source": f"predicted from {real.name}",
         "host_speed": {"asked": host_speed, "cells": speeds},
+        "steps_really_taken": steps,
     }
     check_target(out, manifest, overwrite=overwrite)
     writer = ResultsWriter.create(out, manifest, overwrite=overwrite)
@@ -92,8 +94,37 @@ def predict(
         record = simulate(inputs.trace, inputs.policy, cost, inputs.config, step_log=log, seed=inputs.seed)
         beyond = beyond_fit(record, inputs.max_decodes)
         writer.write_cell(name, request_table(record), summarize(record), log, beyond_fit=beyond)
-        say(name if profile.host is None else f"{name}: host speed {speeds[name]:.3g}")
+        say(_line(name, profile, speeds[name], steps[name]))
     return Prediction(writer.merge(), speeds)
+
+
+def _line(name: str, profile: Profile, speed: float, steps: dict[str, Any] | None) -> str:
+    text = name if profile.host is None else f"{name}: host speed {speed:.3g}"
+    if steps is not None:
+        text += (
+            f"; the steps really taken, at the speed of their launches ({steps['speed_of_launches']:.3g}): "
+            f"total {steps['total_error']:+.1%}"
+        )
+        if steps["decode_median_error"] is not None:
+            text += f", a decode {steps['decode_median_error']:.1%} in the median"
+    return text
+
+
+def _step_errors(real: Path, name: str, inputs: Inputs, profile: Profile) -> dict[str, Any] | None:
+    """How the profile prices the batches that the engine really formed, with the host as fast as those of
+    its launches that bounded a step; None where host and device don't overlap, or nothing is logged."""
+    log = real / "steps" / f"{name}.jsonl"
+    if profile.host is None or not inputs.config.async_scheduling:
+        return None
+    if not log.is_file() or not is_overlapped(log):
+        return None
+    taken, cost = read_overlapped([log], profile.graphs), _hosted(profile, 1.0)
+    speed = by_launches(taken, cost) or 1.0
+    return {
+        "speed_of_launches": speed,
+        "total_error": total_error(taken, cost, speed),
+        "decode_median_error": decode_error(taken, cost, speed),
+    }
 
 
 def _cost(profile: Profile, speed: float) -> CostModel | HostedCost:
@@ -113,7 +144,8 @@ def _prepare(cell: Cell, name: str, facts: dict[str, Any], real: Results) -> Inp
         raise InputError(f"{real.path / FACTS}: damaged, no cell {name}")
     known = facts["cells"][name]
     # older replays say only how many blocks there were: the rest is in the manifest
-    options = {**known.get("engine_options", {}), "num_gpu_blocks": known["num_gpu_blocks"]}
+    options = {"num_gpu_blocks": known["num_gpu_blocks"]}
+    options |= known.get("engine_options") or {"async_scheduling": bool(cell.arm.config.async_scheduling)}
     options = {
         option: value
         for option, value in options.items()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,18 @@ def open_replay(path: Path) -> Results:
         raise InputError(f"{path}: not a simsched results directory (no manifest.json)")
     if not (path / "requests.parquet").is_file():
         raise InputError(f"{path}: no requests.parquet; expected a finished replay or simulation")
-    return Results(path, manifest)
+    return _Replayed(path, manifest)
+
+
+@dataclass(frozen=True)
+class _Replayed(Results):
+    """Results whose summary may be missing."""
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
+        if (self.path / "summary.json").is_file():
+            return dict(super()._summary)
+        return {"cells": [], "over_runs": [], "beyond_fit": {}, "failed": {}}
 
 
 def plan_of(replay: Path, traces: Sequence[Path] = (), **options: Any) -> Plan:

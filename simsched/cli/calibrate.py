@@ -25,8 +25,14 @@ INPUT = click.Path(path_type=Path)
     "--from-steps", type=INPUT, metavar="PATH", multiple=True, help="Step logs, or results with them."
 )
 @click.option("--from-summary", type=INPUT, metavar="FILE", help="CSV of latencies per policy and rate.")
+@click.option(
+    "--host",
+    type=click.Choice(["serial", "apart"]),
+    help="With --from-kernels: in a step's time as in a published run, or a block of its own, as measured "
+    "beside an H100.  [default: serial]",
+)
 @click.option("--form", type=click.Choice(["table", "linear"]), default="table", show_default=True)
-@click.option("--gpu", metavar="NAME", help="a100-80gb, a100-40gb, or any name with --gpu-memory.")
+@click.option("--gpu", metavar="NAME", help="a100-80gb, h100-80gb, …, or any name with --gpu-memory.")
 @click.option("--gpu-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="Of one GPU.")
 @click.option("--model", metavar="NAME", help="llama-3-8b, llama-3.1-8b, llama-3-70b.")
 @click.option("--tp", type=click.IntRange(1), default=1, show_default=True, help="GPUs of one engine.")
@@ -44,6 +50,7 @@ def calibrate_command(
     from_composed: Path | None,
     from_steps: tuple[Path, ...],
     from_summary: Path | None,
+    host: Literal["serial", "apart"] | None,
     form: Form,
     gpu: str | None,
     gpu_memory: float | None,
@@ -69,6 +76,8 @@ def calibrate_command(
         raise InputError(
             "calibrate: give one of --from-kernels, --from-composed, --from-steps, --from-summary"
         )
+    if host is not None and not from_kernels:
+        raise InputError(f"--host {host}: only with --from-kernels")
     if output and output.exists() and not overwrite:
         raise InputError(f"-o {output}: exists; give --overwrite to replace it")
 
@@ -76,7 +85,7 @@ def calibrate_command(
 
     target = _target(gpu, gpu_memory, model, tp, reserve, name, output.stem if output else "unnamed")
     options = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--model": model, "--tp": tp, "--form": form,
-               "--reserve": reserve, "--seed": seed}  # fmt: skip
+               "--reserve": reserve, "--seed": seed, "--host": host}  # fmt: skip
     words = " ".join(f"{option} {value}" for option, value in options.items() if value is not None)
     if from_summary:
         from simsched.reproduce.fork_profile import calibrate_from_summary
@@ -89,7 +98,10 @@ def calibrate_command(
         return
     if from_kernels:
         command = f"simsched calibrate --from-kernels DIR {words}"
-        done = calibrate.from_kernels(from_kernels, target, form, seed, command)
+        from simsched.cost_model import kernel_calibration
+
+        apart = host == "apart"
+        done = kernel_calibration.from_kernels(from_kernels, target, form, seed, command, host_apart=apart)
     elif from_composed:
         command = f"simsched calibrate --from-composed FILE {words}"
         done = calibrate.from_composed(from_composed, target, form, command)
@@ -149,7 +161,7 @@ def _tell(done: Calibration, output: Path | None) -> None:
         f"95th percentile {error.p95:.1%}",
         err=True,
     )
-    if done.file.host is not None:
+    if error.total is not None:
         from simsched.cost_model.overlap_calibration import describe_error
 
         click.echo(f"mean error {describe_error(error)}", err=True)

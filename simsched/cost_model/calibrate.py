@@ -1,4 +1,4 @@
-"""Make a cost profile: from kernel tables, from composed steps, or from step logs."""
+"""Make a cost profile: from composed steps, or from step logs (from kernel tables: `kernel_calibration`)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from simsched.cost_model import kernels
-from simsched.cost_model.facts import ARCHITECTURES, GIB, GPUS, Architecture, Gpu
+from simsched.cost_model.facts import ARCHITECTURES, GPUS, Architecture, Gpu
 from simsched.cost_model.fit import FloatArray, Steps, fit_error, fit_linear, fit_table, level, split
 from simsched.cost_model.host import Graphs
 from simsched.cost_model.identify import unidentified
@@ -23,7 +22,6 @@ from simsched.errors import InputError
 
 Form = Literal["linear", "table"]
 
-NUM_TRAIN, NUM_TEST = 4000, 2000  # composed batches
 MIN_STEPS = 50  # fewer say too little
 
 # Mean latency of ranking in the paper's burst of 2,000 ShareGPT requests is 0.56 s a token x 412 tokens =
@@ -55,23 +53,6 @@ class Calibration:
     """Seconds of each of them."""
 
 
-def from_kernels(folder: Path, target: Target, form: Form, seed: int, command: str) -> Calibration:
-    """A profile from kernel tables, fitted to composed batches.
-
-    Raises:
-        InputError: missing or damaged tables, or a model or number of GPUs that they do not cover.
-    """
-    if target.model is None or target.gpu is None:
-        raise InputError("--from-kernels needs --model and --gpu")
-    tables = kernels.Kernels(folder, target.model, target.tp, target.gpu)
-    train, test = (
-        kernels.compose(tables, kernels.sample_batches(target.model, count, [seed, part]))
-        for part, count in enumerate((NUM_TRAIN, NUM_TEST))
-    )
-    provenance = _kernel_provenance(target.gpu, target.tp, target.reserve_bytes, command)
-    return _calibrate(train, test, target, form, provenance, predictor_time=PREDICTOR_TIME)
-
-
 def from_composed(path: Path, target: Target, form: Form, command: str) -> Calibration:
     """A profile from a Parquet file of batches with known times (ms) and their split in train and test.
 
@@ -91,7 +72,7 @@ def from_composed(path: Path, target: Target, form: Form, command: str) -> Calib
     steps = Steps(*[*values[:-1], values[-1] / 1e3])
     train, test = (steps.select((table["split"] == part).to_numpy()) for part in ("train", "test"))
     provenance = Provenance(derived=("coefficients: fitted to composed step times",), command=command)
-    return _calibrate(train, test, target, form, provenance)
+    return calibrated(train, test, target, form, provenance)
 
 
 def from_steps(
@@ -137,7 +118,7 @@ def from_steps(
         ),
         command=command,
     )
-    return _calibrate(train, test, target, form, provenance, robust=True)
+    return calibrated(train, test, target, form, provenance, robust=True)
 
 
 def _overlapped(paths: Sequence[Path], target: Target, seed: int, command: str) -> Calibration:
@@ -158,7 +139,7 @@ def _overlapped(paths: Sequence[Path], target: Target, seed: int, command: str) 
     return Calibration(file.model_copy(update=blocks), done.cost, done.test, done.predicted)
 
 
-def _calibrate(
+def calibrated(
     train: Steps,
     test: Steps,
     target: Target,
@@ -168,6 +149,11 @@ def _calibrate(
     robust: bool = False,
     predictor_time: float = 0.0,
 ) -> Calibration:
+    """A profile fitted to the train steps, with its error on the others.
+
+    Raises:
+        InputError: too few steps.
+    """
     if min(len(train), 4 * len(test)) < MIN_STEPS:
         raise InputError(
             f"{len(train) + len(test)} steps are too few to fit and to test; have {MIN_STEPS * 2}"
@@ -224,46 +210,6 @@ def _valid_range(steps: Steps) -> dict[str, tuple[float, float]]:
         "prefill_attention": steps.Q,
     }
     return {name: (float(column.min()), float(column.max())) for name, column in columns.items()}
-
-
-def _kernel_provenance(gpu: Gpu, tp: int, reserve_bytes: int, command: str) -> Provenance:
-    measured = [
-        f"kernel times on {kernels.MEASURED_ON.name}, by Vidur and AIConfigurator; not by us",
-        "memory of the card as CUDA reports it; parameters and shape of the model from its configuration",
-    ]
-    derived = [
-        "step times: sums of kernel times over operations and layers",
-        "coefficients: least relative squares on composed batches; no whole step was measured here",
-        "KV blocks: 0.9 x memory - weights - reserve, over the bytes of a block",
-    ]
-    host, per_sequence = kernels.HOST_MS, kernels.HOST_MS_PER_SEQUENCE
-    assumed = [
-        f"host work of {host} ms a step and {per_sequence} ms a sequence, fitted to decode steps of one "
-        "end-to-end run (Llama-3-8B, A100-80GB, CUDA graphs)",
-        f"reserve of {reserve_bytes / GIB:g} GiB a GPU: 1.26 GiB peak activations as vLLM printed for "
-        "Llama-3-8B (vllm-project/vllm pull request 10511), the rest for CUDA graphs and communication",
-        f"predictor time of {PREDICTOR_TIME * 1e3:g} ms a request: 1.11 % of the mean latency in the paper's "
-        "burst of 2,000 (0.56 s a token x 412 tokens)",
-        "prefill: about 9 % faster than in that one run; take it as +-10 %",
-    ]
-    if gpu != kernels.MEASURED_ON:
-        ratio = kernels.slower(gpu)
-        derived.append(
-            f"memory-bound kernel times x {ratio:.2f}, the ratio of the cards' bandwidths; unchecked"
-        )
-    if tp > 1:
-        derived.append(f"sharded over {tp} GPUs with two all-reduces a layer; unchecked against a whole run")
-    return Provenance(
-        measured=tuple(measured),
-        derived=tuple(derived),
-        assumed=tuple(assumed),
-        sources=(
-            "microsoft/vidur @ 7d475133 (MIT): A100 times of every operation of a layer but attention",
-            "aiconfigurator-core 0.12.0 on PyPI (Apache-2.0), a100_sxm, vLLM 0.14.0: products, attention, "
-            "all-reduce",
-        ),
-        command=command,
-    )
 
 
 def known_gpu(name: str) -> Gpu:

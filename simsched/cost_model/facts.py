@@ -16,15 +16,17 @@ class Gpu:
     """What CUDA reports as total, a little less than the label."""
     bandwidth: float | None = None
     """Of its memory, bytes a second (NVIDIA's data sheet); None: unknown."""
+    tables: str = ""
+    """Which kernel tables are of it, by a part of their file names; empty: none."""
 
 
 # Total memory as printed in CUDA's messages on these cards; it varies by about 0.1 GiB with the driver.
 GPUS = {
-    "a100-80gb": Gpu("NVIDIA A100-SXM4-80GB", int(79.25 * GIB), 2039e9),
-    "a100-40gb": Gpu("NVIDIA A100-SXM4-40GB", int(39.50 * GIB), 1555e9),
-    "h100-80gb": Gpu("NVIDIA H100 80GB HBM3", int(79.10 * GIB), 3350e9),
-    "h200-141gb": Gpu("NVIDIA H200", int(139.81 * GIB), 4800e9),
-    "b200-180gb": Gpu("NVIDIA B200", int(178.35 * GIB), 7700e9),
+    "a100-80gb": Gpu("NVIDIA A100-SXM4-80GB", int(79.25 * GIB), 2039e9, "a100"),
+    "a100-40gb": Gpu("NVIDIA A100-SXM4-40GB", int(39.50 * GIB), 1555e9, "a100"),
+    "h100-80gb": Gpu("NVIDIA H100 80GB HBM3", int(79.10 * GIB), 3350e9, "h100"),
+    "h200-141gb": Gpu("NVIDIA H200", int(139.81 * GIB), 4800e9, "h200"),
+    "b200-180gb": Gpu("NVIDIA B200", int(178.35 * GIB), 7700e9, "b200"),
 }
 
 

@@ -25,6 +25,7 @@ from simsched.cost_model.recursion import BatchTimes, Intervals, Recursion
 SPEEDS = np.exp(np.linspace(np.log(0.25), np.log(4.0), 279))  # 1 % apart
 CLEARLY = 1.1  # an interval is a launch's where that takes so many times as long as the device would
 LEAST = 5  # such intervals
+FEW = 200  # decodes: so many that no host is slower than the device
 TOTAL_WIDTH = 0.01  # of the total time: what a device model may be off
 SPEED_WIDTH = 0.25  # of the logarithm of a speed
 
@@ -79,3 +80,16 @@ def total_error(steps: OverlappedSteps, cost: HostedCost, speed: float) -> float
     """Predicted over measured time of all steps, less 1, at this host speed."""
     found = intervals(steps, cost, np.array([speed])).interval[steps.judged, 0]
     return float(found.sum() / steps.batch.time[steps.judged].sum() - 1)
+
+
+def decode_error(steps: OverlappedSteps, cost: HostedCost, speed: float) -> float | None:
+    """Median absolute relative error of intervals of up to `FEW` decodes amid decodes; None without any.
+
+    These are the device's alone on most machines: neither this step nor its neighbours have a prefill."""
+    alone = steps.batch.S == 0
+    rows = alone & np.append(True, alone[:-1]) & np.append(alone[1:], True)
+    rows &= steps.judged & ~steps.after_idle & (steps.batch.N <= FEW)
+    if not rows.any():
+        return None
+    found = intervals(steps, cost, np.array([speed])).interval[rows, 0]
+    return float(np.median(np.abs(found / steps.batch.time[rows] - 1)))

@@ -1,17 +1,21 @@
 """Compose the time of a step from tables of single GPU kernels.
 
-Two public sets of tables for the A100-SXM4-80GB are understood, as Parquet files in one folder:
+Two public sets of tables are understood, as Parquet files in one folder:
 
-- Vidur (microsoft/vidur @ 7d475133): every operation of a decoder layer but attention, at 451 token counts;
-- AIConfigurator (aiconfigurator-core 0.12.0, vLLM 0.14.0): matrix products, attention and all-reduce.
+- Vidur (microsoft/vidur @ 7d475133): every operation of a decoder layer but attention, at 451 token counts,
+  on an A100-SXM4-80GB;
+- AIConfigurator (aiconfigurator-core 0.12.0): matrix products, attention and all-reduce, on an A100 (vLLM
+  0.14.0) and on an H100, an H200 and a B200 (vLLM 0.24.0).
 
-A step is: host work + embedding + layers x (small operations + matrix products + attention + all-reduces) +
-the vocabulary projection of each sequence. Vidur's grid shows the tiles of small products, so it rules up to
-384 tokens; its large products are 18 % slower than vLLM's today, so from 1,024 tokens AIConfigurator's rule,
-with a logarithmic blend between.
+A step is: host work (unless the host has a block of its own) + embedding + layers x (small operations +
+matrix products + attention + all-reduces) + the vocabulary projection of each sequence. On an A100 Vidur's
+grid shows the tiles of small products, so it rules up to 384 tokens; its large products are 18 % slower than
+vLLM's today, so from 1,024 tokens AIConfigurator's rule, with a logarithmic blend between. On the other cards
+all products are AIConfigurator's.
 
-A card with the same processor and slower memory is derived: what only waits for memory (decode attention,
-small operations, a product with one row) takes longer by the ratio of the bandwidths, nothing else does.
+A card with slower or faster memory than the A100-80GB is derived where there is no table of its own: what
+only waits for memory (small operations; for the A100-40GB also decode attention and a product with one row)
+takes time by the ratio of the bandwidths.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 # Host time that CUDA graphs and kernels do not hide, in ms: fitted to half of the decode steps of one public
-# end-to-end run of vLLM (Llama-3-8B on an A100-80GB, CUDA graphs).
+# end-to-end run of vLLM (Llama-3-8B on an A100-80GB, CUDA graphs), which scheduled every ten steps and
+# overlapped nothing.
 HOST_MS = 0.371
 HOST_MS_PER_SEQUENCE = 0.0166
 
@@ -54,13 +59,12 @@ class StepBatch:
     """(new tokens, tokens computed before) of each prefill chunk."""
 
 
-MEASURED_ON = GPUS["a100-80gb"]
-TABLES_OF = "a100"  # in the names of its tables
+MEASURED_ON = GPUS["a100-80gb"]  # by Vidur
 
 
 def slower(gpu: Gpu) -> float:
     """How much longer this card reads memory than the measured one; InputError if nobody knows."""
-    if gpu not in GPUS.values() or not gpu.bandwidth or not MEASURED_ON.bandwidth:
+    if not gpu.tables or not gpu.bandwidth or not MEASURED_ON.bandwidth:
         raise InputError(f"--gpu {gpu.name}: the kernel tables cover {', '.join(GPUS)}")
     return MEASURED_ON.bandwidth / gpu.bandwidth
 
@@ -72,24 +76,30 @@ class Kernels:
         if model.kv_heads % tp:
             raise InputError(f"--tp {tp}: {model.name} has {model.kv_heads} KV heads to share evenly")
         self.model, self.tp = model, tp
+        self._vidurs_card = gpu.tables == MEASURED_ON.tables
         self._slower = slower(gpu)
-        heads = {"num_heads": model.heads // tp, "num_key_value_heads": model.kv_heads // tp}
-        self._products = _Products(_table(folder, "gemm_bf16"), self._slower)
+        of_table = self._slower if self._vidurs_card else 1.0  # of what its own table has
+        heads: dict[str, int | str] = {
+            "num_heads": model.heads // tp, "num_key_value_heads": model.kv_heads // tp,
+            "kv_cache_dtype": "bfloat16",
+        }  # fmt: skip
+        products = _table(folder, f"{gpu.tables}*gemm", {"gemm_dtype": "bfloat16"})
+        self._products = _Products(products, of_table)
         self._read_layer(_table(folder, f"mlp_{model.table}", {"num_tensor_parallel_workers": tp}))
-        prefill = _table(folder, "context_attention", {**heads, "batch_size": 1}).sort("isl")
+        attention = _table(folder, f"{gpu.tables}*context_attention", {**heads, "batch_size": 1})
+        prefill = attention.sort("isl")
         self._prefill = prefill["isl"].to_numpy(), prefill["latency"].to_numpy()
         self._decode: dict[int, tuple[FloatArray, FloatArray]] = {}
-        decode = _table(folder, "generation_attention", heads).sort("step")
+        decode = _table(folder, f"{gpu.tables}*generation_attention", heads).sort("step")
         launch = float(decode["latency"].to_numpy().min())
         for batch in decode["batch_size"].unique().to_list():
             rows = decode.filter(decode["batch_size"] == batch)
-            times = launch + (rows["latency"].to_numpy() - launch) * self._slower
+            times = launch + (rows["latency"].to_numpy() - launch) * of_table
             self._decode[batch] = rows["step"].to_numpy() + 1.0, times
         self._batches = sorted(self._decode)
         if tp > 1:
-            reduce = _table(folder, "allreduce", {"num_gpus": tp, "backend": "vllm_graph"}).sort(
-                "message_size"
-            )
+            where: dict[str, int | str] = {"num_gpus": tp, "backend": "vllm_graph"}
+            reduce = _table(folder, f"{gpu.tables}*allreduce", where).sort("message_size")
             self._reduce = reduce["message_size"].to_numpy(), reduce["latency"].to_numpy()
 
     def _read_layer(self, table: pl.DataFrame) -> None:
@@ -103,15 +113,19 @@ class Kernels:
         self._tokens: FloatArray = table["num_tokens"].to_numpy().astype(float)
         small_names = ("input_layernorm", "post_attention_layernorm", "attn_rope", "mlp_act", "add", "add")
         large_names = ("attn_pre_proj", "attn_post_proj", "mlp_up_proj", "mlp_down_proj")
-        products = np.sum([column(name) for name in large_names], axis=0)
         small = np.sum([column(name) for name in small_names], axis=0)
+        small = small[0] + (small - small[0]) * self._slower
+        self._ends = column("emb") + column("input_layernorm")
+        if not self._vidurs_card:
+            self._layer = small + [self._layer_products(int(m)) for m in self._tokens]
+            return
+        products = np.sum([column(name) for name in large_names], axis=0)
         # how much faster the other table's products are, over log(tokens)
         ratio = [self._layer_products(m) / np.interp(m, self._tokens, products) for m in BLEND_AT]
         grid = np.log([BLEND_FROM, *BLEND_AT])
         products = np.maximum(products, products[0] * self._slower)
         products = products * np.interp(np.log(self._tokens), grid, [1.0, *ratio])
-        self._layer = products + small[0] + (small - small[0]) * self._slower
-        self._ends = column("emb") + column("input_layernorm")
+        self._layer = products + small
 
     def _layer_products(self, tokens: int) -> float:
         m, tp, time = self.model, self.tp, self._products.time
@@ -124,7 +138,12 @@ class Kernels:
         )
 
     def step(self, batch: StepBatch) -> float:
-        """Seconds for this step."""
+        """Seconds for this step where host and device take turns, as in the run that `HOST_MS` is from."""
+        sequences = len(batch.contexts) + len(batch.chunks)
+        return self.device(batch) + (HOST_MS + HOST_MS_PER_SEQUENCE * sequences) / 1e3
+
+    def device(self, batch: StepBatch) -> float:
+        """Seconds for this step on the device alone."""
         sequences = len(batch.contexts) + len(batch.chunks)
         tokens = len(batch.contexts) + sum(chunk for chunk, _ in batch.chunks)
         padded = tokens
@@ -136,8 +155,7 @@ class Kernels:
             per_layer += 2 * float(np.interp(padded * self.model.hidden, *self._reduce))
         head = self._products.time(sequences, self.model.vocabulary // self.tp, self.model.hidden)
         ends = float(np.interp(padded, self._tokens, self._ends))
-        host = HOST_MS + HOST_MS_PER_SEQUENCE * sequences
-        return (host + ends + self.model.layers * per_layer + head) / 1e3
+        return (ends + self.model.layers * per_layer + head) / 1e3
 
     def _attention(self, batch: StepBatch) -> float:
         time = 0.0
@@ -208,8 +226,6 @@ def _table(folder: Path, name: str, where: Mapping[str, int | str] | None = None
     import polars as pl
 
     files = sorted(folder.glob(f"*{name}*.parquet"))
-    if len(files) > 1:  # tables of several cards in one folder
-        files = [file for file in files if TABLES_OF in file.name]
     if len(files) != 1:
         raise InputError(f"--from-kernels {folder}: expected one file *{name}*.parquet, found {len(files)}")
     try:
@@ -256,8 +272,9 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def compose(kernels: Kernels, batches: list[StepBatch]) -> Steps:
-    """Features and composed time of each batch."""
+def compose(kernels: Kernels, batches: list[StepBatch], *, device_only: bool = False) -> Steps:
+    """Features and composed time of each batch: of the whole step, or of its device alone."""
+    time = kernels.device if device_only else kernels.step
     rows = [
         (
             sum(chunk for chunk, _ in batch.chunks),
@@ -265,7 +282,7 @@ def compose(kernels: Kernels, batches: list[StepBatch]) -> Steps:
             len(batch.chunks),
             sum(batch.contexts),
             sum(chunk * (prior + chunk / 2) for chunk, prior in batch.chunks),
-            kernels.step(batch),
+            time(batch),
         )
         for batch in batches
     ]

@@ -29,6 +29,8 @@ SPEED_WIDTH = 0.25  # of the prior on the logarithm of a run's host speed
 COPY, COPY_WIDTH = 0.1, 0.05  # ms
 BEND = 0.3  # errors (ms / root ms) beyond which a step counts less in the first pass
 NIL = 1e-12  # seconds: a coefficient that a bounded search leaves just above 0
+FEW = 50  # stamped steps: fewer say too little
+KNEES = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens beyond which a step may grow with them
 STEP = 1e-3  # of a term, for differences
 
 Loss = Literal["soft_l1", "linear"]
@@ -138,24 +140,67 @@ class OverlapFit:
         )
 
 
-def fit_overlap(steps: OverlappedSteps, known: BoolArray, start: OverlapFit | None = None) -> OverlapFit:
+def fit_overlap(steps: OverlappedSteps, known: BoolArray, near: OverlapFit | None = None) -> OverlapFit:
     """Terms of host and device, from the intervals of the `known` steps (the others are only passed through).
 
     Args:
         steps: of one or more runs.
         known: the steps whose times may be looked at, shape (steps,).
-        start: a fit to other steps of these, near which this one will be.
+        near: a fit to other steps of these, near which this one will be.
     """
-    problem = _Problem(steps, known & steps.judged)
-    if start is None:
-        values = np.array([term.start for term in TERMS.values()] + [0.0] * problem.num_speeds)
-        values = problem.solve(values, "soft_l1")
-    else:
-        logs = np.log(start.speeds) if problem.num_speeds else np.array([])
-        values = np.append([start.terms[name] for name in NAMES], logs)
-    terms, speeds, errors = problem.unpack(problem.solve(values, "linear"))
     known = known & steps.judged
-    return _at_mean_speed(_level(OverlapFit(terms, errors, speeds), steps, known), steps, known)
+    problem = _Problem(steps, known)
+    speeds = [0.0] * problem.num_speeds
+    starts = []
+    if near is not None:
+        logs = np.log(near.speeds) if problem.num_speeds else np.array([])
+        starts.append(np.append([near.terms[name] for name in NAMES], logs))
+    stamped = _start_of_stamps(steps, known)
+    if near is None or stamped is not None:
+        first = [term.start for term in TERMS.values()]
+        starts += [
+            problem.solve(np.array([*terms, *speeds]), "soft_l1") for terms in (first, stamped) if terms
+        ]
+    # a search may end in a hollow of its own: the best of them
+    ends = [problem.solve(start, "linear") for start in starts]
+    best = min(ends, key=problem.cost)
+    terms, of_runs, errors = problem.unpack(best)
+    return _at_mean_speed(_level(OverlapFit(terms, errors, of_runs), steps, known), steps, known)
+
+
+def _start_of_stamps(steps: OverlappedSteps, known: BoolArray) -> list[float] | None:
+    """Where to begin: launches and kernels by themselves, as stamped; None where they are not."""
+    from scipy.optimize import nnls
+
+    launched, timed = known & np.isfinite(steps.launch), known & np.isfinite(steps.gpu)
+    if min(launched.sum(), timed.sum()) < FEW:
+        return None
+    P, N, S, K, Q = (getattr(steps.batch, name) for name in ("P", "N", "S", "K", "Q"))
+
+    def solve(columns: list[FloatArray], rows: BoolArray, time: FloatArray) -> tuple[FloatArray, float]:
+        measured = time[rows] * 1e3
+        solution, residual = nnls(np.column_stack(columns)[rows] / measured[:, None], np.ones(len(measured)))
+        return np.asarray(solution), float(residual)
+
+    modes = [(steps.mode == mode).astype(float) for mode in LaunchMode]
+    host, _ = solve([*modes, N, S, P], launched, steps.launch)
+    ones = np.ones(len(steps))
+    found = {
+        knee: solve(
+            [ones, np.maximum(steps.tokens - knee, 0), K * 1e-3, Q * 1e-3, S, N + S], timed, steps.gpu
+        )
+        for knee in KNEES
+    }
+    knee = min(found, key=lambda each: found[each][1])
+    floor, per_token, context, attention, chunk, sequence = found[knee][0].tolist()
+    values = {name: term.start for name, term in TERMS.items()}
+    values |= dict(zip(HOST_TERMS, host.tolist(), strict=False))
+    values |= {
+        "before": 0.8 * float(host[0]), "floor": floor, "slope": 0.0, "per_token": per_token,
+        "compute": max(0.0, floor - per_token * knee), "context": context, "attention": attention,
+        "chunk": chunk, "sequence": sequence,
+    }  # fmt: skip
+    return [values[name] for name in NAMES]
 
 
 class _Problem:
@@ -167,7 +212,10 @@ class _Problem:
         self._interval = steps.batch.time[:, None] * 1e3
         self._root = np.sqrt(self._interval)
         self.num_speeds = steps.num_runs if steps.num_runs > 1 else 0
-        self._jacobian: FloatArray = np.empty((0, 0))
+        more = self.num_speeds
+        self._low = np.array([term.low for term in TERMS.values()] + [-1.5] * more)
+        self._high = np.array([term.high for term in TERMS.values()] + [1.5] * more)
+        self._scale = np.array([max(term.start, 0.05) for term in TERMS.values()] + [0.3] * more)
         self._launched = known & np.isfinite(steps.launch)
         self._timed = known & np.isfinite(steps.gpu)
 
@@ -191,18 +239,7 @@ class _Problem:
         """The best parameters from these on."""
         from scipy.optimize import least_squares
 
-        low = np.array([term.low for term in TERMS.values()] + [-1.5] * self.num_speeds)
-        high = np.array([term.high for term in TERMS.values()] + [1.5] * self.num_speeds)
-        scale = np.array([max(term.start, 0.05) for term in TERMS.values()] + [0.3] * self.num_speeds)
-
-        def jacobian(values: FloatArray) -> FloatArray:
-            steps = STEP * np.maximum(np.abs(values), 0.1 * scale)
-            steps = np.where(values + steps > high, -steps, steps)
-            moved = np.repeat(values[:, None], len(values) + 1, axis=1)
-            moved[np.arange(len(values)), np.arange(1, len(values) + 1)] += steps
-            found = self.residuals(moved)
-            self._jacobian = (found[:, 1:] - found[:, :1]) / steps
-            return self._jacobian
+        low, high, scale = self._low, self._high, self._scale
 
         def residuals(values: FloatArray) -> FloatArray:
             return self.residuals(values[:, None])[:, 0]
@@ -210,7 +247,7 @@ class _Problem:
         found = least_squares(
             residuals,
             np.clip(start, low + 1e-6, high - 1e-6),
-            jac=jacobian,
+            jac=self._differences,
             bounds=(low, high),
             loss=loss,
             f_scale=BEND,
@@ -221,13 +258,26 @@ class _Problem:
         )
         return np.asarray(found.x)
 
+    def _differences(self, values: FloatArray) -> FloatArray:
+        """The residuals' derivatives by each parameter, all in one pass."""
+        steps = STEP * np.maximum(np.abs(values), 0.1 * self._scale)
+        steps = np.where(values + steps > self._high, -steps, steps)
+        moved = np.repeat(values[:, None], len(values) + 1, axis=1)
+        moved[np.arange(len(values)), np.arange(1, len(values) + 1)] += steps
+        found = self.residuals(moved)
+        return np.asarray((found[:, 1:] - found[:, :1]) / steps)
+
+    def cost(self, values: FloatArray) -> float:
+        """Sum of the squares."""
+        return float((self.residuals(values[:, None]) ** 2).sum())
+
     def unpack(self, values: FloatArray) -> tuple[dict[str, float], tuple[float, ...], dict[str, float]]:
         """Terms, host speeds of the runs, and standard errors of the terms."""
-        residuals = self.residuals(values[:, None])
+        residuals, jacobian = self.residuals(values[:, None]), self._differences(values)
         free = max(len(residuals) - len(values), 1)
-        covariance = np.linalg.pinv(self._jacobian.T @ self._jacobian) * float((residuals**2).sum()) / free
+        covariance = np.linalg.pinv(jacobian.T @ jacobian) * float((residuals**2).sum()) / free
         errors = 2 * np.sqrt(np.abs(np.diag(covariance)))
-        errors[~self._jacobian.any(axis=0)] = np.inf  # no interval depends on it
+        errors[~jacobian.any(axis=0)] = np.inf  # no interval depends on it
         logs = values[len(NAMES) :]
         speeds = np.exp(logs - logs.mean()) if len(logs) else np.ones(self._steps.num_runs)
         terms = dict(zip(NAMES, values.tolist(), strict=False))

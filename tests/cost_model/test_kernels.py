@@ -1,4 +1,4 @@
-"""The A100 profiles against their sources: kernel tables, a worked fit, and published decode steps."""
+"""Profiles from kernels against their sources: tables, a worked fit, published steps, a measured card."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import polars as pl
 import pytest
 
 from simsched.cost_model.base import StepFeatures
-from simsched.cost_model.calibrate import Target, from_composed, from_kernels
+from simsched.cost_model.calibrate import Target, from_composed
 from simsched.cost_model.facts import ARCHITECTURES, GIB, GPUS
-from simsched.cost_model.kernels import Kernels, StepBatch, sample_batches
+from simsched.cost_model.host import LaunchMode
+from simsched.cost_model.kernel_calibration import from_kernels
+from simsched.cost_model.kernels import HOST_MS, HOST_MS_PER_SEQUENCE, Kernels, StepBatch, sample_batches
 from simsched.cost_model.models import LinearCost
 from simsched.cost_model.profile import load_profile
 from simsched.errors import InputError
@@ -34,28 +36,75 @@ def composed(tables: Path) -> Path:
     return tables / "llama3_8b_a100_composed_steps.parquet"
 
 
+def serial(decodes: int, context: int) -> float:
+    """Milliseconds of a decode step with the host work of the published run: every ten steps, no overlap."""
+    device = load_profile("a100-80gb/llama-3-8b/overlapped").cost
+    time = device.step_time(StepFeatures(N=decodes, K=decodes * context)) * 1e3
+    return time + HOST_MS + HOST_MS_PER_SEQUENCE * decodes
+
+
+def test_the_serial_profile_is_the_device_and_that_host() -> None:
+    whole = load_profile("a100-80gb/llama-3-8b").cost
+    for decodes in (1, 64, 200):
+        batch = StepFeatures(N=decodes, K=decodes * 300)
+        assert whole.step_time(batch) * 1e3 == pytest.approx(serial(decodes, 300), rel=0.01)
+
+
 @pytest.mark.parametrize(("decodes", "published"), PUBLISHED_DECODE_MS)
 def test_published_decode_steps(decodes: int, published: float) -> None:
     """Within 3 % for a mean context between 100 and 1,100 tokens (chat); at N <= 2 for any of them."""
-    cost = load_profile("a100-80gb/llama-3-8b").cost
-    contexts = range(100, 1101, 50)
-    predicted = [cost.step_time(StepFeatures(N=decodes, K=decodes * each)) * 1e3 for each in contexts]
-    errors = [abs(time / published - 1) for time in predicted]
+    errors = [abs(serial(decodes, context) / published - 1) for context in range(100, 1101, 50)]
     assert min(errors) < TOLERANCE
     if decodes <= 2:
         assert max(errors) < TOLERANCE
 
 
+@pytest.mark.parametrize(("decodes", "published"), PUBLISHED_DECODE_MS)
+def test_published_decode_steps_in_both_modes(decodes: int, published: float) -> None:
+    """Overlapped, the assumed host is hidden and a step is the device's alone, at most 15 % shorter than the
+    published one; in sequence, a host that works in every step and not in every tenth makes it longer."""
+    profile = load_profile("a100-80gb/llama-3-8b/overlapped")
+    assert profile.host is not None
+    batch = StepFeatures(N=decodes, K=decodes * 300)
+    launch, before = (
+        part(batch, LaunchMode.FULL) * 1e3 for part in (profile.host.launch, profile.host.before)
+    )
+    overlapped = profile.cost.step_time(batch) * 1e3
+    assert launch < overlapped
+    shortest = min(profile.cost.step_time(StepFeatures(N=decodes, K=decodes * each)) for each in (100, 1100))
+    longest = max(profile.cost.step_time(StepFeatures(N=decodes, K=decodes * each)) for each in (100, 1100))
+    assert shortest * 1e3 < published
+    assert longest * 1e3 > 0.94 * published
+    in_sequence = before + max(overlapped, launch - before)
+    assert 1.15 < in_sequence / serial(decodes, 300) < 1.35
+
+
 def test_decode_against_a_direct_fit_of_the_end_to_end_run() -> None:
     """11.236 + 0.065·N + 8.4e-5·K ms was fitted to that run's decode steps alone, contexts known."""
-    cost = load_profile("a100-80gb/llama-3-8b").cost
     errors = []
     for N in (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256):
         for context in (100, 200, 400, 800):
-            direct = (11.236 + 0.065 * N + 8.4e-5 * N * context) / 1e3
-            errors.append(abs(cost.step_time(StepFeatures(N=N, K=N * context)) / direct - 1))
+            direct = 11.236 + 0.065 * N + 8.4e-5 * N * context
+            errors.append(abs(serial(N, context) / direct - 1))
     assert np.mean(errors) < 0.04  # a line cannot follow the tiles
     assert np.max(errors) < 0.1
+
+
+def test_kernels_of_the_h100_beside_the_card() -> None:
+    """Composed from AIConfigurator's tables, and measured: one decode 10 % longer, large steps within 8 %."""
+    composed, measured = (load_profile(f"h100-80gb/llama-3-8b{end}").cost for end in ("/unvalidated", ""))
+
+    def ratio(batch: StepFeatures) -> float:
+        return composed.step_time(batch) / measured.step_time(batch)
+
+    assert 1.05 < ratio(StepFeatures(N=1, K=300)) < 1.15
+    for batch in (
+        StepFeatures(N=256, K=256 * 300),
+        StepFeatures(P=1024, S=2, Q=2 * 512**2 / 2),
+        StepFeatures(P=2048, S=1, Q=2048**2 / 2),
+        StepFeatures(P=1848, N=200, S=4, K=200 * 400, Q=4 * 462**2 / 2),
+    ):
+        assert ratio(batch) == pytest.approx(1.0, abs=0.08)
 
 
 def test_the_worked_fit(composed: Path) -> None:
@@ -97,6 +146,12 @@ def test_our_composition_against_an_independent_one(tables: Path, composed: Path
         ("a100-80gb/llama-3-8b", "a100-80gb", "llama-3-8b", 1),
         ("a100-40gb/llama-3-8b", "a100-40gb", "llama-3-8b", 1),
         ("a100-80gb/llama-3.1-8b", "a100-80gb", "llama-3.1-8b", 1),
+        ("a100-80gb/llama-3-8b/overlapped", "a100-80gb", "llama-3-8b", 1),
+        ("a100-40gb/llama-3-8b/overlapped", "a100-40gb", "llama-3-8b", 1),
+        ("a100-80gb/llama-3.1-8b/overlapped", "a100-80gb", "llama-3.1-8b", 1),
+        ("h100-80gb/llama-3-8b/unvalidated", "h100-80gb", "llama-3-8b", 1),
+        ("h200-141gb/llama-3-8b/unvalidated", "h200-141gb", "llama-3-8b", 1),
+        ("b200-180gb/llama-3-8b/unvalidated", "b200-180gb", "llama-3-8b", 1),
         ("8xa100-80gb/llama-3-70b", "a100-80gb", "llama-3-70b", 8),
         ("8xa100-40gb/llama-3-70b", "a100-40gb", "llama-3-70b", 8),
     ],
@@ -106,17 +161,18 @@ def test_embedded_profiles_are_what_calibrate_makes(
 ) -> None:
     reserve = int((1.5 if tp == 1 else 2.0) * GIB)
     target = Target(name, GPUS[gpu], ARCHITECTURES[model], tp, reserve)
-    made = from_kernels(tables, target, "table", 0, "").file
+    apart = name.endswith(("overlapped", "unvalidated"))
+    made = from_kernels(tables, target, "table", 0, "", host_apart=apart).file
     embedded = load_profile(name).file
     assert embedded is not None
     assert made.cost["knots"] == pytest.approx(tuple(embedded.cost["knots"]))
     assert made.cost["g"] == pytest.approx(tuple(embedded.cost["g"]), rel=1e-4)
     for term in ("h", "c", "d"):
         assert made.cost[term] == pytest.approx(embedded.cost[term], rel=1e-3)
-    same = {"cost", "fit", "provenance", "valid_range"}
-    assert made.model_dump(exclude=same) == embedded.model_dump(exclude=same)
+    fitted = {"cost", "fit", "provenance", "valid_range"}
+    assert made.model_dump_json(exclude=fitted) == embedded.model_dump_json(exclude=fitted)
     assert embedded.fit is not None
-    assert embedded.fit.mean < 0.0205
+    assert embedded.fit.mean < 0.0215
 
 
 def test_70b_on_8_gpus_against_an_independent_composition() -> None:
@@ -152,7 +208,7 @@ def test_tables_that_are_missing_or_broken(tables: Path, tmp_path: Path) -> None
         Kernels(tmp_path, model, tp=1)
     with pytest.raises(InputError, match="--tp 3: Llama-3-8B has 8 KV heads"):
         Kernels(tables, model, tp=3)
-    (tmp_path / "x_gemm_bf16.parquet").write_bytes(b"not parquet")
+    (tmp_path / "aic_a100_gemm_bf16.parquet").write_bytes(b"not parquet")
     with pytest.raises(InputError, match="not a kernel table"):
         Kernels(tmp_path, model, tp=1)
     with pytest.raises(InputError, match="--from-composed"):
