@@ -25,8 +25,6 @@ from simsched.engine.config import DEFAULT_PRESET, EngineConfig
 from simsched.errors import InputError
 from simsched.text.options import option_flag, value_type
 from simsched.text.specs import split_specs
-from simsched.workload.blocks import block_seconds
-from simsched.workload.window import Window
 
 PAPER_POLICIES = ("fcfs", "mlfq", "po", "classification", "ranking")
 PAPER_RATES = ("2", "4", "8", "16", "32", "64")
@@ -273,8 +271,12 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
         if getattr(study, name) is not None and not study.trace:
             raise InputError(f"{option_flag(name)} {getattr(study, name)}: only with --trace")
     if study.trace_window is not None:
+        from simsched.workload.window import Window
+
         Window.parse(study.trace_window)
     if study.resample is not None:
+        from simsched.workload.blocks import block_seconds
+
         block_seconds(study.resample)
         if study.arrivals:
             raise InputError("--resample and --arrivals exclude each other: both make the arrivals of a run")
