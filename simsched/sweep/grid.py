@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from simsched.workload.named import named_workload
 
 ENGINE_AXES = axes("engine")
 PREDICTION_AXES = tuple(name for name in axes("order") if name != "policy")
+_FIELDS_OF_ARM = {field.name for field in fields(Arm)}
 
 
 def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, Any], float]]:
@@ -51,7 +52,7 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
     goodput = tuple(study.goodput.items()) if study.goodput is not None else None
     limit = _limit(study, [arm for _, arm in engines])
     offers: dict[Load, list[_Offer]] = {}
-    for (workload, trace), (of_engine, arm) in itertools.product(sources, engines):
+    for (workload, trace), (engine_options, arm) in itertools.product(sources, engines):
         for arrivals in study.arrivals or (("poisson",) if workload else (None,)):
             load = Load(
                 workload=workload, trace=trace and expand(trace), arrivals=arrivals,
@@ -66,47 +67,43 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
                 offers[load] = list(_offers(study, load, base, [each for _, each in engines]))
             swept = (option for option in ENGINE_AXES if option not in ("preset", "cost_profile"))
             several = [option for option in swept if len(getattr(study, option)) > 1]
-            engine = [f"{option} {of_engine[option]}" for option in several]
-            where = ", ".join([f"{name} on {of_engine['cost_profile']}", arm.config.preset, *engine])
+            engine = [f"{option} {engine_options[option]}" for option in several]
+            where = ", ".join([f"{name} on {engine_options['cost_profile']}", arm.config.preset, *engine])
             said = dict.fromkeys(f"{where}: {offer.estimates[arm][1]}" for offer in offers[load])
             notes += [note for note in said if note not in notes]
             for offer, *prediction, run, policy in itertools.product(
                 offers[load], *predictions, range(study.num_runs), study.policy
             ):
-                of_cell: dict[str, Any] = dict(zip(PREDICTION_AXES, prediction, strict=True))
+                beliefs: dict[str, Any] = dict(zip(PREDICTION_AXES, prediction, strict=True))
                 if not reads[policy]:
                     # whatever is swept of predictions, a policy that reads none is one arm
                     if any(value != values[0] for value, values in zip(prediction, predictions, strict=True)):
                         continue
-                    of_cell |= {name: None for name in PREDICTION_AXES if len(getattr(study, name)) > 1}
-                believes = {**of_cell, "predictor": of_cell["predictor"] and expand(of_cell["predictor"])}
+                    beliefs |= {name: None for name in PREDICTION_AXES if len(getattr(study, name)) > 1}
                 seed = study.seed + run
-                cell = Cell(
-                    replace(load, request_rate=offer.rate, duration=offer.duration, seed=seed),
-                    replace(arm, policy=expand(policy), **believes),
-                    goodput,
-                )
+                load_of_cell = replace(load, request_rate=offer.rate, duration=offer.duration, seed=seed)
+                arm_of_cell = replace(arm, policy=expand(policy), **beliefs)
+                if arm_of_cell.predictor is not None:
+                    arm_of_cell = replace(arm_of_cell, predictor=expand(arm_of_cell.predictor))
+                cell = Cell(load_of_cell, arm_of_cell, goodput)
                 options = {"workload": name, "arrivals": arrivals, "request_rate": offer.rate}
                 options |= {"policy": policy, "run": run, "seed": seed}
-                yield cell, {**of_engine, **of_cell, **options}, offer.estimates[arm][0]
+                yield cell, {**engine_options, **beliefs, **options}, offer.estimates[arm][0]
 
 
 def _engines(study: Study) -> Iterator[tuple[dict[str, Any], Arm]]:
     """Every engine of the grid: its options, and an arm of it that is FCFS."""
     for values in itertools.product(*(getattr(study, name) or (None,) for name in ENGINE_AXES)):
-        of_engine = dict(zip(ENGINE_AXES, values, strict=True))
-        config = EngineConfig(**{name: of_engine[name] for name in EngineConfig.model_fields})
-        of_engine |= {
-            "cost_profile": of_engine["cost_profile"] or find_preset(config.preset).cost_profile,
+        engine_options = dict(zip(ENGINE_AXES, values, strict=True))
+        config = EngineConfig(**{name: engine_options[name] for name in EngineConfig.model_fields})
+        engine_options |= {
+            "cost_profile": engine_options["cost_profile"] or find_preset(config.preset).cost_profile,
             "gpu_memory_utilization": config.gpu_memory_utilization,
         }
-        yield (
-            of_engine,
-            Arm(
-                policy="fcfs", config=config, cost_profile=expand(of_engine["cost_profile"]),
-                host_speed=of_engine["host_speed"], host_jitter=of_engine["host_jitter"],
-            ),
-        )  # fmt: skip
+        # an option that is not the engine's own has a field of its name in the arm
+        others = {name: value for name, value in engine_options.items() if name in _FIELDS_OF_ARM}
+        others["cost_profile"] = expand(others["cost_profile"])
+        yield engine_options, Arm(policy="fcfs", config=config, **others)
 
 
 def _limit(study: Study, engines: Sequence[Arm]) -> Limit | None:
@@ -124,8 +121,8 @@ def _baseline_engine(study: Study, engines: Sequence[tuple[dict[str, Any], Arm]]
         return engines[0][1]
     _, given = parse_arm(study.baseline, "--baseline")
     known = [name for name in given if name in ENGINE_AXES]
-    for of_engine, arm in engines:
-        if all(same_value(of_engine[name], given[name]) for name in known):
+    for engine_options, arm in engines:
+        if all(same_value(engine_options[name], given[name]) for name in known):
             return arm
     raise InputError(f"--baseline {study.baseline}: no engine of this grid has {', '.join(known)} so")
 
