@@ -115,15 +115,23 @@ class PipelinedReplica(Replica):
             if ahead is not None and not batch.features.S and end < source.next_time:
                 most, until = scheduler.max_steps(batch)
                 until = min(until, source.next_time)
-            self.num_running = scheduler.num_running
-            if most > 1 and end < until and not alone:
-                end, steps, last = yield from self._keep_promise(end, batch.features, duration, most, until)
-            else:
-                if most > 1 and end < until:
+            # Wait until it is over. Alone, a step with prefills is one event with the decodes that follow.
+            leaps = most > 1 and end < until
+            if alone:
+                if leaps:
                     end, steps, last = self.clock.repeat(
                         end, batch.features, duration, most, until, step_ends
                     )
-                yield from self.wait(end)
+                if not batch.features.S:
+                    yield Timeout(self.event_loop, max(0.0, end - self.event_loop.now))
+            else:
+                self.num_running = scheduler.num_running
+                if leaps:
+                    end, steps, last = yield from self._keep_promise(
+                        end, batch.features, duration, most, until
+                    )
+                else:
+                    yield self.event_loop.at(end)
             now = formed = end
             finished = scheduler.update(batch, now, duration, last, steps)
             if reports and finished:

@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Generator
 from functools import cache
+from math import inf
 
 import numpy as np
 import pytest
 import simpy
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from simsched.cost_model.host import HostCost, HostedCost
 from simsched.cost_model.profile import Profile, load_profile
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
@@ -135,3 +137,39 @@ def test_a_million_requests(spec: str) -> None:
     )
     assert large <= 1.3 * small
     assert gib * 2**30 < 2e9
+
+
+HOST = HostCost(
+    full=0.004,
+    piecewise=0.010,
+    none=0.025,
+    per_sequence=5e-5,
+    per_chunk=3e-4,
+    per_prefill_token=1e-6,
+    before_first_kernel=(0.003, 0.95),
+    output_per_sequence=2.1e-5,
+    tail=0.0033,
+    copy=0.00026,
+)
+
+
+@pytest.mark.parametrize("name", ["half", "busy", "overload"])
+@pytest.mark.parametrize("spec", ["fcfs", "ranking", "srtf", "mlfq"])
+def test_asynchronous_speed(spec: str, name: str) -> None:
+    """As a share of the synchronous speed, without and with host times; the best of three, in turn."""
+    work, cost = load(name), profile().cost
+    work = work.take(np.arange(min(len(work), 20_000)))
+    ahead = config().model_copy(update={"async_scheduling": True})
+    kinds = [(cost, config()), (cost, ahead), (HostedCost(device=cost, host=HOST), ahead)]
+    best = [inf] * 3
+    for _ in range(3):
+        for place, (each, engine) in enumerate(kinds):
+            start = time.process_time()
+            simulate(work, make_policy(spec), each, engine)
+            best[place] = min(best[place], time.process_time() - start)
+    shares = [best[0] / seconds for seconds in best[1:]]
+    print(
+        f"\n{spec}, {name}: asynchronous at {shares[0]:.2f} of the synchronous speed, "
+        f"with a host at {shares[1]:.2f}"
+    )
+    assert min(shares) > 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simsched.cost_model.base import CostModel
-from simsched.cost_model.host import HostedCost
+from simsched.cost_model.host import Graphs, HostCost, HostedCost
 from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap
@@ -20,7 +21,7 @@ from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import POLICIES, Linear, configs, same, shared_prefixes, trace, traces
-from tests.engine.test_clock import COST, HOST
+from tests.engine.test_clock import COST, DEVICE, HOST
 
 COSTS: dict[str, CostModel | HostedCost] = {
     "device": Linear(),
@@ -31,12 +32,39 @@ COSTS: dict[str, CostModel | HostedCost] = {
 }
 
 
+@st.composite
+def costs(draw: st.DrawFn) -> CostModel | HostedCost:
+    """One of those, or a host of any kind."""
+    if draw(st.booleans()):
+        return COSTS[draw(st.sampled_from(list(COSTS)))]
+    seconds = st.sampled_from([0.0, 1e-6, 1e-4, 0.001, 0.005, 0.02, 0.07])
+    host = HostCost(
+        full=draw(st.sampled_from([1e-5, 0.004, 0.02])),
+        piecewise=draw(seconds),
+        none=draw(seconds),
+        per_sequence=draw(seconds) / 100,
+        per_chunk=draw(seconds) / 10,
+        per_prefill_token=draw(seconds) / 1000,
+        before_first_kernel=(draw(seconds), draw(st.sampled_from([0.0, 0.5, 1.0]))),
+        output_per_sequence=draw(seconds) / 100,
+        tail=draw(seconds),
+        copy=draw(seconds),
+    )
+    full = draw(st.sampled_from(["max_num_seqs", 0, 8]))
+    return HostedCost(device=DEVICE, host=host, graphs=Graphs(full=full, piecewise=draw(st.integers(0, 600))))
+
+
 def outcome(
-    trace: Trace, spec: str, cost: str, config: ResolvedConfig, leap: bool, predictor: float
+    trace: Trace,
+    spec: str,
+    cost: CostModel | HostedCost,
+    config: ResolvedConfig,
+    leap: bool,
+    predictor: float,
 ) -> RunRecord | str:
     """The record, or the message where requests displace each other for ever."""
     try:
-        return simulate(trace, make_policy(spec), COSTS[cost], config, leap=leap, predictor_time=predictor)
+        return simulate(trace, make_policy(spec), cost, config, leap=leap, predictor_time=predictor)
     except InputError as error:
         return str(error)
 
@@ -46,11 +74,11 @@ def outcome(
 @given(
     trace=traces(),
     config=configs(),
-    cost=st.sampled_from(list(COSTS)),
+    cost=costs(),
     predictor=st.sampled_from([0.0, 0.0, 0.004]),
 )
 def test_leaping_equals_stepping(
-    trace: Trace, spec: str, config: ResolvedConfig, cost: str, predictor: float
+    trace: Trace, spec: str, config: ResolvedConfig, cost: CostModel | HostedCost, predictor: float
 ) -> None:
     config = config.model_copy(update={"async_scheduling": True})
     stepped = outcome(trace, spec, cost, config, False, predictor)
@@ -121,3 +149,20 @@ def test_outputs_beyond_the_context_are_cut_off() -> None:
     for spec in ("fcfs", "srtf"):
         stepped = simulate(work, make_policy(spec), COST, config, leap=False)
         same(stepped, simulate(work, make_policy(spec), COST, config))
+
+
+@pytest.mark.parametrize("cost", ["device", "host", "slow host"])
+@pytest.mark.parametrize("spec", ["fcfs", "srtf", "mlfq"])
+def test_replicas_leap_too(spec: str, cost: str) -> None:
+    """A delivery cuts a promise to the step under way."""
+    config = engine_config(max_num_seqs=16, num_gpu_blocks=200, max_model_len=1500, async_scheduling=True)
+    work = trace(120, 15.0, 7)
+
+    def run(leap: bool) -> RunRecord:
+        turns = count()
+        return simulate(
+            work, make_policy(spec), COSTS[cost], config, leap=leap,
+            num_replicas=3, choose=lambda arrival, replicas, now: next(turns) % 3,
+        )  # fmt: skip
+
+    same(run(False), run(True))
