@@ -58,6 +58,8 @@ class Setting:
     """Median output length."""
     shared: bool = False
     """Prompts share prefixes (`hash_ids`)."""
+    turns: bool = False
+    """Requests are turns of conversations, whose prompts hold the answers before them (`parent`)."""
 
 
 SETTINGS: dict[str, Setting] = {
@@ -90,6 +92,10 @@ SETTINGS: dict[str, Setting] = {
         },
         50, 4.0, 150, 60,
     ),
+    "conversations": Setting(
+        {"max_num_seqs": 16, "max_num_batched_tokens": 512, "num_gpu_blocks": 120},
+        60, 4.0, 40, 60, turns=True,
+    ),
     "a100": Setting({"num_gpu_blocks": 8000}, 320, 60.0, 150, 100),
 }  # fmt: skip
 MAX_MODEL_LEN = 1024
@@ -121,7 +127,7 @@ def workload(name: str, setting: Setting, seed: int) -> Trace:
             own = [10_000 + 100 * index + depth for depth in range(-(-int(prompt) // block))]
             depth = int(stream.integers(0, 6))
             hash_ids.append(tuple((shared[:depth] + own)[: -(-int(prompt) // block)]))
-    return Trace(
+    trace = Trace(
         arrival_time=np.cumsum(stream.exponential(1 / setting.request_rate, n)),
         num_prompt_tokens=prompts,
         num_output_tokens=outputs,
@@ -129,6 +135,26 @@ def workload(name: str, setting: Setting, seed: int) -> Trace:
         hash_ids=hash_ids,
         hash_block_size=None if hash_ids is None else block,
         name=name,
+    )
+    return _as_turns(trace, stream) if setting.turns else trace
+
+
+def _as_turns(trace: Trace, stream: np.random.Generator) -> Trace:
+    """Three of four requests go on from one of the eight before, with all of its prompt and answer or (one of
+    four of these) a part, and then with what was their prompt."""
+    prompts, outputs = trace.num_prompt_tokens.tolist(), trace.num_output_tokens.tolist()
+    parents: list[tuple[str, ...]] = []
+    histories = []
+    for index in range(len(trace)):
+        parent = index - int(stream.integers(1, 9))
+        before = prompts[parent] + outputs[parent] if parent >= 0 else 0
+        kept = int(stream.integers(1, before + 1)) if before and stream.random() < 0.25 else before
+        goes_on = 0 < kept + prompts[index] <= MAX_MODEL_LEN // 2 and before > 0 and stream.random() < 0.75
+        parents.append((str(parent),) if goes_on else ())
+        histories.append(kept if goes_on else -1)
+        prompts[index] += kept * goes_on
+    return trace.with_columns(
+        num_prompt_tokens=np.array(prompts), parent=parents, history_length=np.array(histories)
     )
 
 

@@ -19,7 +19,7 @@ from validate.hints import request_hints
 from validate.http_client import Answer, Send, run_client
 from validate.job import Job, Outcome
 from validate.models import MODELS, write_tokenizer
-from validate.prompts import prompt_tokens
+from validate.prompts import TokenIds
 from validate.recording import RealRecorder, read_steps
 from validate.server import Server
 
@@ -94,7 +94,8 @@ class HttpEngine:
 
     def _serve(self, job: Job, server: Server, log: Path) -> Outcome:
         vocabulary = int(MODELS[self._model]["vocab_size"]) if self._model in MODELS else 1000
-        sends = [_send(job.trace, index, vocabulary) for index in range(len(job.trace))]
+        tokens = TokenIds(job.trace, vocabulary)
+        sends = [_send(job.trace, index, tokens) for index in range(len(job.trace))]
         warm = [Send(-1, 0.0, {**_payload([3] * 64, 8), "vllm_xargs": {HINT + "request_id": "warm-up"}})]
         warmed = run_client(server.url, warm, time.monotonic())[0]
         if warmed.error is not None:
@@ -128,8 +129,8 @@ def _check(answers: list[Answer], server: Server) -> None:
         raise InputError(f"{len(failed)} of {len(answers)} requests were lost; {first}")
 
 
-def _send(trace: Trace, index: int, vocabulary: int) -> Send:
-    payload = _payload(prompt_tokens(trace, index, vocabulary), int(trace.num_output_tokens[index]))
+def _send(trace: Trace, index: int, tokens: TokenIds) -> Send:
+    payload = _payload(tokens.prompt(index), int(trace.num_output_tokens[index]))
     payload["vllm_xargs"] = {**request_hints(trace, index), HINT + "request_id": trace.request_ids()[index]}
     return Send(index, float(trace.arrival_time[index]), payload)
 

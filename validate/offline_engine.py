@@ -23,7 +23,7 @@ from validate.hints import request_hints
 from validate.job import Job, Outcome
 from validate.probe import Block
 from validate.probe_player import play_blocks
-from validate.prompts import prompt_tokens
+from validate.prompts import TokenIds
 from validate.recording import RealRecorder, read_steps
 from validate.run_clock import ClockName, ProcessorClock, RunClock, WallClock, check_one_thread
 
@@ -90,7 +90,8 @@ class OfflineEngine:
         recorder = RealRecorder(job.trace)
 
         def play(clock: RunClock) -> None:
-            requests = [self._request(job.trace, index) for index in range(len(job.trace))]
+            tokens = TokenIds(job.trace, self._vocabulary)
+            requests = [self._request(job.trace, index, tokens) for index in range(len(job.trace))]
             clock.restart()
             self._play(job.trace, requests, recorder, clock)
 
@@ -112,7 +113,8 @@ class OfflineEngine:
         trace = _trace_of(made, names)
 
         def play(clock: RunClock) -> None:
-            requests = iter([self._request(trace, index) for index in range(len(trace))])
+            tokens = TokenIds(trace, self._vocabulary)
+            requests = iter([self._request(trace, index, tokens) for index in range(len(trace))])
             shares = [list(islice(requests, block.num_requests())) for block in made]
             ours = list(zip(blocks, shares, strict=False))
             clock.restart()
@@ -170,7 +172,7 @@ class OfflineEngine:
         while self._engine.has_unfinished_requests():
             self._engine.step()
 
-    def _request(self, trace: Trace, index: int) -> Any:
+    def _request(self, trace: Trace, index: int, tokens: TokenIds) -> Any:
         """A request as the engine's core takes it; made before the run, as a server's front end would."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -184,7 +186,7 @@ class OfflineEngine:
             output_kind=RequestOutputKind.DELTA,
             extra_args={**request_hints(trace, index), HINT + "request_id": name},
         )
-        prompt = {"prompt_token_ids": prompt_tokens(trace, index, self._vocabulary)}
+        prompt = {"prompt_token_ids": tokens.prompt(index)}
         tasks = self._engine.get_supported_tasks()
         return self._engine.input_processor.process_inputs(str(index), prompt, sampling, tasks)
 

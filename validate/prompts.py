@@ -1,21 +1,38 @@
-"""Prompts as token ids: random, and equal where the trace says that prefixes are equal."""
+"""Prompts and answers as token ids: random, and equal where the trace says that they are equal."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from simsched.workload.content import contents
 from simsched.workload.trace import Trace
 
 
-def prompt_tokens(trace: Trace, index: int, vocabulary: int, seed: int = 0) -> list[int]:
-    """The prompt of request `index`: a chunk's tokens follow from its hash id, all others are its own."""
-    length = int(trace.num_prompt_tokens[index])
-    tokens: list[int] = []
-    if trace.hash_ids is not None and trace.hash_block_size is not None:
-        for hash_id in trace.hash_ids[index]:
-            stream = np.random.default_rng([seed, 1, hash_id])
-            tokens += stream.integers(3, vocabulary, trace.hash_block_size).tolist()
-    if len(tokens) < length:
-        stream = np.random.default_rng([seed, 0, index])
-        tokens += stream.integers(3, vocabulary, length - len(tokens)).tolist()
-    return tokens[:length]
+class TokenIds:
+    """The tokens of a trace's requests, from the paths of `simsched.workload.content`."""
+
+    def __init__(self, trace: Trace, vocabulary: int, seed: int = 0) -> None:
+        self._prompts: list[int] = trace.num_prompt_tokens.tolist()
+        self._answers: list[int] = trace.num_output_tokens.tolist()
+        self._paths = contents(trace)
+        self._vocabulary = vocabulary
+        self._seed = seed
+
+    def prompt(self, index: int) -> list[int]:
+        """The prompt of request `index`."""
+        return self._tokens(index, self._prompts[index])
+
+    def all(self, index: int) -> list[int]:
+        """Its prompt and its answer."""
+        return self._tokens(index, self._prompts[index] + self._answers[index])
+
+    def _tokens(self, index: int, length: int) -> list[int]:
+        path = [(index, length)] if self._paths is None else self._paths[index]
+        tokens: list[int] = []
+        for node, end in path:
+            count = min(end, length) - len(tokens)
+            if count > 0:
+                # a node's first tokens are the same however many of them a request has
+                stream = np.random.default_rng([self._seed, node])
+                tokens += stream.integers(3, self._vocabulary, count).tolist()
+        return tokens

@@ -21,7 +21,7 @@ from validate.api_server import ApiServer
 from validate.engine_options import given_since
 from validate.hints import request_hints
 from validate.models import write_model
-from validate.prompts import prompt_tokens
+from validate.prompts import TokenIds
 
 VOCABULARY = 1 << 30
 """No model reads these tokens; in so large a space two prompts are alike only on purpose."""
@@ -154,6 +154,8 @@ class VirtualEngine:
         self.scheduler = make_scheduler(config, policy, scheduler, self.clock)
         self._index = {name: index for index, name in enumerate(trace.request_ids())}
         self._hasher = self._block_hasher()
+        self._tokens = TokenIds(trace, VOCABULARY)
+        self._known: dict[int, list[int]] = {}  # prompt and answer of those under way
         limits = (config.max_num_queued_reqs, config.max_num_queued_tokens)
         refuses = any(limit is not None for limit in limits)
         self._server = ApiServer(self.scheduler.scheduler_config) if refuses else None
@@ -240,13 +242,28 @@ class VirtualEngine:
         )
         return Request(
             request_id=name,
-            prompt_token_ids=prompt_tokens(trace, index, VOCABULARY),
+            prompt_token_ids=self._token_ids(index)[: int(trace.num_prompt_tokens[index])],
             sampling_params=sampling,
             pooling_params=None,
             arrival_time=float(trace.arrival_time[index]),
             priority=0 if trace.priority is None else int(trace.priority[index]),
             block_hasher=self._hasher,
         )
+
+    def _token_ids(self, index: int) -> list[int]:
+        """Prompt and answer: the model that is not there says what later prompts take it to have said."""
+        if index not in self._known:
+            self._known[index] = self._tokens.all(index)
+        return self._known[index]
+
+    def _sampled(self, name: str) -> list[int]:
+        """The token that this step gives a request: the one after those that it computes."""
+        request = self.scheduler.requests[name]
+        if request.is_prefill_chunk:
+            return []
+        tokens = self._token_ids(self._index[name])
+        at = request.num_computed_tokens
+        return [tokens[at]] if at < len(tokens) else [VOCABULARY]  # cut off by --max-model-len
 
     def _record(self, output: Any) -> tuple[dict[str, Any], float]:
         from simsched.vllm.scheduler import chunks_of
@@ -274,13 +291,10 @@ class VirtualEngine:
         from vllm.v1.outputs import ModelRunnerOutput
 
         names = list(output.num_scheduled_tokens)
-        requests = self.scheduler.requests
         return ModelRunnerOutput(
             req_ids=names,
             req_id_to_index={name: row for row, name in enumerate(names)},
-            sampled_token_ids=[
-                [] if requests[name].is_prefill_chunk else [VOCABULARY + self._index[name]] for name in names
-            ],
+            sampled_token_ids=[self._sampled(name) for name in names],
             logprobs=None,
             prompt_logprobs_dict={},
             pooler_output=[],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from simsched.workload.prefix_tree import Stretch, shared_stretches
+from simsched.workload.content import Stretch, contents, shared_stretches
 from simsched.workload.trace import Trace
 
 
@@ -27,11 +27,10 @@ class Arrival(NamedTuple):
     predicted_class: int | None = None
     predicted_length: float | None = None
     tenant: str | None = None
-    hash_ids: Sequence[int] | None = None
-    """Identity of each prefix chunk of `hash_block_size` tokens."""
-    hash_block_size: int = 0
+    content: Sequence[Stretch] = ()
+    """What its tokens are, prompt and answer (`workload.content`); empty: nobody else's."""
     prefix: Sequence[Stretch] = ()
-    """The part of its prompt that other requests share, as stretches (`workload.prefix_tree`)."""
+    """The part of them that other requests have too, with edges for nodes."""
 
 
 class Arrivals:
@@ -50,9 +49,9 @@ class Arrivals:
         self._classes = nothing if trace.predicted_class is None else trace.predicted_class.tolist()
         self._lengths = nothing if trace.predicted_length is None else trace.predicted_length.tolist()
         self._tenants = nothing if trace.tenant is None else trace.tenant
-        self._hash_ids = nothing if trace.hash_ids is None else trace.hash_ids
-        self._hash_block_size = trace.hash_block_size or 0
-        self._prefixes = [()] * n if trace.hash_ids is None else shared_stretches(trace)
+        paths = contents(trace)
+        self._contents: Sequence[Sequence[Stretch]] = [()] * n if paths is None else paths
+        self._prefixes = [()] * n if paths is None else shared_stretches(paths)
 
     def make(self, row: int, time: float) -> Arrival:
         """The request in this row arrives at this time, in seconds."""
@@ -70,8 +69,7 @@ class Arrivals:
                 self._classes[row],
                 self._lengths[row],
                 self._tenants[row],
-                self._hash_ids[row],
-                self._hash_block_size,
+                self._contents[row],
                 self._prefixes[row],
             ),
         )

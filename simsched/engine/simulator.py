@@ -32,6 +32,7 @@ from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.record import RunRecord
 from simsched.streams import stream
+from simsched.workload.content import shares
 from simsched.workload.trace import Trace
 
 Choose = Callable[[Arrival, Sequence[Replica], float], int]
@@ -102,7 +103,7 @@ def _run(
     preset = find_preset(config.preset)
     # a user's own cost model need not know the term
     padded = getattr(cost, "per_padded", 0.0) > 0
-    shares_prefixes = trace.hash_ids is not None
+    shares_prefixes = shares(trace)
     step = step_cost(cost, config)
 
     def replica(number: int, policy: Policy, source: Source, gate: AdmissionControl | None) -> Replica:

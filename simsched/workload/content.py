@@ -13,6 +13,7 @@ it, too. A stretch that a prompt fills only in part holds the first tokens of it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,13 +32,17 @@ class Stretch(NamedTuple):
 Path = list[Stretch]
 
 
+def shares(trace: Trace) -> bool:
+    """May two requests of it have tokens in common?"""
+    hashed = trace.hash_ids is not None and trace.hash_block_size is not None
+    return hashed or trace.session_id is not None or trace.parent is not None
+
+
 def contents(trace: Trace) -> list[Path] | None:
     """The paths of all requests, over prompt and answer; None where no two of them can share anything."""
     if trace.hash_ids is not None and trace.hash_block_size is not None:
         return _by_hash_ids(trace, trace.hash_block_size)
-    if trace.session_id is not None or trace.parent is not None:
-        return _by_history(trace)
-    return None
+    return _by_history(trace) if shares(trace) else None
 
 
 def _by_history(trace: Trace) -> list[Path]:
@@ -103,6 +108,42 @@ def _first_that_goes_on(trace: Trace, size: int) -> dict[int, int]:
         if longer and len(theirs) >= full and tuple(ours[:full]) == tuple(theirs[:full]):
             found[parent] = row
     return found
+
+
+def shared_stretches(paths: Sequence[Path]) -> list[tuple[Stretch, ...]]:
+    """For each request the part of its prompt and answer that others have too, with an edge for a node.
+
+    An edge is what the same requests (two or more) share, so a path has few of them; then tokens follow that
+    are a request's own.
+    """
+    reached: dict[int, list[int]] = {}  # node -> where each that has it ends
+    for path in paths:
+        for node, end in path:
+            reached.setdefault(node, []).append(end)
+    # of a node each part that the same requests have: where it ends, and how many they are
+    parts: dict[int, list[tuple[int, int]]] = {}
+    for node, ends in reached.items():
+        if len(ends) > 1:
+            ends.sort()
+            parts[node] = [
+                (end, len(ends) - at) for at, end in enumerate(ends) if not at or end != ends[at - 1]
+            ]
+    edges: dict[tuple[int, int], int] = {}  # its first node and the end of that part -> edge
+    shared: list[tuple[Stretch, ...]] = []
+    for path in paths:
+        found: list[Stretch] = []
+        before = 0
+        for node, end in path:
+            for stop, count in parts.get(node, ()):
+                if stop > end or count < 2:
+                    break
+                if count == before:
+                    found[-1] = Stretch(found[-1].node, stop)  # the same requests as before
+                else:
+                    found.append(Stretch(edges.setdefault((node, stop), len(edges)), stop))
+                before = count
+        shared.append(tuple(found))
+    return shared
 
 
 def shared_tokens(trace: Trace) -> list[int] | None:

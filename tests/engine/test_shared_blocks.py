@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from simsched.engine.arrival import arrivals_of
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.shared_blocks import SharedBlocks
-from simsched.workload.prefix_tree import shared_stretches
+from simsched.workload.content import contents, shared_stretches
 from simsched.workload.trace import Trace
 
 
@@ -25,14 +25,14 @@ def prompts(lengths: list[int], ids: list[tuple[int, ...]], chunk: int) -> Trace
 def test_the_tree_has_an_edge_for_what_the_same_requests_share() -> None:
     trace = prompts([40, 40, 60, 10], [(1, 2), (1, 2), (1, 2, 3), (7,)], 20)
     # chunks 1 and 2 have the same visitors; 3 and 7 have one each
-    assert shared_stretches(trace) == [((0, 40),), ((0, 40),), ((0, 40),), ()]
+    assert shared_stretches(contents(trace)) == [((0, 40),), ((0, 40),), ((0, 40),), ()]
 
 
 def test_paths_part_where_the_ids_do() -> None:
     trace = prompts([40, 40, 25, 40], [(1, 2), (1, 2), (1, 3), (1, 3)], 20)
-    # a prompt of 25 has five tokens of its second chunk
-    assert shared_stretches(trace) == [
-        ((0, 20), (1, 40)), ((0, 20), (1, 40)), ((0, 20), (2, 25)), ((0, 20), (2, 40))
+    # a prompt of 25 has five tokens of its second chunk; the rest of the last one is its own
+    assert shared_stretches(contents(trace)) == [
+        ((0, 20), (1, 40)), ((0, 20), (1, 40)), ((0, 20), (2, 25)), ((0, 20), (2, 25))
     ]  # fmt: skip
 
 

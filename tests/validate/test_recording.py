@@ -15,7 +15,7 @@ from simsched.sweep.study import make_study
 from simsched.workload.trace import Trace
 from validate.engine_options import engine_arguments, engine_failure
 from validate.job import job_of
-from validate.prompts import prompt_tokens
+from validate.prompts import TokenIds
 from validate.recording import RealRecorder, read_steps
 from validate.server import command_line
 
@@ -63,11 +63,20 @@ def test_shared_chunks_are_shared_tokens() -> None:
     trace = TRACE.with_columns(
         num_prompt_tokens=np.array([10, 7]), hash_ids=[(1, 2, 3), (1, 5)], hash_block_size=4
     )
-    first, second = prompt_tokens(trace, 0, 1000), prompt_tokens(trace, 1, 1000)
+    first, second = (TokenIds(trace, 1000).prompt(index) for index in (0, 1))
     assert (len(first), len(second)) == (10, 7)
     assert first[:4] == second[:4]
     assert first[4:7] != second[4:7]
-    assert prompt_tokens(TRACE, 0, 1000) != prompt_tokens(TRACE, 1, 1000)
+    assert TokenIds(TRACE, 1000).prompt(0) != TokenIds(TRACE, 1000).prompt(1)
+
+
+def test_a_turn_begins_with_the_prompt_and_answer_before_it() -> None:
+    trace = TRACE.with_columns(
+        num_prompt_tokens=np.array([10, 40]), num_output_tokens=np.array([6, 3]), session_id=["a", "a"]
+    )
+    first, second = (TokenIds(trace, 1000).all(index) for index in (0, 1))
+    assert (len(first), len(second)) == (16, 43)
+    assert second[:16] == first
 
 
 def test_what_a_cpu_engine_does_not_have_is_refused(tmp_path: Path) -> None:

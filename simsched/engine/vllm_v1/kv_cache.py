@@ -5,57 +5,50 @@ Sources: vllm/v1/core/block_pool.py and single_type_kv_cache_manager.py of vLLM 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
+from operator import itemgetter
 
 from simsched.engine.arrival import Arrival
+from simsched.workload.content import Stretch
 
 Key = tuple[int, int]
-"""Names what a full block holds, with everything before it: (owner of the content, place in the request)."""
+"""Names what a full block holds, with everything before it: (node of its content, or below zero
+the request whose own it is; place in the request)."""
 
 
 class BlockKeys:
-    """Which blocks of which requests hold the same tokens.
+    """Which blocks of which requests hold the same tokens (`simsched.workload.content`).
 
-    Real content decides: the tokens of chunk i are given by `hash_ids[:i + 1]`, wherever they occur, so two
-    requests share a block if their ids agree on every chunk that the block ends in or follows. A last chunk
-    that the prompt fills only in part holds the first tokens of that chunk. Prompt tokens beyond the ids
-    and all outputs are the request's own.
+    A block is known by the node that its last token is in, since a node stands for everything before it.
     """
 
     def __init__(self, block_size: int) -> None:
         self._block_size = block_size
-        self._nodes: dict[tuple[int, int], int] = {}  # (node of the chunk before, hash id) -> node below zero
-        self._paths: dict[int, tuple[list[int], int, int]] = {}  # nodes, tokens of a chunk, of the prompt
+        self._paths: dict[int, Sequence[Stretch]] = {}
 
     def arrived(self, number: int, arrival: Arrival) -> None:
-        """Note what is shared of this request's prompt."""
-        if arrival.hash_ids:
-            nodes, path, node = self._nodes, [], 0
-            for hash_id in arrival.hash_ids:
-                node = nodes.setdefault((node, hash_id), -1 - len(nodes))
-                path.append(node)
-            self._paths[number] = path, arrival.hash_block_size, arrival.num_prompt_tokens
+        """Note what this request shares."""
+        if arrival.content:
+            self._paths[number] = arrival.content
 
     def owners(self, number: int) -> set[int]:
         """The first parts of all keys of this request."""
-        path = self._paths.get(number)
-        return {number, *path[0]} if path else {number}
+        return {-1 - number, *(node for node, _ in self._paths.get(number, ()))}
 
     def key(self, number: int, block: int) -> Key:
         """The key of block number `block` of this request, when it is full."""
-        known = self._paths.get(number)
-        if known is not None:
-            path, chunk_size, prompt = known
-            end = (block + 1) * self._block_size
-            chunk = (end - 1) // chunk_size
-            if end <= prompt and chunk < len(path):
-                return path[chunk], block
-        return number, block
+        path = self._paths.get(number, ())
+        at = bisect_left(path, (block + 1) * self._block_size, key=_end)
+        return path[at].node if at < len(path) else -1 - number, block
 
     def forget(self, number: int) -> None:
         """The request is done."""
         self._paths.pop(number, None)
+
+
+_end = itemgetter(1)
 
 
 class KVCache:

@@ -311,7 +311,7 @@ class VllmV1Leap(LeapingState, RunsUncontended):
             self.queue.take(blocks - hits)
 
     def filled(self, request: LeapRequest, tokens: int) -> None:
-        """A request other than a decoder has blocks for so many tokens (of no concern without sharing)."""
+        """A request has blocks for so many tokens (of no concern without sharing)."""
 
     def blocks_for(self, first: int, count: int) -> int:
         """What the decoders take in so many steps, from step counter `first` on."""

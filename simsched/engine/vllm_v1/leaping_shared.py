@@ -1,5 +1,8 @@
 """The leaping scheduler where prompts share prefixes: `leaping.py` with another account of KV blocks.
 
+A turn's prompt may hold an earlier turn's answer. Who generates such an answer fills blocks that others can
+hit; decoders are not touched in every step, so they catch up before anyone looks.
+
 Which blocks are evicted next depends on the order in which requests give them up, so those that finish in
 the same step do so as vLLM has them in its batch.
 """
@@ -13,7 +16,7 @@ from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
-from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
+from simsched.engine.vllm_v1.leaping_request import DECODING, MANY, LeapRequest
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
 from simsched.policies.base import Policy
@@ -27,20 +30,37 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._blocks = SharedBlocks(self.free, config.block_size)
         self._found: list[Piece] = []  # by the latest lookup
         self._admitted: list[LeapRequest] = []  # in this step
+        self._answers: set[int] = set()  # numbers of requests whose answers are in prompts of others
+        self._answering: dict[int, LeapRequest] = {}  # of these, who runs
 
     def number_of(self, arrival: Arrival) -> int:
         number = super().number_of(arrival)
         self._blocks.arrived(number, arrival.prefix)
+        if arrival.prefix and self._blocks.answers(number, arrival.num_prompt_tokens):
+            self._answers.add(number)
         return number
 
     def is_uncontended(self) -> bool:
         """Never: whoever arrives looks for its prefix."""
         return False
 
+    def max_steps(self, batch: Batch) -> tuple[int, float]:
+        """Also until an answer fills a block: whoever waits may hit it, and then needs one less."""
+        most, time = super().max_steps(batch)
+        if most > 1 and self.num_waiting:
+            size, step = self.block_size, self.clock.formed
+            for request in self._answering.values():
+                if request.where == DECODING:
+                    most = min(most, size - (request.offset + step) % size)
+        return most, time
+
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         leaving = self._leaving(steps)
         finished = super().update(batch, now, first, last, steps)
         for request in leaving:
+            if self._answering.pop(request.number, None) is not None:
+                self._answers.discard(request.number)
+                self._blocks.fill(request.number, request.computed)
             self.free += self._blocks.release(request.number, request.computed, finished=True)
         self._admitted.clear()
         return finished
@@ -78,10 +98,27 @@ class SharedVllmV1Leap(VllmV1Leap):
                 places += 2 * at + 1, 2 * at + 2
 
     def _schedule_running(self, now: float, need: int) -> int:
-        if self.own is not None and len(self.partials) > 1:
-            # of two copies of a block the older is hit: it matters who is first
+        self.fills_answers = bool(self._answering)
+        self._catch_up(self.clock.formed - 1)
+        # of two copies of a block the older is hit, so the order counts in which they are filled
+        several = self.own is not None and len(self.partials) > 1
+        if several or any(self._fills(request) for request in self._answering.values()):
             return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
+
+    def _admit(self, now: float, budget: int) -> None:
+        self._catch_up(self.clock.formed)
+        super()._admit(now, budget)
+
+    def _fills(self, request: LeapRequest) -> bool:
+        """Does this decoder fill a block in this step?"""
+        return request.where == DECODING and not (request.offset + self.clock.formed) % self.block_size
+
+    def _catch_up(self, step: int) -> None:
+        """Blocks of answers that decoders have filled up to this step can be hit from now on."""
+        for request in self._answering.values():
+            if request.where == DECODING:
+                self._blocks.fill(request.number, request.offset + step)
 
     # -- KV blocks -----------------------------------------------------------------------------------------
     def take(self, blocks: int) -> None:
@@ -92,6 +129,8 @@ class SharedVllmV1Leap(VllmV1Leap):
         """Not yet: see `update`."""
 
     def _leave(self, request: LeapRequest, tokens: int) -> None:
+        if self._answering.pop(request.number, None) is not None:
+            self._blocks.fill(request.number, tokens)
         self.free += self._blocks.release(request.number, tokens, finished=False)
 
     def _lookup(self, request: LeapRequest) -> tuple[int, int]:
@@ -102,6 +141,8 @@ class SharedVllmV1Leap(VllmV1Leap):
         held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
         self._blocks.begin(request.number, self._found)
         self._admitted.append(request)
+        if request.number in self._answers:
+            self._answering[request.number] = request
         self.free -= hits - held
         self.take(blocks - hits)
 

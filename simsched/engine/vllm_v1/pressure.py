@@ -47,7 +47,7 @@ def schedule_under_pressure(engine: LeapingState, now: float, threshold: int) ->
                 continue
             break
         engine.take(blocks)
-        if request.where == PARTIAL:
+        if request.where == PARTIAL or engine.fills_answers:
             engine.filled(request, computed + n)
         tokens[request.number] = n
         budget -= n

@@ -16,7 +16,8 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from simsched.workload.prefix_tree import Stretch
+from simsched.engine.base import CannotLeap
+from simsched.workload.content import Stretch
 
 
 class Run:
@@ -49,8 +50,9 @@ class SharedBlocks:
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         self._block_size = block_size
-        self._paths: dict[int, list[Stretch]] = {}  # request -> the shared part of its prompt, in blocks
+        self._paths: dict[int, list[Stretch]] = {}  # request -> what others have too, in blocks
         self._copies: defaultdict[int, list[Run]] = defaultdict(list)  # edge -> runs with its content
+        self._answers: set[int] = set()  # edges of parts of answers
         self._own: dict[int, list[Run]] = {}  # request -> what is left of its own content
         self._empty = num_blocks
         self._queue: deque[list[Run]] = deque()
@@ -68,6 +70,19 @@ class SharedBlocks:
                 path.append(Stretch(edge, end))
                 place = end
         self._paths[number] = path
+
+    def answers(self, number: int, num_prompt_tokens: int) -> bool:
+        """May others have blocks in their prompts that are a part of this request's answer?
+
+        Raises:
+            CannotLeap: such a block is a part of another answer, too.
+        """
+        full = num_prompt_tokens // self._block_size
+        edges = {edge for edge, end in self._paths[number] if end > full}
+        if edges & self._answers:
+            raise CannotLeap("of two blocks of answers that are alike, which is older is not known")
+        self._answers |= edges
+        return bool(edges)
 
     def lookup(self, number: int, num_tokens: int) -> tuple[list[Piece], int]:
         """What is cached of its first tokens, leaving one to compute; how many of those blocks are held."""

@@ -26,6 +26,8 @@ class LeapingState(ABC):
         self.watermark = int(config.watermark * config.num_gpu_blocks)
         self.walk_survives_self_preemption = False
         """Does a running request that preempts itself not end the step for those behind it?"""
+        self.fills_answers = False
+        """May others hit blocks of an answer while it is generated?"""
 
         self.clock = StepClock()
         self.total: list[int] = []

@@ -1,0 +1,161 @@
+"""Answers as cached prefixes: a turn hits the full blocks of the prompt and answer that it goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from simsched.cost_model.models import LinearCost
+from simsched.engine.config import ResolvedConfig, engine_config
+from simsched.engine.simulator import _run, simulate
+from simsched.policies.spec import make_policy
+from simsched.record import RunRecord
+from simsched.workload.formats import load_trace
+from simsched.workload.trace import Trace
+
+COST = LinearCost(t0=0.011, a=5.3e-5, b=6.4e-5, c=8.1e-8, d=3.7e-9)
+
+
+def config(**options: object) -> ResolvedConfig:
+    return engine_config("vllm-v1", **{"num_gpu_blocks": 500, "max_model_len": 4096, **options})
+
+
+def computed(trace: Trace, settings: ResolvedConfig, policy: str = "fcfs") -> int:
+    """Prompt tokens that are computed (without preemptions), step by step."""
+    steps: list[dict[str, dict[str, int]]] = []
+    record = simulate(trace, make_policy(policy), COST, settings, step_log=steps.append)
+    assert not record.num_preemptions.any()
+    decodes = int((trace.num_output_tokens - 1).sum())
+    return sum(sum(step["scheduled"].values()) for step in steps) - decodes
+
+
+def turns(prompts: list[int], answers: list[int], gap: float = 60.0, **columns: object) -> Trace:
+    n = len(prompts)
+    return Trace(np.arange(n) * gap, np.array(prompts), np.array(answers), **columns)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("answer", "hit"), [(1, 80), (16, 80), (17, 96), (32, 96), (33, 112)])
+def test_the_last_token_of_an_answer_is_not_cached(answer: int, hit: int) -> None:
+    trace = turns([80, 80 + answer + 100], [answer, 5], session_id=["a", "a"])
+    assert computed(trace, config()) == 80 + (180 + answer - hit)
+
+
+@pytest.mark.parametrize("columns", [{}, {"session_id": ["a", "b"]}, {"session_id": ["a", None]}])
+def test_without_a_session_nothing_is_shared(columns: dict[str, object]) -> None:
+    assert computed(turns([80, 200], [50, 5], **columns), config()) == 280
+
+
+def test_nothing_is_hit_without_prefix_caching() -> None:
+    trace = turns([80, 200], [50, 5], session_id=["a", "a"])
+    assert computed(trace, config(enable_prefix_caching=False)) == 280
+
+
+def test_a_turn_that_comes_early_hits_what_is_there() -> None:
+    """It waits for nobody: of an answer under way it hits the blocks that are full."""
+    early = turns([64, 200], [100, 5], gap=0.5, session_id=["a", "a"])
+    late = turns([64, 200], [100, 5], session_id=["a", "a"])
+    tokens = computed(early, config())
+    assert computed(late, config()) == 64 + 200 - 160
+    assert 64 + 200 - 160 < tokens < 64 + 200 - 64
+
+
+def test_the_qwen_bailian_chat(shared_cases: Path) -> None:
+    """vLLM computes 24,640 prompt tokens of it; without the answers it would be 82,240."""
+    trace, _ = load_trace(shared_cases / "06-qwen-bailian" / "chat.jsonl")
+    roomy = config(num_gpu_blocks=50_000, max_model_len=8192)
+    assert computed(trace, roomy) == 24_640
+    assert computed(trace.with_columns(parent=None, session_id=None), roomy) == 82_240
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Trace:
+    """Turns of a few sessions, close together, with forks and cut histories; perhaps with hash ids."""
+    n = draw(st.integers(2, 24))
+    random = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    prompts, answers, parents, known = [], [], [], []
+    for row in range(n):
+        parent = int(random.integers(max(-1, row - 4), row)) if row else -1
+        answers.append(int(random.integers(1, 90)))
+        total = prompts[parent] + answers[parent] if parent >= 0 else 0
+        prompts.append(min(900, total * int(random.random() < 0.8) + int(random.integers(1, 120))))
+        parents.append((str(parent),) if parent >= 0 else ())
+        most = min(total, prompts[row]) if parent >= 0 else 0
+        known.append(int(random.integers(0, most + 1)) if random.random() < 0.2 else -1)
+    times = np.sort(random.random(n) * n * draw(st.sampled_from([0.02, 0.2, 1.0])))
+    trace = Trace(
+        times, np.array(prompts), np.array(answers), parent=parents, history_length=np.array(known),
+        score=random.random(n), predicted_length=random.random(n) * 90, priority=random.integers(0, 3, n),
+    )  # fmt: skip
+    if draw(st.booleans()):
+        trace = with_hash_ids(trace, draw(st.sampled_from([8, 16, 24])))
+    return trace
+
+
+def with_hash_ids(trace: Trace, size: int) -> Trace:
+    """The same content, named by ids of blocks of the prompts."""
+    from simsched.workload.content import contents
+
+    paths = contents(trace)
+    assert paths is not None
+    names: dict[tuple[tuple[int, int], ...], int] = {}
+    ids = []
+    for path, prompt in zip(paths, trace.num_prompt_tokens.tolist(), strict=True):
+        tokens = [node for (node, end), start in zip(path, [0, *(e for _, e in path)], strict=False)
+                  for _ in range(start, end)][:prompt]  # fmt: skip
+        chunks = [tuple(enumerate(tokens[: at + size])) for at in range(0, prompt, size)]
+        ids.append(tuple(names.setdefault(chunk, len(names)) for chunk in chunks))
+    return trace.with_columns(hash_ids=ids, hash_block_size=size)
+
+
+def outcome(trace: Trace, policy: str, settings: ResolvedConfig, leap: bool) -> RunRecord | str:
+    from simsched.errors import RunError
+
+    try:
+        return _run(trace, make_policy(policy), COST, settings, leap, 0.0, None, 0, 1, None)
+    except RunError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    "policy", ["fcfs", "priority", "srtf", "ranking", "mlfq(base_quantum=0.05)",
+               "ranking(starvation_threshold=20,starvation_period=5)"]
+)  # fmt: skip
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_leaping_equals_stepping(policy: str, data: st.DataObject) -> None:
+    from simsched.engine.base import CannotLeap
+
+    trace = data.draw(conversations())
+    blocks = data.draw(st.sampled_from([70, 90, 150, 1000]))
+    options = config(
+        num_gpu_blocks=blocks, max_model_len=1000, max_num_seqs=data.draw(st.sampled_from([2, 4, 16])),
+        max_num_batched_tokens=data.draw(st.sampled_from([16, 64, 512])),
+    )  # fmt: skip
+    try:
+        leaping = outcome(trace, policy, options, True)
+    except CannotLeap:
+        event("can't leap")
+        return
+    stepping = outcome(trace, policy, options, False)
+    if isinstance(stepping, str) or isinstance(leaping, str):
+        assert leaping == stepping
+        return
+    for column in ("first_scheduled_time", "first_token_time", "finish_time", "num_preemptions"):
+        np.testing.assert_array_equal(getattr(leaping, column), getattr(stepping, column), err_msg=column)
+
+
+def test_who_waits_for_blocks_is_asked_again_when_an_answer_fills_one() -> None:
+    """The turn needs 18 blocks. It fits beside the answer under way (17 usable blocks and that one's last)
+    only in a step in which the answer's last block is full, so that it can be hit."""
+    trace = turns([64, 280], [200, 5], gap=0.5, session_id=["a", "a"])
+    tight = config(num_gpu_blocks=19, max_model_len=288)
+    leaping, stepping = (outcome(trace, "fcfs", tight, leap) for leap in (True, False))
+    assert isinstance(leaping, RunRecord)
+    assert isinstance(stepping, RunRecord)
+    assert stepping.first_scheduled_time[1] < stepping.finish_time[0]
+    assert leaping.first_scheduled_time.tolist() == stepping.first_scheduled_time.tolist()
+    assert leaping.finish_time.tolist() == stepping.finish_time.tolist()
