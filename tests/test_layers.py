@@ -23,12 +23,13 @@ BELOW: dict[str, set[str]] = {
     "workload": {"request", "streams", "text", "files"},
     "plugins": set(),
     "policies": {"request", "workload", "text", "plugins"},
-    "routers": {"text", "plugins"},
+    "vllm_versions": set(),
+    "routers": {"text", "plugins", "vllm_versions"},
     "cost_model": {"request"},
     "predictors": {"request", "workload", "policies", "streams", "text", "files"},
     "record": {"histogram", "workload"},
     "engine": {
-        *("request", "text", "histogram", "workload", "policies", "routers"),
+        *("request", "text", "histogram", "workload", "policies", "routers", "vllm_versions"),
         *("cost_model", "record", "streams"),
     },
     "steady": {"workload"},
@@ -36,7 +37,7 @@ BELOW: dict[str, set[str]] = {
     "metrics": {"histogram", "record", "workload", "cost_model", "engine"},
     "results": {"metrics", "steady", "files"},
     "bounds": {"workload", "cost_model", "engine"},
-    "vllm": {"request", "policies", "cost_model", "engine"},
+    "vllm": {"request", "policies", "cost_model", "engine", "vllm_versions"},
 }
 _SIMULATION = {
     "workload",

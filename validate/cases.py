@@ -11,10 +11,10 @@ import numpy as np
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import ResolvedConfig, engine_config
-from simsched.engine.vllm_versions import OLDEST, OPTIONS_SINCE, parse_version
 from simsched.policies.base import registered
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
+from simsched.vllm_versions import OLDEST, OPTIONS_SINCE, parse_version
 from simsched.workload.trace import Trace
 
 # About an A100 with Llama-3-8B. No two steps take the same time, so nothing coincides by chance.

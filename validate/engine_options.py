@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from simsched.engine.config import ResolvedConfig
-from simsched.engine.vllm_versions import OPTIONS_SINCE
 from simsched.errors import InputError
+from simsched.vllm_versions import OPTIONS_SINCE
 from validate.models import MODELS, write_model
 from validate.run_clock import ClockName
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simsched.engine.vllm_versions import TRY
 from simsched.errors import InputError
+from simsched.vllm_versions import TRY
 from validate.json_file import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTED_FILE = ROOT / "simsched" / "engine" / "vllm_tested.json"
+TESTED_FILE = ROOT / "simsched" / "vllm_tested.json"
 PAGE = ROOT / "docs" / "fidelity.md"
 SETUP = ROOT / "setup.cfg"
 GROUPS = ("cases", "random", "priority", "shared")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simsched.engine.gpu_defaults import resolve_batch
-from simsched.engine.vllm_versions import DEFAULT, rules_of, supported
 from simsched.errors import InputError
 from simsched.text.options import option_flag
+from simsched.vllm_versions import DEFAULT, rules_of, supported
 
 if TYPE_CHECKING:
     from simsched.cost_model.profile import Profile

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from simsched.engine.vllm_versions import rules_of
+from simsched.vllm_versions import rules_of
 
 GIB: Final = 1 << 30
 

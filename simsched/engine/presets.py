@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from simsched.engine.config import EngineConfig, Preset, ResolvedConfig, register_preset
-from simsched.engine.vllm_versions import OPTIONS_SINCE, check_options
 from simsched.errors import InputError
+from simsched.vllm_versions import OPTIONS_SINCE, check_options
 
 if TYPE_CHECKING:
     from simsched.engine.base import Scheduler

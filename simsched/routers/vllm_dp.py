@@ -16,11 +16,14 @@ has chosen, until the next message. Requests come to the API servers in turn.
 from __future__ import annotations
 
 from math import inf
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
+from simsched.errors import InputError
 from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, register
+from simsched.vllm_versions import DEFAULT, parse_version, rules_of
 
 
 class Client:
@@ -34,21 +37,31 @@ class Client:
         self.waiting = [0] * num_engines  # as reported, and what was sent since
 
 
+def _supported(version: str) -> str:
+    try:
+        parse_version(version)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return version
+
+
 @register("vllm-dp")
 @dataclass(eq=False)
 class VllmDp(Router):
     """`version`: which of the three rules."""
 
-    version: str = Field(default="0.33", pattern=r"^0\.(2[4-9]|3[0-3])(\.\d+)?$")
-    """vLLM's version, 0.24 to 0.33."""
+    version: Annotated[str, AfterValidator(_supported)] = DEFAULT
+    """vLLM's version."""
     api_servers: int = Field(default=1, ge=1, le=1024)
     """API server processes (vLLM starts as many as there are engines, unless told otherwise)."""
     interval: float = Field(default=0.1, ge=0, lt=inf)
     """Seconds at least between two messages of the coordinator."""
 
+    def __post_init__(self) -> None:
+        self._rules = rules_of(self.version)
+
     def start(self, num_replicas: int, seed: int) -> None:
         super().start(num_replicas, seed)
-        self._minor = int(self.version.split(".")[1])
         count = self.api_servers
         self._clients = [Client(num_replicas * client // count, num_replicas) for client in range(count)]
         self._next_client = 0
@@ -56,8 +69,7 @@ class VllmDp(Router):
         self._num_reports = 0
 
     def reporting(self) -> Reporting:
-        dense_reports = int(self.version.split(".")[1]) >= 27
-        return Reporting("on-change", self.interval, engines_report=dense_reports)
+        return Reporting("on-change", self.interval, engines_report=self._rules.balancer_counts_in_flight)
 
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
         # First, take in the latest message: it replaces what each API server has added itself.
@@ -77,14 +89,14 @@ class VllmDp(Router):
                 best, chosen = score, engine
         client.waiting[chosen] += self.api_servers
         client.in_flight[chosen] += 1
-        if self._minor >= 25:
+        if self._rules.balancer_rotates:
             client.start = (client.start + 1) % count
         self._client_of[request.request_id] = client
         return chosen
 
     def _score(self, client: Client, replicas: Replicas, engine: int) -> float:
         waiting, running = client.waiting[engine], replicas.running[engine]
-        if self._minor < 27:
+        if not self._rules.balancer_counts_in_flight:
             return 4 * waiting + running
         score: float = max(self.api_servers * client.in_flight[engine], waiting + running)
         if waiting:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from simsched.engine.vllm_versions import parse_version
 from simsched.errors import InputError
+from simsched.vllm_versions import parse_version
 
 _HINT = "install the CPU engine with `bash validate/install-cpu.sh VENV`, or `pip install vllm`"
 

@@ -11,13 +11,16 @@ import pytest
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
-from simsched.engine.vllm_versions import DEFAULT, NEWEST, Rules, parse_version, rules_of
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
+from simsched.vllm_versions import DEFAULT, NEWEST, Rules, parse_version, rules_of
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import same
 
 COST = LinearCost(t0=0.01, a=5e-5, b=6e-5, c=8e-8, d=4e-9)
+
+
+FROM_28 = {"balancer_rotates", "balancer_counts_in_flight", "large_gpus_get_16384_tokens"}
 
 
 def steps(trace: Trace, policy: str, config: EngineConfig) -> list[dict[str, Any]]:
@@ -32,10 +35,11 @@ def steps(trace: Trace, policy: str, config: EngineConfig) -> list[dict[str, Any
     ("version", "holding"),
     [
         ("0.24.0", set()),
-        ("0.28.0", {"large_gpus_get_16384_tokens"}),
-        ("0.30.0", {"large_gpus_get_16384_tokens"}),
-        ("0.31.0", {"large_gpus_get_16384_tokens", "lone_prefill_is_not_cut"}),
-        ("0.32.0+cpu", {"large_gpus_get_16384_tokens", "lone_prefill_is_not_cut"}),
+        ("0.25.1", {"balancer_rotates"}),
+        ("0.28.0", FROM_28),
+        ("0.30.0", FROM_28),
+        ("0.31.0", {*FROM_28, "lone_prefill_is_not_cut"}),
+        ("0.32.0+cpu", {*FROM_28, "lone_prefill_is_not_cut"}),
         ("0.33", {field.name for field in fields(Rules)}),
     ],
 )

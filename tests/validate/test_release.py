@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simsched.engine.vllm_versions import DEFAULT, NEWEST, OLDEST, TESTED, TRY, parse_version, supported
 from simsched.errors import InputError
+from simsched.vllm_versions import DEFAULT, NEWEST, OLDEST, TESTED, TRY, parse_version, supported
 from validate import release
 from validate.release import GROUPS, found_of, record, to_table
 

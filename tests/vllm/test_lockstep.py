@@ -82,7 +82,7 @@ def test_a_case_of_the_callers(vllm_version: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["0.30.0", "0.33.0"])
 def test_the_quick_cases_tell_versions_apart(vllm_version: str, other: str) -> None:
     """By the rules of another version the simulator differs from the installed one."""
-    from simsched.engine.vllm_versions import rules_of
+    from simsched.vllm_versions import rules_of
     from validate.cases import quick_cases
     from validate.lockstep import run_case
 

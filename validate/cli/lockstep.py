@@ -47,8 +47,8 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
     python -m validate lockstep --vllm-version 0.30.0 --quick
     python -m validate lockstep --trace t.jsonl --policy mlfq --num-gpu-blocks 400 --async-scheduling
     """
-    from simsched.engine.vllm_versions import parse_version
     from simsched.errors import InputError
+    from simsched.vllm_versions import parse_version
     from validate.cases import RANDOM_POLICIES, builtin_cases, quick_cases, random_cases, release_cases
     from validate.json_file import write_json
     from validate.lockstep import report, run_cases

@@ -14,7 +14,7 @@ def prepare_command(version: str) -> None:
 
     Exit code 3: the package index can't be reached, or does not have the version.
     """
-    from simsched.engine.vllm_versions import parse_version
+    from simsched.vllm_versions import parse_version
     from validate.vllm_files import UnavailableError, prepare
 
     parse_version(version)

@@ -23,7 +23,7 @@ def release_command(versions: tuple[str, ...], keep: bool) -> None:
     python -m validate release
     python -m validate release 0.34.0 --record      widen the range, if nothing differs
     """
-    from simsched.engine.vllm_versions import TESTED
+    from simsched.vllm_versions import TESTED
     from validate.release import compare_version, record, to_table
 
     found = {version: compare_version(version) for version in versions or TESTED}
@@ -33,5 +33,5 @@ def release_command(versions: tuple[str, ...], keep: bool) -> None:
         click.echo(f"steps differ on {', '.join(different)}: nothing recorded", err=True)
     elif keep:
         record({**TESTED, **found})
-        click.echo("recorded in simsched/engine/vllm_tested.json, docs/fidelity.md and setup.cfg", err=True)
+        click.echo("recorded in simsched/vllm_tested.json, docs/fidelity.md and setup.cfg", err=True)
     sys.exit(1 if different else 0)

@@ -32,8 +32,8 @@ from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.state import LeapingState
 from simsched.engine.vllm_v1.stepping import discipline
 from simsched.engine.vllm_v1.uncontended import run_uncontended
-from simsched.engine.vllm_versions import rules_of
 from simsched.policies.base import Policy
+from simsched.vllm_versions import rules_of
 
 
 class VllmV1Leap(LeapingState, RunsUncontended):

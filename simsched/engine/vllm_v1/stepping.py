@@ -19,8 +19,8 @@ from simsched.engine.preemption import Room, plan_preemptions
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.stepping_request import Request
-from simsched.engine.vllm_versions import rules_of
 from simsched.policies.base import Policy, Priority
+from simsched.vllm_versions import rules_of
 
 
 def discipline(policy: Policy) -> str:

@@ -1,6 +1,6 @@
-"""Which of vLLM V1's rules and options hold from which version: the one place where versions differ.
+"""Which of vLLM's rules and options hold from which version: the one place where versions differ.
 
-Everything else in this engine is the same in all supported versions; `python -m validate lockstep
+Everything else in the engine `vllm-v1` is the same in all supported versions; `python -m validate lockstep
 --vllm-version V` compares it with that version's own scheduler, step for step.
 """
 
@@ -20,7 +20,7 @@ Version = tuple[int, int]
 """Major and minor: no rule has changed within a minor version."""
 
 TESTED: Final[dict[str, dict[str, Any]]] = json.loads(
-    resources.files("simsched.engine").joinpath("vllm_tested.json").read_text(encoding="utf-8")
+    resources.files("simsched").joinpath("vllm_tested.json").read_text(encoding="utf-8")
 )
 """Version -> what lock-step found on it; `python -m validate release --record` writes it."""
 TRY: Final = "SIMSCHED_TRY_VLLM"
@@ -60,6 +60,10 @@ class Rules:
     """The default of `max_num_batched_tokens` on GPUs of 160 GiB and more."""
     gb10_is_a_small_gpu: bool
     """GB10 (DGX Spark) has the default batch of GPUs with less memory than it has."""
+    balancer_rotates: bool
+    """The data-parallel balancer begins its next scan one engine further on."""
+    balancer_counts_in_flight: bool
+    """It counts the requests under way and KV blocks too, and dense engines report to it."""
 
 
 RULES_SINCE: Final[dict[str, Version]] = {
@@ -67,6 +71,8 @@ RULES_SINCE: Final[dict[str, Version]] = {
     "walk_survives_self_preemption": (0, 33),
     "large_gpus_get_16384_tokens": (0, 28),
     "gb10_is_a_small_gpu": (0, 33),
+    "balancer_rotates": (0, 25),
+    "balancer_counts_in_flight": (0, 27),
 }
 
 
