@@ -9,10 +9,14 @@ from setuptools import setup
 
 # what a simulated step goes through; policies stay interpreted, so that anyone can write one
 HOT = {
-    "engine": ["agenda", "base", "recorder", "simulator"],
+    "engine": [
+        *("agenda", "arrival", "base", "clock", "pipelined", "recorder", "repeat", "replica", "serial"),
+        *("source", "step_clock"),
+    ],
     "engine/vllm_v1": [
-        *("changes", "discipline", "free_queue", "leaping", "leaping_request", "leaping_shared"),
-        *("policy_order", "pressure", "queues", "uncontended"),
+        *("changes", "discipline", "free_queue", "leaping", "leaping_async", "leaping_request"),
+        *("leaping_shared", "policy_order", "pressure", "queues", "state", "uncontended"),
+        *("uncontended_ahead",),
     ],
     "cost_model": ["base"],
 }

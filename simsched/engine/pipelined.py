@@ -8,11 +8,10 @@ when that is done, with whoever has arrived by then.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Generator
 from copy import copy
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import simpy
 from simpy.events import Timeout
@@ -38,14 +37,13 @@ class Handover(NamedTuple):
     """When the next one is to be formed."""
 
 
-class RunsUncontendedAhead(ABC):
+@runtime_checkable
+class RunsUncontendedAhead(Protocol):
     """A scheduler that runs by itself while nobody waits and there is room for whoever arrives."""
 
-    @abstractmethod
     def is_uncontended(self) -> bool:
         """Is it so now, as a step begins?"""
 
-    @abstractmethod
     def run_uncontended_ahead(
         self, replica: PipelinedReplica, now: float
     ) -> Generator[simpy.Event, None, Handover]:

@@ -5,9 +5,9 @@ The loop is vLLM's. Steps in which nothing can change are leapt over.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Generator
 from math import inf
+from typing import Protocol, runtime_checkable
 
 import simpy
 from simpy.events import Timeout
@@ -22,14 +22,13 @@ from simsched.engine.replica import Replica, StepCallback
 from simsched.engine.source import Source
 
 
-class RunsUncontended(ABC):
+@runtime_checkable
+class RunsUncontended(Protocol):
     """A scheduler that runs by itself while nobody waits and there is room for whoever arrives."""
 
-    @abstractmethod
     def is_uncontended(self) -> bool:
         """Is it so now, between two steps?"""
 
-    @abstractmethod
     def run_uncontended(self, replica: SerialReplica, now: float) -> Generator[simpy.Event, None, float]:
         """Simulate from `now` on while it lasts; returns the time it ended, between two steps."""
 

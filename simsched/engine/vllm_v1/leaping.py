@@ -23,7 +23,7 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.serial import RunsUncontended, SerialReplica
+from simsched.engine.serial import SerialReplica
 from simsched.engine.vllm_v1.discipline import PriorityOrder
 from simsched.engine.vllm_v1.free_queue import FreeQueue
 from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, MANY, PARTIAL, WAITING, LeapRequest
@@ -36,7 +36,7 @@ from simsched.policies.base import Policy
 from simsched.vllm_versions import rules_of
 
 
-class VllmV1Leap(LeapingState, RunsUncontended):
+class VllmV1Leap(LeapingState):
     """The scheduler of vLLM V1, from event to event.
 
     Raises:

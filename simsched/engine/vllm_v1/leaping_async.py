@@ -21,7 +21,7 @@ from simsched.cost_model.base import StepFeatures
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
-from simsched.engine.pipelined import Handover, PipelinedReplica, RunsUncontendedAhead
+from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.recorder import Recorder
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.leaping_request import (
@@ -33,7 +33,7 @@ from simsched.engine.vllm_v1.leaping_request import (
     WAITING,
     LeapRequest,
 )
-from simsched.engine.vllm_v1.uncontended_ahead import AheadState, UncontendedStep, run_uncontended_ahead
+from simsched.engine.vllm_v1.uncontended_ahead import UncontendedStep, run_uncontended_ahead
 from simsched.policies.base import Policy
 
 
@@ -62,7 +62,7 @@ class _Step:
     """Preempted while it runs in this step, and how many tokens of this step are on its way."""
 
 
-class AsyncVllmV1Leap(VllmV1Leap, AheadState, RunsUncontendedAhead):
+class AsyncVllmV1Leap(VllmV1Leap):
     """`schedule()` forms a step, `update()` ends the oldest one; two may be under way.
 
     Raises:
@@ -218,7 +218,7 @@ class AsyncVllmV1Leap(VllmV1Leap, AheadState, RunsUncontendedAhead):
     def run_uncontended_ahead(
         self, replica: PipelinedReplica, now: float
     ) -> Generator[simpy.Event, None, Handover]:
-        return run_uncontended_ahead(self, self.own, replica, now)
+        return run_uncontended_ahead(self, self, self.own, replica, now)
 
     def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
         """The step under way, and the offsets of those who decode on after it."""

@@ -6,11 +6,10 @@ times, in one loop over local variables, until the case ends; as `uncontended.py
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Generator
 from heapq import heappop, heappush
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import simpy
 from simpy.events import Timeout
@@ -36,27 +35,30 @@ class UncontendedStep(NamedTuple):
     """Who gets its last token, but for those."""
 
 
-class AheadState(LeapingState):
-    """The state of the leaping engine one step ahead, with what it hands over to the uncontended run."""
+class HandsOver(Protocol):
+    """The leaping engine one step ahead, as far as it hands over to the uncontended run."""
 
     ended: float
     """When the step done last ended."""
 
-    @abstractmethod
     def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
         """The step under way, if there is one, and by number the offsets of the decoding requests."""
 
-    @abstractmethod
     def take_back(self, current: UncontendedStep | None, offsets: dict[int, int]) -> Batch | None:
         """The same, at the end of the stretch; all of them are in `running`."""
 
 
 def run_uncontended_ahead(
-    engine: AheadState, own: PolicyOrder | None, replica: PipelinedReplica, now: float
+    engine: LeapingState,
+    steps_ahead: HandsOver,
+    own: PolicyOrder | None,
+    replica: PipelinedReplica,
+    now: float,
 ) -> Generator[simpy.Event, None, Handover]:
     """Simulate from `now` on, as a step begins or with none under way, while the run is uncontended.
 
     Args:
+        steps_ahead: the engine once more.
         own: the order of the requests, if it is a policy's.
     """
     event_loop, source, clock, order = replica.event_loop, replica.source, replica.clock, engine.order
@@ -76,7 +78,7 @@ def run_uncontended_ahead(
     upto = len(total)  # the number of who arrives next
     arrival = times[upto]
     places: dict[int, int] = {}  # of those admitted out of turn
-    current, offsets = engine.hand_over()
+    current, offsets = steps_ahead.hand_over()
     formed = ended = now
     entered = done
     # of the step under way: decodes, context, who waits for its end, new requests, when it was formed
@@ -245,7 +247,7 @@ def run_uncontended_ahead(
         now_first, now_end, now_tokens, now_pairs, endings = first_new, upto, tokens, pairs, following
         formed = now
     if done > entered:
-        engine.ended = step_clock.time = ended
+        steps_ahead.ended = step_clock.time = ended
     for who in sorted([*offsets, *endings], key=lambda who: places.get(who, who)):
         if who not in running:
             running[who] = order.request(who, source.arrival(who), now)
@@ -257,4 +259,4 @@ def run_uncontended_ahead(
         num = now_end - now_first
         features = StepFeatures(now_tokens, now_N, num, now_K, now_pairs, now_waiting, 0, num)
         current = UncontendedStep(features, now_formed, now_first, now_end, endings)
-    return Handover(now, engine.take_back(current, offsets), formed)
+    return Handover(now, steps_ahead.take_back(current, offsets), formed)
