@@ -61,7 +61,7 @@ def simulate(
         config: the engine.
         leap: collapse steps in which nothing can change; the results are the same.
         predictor_time: seconds that a step takes longer for each request first seen in it.
-        step_log: called with one dict per step in which something ran (design section 7); slows the run.
+        step_log: called with one dict per step in which something ran; slows the run.
         seed: for engines with chance in them, and for a host with jitter.
         num_replicas: engines that share the requests, each with a policy object of its own.
         choose: which of them gets a request; with more than one.

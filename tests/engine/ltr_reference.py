@@ -1,6 +1,7 @@
 """The fork's scheduler as its rules read, list by list and request by request: slow, and easy to check.
 
-Written from engine-spec part 2, with step (5) and its slip, which the engine leaves out as unreachable.
+Written from the rules of the fork, with its step (5) and its slip, which the engine leaves out as
+unreachable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The KV block pool and prefix cache of vLLM V1, block by block (engine-spec rules 5, 10, 13, 16, 17).
+"""The KV block pool and prefix cache of vLLM V1, block by block (*block need*, *prefix hit*, *free but
+cached*, *early registration* and *free order* in docs/engine.md).
 
 Sources: vllm/v1/core/block_pool.py and single_type_kv_cache_manager.py of vLLM 0.32.0.
 """
@@ -85,7 +86,7 @@ class KVCache:
         return self.num_blocks - len(self._free)
 
     def lookup(self, number: int, num_tokens: int) -> list[int]:
-        """The longest run of cached blocks from the start that leaves a token to compute (rule 10)."""
+        """The longest run of cached blocks from the start that leaves a token to compute (*prefix hit*)."""
         hits: list[int] = []
         if not self.caching:
             return hits
@@ -101,7 +102,7 @@ class KVCache:
         return hits
 
     def needed(self, number: int, num_tokens: int, hits: Sequence[int] = ()) -> int:
-        """Free blocks it takes to hold so many tokens; hits that nobody holds count (rule 13)."""
+        """Free blocks it takes to hold so many tokens; hits that nobody holds count (*free but cached*)."""
         held = len(self._held.get(number, ())) + len(hits)
         unheld = sum(not self._users[block] for block in hits)
         return max(0, -(-num_tokens // self.block_size) - held) + unheld
@@ -159,7 +160,7 @@ class KVCache:
                 del self._cached[key]
 
     def free(self, number: int, finished: bool) -> None:
-        """Give up its blocks, tail first: those without content to keep go to the queue's front (rule 17)."""
+        """Give up its blocks, tail first: those without content to keep go to the front: *free order*."""
         unhashed = []
         for block in reversed(self._held.pop(number, [])):
             self._users[block] -= 1

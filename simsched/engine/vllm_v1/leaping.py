@@ -122,7 +122,7 @@ class VllmV1Leap(LeapingState):
         self.stopped.clear()
 
     def _threshold(self) -> int:
-        """The most tokens that a request may have in this step (rule 4)."""
+        """The most tokens that a request may have in this step (*chunk cap*)."""
         if not self.long_prefill:
             return self.max_tokens
         num_requests = len(self.running) + self.num_waiting
@@ -324,7 +324,7 @@ class VllmV1Leap(LeapingState):
         return sum(phases[start:]) + cycles * sum(phases) + sum(phases[:end])
 
     def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
-        """By recompute (rule 7); `scheduled`: tokens that this step had given them already."""
+        """*Recompute*; `scheduled`: tokens that this step had given them already."""
         recorder = self.recorder
         for request in victims:
             number = request.number
@@ -367,7 +367,7 @@ class VllmV1Leap(LeapingState):
         return budget
 
     def _admit(self, now: float, budget: int) -> None:
-        """Rules 9 to 15."""
+        """From the *head of the line*, with what the running requests have left."""
         order, running, size = self.order, self.running, self.block_size
         threshold = self._threshold()
         room = self.max_running - len(running)

@@ -1,4 +1,4 @@
-"""Our policies in the leaping engine (engine-spec part 3).
+"""Our policies in the leaping engine (*policy order* and *displacement* in docs/engine.md).
 
 A priority is computed when a request arrives and when its policy has announced that it may differ, not in
 every step. Who runs only matters where someone waits who might displace them. So the running requests are
@@ -135,7 +135,7 @@ class PolicyOrder(Order):
             self._order.push(request)
 
     def _make_room(self, now: float) -> bool:
-        """Preempt running requests for better waiting ones, as part 3 says."""
+        """Preempt running requests for better waiting ones: *displacement*."""
         engine, queue = self._engine, self._queue
         slots = engine.max_running - len(engine.running)
         head = queue.head()

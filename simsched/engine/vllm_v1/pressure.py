@@ -1,4 +1,5 @@
-"""A step of the leaping engine in which KV blocks or tokens run short: rules 3 to 8, request by request."""
+"""A step of the leaping engine in which KV blocks or tokens run short: *running first*, request by
+request, and *victims*."""
 
 from __future__ import annotations
 

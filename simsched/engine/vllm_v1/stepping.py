@@ -1,4 +1,5 @@
-"""vLLM V1's scheduler, step by step: engine-spec rules 1 to 20, and part 3 for our policies.
+"""vLLM V1's scheduler, step by step, and our policies on it. docs/engine.md states its rules; comments
+name them between asterisks.
 
 This is the reference: each step looks at every request, as vLLM does. `leaping.py` gives the same
 schedule for less work, and is tested against this. Source: vllm/v1/core/sched/scheduler.py of vLLM 0.24.0 to
@@ -24,7 +25,7 @@ from simsched.vllm_versions import rules_of
 
 
 def discipline(policy: Policy) -> str:
-    """Who orders the requests: vLLM's built-in `fcfs` or `priority`, or `policy` (part 3)."""
+    """Who orders the requests: vLLM's built-in `fcfs` or `priority`, or `policy` (*policy order*)."""
     if policy.builtin == "fcfs":
         return "fcfs"
     if policy.builtin == "priority" and not policy.preemptive:
@@ -157,7 +158,7 @@ class VllmV1:
                 self._ask(request, now)
 
     def _is_done(self, request: Request) -> bool:
-        """Has it all its tokens (rule 19)?"""
+        """Has it all its tokens (*end*)?"""
         known = self._num_known(request)
         return request.num_output_tokens >= self._outputs[request.number] or known >= self._max_model_len
 
@@ -183,7 +184,7 @@ class VllmV1:
             self._waiting.sort(key=lambda r: (r.priority, r.arrival_time, r.request_id))
 
     def _make_room(self, now: float) -> list[Request]:
-        """Preempt running requests for better waiting ones (part 3); returns the victims."""
+        """Preempt running requests for better waiting ones (*displacement*); returns the victims."""
         config = self._config
         limit, running = config.token_budget, self._running
         outstanding = (request.num_tokens - request.num_computed_tokens for request in running)
@@ -205,7 +206,7 @@ class VllmV1:
         return victims
 
     def _preempt(self, request: Request, now: float) -> None:
-        """By recompute (rule 7); the caller takes it out of `running` and puts it back in the queue."""
+        """*Recompute*; the caller takes it out of `running` and puts it back in the queue."""
         self._kv.free(request.number, finished=False)
         request.num_computed_tokens = 0
         request.num_preemptions += 1
@@ -216,7 +217,7 @@ class VllmV1:
 
     # -- vLLM's schedule() ---------------------------------------------------------------------------------
     def _threshold(self) -> int:
-        """The most tokens that a request may have in this step (rule 4)."""
+        """The most tokens that a request may have in this step (*chunk cap*)."""
         config = self._config
         threshold = config.long_prefill_token_threshold
         num_requests = len(self._running) + len(self._waiting)
@@ -227,7 +228,7 @@ class VllmV1:
         return threshold
 
     def _schedule_running(self, now: float, threshold: int) -> tuple[int, bool]:
-        """Rules 3 to 7: (tokens left in the budget, was anything preempted?)."""
+        """*Running first*: (tokens left in the budget, was anything preempted?)."""
         running, tokens, kv = self._running, self._tokens, self._kv
         budget = self._config.token_budget
         preempted = False
@@ -270,7 +271,7 @@ class VllmV1:
             self._enqueue(victim)
 
     def _admit(self, now: float, threshold: int, budget: int) -> None:
-        """Rules 8 to 15."""
+        """From the *head of the line*, with what is left of the *token budget*."""
         kv, waiting = self._kv, self._waiting
         place = 0
         while place < len(waiting) and budget > 0 and len(self._running) < self._config.max_running:
@@ -297,7 +298,7 @@ class VllmV1:
             budget -= n
             del waiting[place]
 
-    # what asynchronous scheduling changes (rule 21); see stepping_async.py
+    # what asynchronous scheduling changes (*one step ahead*); see stepping_async.py
     def _is_ending(self, request: Request) -> bool:
         """Is its last token on its way?"""
         return False

@@ -1,4 +1,4 @@
-"""Asynchronous scheduling of vLLM V1 (engine-spec rule 21): step k + 1 is formed before step k's tokens.
+"""Asynchronous scheduling of vLLM V1, *one step ahead*: step k + 1 is formed before step k's tokens.
 
 Depth 2: while step k is under way, step k + 1 is formed, on placeholders for the tokens that k will bring. So
 a finished request frees its slot and blocks a step later, and a request preempted while a step with it is
