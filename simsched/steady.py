@@ -19,7 +19,7 @@ BATCH = 5
 """Spans in a batch of MSER-5."""
 GROWING = 0.002
 """A backlog grows if it keeps more than this share of what arrives; less would take days to matter."""
-KNOWN = 0.01
+KNOWN = 0.02
 """A run is steady if it excludes, with 95 %, that the backlog keeps this share of what arrives."""
 LEVEL = 0.05
 _GROUPS = 20  # of the spans behind the warm-up, for the trend

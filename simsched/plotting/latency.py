@@ -100,9 +100,11 @@ def lines_along(samples: Samples, option: str) -> dict[str, str]:
 
 
 def _over_runs(runs: Mapping[Any, float]) -> Ratio | None:
-    """The geometric mean of positive values, with its interval."""
+    """The geometric mean of values with its interval; where one is 0, their mean."""
     values = list(runs.values())
-    return paired_ratio(values, [1.0] * len(values)) if values and min(values) > 0 else None
+    if values and min(values) > 0:
+        return paired_ratio(values, [1.0] * len(values))
+    return Ratio(sum(values) / len(values), None, None, None, len(values)) if values else None
 
 
 @dataclass
@@ -187,7 +189,7 @@ class LatencyDisplay:
             label = metric_label(self.metric, seconds=seconds)
             if self.relative_to:
                 label = f"{metric_label(self.metric, unit=False)}, over {self.relative_to}"
-            ax.set_ylabel(log_label(label))
+            ax.set_ylabel(log_label(label) if ax.get_yscale() == "log" else label)
             if label_lines:
                 name_lines(ax, ends)
         return self
@@ -207,7 +209,10 @@ class LatencyDisplay:
     def _scale(self, ax: Axes) -> None:
         """Logarithmic axes; linear in tau, and in options that span less than a factor of three."""
         values = sorted({point.x for points in self.lines.values() for point in points})
-        log_ticks(ax, "y")
+        if all(point.mean > 0 for points in self.lines.values() for point in points):
+            log_ticks(ax, "y")
+        else:
+            ax.set_ylim(bottom=0)  # a zero has no place on a logarithmic axis
         if self.along != "tau" and values[0] > 0 and values[-1] >= 3 * values[0]:
             ax.set_xscale("log")
             shown = _apart(ax, values)
@@ -274,8 +279,6 @@ class PolicyDisplay:
             runs = samples.values.get((load, arm, metric), {})
             if mean := _over_runs(runs):
                 found[arm] = Point(0.0, mean.ratio, mean.low, mean.high)
-            elif runs and not any(runs.values()):
-                found[arm] = Point(0.0, 0.0, None, None)
         if not found:
             raise NoDataError(f"{results.path}: no {metric}")
         return cls(found, metric)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from simsched.compare import Comparison, compare, verdict
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.lower_bound import bounds_of_results
-from simsched.compare.phrases import interval_text, load_text, option_text, ratio_text
+from simsched.compare.objective import attained
+from simsched.compare.phrases import interval_text, listed, load_text, option_text, rate_text, ratio_text
 from simsched.compare.text import HIDDEN, decile_rows, remark, tests_text
-from simsched.compare.verdict import highest_load_text
+from simsched.compare.verdict import first_sentence, highest_load_text
 from simsched.report.page import Figure, Section, Table, write_report
+from simsched.slo import parse_slo
 from simsched.text.columns import full_column
 from simsched.text.labels import metric_label
 
@@ -61,6 +63,7 @@ def report_results(
         title or study.get("title") or "Comparison of schedulers",
         [
             *_verdict(comparison),
+            _setting(results, comparison),
             Section("Figures", figures=_figures(results, where)),
             _ratios(comparison),
             _order(comparison),
@@ -69,6 +72,7 @@ def report_results(
                 "How sure", [*tests_text(comparison), *comparison.notes, *results.manifest.get("notes", [])]
             ),
         ],
+        summary=[first_sentence(comparison), *_objective(results, comparison, slo)],
         configuration={
             name: value
             for name, value in results.manifest.items()
@@ -99,6 +103,49 @@ def _figures(results: Results, where: Mapping[str, Any] | None) -> list[Figure]:
     return figures
 
 
+def _all_values(comparison: Comparison, metric: str) -> list[float | None]:
+    """A metric's values at every load and arm, so that it has one unit on the page."""
+    samples = comparison.samples
+    return [samples.mean(i, arm, metric) for i in range(len(samples.loads)) for arm in samples.arms]
+
+
+def _objective(results: Results, comparison: Comparison, slo: str | None) -> list[str]:
+    """Which arms meet an objective, in a sentence a load."""
+    if slo is None:
+        return []
+    objective = parse_slo(slo)
+    rows = attained(results, comparison.samples, objective)
+    sentences = []
+    for load in comparison.loads:
+        met = [row.arm for row in rows if row.load == load and row.met and not row.growing]
+        where = load_text(load)
+        who = listed(met) if met else "no arm"
+        sentences.append(f"{slo}{f' at {where}' if where else ''}: met by {who}.")
+    return sentences
+
+
+def _setting(results: Results, comparison: Comparison) -> Section:
+    """Workload, GPU, model, engine and runs."""
+    study = results.manifest.get("study") or {}
+    cells = list(results.cells.values())
+
+    def values(name: str) -> str:
+        found = dict.fromkeys(cell[name] for cell in cells if cell.get(name) is not None)
+        return ", ".join(option_text(value) for value in found)
+
+    profiles = study.get("cost_profile") or results.manifest.get("cost_profiles") or []
+    rates = dict.fromkeys(rate_text(rate) for rate in comparison.samples.rates)
+    rows = [
+        ["Workload", values("workload")],
+        ["Request rate", ", ".join(rates)],
+        ["GPU and model", ", ".join(profiles) or "the preset's cost profile"],
+        ["Engine", values("preset")],
+        ["Policies", values("policy")],
+        ["Runs", f"{comparison.runs} with common random numbers, seeds from {study.get('seed', 0)}"],
+    ]
+    return Section("What was run", tables=[Table(["", ""], [row for row in rows if row[1]])])
+
+
 def _ratios(comparison: Comparison) -> Section:
     """A table per metric: every policy at every load."""
     tables = []
@@ -106,7 +153,7 @@ def _ratios(comparison: Comparison) -> Section:
     for metric, group in groupby(comparison.rows, key=lambda row: row.metric):
         rows = list(group)
         bounded = any(row.bound for row in rows)
-        label, values = full_column(metric, [row.value for row in rows])
+        label, values = full_column(metric, [row.value for row in rows], _all_values(comparison, metric))
         headers = [*(name.replace("_", " ") for name in options), "arm", "value"]
         headers += [f"over {comparison.baseline}", "95 % interval"]
         headers += ["over the bound"] if bounded else []
@@ -147,7 +194,10 @@ def _hidden(results: Results, comparison: Comparison) -> Section:
         name for name in HIDDEN if any(samples.mean(load, arm, name) is not None for arm in comparison.arms)
     ]
     columns = [
-        full_column(name, [samples.mean(load, arm, name) for arm in comparison.arms]) for name in metrics
+        full_column(
+            name, [samples.mean(load, arm, name) for arm in comparison.arms], _all_values(comparison, name)
+        )
+        for name in metrics
     ]
     rows = [list(row) for row in zip(comparison.arms, *(means for _, means in columns), strict=True)]
     headers = ["arm", *(label for label, _ in columns)]

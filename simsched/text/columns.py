@@ -33,9 +33,12 @@ def brief_columns(columns: Mapping[str, Sequence[float | None]]) -> list[tuple[s
     return shown
 
 
-def full_column(metric: str, values: Sequence[float | None]) -> tuple[str, list[float | None]]:
-    """A metric's name in words and its values, in one unit."""
-    long = in_seconds(metric, values)
+def full_column(
+    metric: str, values: Sequence[float | None], unit_of: Sequence[float | None] | None = None
+) -> tuple[str, list[float | None]]:
+    """A metric's name in words and its values, in one unit: that of `unit_of`, where more than these values
+    are shown; None: their own."""
+    long = in_seconds(metric, values if unit_of is None else unit_of)
     return metric_label(metric, seconds=long), _in_unit(values, long)
 
 
