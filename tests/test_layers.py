@@ -53,10 +53,21 @@ _SIMULATION = {
 BELOW |= {
     "sweep": _SIMULATION | {"record", "results"},
     "capacity": {"workload", "metrics", "steady", "slo", "results", "sweep"},
+    "timeline": set(),
     "compare": {"text", "metrics", "slo", "results", "bounds", "sweep"},
-    "plotting": {"text", "files", "workload", "cost_model", "metrics", "steady", "results", "compare"},
+    "plotting": {
+        "timeline",
+        "metrics",
+        "steady",
+        "text",
+        "files",
+        "workload",
+        "cost_model",
+        "results",
+        "compare",
+    },
     "simulation": {"engine", "results", "plotting"},
-    "report": {"text", "files", "results", "compare", "plotting"},
+    "report": {"text", "files", "slo", "results", "compare", "plotting"},
     "reproduce": _SIMULATION | {"sweep", "bounds", "compare", "plotting", "report"},
 }
 TOP = {"cli", "__main__", "__init__", "api"}

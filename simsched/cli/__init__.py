@@ -18,6 +18,8 @@ COMMANDS = {
     "compare": "Compare the arms of a results directory, or two directories.",
     "capacity": "Find the largest rate that is stable, heals, or meets an SLO.",
     "plot": "Draw figures from a results directory.",
+    "timeline": "Show what happens to single requests, step by step.",
+    "import": "Make a results directory of a benchmark's result file.",
     "report": "Write one self-contained HTML page from a results directory.",
     "reproduce": "Reproduce the paper's tables and figures, published beside simulated.",
     "trace": "Generate, convert, describe and fetch traces.",

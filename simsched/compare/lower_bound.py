@@ -22,7 +22,7 @@ def bounds_of_results(results: Results) -> tuple[Bounds, str]:
     shared prefixes. Nothing is bounded unless every input is the one that the results were made from.
     """
     try:
-        cells = _cells(results)
+        cells = cells_of_results(results)
     except InputError as error:
         return {}, f"No bounds: {error}."
     known: dict[Cell, dict[str, float]] = {}
@@ -36,7 +36,7 @@ def bounds_of_results(results: Results) -> tuple[Bounds, str]:
     return found, "" if any(found.values()) else "No bounds: arrivals of a closed loop depend on the policy."
 
 
-def _cells(results: Results) -> dict[str, Cell]:
+def cells_of_results(results: Results) -> dict[str, Cell]:
     """The results' cells as they would run today.
 
     Raises:

@@ -133,12 +133,13 @@ def _setting(results: Results, comparison: Comparison) -> Section:
         found = dict.fromkeys(cell[name] for cell in cells if cell.get(name) is not None)
         return ", ".join(option_text(value) for value in found)
 
-    profiles = study.get("cost_profile") or results.manifest.get("cost_profiles") or []
+    # the hashes begin with those of the cost profiles
+    profiles = study.get("cost_profile") or list(results.manifest.get("sha256") or {})[:1]
     rates = dict.fromkeys(rate_text(rate) for rate in comparison.samples.rates)
     rows = [
         ["Workload", values("workload")],
         ["Request rate", ", ".join(rates)],
-        ["GPU and model", ", ".join(profiles) or "the preset's cost profile"],
+        ["GPU and model", ", ".join(profiles)],
         ["Engine", values("preset")],
         ["Policies", values("policy")],
         ["Runs", f"{comparison.runs} with common random numbers, seeds from {study.get('seed', 0)}"],
