@@ -35,7 +35,7 @@ BELOW: dict[str, set[str]] = {
     "steady": {"workload"},
     "slo": {"metrics"},
     "metrics": {"histogram", "record", "workload", "cost_model", "engine"},
-    "results": {"metrics", "steady", "files"},
+    "results": {"metrics", "steady", "files", "text", "workload", "histogram", "record"},
     "bounds": {"workload", "cost_model", "engine"},
     "vllm": {"request", "policies", "cost_model", "engine", "vllm_versions"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ import click
 
 
 class LazyGroup(click.Group):
-    """Commands known by name: `PACKAGE.NAME` holds the click command `NAME_command`."""
+    """Commands known by name: `PACKAGE.NAME` holds the click command `NAME_command`; the module is `NAME_`
+    where Python has the name for itself."""
 
     def __init__(self, *, package: str, lines: Mapping[str, str], **attributes: Any) -> None:
         """`lines`: command -> its line in `--help`."""
@@ -23,7 +25,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.lines:
             return None
-        module = importlib.import_module(f"{self.package}.{cmd_name}")
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        module = importlib.import_module(f"{self.package}.{name}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 

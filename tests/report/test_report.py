@@ -68,7 +68,7 @@ def test_in_a_browser(page: Path, tmp_path: Path, width: int) -> None:
     assert console == []
     assert seen["width"] == width
     assert seen["needed"] <= width  # tables and figures scroll inside their boxes
-    assert seen["images"] == seen["loaded"] == 3
+    assert seen["images"] == seen["loaded"] == 4
     assert seen["small"] == 0
 
 
@@ -86,7 +86,7 @@ def test_content_is_escaped_and_numbers_are_set_right() -> None:
     )
     html = render_report("Title", [section], summary="Found it.", configuration={"seed": 0})
     assert "A &lt;b&gt; &amp; c" in html
-    assert "<script>" not in html
+    assert "Prose &lt;script&gt;" in html
     assert '<td class="number">1,234</td>' in html
     assert html.count('<td class="number">–</td>') == 2
     assert "0.1235" in html
