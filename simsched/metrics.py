@@ -8,6 +8,7 @@ the finished ones; `unfinished` says how many are missing. In all of them
 - ITL = every gap between two tokens of a request (from the run's histogram, bins 0.1 % wide);
 - latency per token = E2EL / output tokens;
 - max waiting time = the larger of TTFT and the request's longest gap between tokens;
+- prefix cache hit rate = prompt tokens found in the cache / looked up, when a request is first admitted;
 - slowdown = E2EL / the time that the request takes alone on an idle engine (`alone_time`).
 """
 
@@ -46,7 +47,16 @@ LATENCIES = (
     "mean_slowdown",
 )
 WINDOW = ("window_start", "window_end")
-METRICS = ("duration", *COUNTS, *THROUGHPUTS, *LATENCIES, "num_preemptions", "good_share", *WINDOW)
+METRICS = (
+    "duration",
+    *COUNTS,
+    *THROUGHPUTS,
+    *LATENCIES,
+    "num_preemptions",
+    "prefix_cache_hit_rate",
+    "good_share",
+    *WINDOW,
+)
 """Every metric of `measure`, in the order of summary.csv."""
 GROWTH = ("growth", "growth_low", "growth_high")
 """How fast the backlog grows behind the warm-up, in requests/s, and its 95 % interval (`simsched.steady`)."""
@@ -76,6 +86,8 @@ class Requests:
     slowdown: FloatArray
     rejected: BoolArray
     """Refused by the server; of the unfinished ones."""
+    num_cached_tokens: FloatArray | None = None
+    """Of each prompt, found in the prefix cache; NaN where not known. None: of none."""
 
     @classmethod
     def of_record(cls, record: RunRecord, alone: FloatArray | None = None) -> Requests:
@@ -86,7 +98,7 @@ class Requests:
         return cls(
             record.arrival_time, record.first_token_time, record.finish_time,
             record.trace.num_prompt_tokens, record.trace.num_output_tokens,
-            record.num_preemptions, record.max_itl, slowdown, rejected_of(record),
+            record.num_preemptions, record.max_itl, slowdown, rejected_of(record), cached_of(record),
         )  # fmt: skip
 
     @classmethod
@@ -106,11 +118,16 @@ class Requests:
             times("arrival_time"), times("first_token_time"), times("finish_time"),
             counts("num_prompt_tokens"), counts("num_output_tokens"), counts("num_preemptions"),
             times("max_itl"), times("slowdown"), refused,
+            times("num_cached_tokens") if "num_cached_tokens" in table.columns else None,
         )  # fmt: skip
 
     def take(self, rows: NDArray[np.intp]) -> Requests:
         """The requests at these indices."""
-        return Requests(*(getattr(self, each.name)[rows] for each in fields(self)))
+        taken: dict[str, Any] = {}
+        for each in fields(self):
+            column = getattr(self, each.name)
+            taken[each.name] = None if column is None else column[rows]
+        return Requests(**taken)
 
     def accepted(self) -> Requests:
         """Without those that were refused."""
@@ -146,6 +163,13 @@ class Requests:
 def rejected_of(record: RunRecord) -> BoolArray:
     """(n,) which requests of a run were refused."""
     return np.zeros(len(record.trace), dtype=np.bool_) if record.rejected is None else record.rejected
+
+
+def cached_of(record: RunRecord) -> FloatArray | None:
+    """(n,) prompt tokens found in the prefix cache, NaN of requests that were never looked up."""
+    if record.num_cached_tokens is None:
+        return None
+    return np.where(np.isfinite(record.first_scheduled_time), record.num_cached_tokens, np.nan)
 
 
 def itl_statistics(itl: WeightedHistogram) -> dict[str, float]:
@@ -245,8 +269,18 @@ def measure(
         values[f"{statistic}_max_waiting_time_ms"] = _statistic(statistic, waiting) * 1e3
     values["mean_slowdown"] = _statistic("mean", slowdown)
     values["num_preemptions"] = int(requests.num_preemptions[inside].sum())
+    values["prefix_cache_hit_rate"] = _hit_rate(requests, inside)
     values |= {"window_start": start, "window_end": end}
     return {name: values[name] for name in METRICS}
+
+
+def _hit_rate(requests: Requests, inside: BoolArray) -> float:
+    """Tokens found over tokens looked up, as vLLM counts them: of requests when they are first admitted."""
+    if requests.num_cached_tokens is None:
+        return math.nan
+    known = inside & ~np.isnan(requests.num_cached_tokens)
+    looked_up = int(requests.num_prompt_tokens[known].sum())
+    return float(requests.num_cached_tokens[known].sum()) / looked_up if looked_up else math.nan
 
 
 def _statistic(name: str, values: FloatArray) -> float:
@@ -283,8 +317,9 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
     """One row a request, in the order of the trace, with the columns of requests.parquet.
 
     Times are seconds on the run's clock, null where they never came. `slowdown` is null without `alone` ((n,)
-    seconds) and for unfinished requests; `rejected` (last) are those of them that the server refused. Behind
-    them what the trace brought (`TRACE_COLUMNS`).
+    seconds) and for unfinished requests; `rejected` are those of them that the server refused. Behind them
+    come `num_cached_tokens` and `prefix_cache_hit_rate` (of the prompt), where a run knows them, and
+    what the trace brought (`TRACE_COLUMNS`).
     """
     import polars as pl
 
@@ -310,9 +345,13 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
         "slowdown": slowdown,
         "rejected": rejected_of(record),
     }
+    never = ["first_scheduled_time", "first_token_time", "finish_time", "max_itl", "slowdown"]
+    if (cached := cached_of(record)) is not None:
+        columns["num_cached_tokens"] = cached
+        columns["prefix_cache_hit_rate"] = cached / trace.num_prompt_tokens
+        never += ["num_cached_tokens", "prefix_cache_hit_rate"]
     for name, values in trace_columns(trace).items():
         columns[name] = values
-    never = ("first_scheduled_time", "first_token_time", "finish_time", "max_itl", "slowdown")
     return pl.DataFrame(columns).with_columns(pl.col(never).fill_nan(None))
 
 

@@ -36,6 +36,9 @@ class RunRecord:
     host_bound_share: float = math.nan
     """Of the time of all steps, those whose end the host decided (asynchronous scheduling); NaN where the
     cost does not tell host and device apart."""
+    num_cached_tokens: IntArray | None = None
+    """(n,) tokens of each prompt that were found in the prefix cache when it was first admitted. None: not
+    known."""
     counters: dict[str, int] = field(default_factory=dict)
     """Engine-specific counts (swaps, steps skipped, ...)."""
 

@@ -178,14 +178,14 @@ def _show_results(results: Results) -> None:
     shown = [
         "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms", "mean_latency_per_token_ms",
         "p99_latency_per_token_ms", "request_throughput", "request_goodput", "num_preemptions", "unfinished",
-        "rejected",
+        "rejected", "prefix_cache_hit_rate",
     ]  # fmt: skip
     groups = results.over_runs
     settings = [name for name in groups[0] if not isinstance(groups[0][name], dict) and name != "steady"]
     settings = [name for name in settings if name == "policy" or len({group[name] for group in groups}) > 1]
     if all(group["request_goodput"]["mean"] is None for group in groups):
         shown.remove("request_goodput")
-    for metric in ("num_preemptions", "unfinished", "rejected"):
+    for metric in ("num_preemptions", "unfinished", "rejected", "prefix_cache_hit_rate"):
         if not any(group[metric]["mean"] for group in groups):
             shown.remove(metric)
     groups = ascending(groups, settings)

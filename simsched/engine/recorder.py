@@ -42,6 +42,7 @@ class Recorder:
         self.first_token_time = [nan] * n
         self.finish_time = [nan] * n
         self.num_preemptions = [0] * n
+        self.num_cached_tokens = [0] * n
         self.max_itl = [nan] * n
         self.itl = WeightedHistogram()
         self._ramps = array("d")
@@ -99,10 +100,13 @@ class Recorder:
         self._decode_steps = found
         self._ramps = array("d")
 
-    def scheduled(self, index: int, now: float) -> None:
-        """It has its place in the batch of the step that starts now (the first such call counts)."""
+    def scheduled(self, index: int, now: float, num_cached_tokens: int = 0) -> None:
+        """It has its place in the batch of the step that starts now, and so many tokens of it were found in
+        the prefix cache (the first such call counts)."""
         if self.first_scheduled_time[index] != self.first_scheduled_time[index]:
             self.first_scheduled_time[index] = now
+            if num_cached_tokens:
+                self.num_cached_tokens[index] = num_cached_tokens
 
     def begin(self, index: int, start: float, now: float) -> None:
         """It got its first token at `now`, in the step that began at `start`, its first one."""
@@ -186,6 +190,7 @@ class Recorder:
                 times += [nan] * more
             self._last_token += [nan] * more
             self.num_preemptions += [0] * more
+            self.num_cached_tokens += [0] * more
             self._streak += [0] * more
 
     def decode_steps(self) -> IntArray:
@@ -211,6 +216,7 @@ def run_record(
     n, num_steps = len(trace), 0
     times = {name: np.full(n, nan) for name in _TIMES}
     num_preemptions = np.zeros(n, dtype=np.int64)
+    num_cached_tokens = np.zeros(n, dtype=np.int64)
     itl = WeightedHistogram()
     decode_steps = np.zeros(0, dtype=np.int64)
     rejected = np.zeros(n, dtype=np.bool_)
@@ -220,6 +226,7 @@ def run_record(
         for name, column in times.items():
             column[rows] = getattr(recorder, name)[:count]
         num_preemptions[rows] = recorder.num_preemptions[:count]
+        num_cached_tokens[rows] = recorder.num_cached_tokens[:count]
         found = recorder.decode_steps()
         itl.merge(recorder.itl)
         num_steps += recorder.num_steps
@@ -234,6 +241,7 @@ def run_record(
         finish_time=times["finish_time"],
         max_itl=times["max_itl"],
         num_preemptions=num_preemptions,
+        num_cached_tokens=num_cached_tokens,
         itl=itl,
         end_time=end_time,
         num_steps=num_steps,

@@ -15,6 +15,7 @@ _BRIEF = {
     "request_goodput": "good/s",
     "mean_slowdown": "slowdown",
     "num_preemptions": "preempted",
+    "prefix_cache_hit_rate": "cache hits",
     "unfinished": "unfinished",
     "rejected": "refused",
 }

@@ -19,6 +19,7 @@ _WHOLE = {
     "output_throughput": "Output throughput (tokens/s)",
     "total_token_throughput": "Total throughput (tokens/s)",
     "request_goodput": "Goodput (req/s)",
+    "prefix_cache_hit_rate": "Prefix cache hit rate",
     "good_share": "Good requests (share)",
     "growth": "Growth of the backlog (req/s)",
     "mean_slowdown": "Mean slowdown (times alone)",
@@ -64,4 +65,4 @@ def metric_label(name: str, *, unit: bool = True, seconds: bool = False) -> str:
 
 def higher_is_better(name: str) -> bool:
     """True for throughputs and goodput, False for every time and count."""
-    return name.endswith(("_throughput", "_goodput")) or name == "good_share"
+    return name.endswith(("_throughput", "_goodput")) or name in ("good_share", "prefix_cache_hit_rate")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.engine.simulator import _run, simulate
+from simsched.metrics import request_table, summarize
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.workload.formats import load_trace
@@ -31,6 +32,20 @@ def computed(trace: Trace, settings: ResolvedConfig, policy: str = "fcfs") -> in
     assert not record.num_preemptions.any()
     decodes = int((trace.num_output_tokens - 1).sum())
     return sum(sum(step["scheduled"].values()) for step in steps) - decodes
+
+
+def test_the_hit_rate_counts_tokens_found_over_tokens_looked_up() -> None:
+    trace = turns([80, 240], [49, 5], session_id=["a", "a"])
+    for leap in (True, False):
+        record = _run(trace, make_policy("fcfs"), COST, config(), leap, 0.0, None, 0, 1, None)
+        assert record.num_cached_tokens is not None
+        assert record.num_cached_tokens.tolist() == [0, 128]
+        table = request_table(record)
+        assert table["num_cached_tokens"].to_list() == [0, 128]
+        assert table["prefix_cache_hit_rate"].to_list() == [0, 128 / 240]
+        assert summarize(record)["prefix_cache_hit_rate"] == 128 / 320
+    off = config(enable_prefix_caching=False)
+    assert summarize(simulate(trace, make_policy("fcfs"), COST, off))["prefix_cache_hit_rate"] == 0
 
 
 def turns(prompts: list[int], answers: list[int], gap: float = 60.0, **columns: object) -> Trace:
@@ -144,7 +159,9 @@ def test_leaping_equals_stepping(policy: str, data: st.DataObject) -> None:
     if isinstance(stepping, str) or isinstance(leaping, str):
         assert leaping == stepping
         return
-    for column in ("first_scheduled_time", "first_token_time", "finish_time", "num_preemptions"):
+    for column in (
+        "first_scheduled_time", "first_token_time", "finish_time", "num_preemptions", "num_cached_tokens"
+    ):  # fmt: skip
         np.testing.assert_array_equal(getattr(leaping, column), getattr(stepping, column), err_msg=column)
 
 

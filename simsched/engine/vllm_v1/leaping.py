@@ -391,6 +391,6 @@ class VllmV1Leap(LeapingState):
             running[request.number] = request
             self.chunks.append((request, n))
             if known == request.num_prompt_tokens:
-                self.recorder.scheduled(request.number, now)
+                self.recorder.scheduled(request.number, now, hits * size)
             budget -= n
             room -= 1

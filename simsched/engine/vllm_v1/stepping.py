@@ -294,7 +294,7 @@ class VllmV1:
             request.num_computed_tokens = hit
             self._running.append(request)
             self._tokens[request] = n
-            self._recorder.scheduled(number, now)
+            self._recorder.scheduled(number, now, hit)
             budget -= n
             del waiting[place]
 
