@@ -24,7 +24,7 @@ BELOW: dict[str, set[str]] = {
     "plugins": set(),
     "policies": {"request", "workload", "text", "plugins"},
     "vllm_versions": set(),
-    "routers": {"text", "plugins", "vllm_versions"},
+    "routers": {"text", "plugins", "workload", "vllm_versions"},
     "cost_model": {"request"},
     "predictors": {"request", "workload", "policies", "streams", "text", "files"},
     "record": {"histogram", "workload"},

@@ -27,6 +27,7 @@ class Arrival(NamedTuple):
     predicted_class: int | None = None
     predicted_length: float | None = None
     tenant: str | None = None
+    session_id: str | None = None
     content: Sequence[Stretch] = ()
     """What its tokens are, prompt and answer (`workload.content`); empty: nobody else's."""
     prefix: Sequence[Stretch] = ()
@@ -52,6 +53,7 @@ class Arrivals:
         paths = contents(trace)
         self._contents: Sequence[Sequence[Stretch]] = [()] * n if paths is None else paths
         self._prefixes = [()] * n if paths is None else shared_stretches(paths)
+        self._sessions = nothing if trace.session_id is None else trace.session_id
 
     def make(self, row: int, time: float) -> Arrival:
         """The request in this row arrives at this time, in seconds."""
@@ -69,6 +71,7 @@ class Arrivals:
                 self._classes[row],
                 self._lengths[row],
                 self._tenants[row],
+                self._sessions[row],
                 self._contents[row],
                 self._prefixes[row],
             ),

@@ -51,6 +51,14 @@ class Scheduler(Protocol):
     def num_running(self) -> int:
         """Requests in the running list."""
 
+    @property
+    def num_free_blocks(self) -> int:
+        """KV blocks that no request holds, cached ones too."""
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks that requests may hold."""
+
     def add_request(self, arrival: Arrival, now: float) -> None:
         """A request has arrived; its number is how many came before."""
 

@@ -7,10 +7,10 @@ from typing import Final
 
 import simpy
 
-DELIVERY: Final = 0
-STEP_END: Final = 1
+STEP_END: Final = 0
+DELIVERY: Final = 1
 SCHEDULE: Final = 2
-"""What comes first at the same time: requests are delivered, steps end, the next ones are scheduled."""
+"""What comes first at the same time: steps end, requests are delivered, the next steps are scheduled."""
 
 
 class EventLoop(simpy.Environment):

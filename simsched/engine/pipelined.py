@@ -66,6 +66,8 @@ class PipelinedReplica(Replica):
     ) -> None:
         super().__init__(event_loop, source, scheduler, recorder, gate, step_log)
         self.clock = clock
+        # what it has promised: the clock before, and arguments of `Clock.repeat`
+        self._promise: tuple[Clock, float, StepFeatures, float, int] | None = None
 
     @property
     def host_bound_share(self) -> float:
@@ -84,6 +86,8 @@ class PipelinedReplica(Replica):
                 now, ahead, formed = yield from uncontended.run_uncontended_ahead(self, now)
             while source.next_time <= formed:
                 self.take_in(source.pop(), formed)
+            if self.tells_counts:
+                self.tell_counts(formed, scheduler.num_running)
             batch = ahead
             if batch is None:
                 # Nothing is under way: form a step and launch it.
@@ -123,7 +127,6 @@ class PipelinedReplica(Replica):
                 if not batch.features.S:
                     yield Timeout(self.event_loop, max(0.0, end - self.event_loop.now))
             else:
-                self.num_running = scheduler.num_running
                 if leaps:
                     end, steps, last = yield from self._keep_promise(
                         end, batch.features, duration, most, until
@@ -135,7 +138,7 @@ class PipelinedReplica(Replica):
             if reports and finished:
                 self.report(finished, now)
             if not alone:
-                yield from self.settle(now)
+                yield from self.settle(now, scheduler.num_running)
 
     def wait(self, time: float) -> Generator[simpy.Event, None, None]:
         """Until this time."""
@@ -145,6 +148,13 @@ class PipelinedReplica(Replica):
         else:
             yield event_loop.at(time)
 
+    def _promised_steps(self, now: float) -> int:
+        if self._promise is None or self._promise[1] > now:
+            return 0
+        clock, end, features, duration, most = self._promise
+        end, steps, _ = copy(clock).repeat(end, features, duration, most, now, None)
+        return steps - (end > now)
+
     def _keep_promise(
         self, end: float, features: StepFeatures, duration: float, most: int, until: float
     ) -> Generator[simpy.Event, None, tuple[float, int, float]]:
@@ -152,6 +162,7 @@ class PipelinedReplica(Replica):
         step_ends, before = self.scheduler.step_ends, copy(self.clock)
         so_far = 0 if step_ends is None else len(step_ends)
         promise = self.clock.repeat(end, features, duration, most, until, step_ends)
+        self._promise = copy(before), end, features, duration, most
         if (yield from self.is_interrupted(promise[0])):
             if step_ends is not None:
                 del step_ends[so_far:]
@@ -161,4 +172,5 @@ class PipelinedReplica(Replica):
             if end < now:
                 promise = before.repeat(end, features, duration, most, min(until, now), step_ends)
             yield self.event_loop.at(promise[0])
+        self._promise = None
         return promise

@@ -48,6 +48,8 @@ class Recorder:
         self._ramps = array("d")
         self._decode_steps: IntArray = np.zeros(0, dtype=np.int64)
         self.num_steps = 0
+        self.first_tokens: list[int] | None = None
+        """If not None: who has got a first token; whoever looks empties it."""
         self._token_step = 0  # number of the last step that gave anyone a token
         self._futile_since = 0  # that number
         self._num_futile = 0  # preemptions since
@@ -112,6 +114,8 @@ class Recorder:
         """It got its first token at `now`, in the step that began at `start`, its first one."""
         self.first_scheduled_time[index] = start
         self.first_token_time[index] = now
+        if self.first_tokens is not None:
+            self.first_tokens.append(index)
         self._streak[index] = self.num_steps
 
     def token(self, index: int, now: float) -> None:
@@ -125,6 +129,8 @@ class Recorder:
                 self.max_itl[index] = gap
         else:
             self.first_token_time[index] = now
+            if self.first_tokens is not None:
+                self.first_tokens.append(index)
         self._streak[index] = self._token_step = self.num_steps
 
     def pause(self, index: int, now: float) -> None:

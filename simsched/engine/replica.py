@@ -24,7 +24,9 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, Scheduler
 from simsched.engine.event_loop import SCHEDULE, EventLoop
 from simsched.engine.recorder import Recorder
+from simsched.engine.routing import Routing
 from simsched.engine.source import Source, TraceSource
+from simsched.routers.reports import Counts
 
 StepCallback = Callable[[dict[str, Any]], None]
 """Gets each step in which something ran, as a line of the step log."""
@@ -35,10 +37,12 @@ class Inbox(Source):
 
     waits_for_answers = True
 
-    def __init__(self, on_finish: Callable[[int, float], None]) -> None:
+    def __init__(self, routing: Routing, number: int) -> None:
+        """`number`: of the replica, for those who route."""
         super().__init__()
         self._delivered: deque[tuple[float, Arrival]] = deque()
-        self._on_finish = on_finish
+        self.routing = routing
+        self.number = number
 
     def push(self, arrival: Arrival, now: float) -> None:
         """A request is delivered."""
@@ -52,7 +56,7 @@ class Inbox(Source):
         return arrival
 
     def finished(self, row: int, now: float) -> None:
-        self._on_finish(row, now)
+        self.routing.finished(row, self.number, now)
 
 
 class Replica(ABC):
@@ -80,9 +84,7 @@ class Replica(ABC):
         self.scheduler = scheduler
         self.recorder = recorder
         self.num_delivered = 0
-        self.num_finished = 0
-        self.num_running = 0
-        """Requests in the running list; of one of several it is kept up to date."""
+        self._num_finished = 0
         self._inbox = source if isinstance(source, Inbox) else None
         self.is_alone = self._inbox is None
         """Does it know when its next request arrives?"""
@@ -97,6 +99,12 @@ class Replica(ABC):
         self._process: simpy.Process | None = None
         self._idle: simpy.Event | None = None  # it waits for a delivery
         self._has_promised = False
+        routing = None if self._inbox is None else self._inbox.routing
+        self.tells_counts = routing is not None and routing.wants_counts
+        """Must the router be told when the numbers of requests change?"""
+        self._told: tuple[int, int] = (0, 0)  # waiting and running, as told last
+        if routing is not None and routing.wants_first_tokens:
+            recorder.first_tokens = []
 
     def start(self) -> simpy.Process:
         """Let it run from now on."""
@@ -122,15 +130,9 @@ class Replica(ABC):
         """Is each step logged?"""
         return self._step_log is not None
 
-    @property
-    def num_in_flight(self) -> int:
-        """Requests delivered and not finished."""
-        return self.num_delivered - self.num_finished
-
-    @property
-    def num_waiting(self) -> int:
-        """Requests delivered that neither run nor are finished."""
-        return self.num_in_flight - self.num_running
+    def num_steps_by(self, now: float) -> int:
+        """How many steps it has done by this time, in a promise too."""
+        return self.recorder.num_steps + self._promised_steps(now)
 
     # -- for the loop ----------------------------------------------------------------------------------------
     @property
@@ -162,7 +164,9 @@ class Replica(ABC):
 
     def report(self, finished: Sequence[int], now: float) -> None:
         """Tell the source who has its answer."""
-        self.num_finished += len(finished)
+        if self.recorder.first_tokens:
+            self._tell_first_tokens(self.recorder.first_tokens, now)
+        self._num_finished += len(finished)
         for number in finished:
             self.source.finished(self.rows[number], now)
 
@@ -178,6 +182,10 @@ class Replica(ABC):
             yield Timeout(self.event_loop, max(0.0, time - self.event_loop.now))
         return time
 
+    @abstractmethod
+    def _promised_steps(self, now: float) -> int:
+        """How many steps of what it has promised, and not yet kept, are done by this time."""
+
     def is_interrupted(self, end: float) -> Generator[simpy.Event, None, bool]:
         """Wait until `end`; sooner if a request is delivered."""
         self._has_promised = True
@@ -188,11 +196,32 @@ class Replica(ABC):
         self._has_promised = False
         return False
 
-    def settle(self, now: float) -> Generator[simpy.Event, None, None]:
-        """A step has ended; whoever arrives in this very moment is seen by the next one."""
-        self.now, self.num_running = now, self.scheduler.num_running
+    def settle(self, now: float, num_running: int) -> Generator[simpy.Event, None, None]:
+        """A step of one of several replicas has ended, and so many requests run. Whoever arrives in this very
+        moment is seen by the next step."""
+        self.now = now
+        if self.tells_counts:
+            self.tell_counts(now, num_running)
+        if self.recorder.first_tokens:
+            self._tell_first_tokens(self.recorder.first_tokens, now)
         if self.event_loop.peek() <= now:
             yield self.event_loop.at(now, SCHEDULE)
+
+    def _tell_first_tokens(self, numbers: list[int], now: float) -> None:
+        assert self._inbox is not None
+        for number in numbers:
+            self._inbox.routing.first_token(self.rows[number], self._inbox.number, now)
+        numbers.clear()
+
+    def tell_counts(self, now: float, num_running: int) -> None:
+        """Before and after each step, with whoever has arrived taken in: vLLM's engines report their numbers
+        of waiting and running requests where they have changed."""
+        counts = len(self.rows) - self._num_finished - num_running, num_running
+        if counts != self._told:
+            assert self._inbox is not None
+            self._told = counts
+            usage = 1 - self.scheduler.num_free_blocks / self.scheduler.num_blocks
+            self._inbox.routing.counts_changed(self._inbox.number, Counts(now, *counts, usage))
 
     def log(self, batch: Batch, now: float, duration: float) -> None:
         assert self._step_log is not None

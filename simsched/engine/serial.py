@@ -55,13 +55,15 @@ class SerialReplica(Replica):
         super().__init__(event_loop, source, scheduler, recorder, gate, step_log)
         self.cost = cost
         self.predictor_time = predictor_time
+        # what it has promised: arguments of `repeat_decodes`
+        self._promise: tuple[float, float, float, int, int, int] | None = None
 
     def run(self) -> Generator[simpy.Event, None, None]:
         event_loop, source, scheduler, cost = self.event_loop, self.source, self.scheduler, self.cost
         schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
         decode_line, predictor_time = cost.decode_line, self.predictor_time
         step_ends, logs, alone = scheduler.step_ends, self.logs, self.is_alone
-        reports = source.waits_for_answers
+        reports, tells_counts = source.waits_for_answers, self.tells_counts
         uncontended = scheduler if isinstance(scheduler, RunsUncontended) and self.gate is None else None
         now = 0.0
         while True:
@@ -70,6 +72,8 @@ class SerialReplica(Replica):
             # First, take in what has arrived.
             while source.next_time <= now:
                 self.take_in(source.pop(), now)
+            if tells_counts:
+                self.tell_counts(now, scheduler.num_running)
             # Then form the next batch.
             batch = schedule(now)
             if batch is None:
@@ -106,8 +110,6 @@ class SerialReplica(Replica):
                 else:
                     most = 1
             # Wait until it is over. Alone, a step with prefills is one event with the decodes that follow.
-            if not alone:
-                self.num_running = scheduler.num_running
             if alone:
                 if most > 1 and base is not None and slope is not None:
                     until = min(until, source.next_time)
@@ -129,7 +131,7 @@ class SerialReplica(Replica):
             if reports and finished:
                 self.report(finished, now)
             if not alone:
-                yield from self.settle(now)
+                yield from self.settle(now, scheduler.num_running)
 
     def keep_promise(
         self, end: float, base: float, slope: float, K: int, N: int, most: int, until: float
@@ -139,6 +141,7 @@ class SerialReplica(Replica):
         event_loop, step_ends = self.event_loop, self.scheduler.step_ends
         so_far = 0 if step_ends is None else len(step_ends)
         promise = repeat_decodes(end, base, slope, K, N, most, until, step_ends)
+        self._promise = end, base, slope, K, N, most
         if (yield from self.is_interrupted(promise[0])):
             if step_ends is not None:
                 del step_ends[so_far:]
@@ -148,7 +151,15 @@ class SerialReplica(Replica):
             else:
                 promise = repeat_decodes(end, base, slope, K, N, most, min(until, now), step_ends)
             yield event_loop.at(promise[0])
+        self._promise = None
         return promise
+
+    def _promised_steps(self, now: float) -> int:
+        if self._promise is None or self._promise[0] > now:
+            return 0
+        end, base, slope, K, N, most = self._promise
+        end, steps, _ = repeat_decodes(end, base, slope, K, N, most, now, None)
+        return steps - (end > now)
 
     def _decode_line(self, features: StepFeatures) -> tuple[float, float]:
         if not (features.num_ordered or features.padding):

@@ -1,42 +1,39 @@
 """Runs a trace: source, replicas and record, as SimPy processes.
 
-A lone replica pulls its arrivals from the source. Of several, each gets what is sent to it (`Dispatch`).
+A lone replica pulls its arrivals from the source. Of several, each gets what a router sends it
+(`routing.py`).
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from math import inf
 
 import numpy as np
-import simpy
 
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.host import HostedCost
-from simsched.engine.admission_control import AdmissionControl, admission_control
-from simsched.engine.arrival import Arrival
+from simsched.engine.admission_control import admission_control
 from simsched.engine.base import CannotLeap
 from simsched.engine.clock import make_clock
 from simsched.engine.config import ResolvedConfig, find_preset
-from simsched.engine.event_loop import DELIVERY, EventLoop
+from simsched.engine.event_loop import EventLoop
 from simsched.engine.pipelined import PipelinedReplica
 from simsched.engine.recorder import Recorder, run_record
 from simsched.engine.replica import Inbox, Replica, StepCallback
+from simsched.engine.routing import Routing
 from simsched.engine.serial import SerialReplica
-from simsched.engine.source import Source, source_of
+from simsched.engine.source import source_of
 from simsched.engine.step_cost import step_cost
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.record import RunRecord
+from simsched.routers.base import Router
 from simsched.streams import stream
 from simsched.workload.content import shares
 from simsched.workload.trace import Trace
-
-Choose = Callable[[Arrival, Sequence[Replica], float], int]
-"""Which of the replicas gets a request that arrives at this time."""
 
 
 def simulate(
@@ -50,7 +47,7 @@ def simulate(
     step_log: StepCallback | None = None,
     seed: int = 0,
     num_replicas: int = 1,
-    choose: Choose | None = None,
+    router: Router | None = None,
 ) -> RunRecord:
     """Simulate the whole trace until the last request is done.
 
@@ -64,7 +61,7 @@ def simulate(
         step_log: called with one dict per step in which something ran; slows the run.
         seed: for engines with chance in them, and for a host with jitter.
         num_replicas: engines that share the requests, each with a policy object of its own.
-        choose: which of them gets a request; with more than one.
+        router: which of them gets a request; None: there is one, and it takes them as they come.
 
     Raises:
         RunError: requests that displace each other for ever, before any gets a token.
@@ -77,11 +74,11 @@ def simulate(
         try:
             # of the policy as it is: should leaping prove impossible, the run starts again
             return _run(
-                trace, deepcopy(policy), cost, config, True, predictor_time, None, seed, num_replicas, choose
+                trace, deepcopy(policy), cost, config, True, predictor_time, None, seed, num_replicas, router
             )
         except CannotLeap:
             pass
-    return _run(trace, policy, cost, config, False, predictor_time, step_log, seed, num_replicas, choose)
+    return _run(trace, policy, cost, config, False, predictor_time, step_log, seed, num_replicas, router)
 
 
 def _run(
@@ -94,7 +91,7 @@ def _run(
     step_log: StepCallback | None,
     seed: int,
     num_replicas: int,
-    choose: Choose | None,
+    router: Router | None,
 ) -> RunRecord:
     event_loop = EventLoop()
     random_ids = stream(seed, "ties").permutation(len(trace)).tolist() if config.random_ties else None
@@ -106,25 +103,27 @@ def _run(
     shares_prefixes = shares(trace)
     step = step_cost(cost, config)
 
-    def replica(number: int, policy: Policy, source: Source, gate: AdmissionControl | None) -> Replica:
-        recorder = Recorder(len(trace) if num_replicas == 1 else 0)
+    routing = None
+    if router is not None:
+        routing = Routing(event_loop, source, router, num_replicas, gate, seed)
+    replicas: list[Replica] = []
+    policies = [policy, *(deepcopy(policy) for _ in range(1, num_replicas))]
+    for number, own_policy in enumerate(policies):
+        inbox = source if routing is None else Inbox(routing, number)
+        recorder = Recorder(len(trace) if routing is None else 0)
         scheduler = preset.make_scheduler(
-            policy, config, recorder, leap=leap, padded=padded, shares_prefixes=shares_prefixes
+            own_policy, config, recorder, leap=leap, padded=padded, shares_prefixes=shares_prefixes
         )
+        own_gate = gate if routing is None else None
+        common = (event_loop, inbox, scheduler, recorder)
         if config.async_scheduling:
             clock = make_clock(cost, config, predictor_time, seed + number)
-            return PipelinedReplica(event_loop, source, scheduler, recorder, clock, gate, step_log)
-        return SerialReplica(event_loop, source, scheduler, recorder, step, predictor_time, gate, step_log)
-
-    if choose is None:
-        replicas = [replica(0, policy, source, gate)]
-        end = replicas[0].start()
-    else:
-        dispatch = Dispatch(event_loop, source, choose, gate)
-        for number in range(num_replicas):
-            dispatch.add(replica(number, deepcopy(policy), Inbox(dispatch.finished), None))
-        replicas = dispatch.replicas
-        end = dispatch.start()
+            replicas.append(PipelinedReplica(*common, clock, own_gate, step_log))
+        else:
+            replicas.append(SerialReplica(*common, step, predictor_time, own_gate, step_log))
+        if routing is not None:
+            routing.add(replicas[-1])
+    end = replicas[0].start() if routing is None else routing.start()
     with _no_collection():
         event_loop.run(end)
     counters: dict[str, int] = {}
@@ -153,68 +152,3 @@ def _no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-class Dispatch:
-    """The process that takes requests from the source and sends each to a replica, at the time it arrives."""
-
-    def __init__(
-        self, event_loop: EventLoop, source: Source, choose: Choose, gate: AdmissionControl | None
-    ) -> None:
-        """`gate`: whom it refuses no replica sees; None: nobody."""
-        self.replicas: list[Replica] = []
-        self._event_loop = event_loop
-        self._source = source
-        self._choose = choose
-        self._gate = gate
-        self._num_in_flight = 0
-        self._process: simpy.Process | None = None
-        self._until = inf  # when it will look again, while it waits
-
-    def add(self, replica: Replica) -> None:
-        """One more of those that get requests."""
-        self.replicas.append(replica)
-
-    def start(self) -> simpy.Process:
-        """Start all replicas; the process that is returned ends with the last answer."""
-        for replica in self.replicas:
-            replica.start()
-        self._process = process = simpy.Process(self._event_loop, self._run())
-        return process
-
-    def _run(self) -> Generator[simpy.Event, None, None]:
-        event_loop, source = self._event_loop, self._source
-        while source.next_time < inf or self._num_in_flight:
-            self._until = source.next_time
-            try:
-                # until the next arrival, or until an answer brings an earlier one, or the last answer comes
-                if self._until < inf:
-                    yield event_loop.at(self._until, DELIVERY)
-                else:
-                    yield simpy.Event(event_loop)
-            except simpy.Interrupt:
-                continue
-            finally:
-                self._until = -inf
-            now = event_loop.now
-            while source.next_time <= now:
-                self._send(source.pop(), now)
-
-    def _send(self, arrival: Arrival, now: float) -> None:
-        if self._gate is not None and not self._gate.admits(arrival):
-            return
-        replica = self.replicas[self._choose(arrival, self.replicas, now)]
-        if self._gate is not None:
-            self._gate.sent(arrival, replica.recorder, replica.num_delivered)
-        self._num_in_flight += 1
-        replica.deliver(arrival, now)
-
-    def finished(self, row: int, now: float) -> None:
-        """The request in this row of the trace has its answer."""
-        self._num_in_flight -= 1
-        self._source.finished(row, now)
-        is_last = not self._num_in_flight and self._source.next_time == inf
-        if self._source.next_time < self._until or is_last:
-            self._until = -inf
-            assert self._process is not None
-            self._process.interrupt()

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+from simsched.workload.content import Stretch
+
 
 class RoutedRequest(Protocol):
     """A request as a router sees it."""
@@ -51,13 +53,9 @@ class RoutedRequest(Protocol):
     @property
     def session_id(self) -> str | None: ...
     @property
-    def prefix(self) -> Sequence[int]:
-        """One id for each block of the prompt that another prompt may share, in order. An id stands for its
-        block and all before it. Empty where the trace says nothing of shared prefixes."""
-
-    @property
-    def prefix_block_size(self) -> int:
-        """Tokens in each of those blocks."""
+    def prefix(self) -> Sequence[Stretch]:
+        """The beginning that other requests share, as stretches: two requests with the same node are the same
+        up to there. It may go on into the answer, which no router knows. Empty where nothing is shared."""
 
 
 @dataclass(slots=True)

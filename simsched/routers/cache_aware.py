@@ -2,11 +2,12 @@
 
 Sources of the rule: SGLang, sgl-router/src/policies/cache_aware.rs and tree.rs (`on_miss=smallest-tree`), and
 vllm-router 0.1.17, src/policies/cache_aware.rs (`on_miss=least-requests`), whose defaults these are. They
-compare characters of the prompt's text; here it is blocks of tokens.
+compare characters of the prompt's text; here it is tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Literal
 
@@ -14,7 +15,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from simsched.routers.base import Replicas, RoutedRequest, Router, least, register
-from simsched.routers.prefix_tree import PrefixTree
+from simsched.routers.sent_prefixes import SentPrefixes, beginning
+from simsched.workload.content import Stretch
 
 
 @register("cache-aware")
@@ -40,24 +42,25 @@ class CacheAware(Router):
 
     def start(self, num_replicas: int, seed: int) -> None:
         super().start(num_replicas, seed)
-        self._tree = PrefixTree(num_replicas)
+        self._sent = SentPrefixes(num_replicas)
         self._next_eviction = self.eviction_interval
 
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
         if now >= self._next_eviction:
-            self._tree.evict(self.max_tree_tokens)
+            self._sent.evict(self.max_tree_tokens)
             self._next_eviction = (now // self.eviction_interval + 1) * self.eviction_interval
-        chosen = self._choose(request, replicas.in_flight, now)
-        tokens = request.num_prompt_tokens
-        self._tree.insert(request.prefix, request.prefix_block_size, tokens, chosen, now)
+        prefix = beginning(request.prefix, request.num_prompt_tokens)
+        chosen = self._choose(prefix, request.num_prompt_tokens, replicas.in_flight, now)
+        self._sent.insert(prefix, request.num_prompt_tokens, chosen, now)
         return chosen
 
-    def _choose(self, request: RoutedRequest, in_flight: list[int], now: float) -> int:
+    def _choose(
+        self, prefix: Sequence[Stretch], num_prompt_tokens: int, in_flight: list[int], now: float
+    ) -> int:
         most, fewest = max(in_flight), min(in_flight)
         if most - fewest > self.balance_abs_threshold and most > fewest * self.balance_rel_threshold:
             return least(in_flight)
-        blocks, holder = self._tree.match(request.prefix, now)
-        share = blocks * request.prefix_block_size / request.num_prompt_tokens
-        if holder is not None and share > self.cache_threshold:
+        tokens, holder = self._sent.match(prefix, now)
+        if holder is not None and tokens / num_prompt_tokens > self.cache_threshold:
             return holder
-        return least(in_flight if self.on_miss == "least-requests" else self._tree.tokens)
+        return least(in_flight if self.on_miss == "least-requests" else self._sent.tokens)

@@ -18,10 +18,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from simsched.routers.base import Replicas, RoutedRequest, Router, register
-from simsched.routers.prefix_tree import PrefixTree
+from simsched.routers.sent_prefixes import SentPrefixes, beginning
 
 
-class Sent:
+class InFlight:
     """A request in flight: what of its prompt was to be computed, and its blocks."""
 
     __slots__ = ("blocks", "prefill_tokens")
@@ -51,18 +51,16 @@ class Dynamo(Router):
 
     def start(self, num_replicas: int, seed: int) -> None:
         super().start(num_replicas, seed)
-        self._cache = PrefixTree(num_replicas)
+        self._sent = SentPrefixes(num_replicas)
         self._prefill_tokens = [0] * num_replicas
         self._blocks = [0.0] * num_replicas
-        self._sent: dict[str, Sent] = {}
+        self._in_flight: dict[str, InFlight] = {}
 
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
-        self._cache.expire(now - self.ttl)
+        self._sent.expire(now - self.ttl)
         size, tokens = self.block_size, request.num_prompt_tokens
-        overlap_tokens = [
-            min(tokens, matched * request.prefix_block_size)
-            for matched in self._cache.matched_by(request.prefix)
-        ]
+        prefix = beginning(request.prefix, tokens)
+        overlap_tokens = self._sent.matched_by(prefix)
         blocks = -(-tokens // size)
         costs = [
             self.prefill_load_scale
@@ -73,10 +71,11 @@ class Dynamo(Router):
             for k in range(len(replicas))
         ]
         chosen = self._pick(costs)
-        sent = self._sent[request.request_id] = Sent(tokens - overlap_tokens[chosen], blocks)
+        sent = InFlight(tokens - overlap_tokens[chosen], blocks)
+        self._in_flight[request.request_id] = sent
         self._prefill_tokens[chosen] += sent.prefill_tokens
         self._blocks[chosen] += sent.blocks
-        self._cache.insert(request.prefix, request.prefix_block_size, tokens, chosen, now)
+        self._sent.insert(prefix, tokens, chosen, now)
         return chosen
 
     def _pick(self, costs: list[float]) -> int:
@@ -87,11 +86,11 @@ class Dynamo(Router):
         return self.random.choices(range(len(costs)), [exp((lowest - cost) / scale) for cost in costs])[0]
 
     def on_first_token(self, request: RoutedRequest, replica: int, now: float) -> None:
-        sent = self._sent[request.request_id]
+        sent = self._in_flight[request.request_id]
         self._prefill_tokens[replica] -= sent.prefill_tokens
         sent.prefill_tokens = 0
 
     def on_finish(self, request: RoutedRequest, replica: int, now: float) -> None:
-        sent = self._sent.pop(request.request_id)
+        sent = self._in_flight.pop(request.request_id)
         self._prefill_tokens[replica] -= sent.prefill_tokens
         self._blocks[replica] -= sent.blocks

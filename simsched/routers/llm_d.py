@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, register
-from simsched.routers.prefix_tree import PrefixTree
+from simsched.routers.sent_prefixes import SentPrefixes, beginning
 
 BLOCK = 16  # tokens in a block of its approximate prefix index
 
@@ -41,21 +41,21 @@ class LlmD(Router):
 
     def start(self, num_replicas: int, seed: int) -> None:
         super().start(num_replicas, seed)
-        self._cache = PrefixTree(num_replicas)
+        self._sent = SentPrefixes(num_replicas)
 
     def reporting(self) -> Reporting:
         return Reporting("scraped", self.interval)
 
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
-        size = request.prefix_block_size
-        looked_up = request.prefix[: self.max_prefix_tokens // size] if request.prefix else ()
         # What no other prompt shares is looked up too, and never found.
-        total = min(request.num_prompt_tokens, self.max_prefix_tokens) // BLOCK * BLOCK
-        matched = self._cache.matched_by(looked_up)
+        tokens = min(request.num_prompt_tokens, self.max_prefix_tokens)
+        prefix = beginning(request.prefix, tokens)
+        total = tokens // BLOCK
+        matched = [held // BLOCK for held in self._sent.matched_by(prefix)]
         queue = _shorter_is_better(replicas.waiting)
         running = _shorter_is_better(replicas.running)
         scores = [
-            self.prefix * (min(1.0, matched[k] * size / total) if total else 0.0)
+            self.prefix * (matched[k] / total if total else 0.0)
             + self.kv_usage * (1 - replicas.kv_usage[k])
             + self.queue * queue[k]
             + self.running * running[k]
@@ -63,9 +63,8 @@ class LlmD(Router):
         ]
         best = max(scores)
         chosen = self.random.choice([k for k, score in enumerate(scores) if score == best])
-        tokens = min(request.num_prompt_tokens, self.max_prefix_tokens)
-        self._cache.insert(looked_up, size, tokens, chosen, now)
-        self._cache.evict_from(chosen, self.cache_tokens)
+        self._sent.insert(prefix, tokens, chosen, now)
+        self._sent.evict_from(chosen, self.cache_tokens)
         return chosen
 
 

@@ -42,8 +42,8 @@ class LeastPredictedWork(Router):
 @register("oracle-work")
 @dataclass(eq=False)
 class OracleWork(Router):
-    """The least true work left: prompt tokens not yet computed and answer tokens not yet generated. No real
-    router knows it. Of equals, the first."""
+    """The fewest tokens left to compute, prompts and answers, which no real router knows. Of equals, the
+    first."""
 
     reads_future = True
 

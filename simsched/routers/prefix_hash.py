@@ -19,10 +19,10 @@ from simsched.routers.ring import HashRing
 @register("prefix-hash")
 @dataclass(eq=False)
 class PrefixHash(Router):
-    """A prompt that shares nothing is hashed by its own id."""
+    """A prompt that shares its beginning with none is hashed by its own id."""
 
     prefix_tokens: int = Field(default=256, ge=1)
-    """Tokens of a prompt's beginning that are hashed (whole blocks of the trace, at least one)."""
+    """Tokens of a prompt's beginning that are hashed."""
     load_factor: float = Field(default=1.25, ge=1, lt=inf)
     """Largest load that the ring's choice may have, over the mean."""
     virtual_nodes: int = Field(default=160, ge=1, le=100_000)
@@ -44,8 +44,9 @@ class PrefixHash(Router):
         return lightest if in_flight[lightest] <= limit else chosen
 
     def _key(self, request: RoutedRequest) -> str:
-        if not request.prefix:
-            return request.request_id
-        blocks = max(1, self.prefix_tokens // request.prefix_block_size)
-        # An id stands for all blocks up to its own, so the last of them names the beginning.
-        return str(request.prefix[:blocks][-1])
+        # The stretch with the last of these tokens stands for all of them.
+        hashed = min(self.prefix_tokens, request.num_prompt_tokens)
+        for node, end in request.prefix:
+            if end >= hashed:
+                return f"prefix-{node}"
+        return f"request-{request.request_id}"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from simsched.cost_model.models import LinearCost
-from simsched.engine.arrival import Arrival
 from simsched.engine.config import EngineConfig, engine_config
-from simsched.engine.replica import Replica
-from simsched.engine.simulator import Choose, simulate
+from simsched.engine.simulator import simulate
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
+from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, least
+from simsched.routers.spec import make_router
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import configs, same, shared_prefixes, trace, traces
 
@@ -22,27 +22,30 @@ COST = LinearCost(t0=0.0113, a=5.32e-5, b=6.42e-5, c=8.07e-8, d=3.68e-9)
 POLICIES = ["fcfs", "priority", "srtf", "mlfq", "ranking(starvation_threshold=20,starvation_period=5)"]
 
 
-def only(arrival: Arrival, replicas: Sequence[Replica], now: float) -> int:
-    """There is one."""
-    return 0
+@dataclass(eq=False)
+class LeastLoaded(Router):
+    """That with the fewest requests at this moment, those that wait counted four times."""
 
+    def reporting(self) -> Reporting:
+        return Reporting("scraped", 0.0)
 
-def in_turn(arrival: Arrival, replicas: Sequence[Replica], now: float) -> int:
-    """By its row in the trace."""
-    return arrival.row % len(replicas)
-
-
-def least_loaded(arrival: Arrival, replicas: Sequence[Replica], now: float) -> int:
-    """That with the fewest requests, those that wait counted four times, as vLLM's balancer counts."""
-    return min(range(len(replicas)), key=lambda k: 4 * replicas[k].num_waiting + replicas[k].num_running)
+    def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
+        return least(
+            [4 * waits + runs for waits, runs in zip(replicas.waiting, replicas.running, strict=True)]
+        )
 
 
 def run(
-    work: Trace, spec: str, config: EngineConfig, replicas: int, choose: Choose | None, leap: bool = True
+    work: Trace,
+    spec: str,
+    config: EngineConfig,
+    replicas: int,
+    router: str | Router | None,
+    leap: bool = True,
 ) -> RunRecord:
     return simulate(
-        work, make_policy(spec), COST, config, leap=leap, num_replicas=replicas, choose=choose,
-        predictor_time=0.001,
+        work, make_policy(spec), COST, config, leap=leap, num_replicas=replicas, predictor_time=0.001,
+        router=make_router(router) if isinstance(router, str) else router,
     )  # fmt: skip
 
 
@@ -55,41 +58,43 @@ def test_one_replica_behind_a_router_is_a_lone_one(spec: str, work: Trace, confi
         lone = run(work, spec, config, 1, None)
     except Exception as error:
         with pytest.raises(type(error)):
-            run(work, spec, config, 1, only)
+            run(work, spec, config, 1, "least-requests")
         return
-    same(lone, run(work, spec, config, 1, only))
+    same(lone, run(work, spec, config, 1, "least-requests"))
 
 
 @pytest.mark.parametrize("users", [None, 24])
-@pytest.mark.parametrize("choose", [in_turn, least_loaded])
+@pytest.mark.parametrize(
+    "router", ["round-robin", LeastLoaded(), "vllm-dp", "dynamo", "oracle-work", "llm-d"]
+)
 @pytest.mark.parametrize("spec", POLICIES)
-def test_replicas_leap_as_they_step(spec: str, choose: Choose, users: int | None) -> None:
+def test_replicas_leap_as_they_step(spec: str, router: str | Router, users: int | None) -> None:
     work = trace(240, 30.0, 7, longest=900).with_columns(closed_loop_users=users)
     config = engine_config(max_num_seqs=10, num_gpu_blocks=220, max_model_len=1024)
-    stepped = run(work, spec, config, 3, choose, leap=False)
-    same(stepped, run(work, spec, config, 3, choose))
+    stepped = run(work, spec, config, 3, router, leap=False)
+    same(stepped, run(work, spec, config, 3, router))
 
 
 @pytest.mark.parametrize("spec", ["fcfs", "srtf", "mlfq", "classification"])
 def test_replicas_of_the_fork_leap_as_they_step(spec: str) -> None:
     work = trace(200, 30.0, 7, longest=900)
     config = engine_config("vllm-0.4.1-ltr", max_num_seqs=10, num_gpu_blocks=220, max_model_len=1024)
-    stepped = run(work, spec, config, 3, least_loaded, leap=False)
-    same(stepped, run(work, spec, config, 3, least_loaded))
+    stepped = run(work, spec, config, 3, LeastLoaded(), leap=False)
+    same(stepped, run(work, spec, config, 3, LeastLoaded()))
 
 
 def test_replicas_share_no_prefix() -> None:
     work = shared_prefixes(trace(120, 20.0, 3, longest=1000), 4)
     config = engine_config(max_num_seqs=16, num_gpu_blocks=120, max_model_len=1500)
-    stepped = run(work, "fcfs", config, 2, in_turn, leap=False)
-    same(stepped, run(work, "fcfs", config, 2, in_turn))
+    stepped = run(work, "fcfs", config, 2, "round-robin", leap=False)
+    same(stepped, run(work, "fcfs", config, 2, "round-robin"))
 
 
 def test_each_replica_serves_its_own_as_if_it_were_alone() -> None:
     """What is sent to one of them depends on nothing that the others do."""
     work = trace(200, 20.0, 9, longest=900)
     config = engine_config(max_num_seqs=8, num_gpu_blocks=200, max_model_len=1024)
-    whole = run(work, "mlfq", config, 2, in_turn)
+    whole = run(work, "mlfq", config, 2, "round-robin")
     for k in range(2):
         mine = np.arange(k, len(work), 2)
         alone = run(work.take(mine), "mlfq", config, 1, None)
@@ -101,7 +106,7 @@ def test_requests_that_arrive_as_a_step_ends_are_seen_by_the_next() -> None:
     """Users without think time send in the very moment that their answers end."""
     work = trace(60, 0.0, 2, longest=200).with_columns(closed_loop_users=6)
     config = engine_config(max_num_seqs=3, num_gpu_blocks=200, max_model_len=512)
-    record = run(work, "fcfs", config, 2, in_turn)
+    record = run(work, "fcfs", config, 2, "round-robin")
     assert record.finished.all()
     later = record.arrival_time > 0
     assert set(record.arrival_time[later].tolist()) <= set(record.finish_time.tolist())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from typing import Any
 
 import pytest
 
 import simsched.routers
 from simsched.routers.base import Replicas, Router, registered
-from simsched.routers.prefix_tree import PrefixTree
 from simsched.routers.ring import HashRing
-from tests.routers.requests import Request
+from simsched.routers.sent_prefixes import SentPrefixes
+from simsched.workload.content import Stretch
+from tests.routers.requests import Request, blocks
 
 assert simsched.routers
 
@@ -77,7 +79,7 @@ def test_few_keys_move_when_a_replica_is_added() -> None:
 
 def test_prefix_hash_leaves_the_ring_only_above_the_load_factor() -> None:
     made = router("prefix-hash", 4)
-    alike = [Request(request_id=str(n), prefix=(7, 8, 100 + n), prefix_block_size=128) for n in range(3)]
+    alike = [Request(str(n), 500, blocks(7, 8, 100 + n, size=128)) for n in range(3)]
     (home,) = set(choices(made, [0] * 4, alike))  # 256 tokens are the first two blocks
     others = [replica for replica in range(4) if replica != home]
     loads = [8] * 4  # mean with the new one 33 / 4; 1.25 times: 10.3
@@ -94,7 +96,7 @@ def test_prefix_hash_stays_where_all_are_above_the_limit() -> None:
 
 
 CACHE_AWARE = [
-    # in flight, blocks of the prompt (of 160 tokens) sent before to replica 2, on_miss, expected
+    # in flight, blocks of 16 of the prompt (of 160 tokens) sent before to replica 2, on_miss, expected
     ([0, 0, 0], 4, "least-requests", 2),  # 64 of 160 tokens: 0.4 > 0.3
     ([0, 0, 0], 3, "least-requests", 0),  # 48 of 160 tokens: exactly 0.3 is not more
     ([5, 4, 0], 3, "smallest-tree", 0),  # no match: nobody but replica 2 remembers anything
@@ -104,14 +106,11 @@ CACHE_AWARE = [
 ]
 
 
-@pytest.mark.parametrize(("in_flight", "blocks", "on_miss", "expected"), CACHE_AWARE)
-def test_cache_aware(in_flight: list[int], blocks: int, on_miss: str, expected: int) -> None:
+@pytest.mark.parametrize(("in_flight", "sent", "on_miss", "expected"), CACHE_AWARE)
+def test_cache_aware(in_flight: list[int], sent: int, on_miss: str, expected: int) -> None:
     made = router("cache-aware", 3, on_miss=on_miss)
-    before = Request(prefix=range(blocks), num_prompt_tokens=16 * blocks)
-    assert choices(made, [1, 1, 0], [before]) == [2] if on_miss == "least-requests" else True
-    if on_miss == "smallest-tree":
-        made._tree.insert(before.prefix, 16, before.num_prompt_tokens, 2, 0.0)  # type: ignore[attr-defined]
-    request = Request(request_id="1", prefix=range(8), num_prompt_tokens=160)
+    assert choices(made, [100, 100, 0], [Request("0", 16 * sent, blocks(*range(sent)))]) == [2]
+    request = Request("1", 160, blocks(*range(8)))
     assert choices(made, in_flight, [request]) == [expected]
 
 
@@ -121,7 +120,7 @@ def test_cache_aware_forgets_the_least_recently_used_every_two_minutes() -> None
     replicas.in_flight[0] = 1
 
     def sent(prefix: tuple[int, ...], now: float) -> int:
-        return made.choose(Request(prefix=prefix, num_prompt_tokens=32), replicas, now)
+        return made.choose(Request("0", 32, blocks(*prefix)), replicas, now)
 
     assert [sent((1, 2), 0.0), sent((3, 4), 1.0)] == [1, 1]  # 64 tokens on replica 1
     replicas.in_flight[:] = 0, 1
@@ -131,18 +130,18 @@ def test_cache_aware_forgets_the_least_recently_used_every_two_minutes() -> None
 
 
 def test_a_tree_forgets_leaves_first() -> None:
-    tree = PrefixTree(1)
-    tree.insert((1, 2, 3), 16, 50, 0, now=0.0)  # and a tail of two tokens
-    tree.insert((1, 4), 16, 32, 0, now=1.0)
+    tree = SentPrefixes(1)
+    tree.insert(blocks(1, 2, 3), 50, 0, now=0.0)  # and a tail of two tokens
+    tree.insert(blocks(1, 4), 32, 0, now=1.0)
     assert tree.tokens == [66]
     tree.evict(48)
-    assert tree.match((1, 2, 3), 2.0) == (2, 0)
+    assert tree.match(blocks(1, 2, 3), 2.0) == (32, 0)
     tree.evict(33)
-    assert tree.match((1, 4), 2.0) == (1, 0)
+    assert tree.match(blocks(1, 4), 2.0) == (16, 0)
     tree.expire(before=2.0)
     assert tree.tokens == [32]
     tree.expire(before=9.0)
-    assert tree.match((1,), 9.0) == (0, None)
+    assert tree.match(blocks(1), 9.0) == (0, None)
 
 
 def test_least_predicted_work_counts_prompts_at_their_weight_until_the_answer_is_back() -> None:
@@ -165,33 +164,30 @@ def test_llm_d_adds_up_its_scores() -> None:
     replicas.waiting[:] = 0, 4, 2
     replicas.kv_usage[:] = 0.9, 0.2, 0.6
     # kv + queue: 0.1 + 1, 0.8 + 0, 0.4 + 0.5
-    request = Request(prefix=(1, 2, 3, 4), num_prompt_tokens=80)
+    request = Request("0", 80, blocks(1, 2, 3, 4))
     assert made.choose(request, replicas, 0.0) == 0
     # Four of the five blocks of 80 tokens are there now: 1.1 + 2 * 0.8.
     replicas.waiting[:] = 4, 0, 2
     # 0.1 + 0 + 1.6 against 0.8 + 1 and 0.4 + 0.5
-    assert made.choose(Request(prefix=(1, 2, 3, 4), num_prompt_tokens=80), replicas, 0.0) == 1
+    assert made.choose(Request("1", 80, blocks(1, 2, 3, 4)), replicas, 0.0) == 1
 
 
 def test_dynamo_weighs_missing_blocks_against_blocks_in_use() -> None:
     made = router("dynamo", 2, seed=3)
     replicas = Replicas.idle(2)
-    first = Request(request_id="a", prefix=(1, 2, 3, 4), num_prompt_tokens=64)
+    first = Request("a", 64, blocks(1, 2, 3, 4))
     home = made.choose(first, replicas, 0.0)
     other = 1 - home
     # At home: 4 blocks of prefill under way + 4 - 4 cached, 4 + 4 in use: 12. Elsewhere: 4 + 4: 8.
-    again = Request(request_id="b", prefix=(1, 2, 3, 4), num_prompt_tokens=64)
+    again = Request("b", 64, blocks(1, 2, 3, 4))
     assert made.choose(again, replicas, 0.0) == other
     made.on_finish(again, other, 0.5)
     made.on_first_token(first, home, 1.0)
     # At home now: 0 + 4 - 4, 4 + 4: 8. Elsewhere, where it is cached too: 0 + 4: 4.
-    assert (
-        made.choose(Request(request_id="c", prefix=(1, 2, 3, 4), num_prompt_tokens=64), replicas, 1.0)
-        == other
-    )
+    assert made.choose(Request("c", 64, blocks(1, 2, 3, 4)), replicas, 1.0) == other
     # Two minutes later it is believed to be nowhere: 4 + 4 + 4 at both.
     made.on_finish(first, home, 2.0)
-    late = Request(request_id="d", prefix=(1, 2, 3, 4), num_prompt_tokens=64)
+    late = Request("d", 64, blocks(1, 2, 3, 4))
     made.on_first_token(Request(request_id="c"), other, 2.0)
     assert made.choose(late, replicas, 122.0) == home
 
@@ -237,7 +233,7 @@ def test_the_same_seed_gives_the_same_choices(name: str) -> None:
             request = Request(
                 request_id=str(number),
                 session_id=f"s{number % 40}",
-                prefix=(number % 7, 100 + number % 20),
+                prefix=blocks(number % 7, 100 + number % 20),
                 predicted_length=float(number % 90 + 1),
             )
             chosen = made.choose(request, replicas, number * 0.01)
@@ -253,3 +249,15 @@ def test_the_same_seed_gives_the_same_choices(name: str) -> None:
         return where
 
     assert run() == run()
+
+
+def test_a_follow_up_matches_the_prompt_that_was_sent_not_its_answer() -> None:
+    """A turn's prompt and answer are one stretch of the next turn's prompt; the router saw the prompt."""
+    made = router("cache-aware", 2, cache_threshold=0.5)
+    replicas = Replicas.idle(2)
+    first = Request("a", 100, (Stretch(7, 180),))  # 80 tokens of answer
+    home = made.choose(first, replicas, 0.0)
+    replicas.in_flight[home] = 1
+    for prompt, expected in ((190, home), (210, 1 - home)):  # 100 of 190 tokens match; of 210, too few
+        later = deepcopy(made)
+        assert later.choose(Request("b", prompt, (Stretch(7, 180),)), replicas, 1.0) == expected

@@ -132,6 +132,10 @@ class ForkEngine(ABC):
     def num_waiting(self) -> int:
         """Requests in the waiting list (swapped ones are in neither)."""
 
+    @property
+    def num_free_blocks(self) -> int:
+        return self.num_blocks - self.blocks_used
+
     def has_unfinished(self) -> bool:
         return self.unfinished > 0
 

@@ -225,6 +225,10 @@ class VllmV1Leap(LeapingState):
     def num_running(self) -> int:
         return len(self.running)
 
+    @property
+    def num_free_blocks(self) -> int:
+        return self.free
+
     def is_uncontended(self) -> bool:
         """Does nobody wait, nothing run but decoders, and is their order of no concern?"""
         return not self.num_waiting and not self.partials and (self.own is None or self.own.calm())

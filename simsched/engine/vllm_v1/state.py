@@ -49,7 +49,8 @@ class LeapingState(ABC):
         """How many decoding requests take a block in a step, by the step counter modulo the block size."""
         self.ends: list[int] = []
         """A heap of MANY * (step counter when it is done) + number, for the decoding requests; some stale."""
-        self.free = config.num_gpu_blocks - 1
+        self.num_blocks = config.num_gpu_blocks - 1
+        self.free = self.num_blocks
 
         # of the step that is being formed
         self.chunks: list[tuple[LeapRequest, int]] = []

@@ -78,6 +78,14 @@ class VllmV1:
     def num_running(self) -> int:
         return len(self._running)
 
+    @property
+    def num_free_blocks(self) -> int:
+        return self._kv.num_free
+
+    @property
+    def num_blocks(self) -> int:
+        return self._kv.num_blocks
+
     def has_unfinished(self) -> bool:
         return bool(self._requests)
 

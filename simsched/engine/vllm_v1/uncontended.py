@@ -15,7 +15,6 @@ from simpy.events import Timeout
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.arrival import Arrival
-from simsched.engine.event_loop import SCHEDULE
 from simsched.engine.repeat import repeat_decodes
 from simsched.engine.serial import SerialReplica
 from simsched.engine.source import TraceSource
@@ -92,6 +91,9 @@ def run_uncontended(
                 for who in range(first_new, upto):
                     arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
                     running[who] = own.request(who, arrival, now)
+            if replica.tells_counts:
+                engine.free = free
+                replica.tell_counts(start, N)
             features = StepFeatures(tokens, N, count, K, pairs / 2, 0, 0, count)
             last = step_time(features) + predictor_time * count
             free -= blocks
@@ -100,7 +102,6 @@ def run_uncontended(
             if step_ends is not None:
                 step_ends.append(now)
             if not alone:
-                replica.num_running = N + count
                 yield event_loop.at(now)
             record_steps(last, last, 1, N)
         elif N:
@@ -191,9 +192,8 @@ def run_uncontended(
         if finished:
             replica.report(finished, now)
         if not alone:
-            replica.now, replica.num_running = now, N
-            if event_loop.peek() <= now:
-                yield event_loop.at(now, SCHEDULE)
+            engine.free = free
+            yield from replica.settle(now, N)
     for who, offset in offsets.items():
         if who not in running:
             arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)

@@ -1,0 +1,154 @@
+"""Several replicas behind a router: who gets which request, and what the router knows when it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from math import inf
+from typing import Protocol
+
+import simpy
+
+from simsched.engine.admission_control import AdmissionControl
+from simsched.engine.arrival import Arrival
+from simsched.engine.event_loop import DELIVERY, EventLoop
+from simsched.engine.recorder import Recorder
+from simsched.engine.source import Source
+from simsched.engine.true_work import TrueWork
+from simsched.errors import InputError
+from simsched.routers.base import Replicas, Router
+from simsched.routers.reports import Counts, Reports
+
+
+class Destination(Protocol):
+    """What is sent requests: a replica."""
+
+    recorder: Recorder
+    num_delivered: int
+
+    def start(self) -> simpy.Process: ...
+    def num_steps_by(self, now: float) -> int: ...
+    def deliver(self, arrival: Arrival, now: float) -> None: ...
+
+
+class Routing:
+    """The process that takes requests from the source, asks the router, and sends each to its replica at the
+    time it arrives. What ends at that time has ended by then."""
+
+    def __init__(
+        self,
+        event_loop: EventLoop,
+        source: Source,
+        router: Router,
+        num_replicas: int,
+        gate: AdmissionControl | None,
+        seed: int,
+    ) -> None:
+        """
+        Args:
+            router: started here.
+            gate: whom it refuses no router sees; None: nobody.
+            seed: of the router's chance.
+        """
+        self._event_loop = event_loop
+        self._source = source
+        self._router = router
+        self._gate = gate
+        self._destinations: list[Destination] = []
+        self._view = Replicas.idle(num_replicas)
+        router.start(num_replicas, seed)
+        self._reports = Reports(router.reporting(), self._view)
+        self.wants_counts = self._reports.wanted
+        """Must replicas tell when their counts change (`counts_changed`)?"""
+        self._true_work = TrueWork() if router.reads_future else None
+        told_first = type(router).on_first_token is not Router.on_first_token
+        self.wants_first_tokens = told_first or router.reads_future
+        """Must they tell of first tokens (`first_token`)?"""
+        self._remembers = self.wants_first_tokens or type(router).on_finish is not Router.on_finish
+        self._arrivals: dict[int, Arrival] = {}  # in flight, by row, if the router is told of them again
+        self._num_in_flight = 0
+        self._process: simpy.Process | None = None
+        self._until = inf  # when it will look again, while it waits
+
+    def add(self, destination: Destination) -> None:
+        """One more of those that get requests."""
+        self._destinations.append(destination)
+        if self._true_work is not None:
+            self._true_work.add(destination.num_steps_by)
+
+    def start(self) -> simpy.Process:
+        """Start all replicas; the process that is returned ends with the last answer."""
+        for destination in self._destinations:
+            destination.start()
+        self._process = process = simpy.Process(self._event_loop, self._run())
+        return process
+
+    def _run(self) -> Generator[simpy.Event, None, None]:
+        event_loop, source = self._event_loop, self._source
+        while source.next_time < inf or self._num_in_flight:
+            self._until = source.next_time
+            try:
+                # until the next arrival, or until an answer brings an earlier one, or the last answer comes
+                if self._until < inf:
+                    yield event_loop.at(self._until, DELIVERY)
+                else:
+                    yield simpy.Event(event_loop)
+            except simpy.Interrupt:
+                continue
+            finally:
+                self._until = -inf
+            now = event_loop.now
+            while source.next_time <= now:
+                self._send(source.pop(), now)
+
+    def _send(self, arrival: Arrival, now: float) -> None:
+        if self._gate is not None and not self._gate.admits(arrival):
+            return
+        # First, what the router knows by now; then, whom it chooses.
+        if self.wants_counts:
+            self._reports.refresh(now)
+        if self._true_work is not None:
+            self._view.remaining_work[:] = self._true_work.left(now)
+        number = self._router.choose(arrival, self._view, now)
+        if not 0 <= number < len(self._destinations):
+            raise InputError(
+                f"router {self._router.name}: chose {number!r} for request {arrival.request_id}; "
+                f"expected 0 to {len(self._destinations) - 1}"
+            )
+        destination = self._destinations[number]
+        if self._gate is not None:
+            self._gate.sent(arrival, destination.recorder, destination.num_delivered)
+        if self._remembers:
+            self._arrivals[arrival.row] = arrival
+        if self._true_work is not None:
+            self._true_work.sent(arrival, number)
+        self._view.in_flight[number] += 1
+        self._num_in_flight += 1
+        destination.deliver(arrival, now)
+
+    # -- what replicas tell ----------------------------------------------------------------------------------
+    def counts_changed(self, number: int, counts: Counts) -> None:
+        """A replica's numbers of requests are others than before."""
+        self._reports.note(number, counts)
+
+    def first_token(self, row: int, number: int, now: float) -> None:
+        """The request in this row of the trace has its first token."""
+        arrival = self._arrivals[row]
+        self._router.on_first_token(arrival, number, now)
+        if self._true_work is not None:
+            self._true_work.first_token(arrival, number, now)
+
+    def finished(self, row: int, number: int, now: float) -> None:
+        """It has its answer."""
+        self._num_in_flight -= 1
+        self._view.in_flight[number] -= 1
+        if self._remembers:
+            arrival = self._arrivals.pop(row)
+            self._router.on_finish(arrival, number, now)
+            if self._true_work is not None:
+                self._true_work.finished(arrival, number)
+        self._source.finished(row, now)
+        is_last = not self._num_in_flight and self._source.next_time == inf
+        if self._source.next_time < self._until or is_last:
+            self._until = -inf
+            assert self._process is not None
+            self._process.interrupt()
