@@ -287,11 +287,40 @@ class HostClock:
         if new:
             features = StepFeatures(tokens, N, new, K, pairs, waiting, 0, new)
             device = self._cost.step_time(features) + self._predictor_time * new
-        else:
+            next_output = self._terms[0] * (self._terms[6] * (N + new))
+        elif self._jitter is not None or (waiting and self._prices_waiting):
             base, slope = self._cost.decode_line(N, waiting)
             device = base + slope * K
-        output = self._terms[0] * (self._terms[6] * (N + new))
-        return self._step(device, output, self._launch_of(*ahead) if ahead[1] or ahead[2] else None)
+            next_output = self._terms[0] * (self._terms[6] * N)
+        else:
+            line = self._lines.get(N) or self._line(N)
+            device = line[0] + line[1] * K
+            next_output = line[2]
+        P, next_N, S = ahead
+        launch = (self._decodes.get(next_N) if not S else None) or (
+            self._launch_of(P, next_N, S) if S or next_N else None
+        )
+        # `_step`, written out
+        begin, ready, output, launcher = self._begin, self._ready, self._output, self._launcher
+        done = (begin if begin > ready else ready) + device
+        if self._tail > done:
+            done = self._tail
+        if launch is None:
+            least = launcher if launcher > output else output
+        else:
+            least = launcher + (launch[0] if launch[0] > output else output)
+        end = done if done > least else least
+        duration = end + (next_output - output)
+        self._busy += duration
+        if least > done:
+            self.host_bound += duration
+        self._ready = done - end
+        if launch is not None:
+            self._begin = launcher + launch[1] + self._copy - end
+            self._tail = -inf if launch[3] else least + self._late + self._copy - end
+        self._output = next_output
+        self._launcher = 0.0
+        return duration
 
     def _step(self, device: float, next_output: float, launch: Launch | None) -> float:
         """The step under way, and the state after it."""
@@ -411,6 +440,8 @@ class HostClock:
         step_ends: list[float] | None,
         recorder: Recorder,
     ) -> tuple[float, int]:
+        if self._jitter is not None and self._full < N:
+            return self._one_by_one(now, N, K, waiting, most, until, step_ends, recorder)
         base, slope, next_output, launch, before, no_graph = self._lines.get(N) or self._line(N)
         steady = launch if launch > next_output else next_output
         if no_graph or self._launcher or before > steady:

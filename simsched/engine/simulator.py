@@ -10,8 +10,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-
-import numpy as np
+from math import fsum, isnan, nan
 
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.host import HostedCost
@@ -138,7 +137,8 @@ def _run(
         counters,
         {} if gate is None else gate.refused,
     )
-    record.host_bound_share = float(np.mean([each.host_bound_share for each in replicas]))
+    bound = [each.host_bound_share for each in replicas if not isnan(each.host_bound_share)]
+    record.host_bound_share = fsum(bound) / len(bound) if bound else nan
     return record
 
 

@@ -49,6 +49,7 @@ def costs(draw: st.DrawFn) -> CostModel | HostedCost:
         output_per_sequence=draw(seconds) / 100,
         tail=draw(seconds),
         copy=draw(seconds),
+        sd=draw(st.sampled_from([0.0, 0.0, 0.3])),
     )
     full = draw(st.sampled_from(["max_num_seqs", 0, 8]))
     return HostedCost(device=DEVICE, host=host, graphs=Graphs(full=full, piecewise=draw(st.integers(0, 600))))
