@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from copy import copy
 from math import inf
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast
 
 import simpy
 from simpy.events import Timeout
@@ -37,9 +37,11 @@ class Handover(NamedTuple):
     """When the next one is to be formed."""
 
 
-@runtime_checkable
 class RunsUncontendedAhead(Protocol):
     """A scheduler that runs by itself while nobody waits and there is room for whoever arrives."""
+
+    runs_uncontended_ahead: bool
+    """True; a scheduler without it never does."""
 
     def is_uncontended(self) -> bool:
         """Is it so now, as a step begins?"""
@@ -76,9 +78,9 @@ class PipelinedReplica(Replica):
     def run(self) -> Generator[simpy.Event, None, None]:
         source, scheduler = self.source, self.scheduler
         step_ends, alone, reports = scheduler.step_ends, self.is_alone, self.source.waits_for_answers
-        uncontended = None
-        if isinstance(scheduler, RunsUncontendedAhead) and isinstance(source, OpenLoop) and self.gate is None:
-            uncontended = scheduler
+        by_itself = getattr(scheduler, "runs_uncontended_ahead", False) and self.gate is None
+        by_itself = by_itself and isinstance(source, OpenLoop)
+        uncontended = cast("RunsUncontendedAhead", scheduler) if by_itself else None
         now = formed = 0.0
         ahead: Batch | None = None
         while True:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from math import inf
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 import simpy
 from simpy.events import Timeout
@@ -22,9 +22,11 @@ from simsched.engine.replica import Replica, StepCallback
 from simsched.engine.source import Source
 
 
-@runtime_checkable
 class RunsUncontended(Protocol):
     """A scheduler that runs by itself while nobody waits and there is room for whoever arrives."""
+
+    runs_uncontended: bool
+    """True; a scheduler without it never does."""
 
     def is_uncontended(self) -> bool:
         """Is it so now, between two steps?"""
@@ -64,7 +66,8 @@ class SerialReplica(Replica):
         decode_line, predictor_time = cost.decode_line, self.predictor_time
         step_ends, logs, alone = scheduler.step_ends, self.logs, self.is_alone
         reports, tells_counts = source.waits_for_answers, self.tells_counts
-        uncontended = scheduler if isinstance(scheduler, RunsUncontended) and self.gate is None else None
+        by_itself = getattr(scheduler, "runs_uncontended", False) and self.gate is None
+        uncontended = cast("RunsUncontended", scheduler) if by_itself else None
         now = 0.0
         while True:
             if uncontended is not None and uncontended.is_uncontended():

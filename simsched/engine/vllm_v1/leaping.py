@@ -44,6 +44,7 @@ class VllmV1Leap(LeapingState):
     """
 
     swaps = False
+    runs_uncontended = True
 
     def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
         super().__init__(config, recorder)

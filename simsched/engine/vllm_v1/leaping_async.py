@@ -70,6 +70,8 @@ class AsyncVllmV1Leap(VllmV1Leap):
             request that is cut off at `max_model_len`, as its last token comes.
     """
 
+    runs_uncontended_ahead = True
+
     def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
         super().__init__(policy, config, recorder)
         self._displaces = self.own is not None and policy.preemptive
