@@ -10,6 +10,7 @@ from simsched.cost_model.profile import Profile, load_profile
 from simsched.results import Results
 from simsched.sweep.execute import run_study
 from simsched.sweep.plan import Plan
+from validate import verdicts
 from validate.comparison import compare_results
 from validate.comparison_text import draw_cdfs
 from validate.components import step_error
@@ -30,7 +31,7 @@ def judge(session: Session, say: Callable[[str], None] = lambda line: None) -> d
     Returns:
         The comparison, with `at_machine_speed` (the same for simulations at the speed that the machine had in
         each replay), `clock`, `step_error` (where host and device take turns), `host_speed` and `decisions`
-        (per replay and cell); None if no replay is finished.
+        (per replay and cell), and `verdicts`; None if no replay is finished.
     """
     settings, out = session.settings, session.out
     replays = [Results.open(path) for path in session.replays]
@@ -59,6 +60,10 @@ def judge(session: Session, say: Callable[[str], None] = lambda line: None) -> d
         for each in replays
         for cell, found in add_decisions(each.path).items()
     }
+    if profile.host is None:
+        result["verdicts"] = verdicts.judge(replays, simulated, result)
+    else:
+        result["verdicts"] = verdicts.judge(replays, at_speed[0], result["at_machine_speed"], result)
     write_json(out / "comparison.json", result)
     _draw(replays[0], simulated, out / "cdfs.png")
     return result

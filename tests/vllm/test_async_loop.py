@@ -3,126 +3,37 @@
 from __future__ import annotations
 
 import json
-import queue
-from collections import deque
-from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from simsched.cost_model.models import LinearCost
-from simsched.engine.config import engine_config
-from simsched.vllm.stamps import DeviceTimer
+from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.workload.trace import Trace
+from tests.vllm.fake_gpu import make_core
 from validate.decisions import check_decisions
 from validate.job import Job
-from validate.log_overhead import idle_executor
-from validate.virtual_engine import VirtualEngine
 
 pytestmark = pytest.mark.vllm
-COST = LinearCost(t0=0.01, a=5e-5, b=6e-5, c=8e-8, d=4e-9)
 LAUNCH, DEVICE = 0.004, 0.0065
 BLOCKS = 18
 
 
-class TickingClock:
-    """Every look at it takes some microseconds, so that no two stamps are alike."""
+class Constant:
+    """Every batch takes the same."""
 
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        self.time += 7e-6
-        return self.time
-
-    def from_wall(self, wall_time: float) -> float:
-        return wall_time
+    def of(self, scheduler_output: Any) -> tuple[float, float, float]:
+        return LAUNCH / 2, LAUNCH / 2, DEVICE
 
 
-class Event:
-    """A CUDA event on the fake device."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self.time = 0.0
-
-    def record(self) -> None:
-        self.time = max(self._device.busy_until, self._device.clock.time)
-
-    def query(self) -> bool:
-        return self.time <= self._device.clock.time
-
-    def synchronize(self) -> None:
-        self._device.clock.time = max(self._device.clock.time, self.time)
-
-    def elapsed_time(self, end: Event) -> float:
-        return (end.time - self.time) * 1e3
-
-
-class Device:
-    """A worker whose launches take host time, and whose steps take device time after them."""
-
-    def __init__(self, clock: TickingClock) -> None:
-        self.clock = clock
-        self.busy_until = 0.0
-
-    def execute_model(self, scheduler_output: Any) -> Any:
-        from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT
-
-        self._output = scheduler_output
-        if not scheduler_output.total_num_scheduled_tokens:
-            return EMPTY_MODEL_RUNNER_OUTPUT
-        self.clock.time += LAUNCH / 2
-        return None
-
-    def sample_tokens(self, grammar_output: Any) -> Any:
-        from vllm.v1.outputs import AsyncModelRunnerOutput
-
-        self.clock.time += LAUNCH / 2
-        self.busy_until = end = max(self.busy_until, self.clock.time) + DEVICE
-        tokens = self.tokens(self._output)
-        clock = self.clock
-
-        class Output(AsyncModelRunnerOutput):
-            def get_output(self) -> Any:
-                clock.time = max(clock.time, end)
-                return tokens
-
-        return Output()
-
-
-def engine(trace: Trace, policy: str, log: Path, *, asynchronous: bool) -> tuple[Any, Any]:
-    """vLLM's `EngineCore` with its real loop, our scheduler and executor, and the fake device."""
-    from vllm.v1.engine.core import EngineCore
-
-    clock = TickingClock()
+def engine(trace: Trace, policy: str, log: Path, *, asynchronous: bool) -> tuple[Any, ResolvedConfig]:
     config = engine_config(
         max_num_seqs=4, max_num_batched_tokens=64, num_gpu_blocks=BLOCKS, max_model_len=256,
         async_scheduling=asynchronous,
     )  # fmt: skip
-    virtual = VirtualEngine(trace, policy, COST, config, "policy")
-    scheduler = virtual.scheduler
-    scheduler.clock = clock
-    scheduler.restart({"policy": policy, "step_log": str(log)})
-    device = Device(clock)
-    device.tokens = virtual._model_output  # type: ignore[attr-defined]
-    executor = idle_executor(scheduler.vllm_config, device)
-    executor._timer = DeviceTimer(lambda: Event(device))
-    core = EngineCore.__new__(EngineCore)
-    vars(core).update(
-        scheduler=scheduler, model_executor=executor, batch_queue=deque(maxlen=2), batch_queue_size=2,
-        is_pooling_model=False, is_mm_encoder_only=False, is_ec_consumer=True, use_spec_decode=False,
-        check_for_draft_tokens=False, async_scheduling=asynchronous, aborts_queue=queue.Queue(),
-        log_stats=False, _weight_version=None,
-        vllm_config=SimpleNamespace(observability_config=SimpleNamespace(enable_logging_iteration_details=False)),
-        log_error_detail=lambda output: nullcontext(),
-    )  # fmt: skip
-    core.step_fn = core.step_with_batch_queue if asynchronous else core.step
-    return SimpleNamespace(core=core, virtual=virtual, clock=clock), config
+    return make_core(trace, policy, log, config, Constant()), config
 
 
 def play(trace: Trace, policy: str, log: Path, *, asynchronous: bool) -> tuple[list[dict[str, Any]], Any]:

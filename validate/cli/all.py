@@ -137,6 +137,7 @@ def _print(result: dict[str, Any], clock: Literal["cpu", "wall"]) -> int:
     """The comparison; returns the number of replays in which a decision differs."""
     from validate.comparison_text import to_summary, to_table
     from validate.run_clock import CLOCKS
+    from validate.verdicts import to_lines
 
     click.echo(to_table(result))
     click.echo(f"clock {CLOCKS[clock]}")
@@ -155,11 +156,6 @@ def _print(result: dict[str, Any], clock: Literal["cpu", "wall"]) -> int:
             f"the same, each run simulated at its own host speed ({min(speeds):.2f} to {max(speeds):.2f}):"
         )
     click.echo(to_summary(result["at_machine_speed"]))
-    different = {
-        cell: found for cell, found in result["decisions"].items() if found["first_difference"] is not None
-    }
-    checked = sum(found["steps"] for found in result["decisions"].values())
-    click.echo(f"{checked} decisions of the real engine checked, {len(different)} runs differ")
-    for cell, found in different.items():
-        click.echo(f"  {cell}: {found['first_difference']}")
-    return len(different)
+    for line in to_lines(result["verdicts"]):
+        click.echo(line)
+    return len(result["verdicts"]["decisions"]["different"])
