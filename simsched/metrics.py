@@ -350,6 +350,8 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
         columns["num_cached_tokens"] = cached
         columns["prefix_cache_hit_rate"] = cached / trace.num_prompt_tokens
         never += ["num_cached_tokens", "prefix_cache_hit_rate"]
+    if record.replica is not None:
+        columns["replica"] = pl.Series(record.replica).replace(-1, None)
     for name, values in trace_columns(trace).items():
         columns[name] = values
     return pl.DataFrame(columns).with_columns(pl.col(never).fill_nan(None))

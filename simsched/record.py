@@ -33,6 +33,8 @@ class RunRecord:
     """How many steps had 2, 3, ... requests with a token in them and in the one before, at those indices."""
     rejected: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
     """(n,) which requests the server refused: they never came to an engine. None: none."""
+    replica: IntArray | None = None
+    """(n,) which of several replicas served each request; -1: none. None: there was no router."""
     host_bound_share: float = math.nan
     """Of the time of all steps, those whose end the host decided (asynchronous scheduling); NaN where the
     cost does not tell host and device apart."""

@@ -29,6 +29,25 @@ def _policies() -> Rows:
     return ("policy", "parameters", "reads", ""), rows
 
 
+def _routers() -> Rows:
+    import dataclasses
+    import sys
+    from importlib.metadata import entry_points
+
+    import simsched.routers  # noqa: F401 - they register
+    from simsched.routers.base import registered
+    from simsched.routers.spec import GROUP, make_router
+
+    rows: list[list[str | None]] = []
+    for name in sorted({*registered(), *(entry.name for entry in entry_points(group=GROUP))}):
+        router = make_router(name)
+        fields = dataclasses.fields(router) if dataclasses.is_dataclass(router) else ()
+        parameters = ",".join(f"{f.name}={getattr(router, f.name)}" for f in fields if f.init)
+        about = sys.modules[type(router).__module__].__doc__ or ""
+        rows.append([name, parameters or None, router.reads, about.partition("\n")[0]])
+    return ("router", "parameters", "reads", ""), rows
+
+
 def _workloads() -> Rows:
     from simsched.workload.named import WORKLOADS, named_workload
 
@@ -79,6 +98,7 @@ def _predictors() -> Rows:
 
 KINDS: dict[str, Callable[[], Rows]] = {
     "policies": _policies,
+    "routers": _routers,
     "workloads": _workloads,
     "profiles": _profiles,
     "presets": _presets,

@@ -29,11 +29,18 @@ def bounds_of_results(results: Results) -> tuple[Bounds, str]:
     found: Bounds = {}
     for name, cell in cells.items():
         # what a bound depends on; policies and their predictors share it
+        if (cell.arm.num_replicas or 1) > 1:
+            found[name] = {}
+            continue
         plain = replace(cell, arm=Arm("fcfs", cell.arm.config, cell.arm.cost_profile), goodput=None)
         if plain not in known:
             known[plain] = _bounds(plain)
         found[name] = known[plain]
-    return found, "" if any(found.values()) else "No bounds: arrivals of a closed loop depend on the policy."
+    if any(found.values()):
+        return found, ""
+    if any((cell.arm.num_replicas or 1) > 1 for cell in cells.values()):
+        return found, "No bounds for several replicas."
+    return found, "No bounds: arrivals of a closed loop depend on the policy."
 
 
 def cells_of_results(results: Results) -> dict[str, Cell]:

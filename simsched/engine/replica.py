@@ -237,6 +237,8 @@ class Replica(ABC):
         if self.scheduler.swaps:
             line["swapped_out"] = [ids[number] for number in batch.swapped_out]
             line["swapped_in"] = [ids[number] for number in batch.swapped_in]
+        if self._inbox is not None:
+            line["replica"] = self._inbox.number
         line["num_running"] = batch.num_running
         line["num_waiting"] = batch.num_waiting
         line["kv_blocks_used"] = batch.kv_blocks_used

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from copy import deepcopy
 from math import fsum, isnan, nan
 
+import numpy as np
+
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.host import HostedCost
 from simsched.engine.admission_control import admission_control
@@ -139,6 +141,10 @@ def _run(
     )
     bound = [each.host_bound_share for each in replicas if not isnan(each.host_bound_share)]
     record.host_bound_share = fsum(bound) / len(bound) if bound else nan
+    if router is not None:
+        record.replica = np.full(len(trace), -1)
+        for number, each in enumerate(replicas):
+            record.replica[np.array(each.rows, dtype=np.int64)] = number
     return record
 
 

@@ -54,6 +54,10 @@ class Arm:
     """Factor on the host's times; None: as the profile has them."""
     host_jitter: float | None = None
     """Spread of launches around their usual time; None: as the profile has it."""
+    num_replicas: int | None = None
+    """Engines behind a router; None: one, without a router."""
+    router: str | None = None
+    """Which of them serves a request; None: `DEFAULT_ROUTER`."""
     predictor: str | None = None
     """None: what the policy asks for."""
     tau: float | None = None

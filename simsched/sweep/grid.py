@@ -200,6 +200,9 @@ def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
         )
     if kv_bound:
         limits.append("KV blocks bind: what preemption recomputes is not counted")
+    if arm.num_replicas is not None and arm.num_replicas > 1:
+        limits.append(f"{arm.num_replicas} replicas, as if each had its share")
+        most *= arm.num_replicas
     of += f" ({'; '.join(limits)})" if limits else ""
     return most, f"capacity about {most:.3g} requests/s{of}"
 

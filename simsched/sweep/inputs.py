@@ -17,7 +17,9 @@ from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
 from simsched.predictors.base import Predictor
-from simsched.predictors.spec import buckets_of, choose_predictor
+from simsched.predictors.spec import buckets_of, choose_predictor, predict_column
+from simsched.routers.base import Router
+from simsched.routers.spec import make_router
 from simsched.sweep.cell import Arm, Cell
 from simsched.sweep.requests import requests_of, version_of
 from simsched.text.options import option_flag
@@ -36,6 +38,9 @@ class Inputs:
     config: ResolvedConfig
     predictor: Predictor | None = None
     """What has filled in the policy's predictions; None: it reads none, or they were there."""
+    num_replicas: int = 1
+    router: Router | None = None
+    """Which replica serves a request; None: there is one, and it takes them as they come."""
     predictor_time: float = 0.0
     """Seconds of predictor for each request."""
     seed: int = 0
@@ -44,6 +49,9 @@ class Inputs:
     """The most decodes in a step that the cost model was fitted on."""
     notes: tuple[str, ...] = ()
     """What was chosen, dropped or cut without being asked for: a line each."""
+
+
+DEFAULT_ROUTER = "least-requests"
 
 
 def profile_of(name: str) -> Profile:
@@ -85,6 +93,12 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     if predictor is not None and policy.reads is not None:
         trace, said = predictor.fill(trace, policy.reads, buckets_of(policy), seed=load.seed, tau=arm.tau)
         notes.append(f"{policy.name}: {said}")
+    router = None
+    if arm.num_replicas is not None:
+        router = make_router(arm.router or DEFAULT_ROUTER)
+        if router.reads is not None and router.reads != policy.reads:
+            trace, said = predict_column(arm.predictor, router.reads, trace, seed=load.seed, tau=arm.tau)
+            notes.append(f"router {router.name}: {said}")
     classes = trace.predicted_class if policy.reads == "predicted_class" else None
     if classes is not None and len(trace) > 1 and np.all(classes == classes[0]):
         notes.append(
@@ -107,7 +121,7 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         )
     return Inputs(
         trace, policy, profile.step_cost(arm.host_speed, arm.host_jitter), config,
-        predictor=predictor, predictor_time=seconds,
+        predictor=predictor, num_replicas=arm.num_replicas or 1, router=router, predictor_time=seconds,
         seed=load.seed, max_decodes=profile.max_decodes, notes=tuple(notes),
     )  # fmt: skip
 

@@ -199,7 +199,8 @@ def _hashes(study: Study) -> dict[str, str]:
     """SHA-256 of every file that the results depend on."""
     profiles = study.cost_profile or [find_preset(preset).cost_profile for preset in study.preset]
     hashes = {name: profile_of(expand(name)).hash for name in profiles}
-    files = [*study.trace, *(text.rpartition(":")[0] for text in study.policy if ".py:" in text)]
+    own = (*study.policy, *study.router)
+    files = [*study.trace, *(text.rpartition(":")[0] for text in own if ".py:" in text)]
     files += [file for text in study.predictor for file in make_predictor(text).files]
     for file in files:
         path = Path(expand(file))

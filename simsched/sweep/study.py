@@ -192,6 +192,10 @@ class Study(_WithEngine):
     """Factor on the profile's host times: 2 = a host that takes twice as long.  [default: 1]"""
     host_jitter: OfEngine[Spread] = ()
     """Spread of launch times (sd of the logarithm).  [default: the profile's, mostly 0]"""
+    num_replicas: OfEngine[Annotated[int, Field(ge=1, le=4096)]] = ()
+    """Engines behind a router.  [default: one, no router]"""
+    router: OfEngine[str] = ()
+    """Which replica serves a request (simsched list routers).  [default: least-requests]"""
     predictor: OfOrder[str] = ()
     """trace, oracle, "emulated(tau=0.52)", "empirical(file=F.csv)", a model."""
     tau: OfOrder[Tau] = ()
@@ -265,6 +269,8 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
             raise InputError(f"{shown}: unknown; expected {', '.join(known)}") from None
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{shown} {options[name]}: {message}") from None
+    if study.router and not study.num_replicas:
+        raise InputError(f"--router {','.join(study.router)}: only with --num-replicas")
     if study.num_requests is not None and study.duration is not None:
         raise InputError("--num-requests and --duration exclude each other")
     for name in OF_TRACES:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
+from simsched.errors import RunError
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
-from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, least
+from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, least, registered
 from simsched.routers.spec import make_router
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import configs, same, shared_prefixes, trace, traces
@@ -110,3 +112,43 @@ def test_requests_that_arrive_as_a_step_ends_are_seen_by_the_next() -> None:
     assert record.finished.all()
     later = record.arrival_time > 0
     assert set(record.arrival_time[later].tolist()) <= set(record.finish_time.tolist())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    work=traces(),
+    config=configs(),
+    replicas=st.integers(1, 5),
+    router=st.sampled_from(sorted(registered())),
+    spec=st.sampled_from(POLICIES),
+    seed=st.integers(0, 3),
+)
+def test_every_request_is_served_once_wherever_it_goes(
+    work: Trace, config: EngineConfig, replicas: int, router: str, spec: str, seed: int
+) -> None:
+    work = work.with_columns(predicted_length=work.num_output_tokens.astype(float))
+
+    def once() -> RunRecord:
+        return simulate(
+            work,
+            make_policy(spec),
+            COST,
+            config,
+            num_replicas=replicas,
+            router=make_router(router),
+            seed=seed,
+        )
+
+    try:
+        record = once()
+    except RunError:
+        return  # a policy that displaces for ever
+    assert record.replica is not None
+    assert ((record.replica >= 0) & (record.replica < replicas)).all()
+    assert record.finished.all()
+    assert (record.arrival_time <= record.first_scheduled_time).all()
+    assert (record.first_scheduled_time < record.first_token_time).all()
+    assert (record.first_token_time <= record.finish_time).all()
+    again = once()
+    assert (record.replica == again.replica).all()
+    same(record, again)
