@@ -6,7 +6,7 @@ the same tokens as far as their paths have the same nodes; the node of a stretch
 it, too. A stretch that a prompt fills only in part holds the first tokens of its node.
 
 - With `hash_ids` these alone decide: a node for each id and all before it. The answer of a turn that another
-  goes on from is named by that one's ids: its prompt contains it.
+  names as its `parent` is named by that one's ids: its prompt contains it.
 - Otherwise a turn begins with as much of its previous turn's prompt and answer as `sessions.history` says.
 - Everything else is a request's own.
 """
@@ -93,11 +93,11 @@ def _by_hash_ids(trace: Trace, size: int) -> list[Path]:
 
 
 def _first_that_goes_on(trace: Trace, size: int) -> dict[int, int]:
-    """For each turn the first one that goes on from it, if it has its prompt: row -> row."""
-    if trace.session_id is None and trace.parent is None:
+    """For each turn the first one that names it as its parent, if it has its prompt: row -> row."""
+    if trace.parent is None:
         return {}
     assert trace.hash_ids is not None
-    before, _ = history(trace)
+    before, _ = history(trace.with_columns(session_id=None))
     found: dict[int, int] = {}
     for row, parent in enumerate(before.tolist()):
         if parent < 0 or parent in found:

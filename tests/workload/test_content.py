@@ -30,7 +30,7 @@ def trace_of(prompts: list[int], answers: list[int], **columns: object) -> Trace
     return Trace(np.arange(len(prompts), dtype=np.float64), np.array(prompts), np.array(answers), **columns)  # type: ignore[arg-type]
 
 
-SAME = {"session_id": ["a", "a"]}
+SAME = {"parent": [(), ("0",)]}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,8 @@ SAME = {"session_id": ["a", "a"]}
         ([10, 30], {"hash_ids": [(1, 2), (1, 9, 3, 4, 5)], "hash_block_size": 6, **SAME}, 15),
         ([10, 30], {"hash_ids": [(1, 2), (8, 9, 3, 4, 5)], "hash_block_size": 6, **SAME}, 0),
         ([12, 30], {"hash_ids": [(1, 2), (1, 2, 3)], "hash_block_size": 6, **SAME}, 17),
+        # one session is no parent: the ids alone decide
+        ([10, 30], {"hash_ids": [(1,), (7, 8, 3)], "hash_block_size": 12, "session_id": ["a", "a"]}, 0),
     ],
 )  # fmt: skip
 def test_two_turns(prompts: list[int], columns: dict[str, object], common: int | None) -> None:

@@ -713,6 +713,7 @@ def test_cases(shared_cases: Path) -> None:
                       for name in ("plain", "session"))  # fmt: skip
     np.testing.assert_array_equal(plain.arrival_time, session.arrival_time)
     assert plain.arrival_time[1] == 0.03
+    assert (shared_prefix(plain), shared_prefix(session)) == (0, 0)
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         trace, _ = load_trace(shared_cases / "05-prefix-info-lost" / name)
         assert trace.hash_block_size == 256
