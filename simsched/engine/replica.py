@@ -150,7 +150,8 @@ class Replica(ABC):
             if not self.gate.admits(arrival):
                 return
             self.gate.sent(arrival, self.recorder, len(self.rows))
-        self.note_rows((arrival,))
+        if isinstance(self.rows, list):
+            self.note_rows((arrival,))
         if self._step_log is not None:
             self._request_ids.append(arrival.request_id)
         self.scheduler.add_request(arrival, now)

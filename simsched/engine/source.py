@@ -97,6 +97,12 @@ class OpenLoop(TraceSource):
         self.row = row
         self.next_time = self._due[row]
 
+    def pop(self) -> Arrival:
+        row, due = self.row, self._due
+        self.row = row + 1
+        self.next_time = due[row + 1]
+        return self._arrivals.make(row, due[row])
+
     def arrival(self, row: int) -> Arrival:
         return self._arrivals.make(row, self._due[row])
 

@@ -68,6 +68,8 @@ class LeapRequest:
         "where",
     )
 
+    place: tuple[int, float, str, int]
+
     def __init__(self, number: int, arrival: Arrival) -> None:
         self.number = number
         self.num_prompt_tokens = arrival.num_prompt_tokens
@@ -77,7 +79,6 @@ class LeapRequest:
         self.offset = 0
         self.since = 0  # step counter when it began to decode (asynchronous scheduling)
         self.coming = 0  # of N, tokens on their way (asynchronous scheduling; not of a decoder)
-        self.place: tuple[int, float, str, int] = (0, 0.0, "", number)
 
     def decode(self, offset: int) -> None:
         """From now on it gets a token in every step."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from heapq import heappop, heappush
 from math import inf
+from typing import Final
 
 import simpy
 from simpy.events import Timeout
@@ -21,6 +22,8 @@ from simsched.engine.source import TraceSource
 from simsched.engine.vllm_v1.leaping_request import MANY
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.state import LeapingState
+
+NOBODY: Final = ()
 
 
 def run_uncontended(
@@ -64,16 +67,19 @@ def run_uncontended(
                     arrivals.append(arrival)
                     prompts.append(arrival.num_prompt_tokens)
                     outputs.append(arrival.num_output_tokens)
-                    arrival_time = source.next_time
-                    upto += 1
-                else:
-                    upto += 1
-                    arrival_time = rows.skip() if times is None else times[upto]
-                length = prompts[upto - 1 - numbered]
+                length = prompts[upto - numbered]
+                whole = length + outputs[upto - numbered]
+                total.append(whole if whole < max_model_len else max_model_len)
                 tokens += length
                 blocks -= -length // size
                 pairs += length * length
-                fits = fits and length <= longest
+                if length > longest:
+                    fits = False
+                upto += 1
+                if times is not None:
+                    arrival_time = times[upto]
+                else:
+                    arrival_time = source.next_time if rows is None else rows.skip()
             count = upto - first_new
             if (
                 not fits
@@ -81,10 +87,8 @@ def run_uncontended(
                 or N + count > engine.max_running
                 or blocks + engine.watermark > free
             ):
+                del total[first_new:]  # they are numbered below
                 break
-            for who in range(first_new, upto):
-                length = prompts[who - numbered] + outputs[who - numbered]
-                total.append(length if length < max_model_len else max_model_len)
             if rows is None:
                 replica.note_rows(arrivals[first_new - numbered :])
             if own is not None:
@@ -161,12 +165,12 @@ def run_uncontended(
                 request = running.pop(who, None)
                 if own is not None and request is not None:
                     own.finished(request, now)
-        admitted: Sequence[int] = range(first_new, upto)
-        if upto - first_new > 1 and order.admits_in_order:
-            arrived = (
-                arrivals[first_new - numbered :] if rows is None else [rows.arrival(who) for who in admitted]
-            )
-            admitted = [who for who, _ in order.as_admitted(list(enumerate(arrived, first_new)))]
+        admitted: Sequence[int] = NOBODY
+        if upto > first_new:
+            admitted = range(first_new, upto)
+            if order.admits_in_order and upto - first_new > 1:
+                those = arrivals[first_new - numbered :] if rows is None else map(rows.arrival, admitted)
+                admitted = [who for who, _ in order.as_admitted(list(enumerate(those, first_new)))]
         for who in admitted:
             length = prompts[who - numbered] + 1
             begin(who, start, now)
