@@ -77,15 +77,15 @@ def _profiles() -> Rows:
 
 
 def _presets() -> Rows:
+    """A line for each preset, and one beneath for each of its options."""
     from simsched.engine.config import EngineConfig, presets
 
-    rows = []
+    rows: list[tuple[str, str]] = []
     for name, preset in presets().items():
-        options = EngineConfig(preset=name).model_dump(
-            exclude={"preset", *preset.unsupported}, exclude_none=True
-        )
-        rows.append((name, preset.about, ", ".join(f"{key}={value}" for key, value in options.items())))
-    return ("preset", "", "defaults"), rows
+        foreign = {"preset", *preset.unsupported}
+        options = EngineConfig(preset=name).model_dump(exclude=foreign, exclude_none=True)
+        rows += [(name, preset.about), *(("", f"{key}={value}") for key, value in options.items())]
+    return ("preset", "defaults"), rows
 
 
 def _predictors() -> Rows:
