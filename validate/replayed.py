@@ -84,8 +84,12 @@ def plan_of(replay: Path, traces: Sequence[Path] = (), **options: Any) -> Plan:
     for path in traces:
         if _sha256(path) not in hashes.values():
             raise InputError(f"--trace {path}: not a trace that {replay} has replayed")
+    called: dict[Any, str] = {}
     if "trace" in study:
-        study["trace"] = [known.get(hashes.get(trace, ""), trace) for trace in study["trace"]]
+        before = study["trace"]
+        study["trace"] = [known.get(hashes.get(trace, ""), trace) for trace in before]
+        for old, new in zip(before, study["trace"], strict=True):  # a moved trace may have another name
+            called |= {new: old, Path(new).name.split(".")[0]: Path(old).name.split(".")[0]}
     own: dict[str, Options] = manifest["cells"]
     # a directory may have been cut down to some cells; and a share of the capacity is the rate that it was
     for name, swept in (("policy", "policy"), ("request_rate", "request_rate")):
@@ -94,25 +98,26 @@ def plan_of(replay: Path, traces: Sequence[Path] = (), **options: Any) -> Plan:
             study[name] = values
     plan = make_plan(make_study({**study, **options}))
     changed = {name for name in plan.options[next(iter(plan.options))] if name in options}
-    for attribute in ("cells", "options", "num_requests", "capacity"):
-        setattr(plan, attribute, _named_as(own, plan, getattr(plan, attribute), changed))
+    for made in plan.options.values():
+        made["workload"] = called.get(made["workload"], made["workload"])
+    same = {name: _same_cell(name, cell, plan, changed) for name, cell in own.items()}
+    plan.cells = {name: plan.cells[each] for name, each in same.items()}
+    plan.num_requests = {name: plan.num_requests[each] for name, each in same.items()}
+    plan.capacity = {name: plan.capacity[each] for name, each in same.items() if each in plan.capacity}
+    plan.options = {name: plan.options[each] for name, each in same.items()}
     return plan
 
 
-def _named_as(own: dict[str, Options], plan: Plan, made: dict[str, Any], changed: set[str]) -> dict[str, Any]:
-    """What a plan has for each cell, under the names that the replay's directory gives them."""
-    found = {}
-    for name, options in own.items():
-        same = [
-            each
-            for each, values in plan.options.items()
-            if all(values[key] == options[key] for key in values.keys() & options.keys() - changed)
-        ]
-        if len(same) != 1:
-            raise InputError(f"cell {name}: its manifest does not say which cell of the study it is")
-        if same[0] in made:
-            found[name] = made[same[0]]
-    return found
+def _same_cell(name: str, own: Options, plan: Plan, changed: set[str]) -> str:
+    """The cell of a plan that a replay's directory has under this name: the one with its options."""
+    same = [
+        each
+        for each, made in plan.options.items()
+        if all(made[key] == own[key] for key in made.keys() & own.keys() - changed)
+    ]
+    if len(same) != 1:
+        raise InputError(f"cell {name}: its manifest does not say which cell of the study it is")
+    return same[0]
 
 
 def _beside(replay: Path, traces: Sequence[str]) -> list[Path]:

@@ -75,6 +75,31 @@ def test_a_replay_is_predicted_and_compared(
     assert len(list(simulated.steps("0-fcfs-37.2-run0"))) > 1000
 
 
+def test_a_directory_that_was_cut_down_and_a_trace_under_another_name(
+    h100: Path, profile: Path, tmp_path: Path
+) -> None:
+    """Cells keep their names, though the study now has fewer policies before them."""
+    real = tmp_path / "cut"
+    shutil.copytree(h100 / "real-1-0.9x", real, ignore=shutil.ignore_patterns("cells", "summary*"))
+    manifest, facts = (json.loads((real / f"{name}.json").read_text()) for name in ("manifest", "replay"))
+    kept = "4-mlfq-56.6-run0"
+    manifest["cells"] = {kept: manifest["cells"][kept]}
+    manifest["study"]["policy"] = ["mlfq"]
+    facts["cells"] = {kept: facts["cells"][kept]}
+    (real / "manifest.json").write_text(json.dumps(manifest))
+    (real / "replay.json").write_text(json.dumps(facts))
+    table = pl.read_parquet(real / "requests.parquet")
+    table.filter(pl.col("policy") == "mlfq").write_parquet(real / "requests.parquet")
+    trace = tmp_path / "another-name.jsonl"
+    shutil.copy(h100 / "chat.jsonl", trace)
+    words = ("predict", real, "--cost-profile", profile, "--trace", trace, "-o", tmp_path / "sim")
+    assert call(*words) == 0
+    assert call("compare", real, tmp_path / "sim", "--json", tmp_path / "c.json") == 0
+    load = json.loads((tmp_path / "c.json").read_text())["loads"][0]
+    assert (load["workload"], list(load["policies"])) == ("chat", ["mlfq"])
+    assert list(Results.open(tmp_path / "sim").cells) == [kept]
+
+
 def test_no_latency_is_used_for_the_host_speed(
     replay: Path, h100: Path, profile: Path, tmp_path: Path
 ) -> None:
