@@ -154,3 +154,33 @@ def test_one_row_is_counted_as_one(tmp_path: Path) -> None:
     result = call("convert", source, "--skip-invalid", "-o", tmp_path / "t.jsonl")
     assert "azure: 1 of 2 rows dropped: invalid output_length" in result.stderr
     assert result.stderr.rstrip().endswith("t.jsonl: 1 request")
+
+
+def test_convert_takes_columns_units_and_a_window(tmp_path: Path) -> None:
+    source, target = tmp_path / "log.csv", tmp_path / "t.jsonl"
+    rows = [f"{1700000000000 + 500 * i};{10 + i};{5};x" for i in range(20)]
+    source.write_text("\n".join(["start;in;out;model", *rows]))
+    refused = call("convert", source, "-o", target)
+    assert isinstance(refused.exception, InputError)
+    columns = ("--columns", "timestamp=start,input_length=in,output_length=out")
+    result = call("convert", source, *columns, "--time-unit", "ms", "--trace-window", "2..4", "-o", target)
+    assert result.exit_code == 0, result.output
+    assert "log.csv: read as table: start in milliseconds" in result.stderr
+    assert "log.csv: columns that nothing reads: model" in result.stderr
+    trace, _ = load_trace(target)
+    assert trace.num_prompt_tokens.tolist() == [14, 15, 16, 17]
+    assert trace.arrival_time.tolist() == [0, 0.5, 1, 1.5]
+    wrong = call("convert", source, "--columns", "timestamp", "-o", target)
+    assert isinstance(wrong.exception, InputError)
+    assert "--columns 'timestamp': expected OURS=THEIRS" in str(wrong.exception)
+
+
+def test_stats_says_where_a_load_drifts(tmp_path: Path) -> None:
+    source = tmp_path / "ramp.jsonl"
+    times = [10.0 * i for i in range(100)] + [1000 + i / 4 for i in range(400)]
+    same = {"input_length": 9, "output_length": 9}
+    source.write_text("".join(json.dumps({"timestamp": time, **same}) + "\n" for time in times))
+    result = call("stats", source, "--json")
+    assert "ramp: its rate drifts" in result.stderr
+    (figures,) = json.loads(result.stdout)
+    assert figures["peak_rate"] > 2 * figures["request_rate"] > 2 * figures["median_rate"]
