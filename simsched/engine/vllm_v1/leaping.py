@@ -318,16 +318,6 @@ class VllmV1Leap(LeapingState):
     def filled(self, request: LeapRequest, tokens: int) -> None:
         """A request has blocks for so many tokens (of no concern without sharing)."""
 
-    def blocks_for(self, first: int, count: int) -> int:
-        """What the decoders take in so many steps, from step counter `first` on."""
-        size, phases = self.block_size, self.phases
-        start = first % size
-        end = start + count
-        if end <= size:
-            return sum(phases[start:end])
-        cycles, end = divmod(end - size, size)
-        return sum(phases[start:]) + cycles * sum(phases) + sum(phases[:end])
-
     def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
         """*Recompute*; `scheduled`: tokens that this step had given them already."""
         recorder = self.recorder

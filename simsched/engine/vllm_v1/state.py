@@ -66,9 +66,15 @@ class LeapingState(ABC):
     def filled(self, request: LeapRequest, tokens: int) -> None:
         """A request other than a decoding one has blocks for so many tokens."""
 
-    @abstractmethod
     def blocks_for(self, first: int, count: int) -> int:
-        """What the decoding requests take in so many steps, from step counter `first` on."""
+        """Blocks that the decoding requests take in so many steps, from step counter `first` on."""
+        size, phases = self.block_size, self.phases
+        start = first % size
+        end = start + count
+        if end <= size:
+            return sum(phases[start:end])
+        cycles, end = divmod(end - size, size)
+        return sum(phases[start:]) + cycles * sum(phases) + sum(phases[:end])
 
     @abstractmethod
     def leave_out(self, request: LeapRequest, now: float) -> None:
