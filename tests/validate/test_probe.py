@@ -34,6 +34,7 @@ class Simulated:
     def __init__(self, trace: Trace, config: ResolvedConfig) -> None:
         self._scheduler = VllmV1(make_policy("fcfs"), config, Recorder(len(trace)))
         self._arrivals = arrivals_of(trace)
+        self._added: list[int] = []  # the scheduler numbers requests as they come
         self.time = 0.0
         self.batches: list[StepFeatures] = []
         self.preempted = 0
@@ -47,6 +48,7 @@ class Simulated:
 
     def add(self, request: int) -> None:
         self._scheduler.add_request(self._arrivals[request], self.time)
+        self._added.append(request)
         self._unfinished.add(request)
         self._prefilling[request] = self._prompts[request]
 
@@ -60,12 +62,14 @@ class Simulated:
         launch = (0.004, 0.0121, 0.0305)[self._capture.mode(f)] + 5.1e-5 * f.N
         device = max(6.3e-3, 2.04e-5 * self._capture.padded(f.P + f.N)) + 4.6e-8 * f.K + 1e-3 * f.S
         self.time += max(launch, device)
-        for request, tokens in batch.scheduled.items():
+        for number, tokens in batch.scheduled.items():
+            request = self._added[number]
             if request in self._prefilling:
                 self._prefilling[request] -= tokens
                 if self._prefilling[request] <= 0:
                     del self._prefilling[request]
-        self._unfinished -= set(self._scheduler.update(batch, self.time, 0.0, 0.0))
+        finished = self._scheduler.update(batch, self.time, 0.0, 0.0)
+        self._unfinished -= {self._added[number] for number in finished}
 
     def num_unfinished(self) -> int:
         return len(self._unfinished)
