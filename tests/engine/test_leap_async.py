@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import count
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
+from simsched.routers.spec import make_router
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import POLICIES, Linear, configs, same, shared_prefixes, trace, traces
 from tests.engine.test_clock import COST, DEVICE, HOST
@@ -160,10 +160,9 @@ def test_replicas_leap_too(spec: str, cost: str) -> None:
     work = trace(120, 15.0, 7)
 
     def run(leap: bool) -> RunRecord:
-        turns = count()
+        router = make_router("round-robin")
         return simulate(
-            work, make_policy(spec), COSTS[cost], config, leap=leap,
-            num_replicas=3, choose=lambda arrival, replicas, now: next(turns) % 3,
-        )  # fmt: skip
+            work, make_policy(spec), COSTS[cost], config, leap=leap, num_replicas=3, router=router
+        )
 
     same(run(False), run(True))
