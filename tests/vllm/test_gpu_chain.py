@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simsched.cost_model.base import StepFeatures
+from simsched.cost_model.calibrate import Target, from_steps
 from simsched.cost_model.host import HostCost
 from simsched.cost_model.models import TableCost
 from simsched.cost_model.overlap_fit import fit_overlap
@@ -52,6 +53,11 @@ def test_the_probe_workload_tells_host_and_device(vllm_version: str, tmp_path: P
     for cell in found["cells"].values():
         assert not cell["not_played"]
         assert cell["host"]["none"]["median_ms"] == pytest.approx(18.5, abs=1.5)
+    error = from_steps([tmp_path], Target("a card", None, None), "table", 0, "").file.fit
+    assert error is not None
+    assert error.total is not None
+    assert error.median < 0.005  # on steps held out
+    assert abs(error.total) < 0.01
     steps = read_overlapped([tmp_path])
     fit = fit_overlap(steps, np.ones(len(steps), dtype=bool))
     for name in ("full", "piecewise", "none", "per_sequence"):
