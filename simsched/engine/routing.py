@@ -14,7 +14,6 @@ from simsched.engine.event_loop import DELIVERY, EventLoop
 from simsched.engine.recorder import Recorder
 from simsched.engine.source import Source
 from simsched.engine.true_work import TrueWork
-from simsched.errors import InputError
 from simsched.routers.base import Replicas, Router
 from simsched.routers.reports import Counts, Reports
 
@@ -109,11 +108,6 @@ class Routing:
         if self._true_work is not None:
             self._view.remaining_work[:] = self._true_work.left(now)
         number = self._router.choose(arrival, self._view, now)
-        if not 0 <= number < len(self._destinations):
-            raise InputError(
-                f"router {self._router.name}: chose {number!r} for request {arrival.request_id}; "
-                f"expected 0 to {len(self._destinations) - 1}"
-            )
         destination = self._destinations[number]
         if self._gate is not None:
             self._gate.sent(arrival, destination.recorder, destination.num_delivered)

@@ -80,13 +80,13 @@ class VllmDp(Router):
         client = self._clients[self._next_client]
         self._next_client = (self._next_client + 1) % self.api_servers
         # Next, scan the engines from `start` on: the first with the smallest score.
-        count = len(replicas)
-        best, chosen = inf, client.start
-        for offset in range(count):
-            engine = (client.start + offset) % count
-            score = self._score(client, replicas, engine)
-            if score < best:
-                best, chosen = score, engine
+        count, start = len(replicas), client.start
+        scores = self._scores(client, replicas)
+        best = min(scores)
+        try:
+            chosen = scores.index(best, start)
+        except ValueError:
+            chosen = scores.index(best)
         client.waiting[chosen] += self.api_servers
         client.in_flight[chosen] += 1
         if self._rules.balancer_rotates:
@@ -94,14 +94,17 @@ class VllmDp(Router):
         self._client_of[request.request_id] = client
         return chosen
 
-    def _score(self, client: Client, replicas: Replicas, engine: int) -> float:
-        waiting, running = client.waiting[engine], replicas.running[engine]
+    def _scores(self, client: Client, replicas: Replicas) -> list[float]:
         if not self._rules.balancer_counts_in_flight:
-            return 4 * waiting + running
-        score: float = max(self.api_servers * client.in_flight[engine], waiting + running)
-        if waiting:
-            score += waiting * 6.0 * max(0.0, replicas.kv_usage[engine] - 0.5)
-        return score
+            counts = zip(client.waiting, replicas.running, strict=True)
+            return [4 * waiting + running for waiting, running in counts]
+        servers = self.api_servers
+        known = zip(client.in_flight, client.waiting, replicas.running, replicas.kv_usage, strict=True)
+        return [
+            max(servers * in_flight, waiting + running)
+            + (waiting * 6.0 * max(0.0, usage - 0.5) if waiting else 0)
+            for in_flight, waiting, running, usage in known
+        ]
 
     def on_finish(self, request: RoutedRequest, replica: int, now: float) -> None:
         self._client_of.pop(request.request_id).in_flight[replica] -= 1

@@ -95,7 +95,9 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         notes.append(f"{policy.name}: {said}")
     router = None
     if arm.num_replicas is not None:
-        router = make_router(arm.router or DEFAULT_ROUTER)
+        has_versions = "vllm_version" not in find_preset(config.preset).unsupported
+        defaults = {"version": config.vllm_version} if has_versions else {}
+        router = make_router(arm.router or DEFAULT_ROUTER, **defaults)
         if router.reads is not None and router.reads != policy.reads:
             trace, said = predict_column(arm.predictor, router.reads, trace, seed=load.seed, tau=arm.tau)
             notes.append(f"router {router.name}: {said}")

@@ -61,3 +61,51 @@ def test_a_class_that_is_no_router(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("class X: pass\n")
     with pytest.raises(InputError, match=r"expected a subclass of simsched\.routers\.base\.Router"):
         make_router(f"{tmp_path}/mine.py:X")
+
+
+BROKEN = """
+from pydantic.dataclasses import dataclass
+from simsched.routers.base import Router
+
+@dataclass(eq=False)
+class Raises(Router):
+    def choose(self, request, replicas, now):
+        return 1 // 0
+
+@dataclass(eq=False)
+class Nowhere(Router):
+    def choose(self, request, replicas, now):
+        return len(replicas)
+
+@dataclass(eq=False)
+class Nothing(Router):
+    def choose(self, request, replicas, now):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Raises", r"choose raised ZeroDivisionError: .*\(broken.py:8\)"),
+        ("Nowhere", "chose 3 for request 0; expected a whole number from 0 to 2"),
+        ("Nothing", "chose None for request 0; expected a whole number from 0 to 2"),
+    ],
+)
+def test_what_a_users_own_router_does_wrong_is_one_line(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    router = make_router(f"{tmp_path}/broken.py:{name}")
+    router.start(3, 0)
+    with pytest.raises(InputError, match=message):
+        router.choose(Request(), Replicas.idle(3), 0.0)
+
+
+def test_a_default_is_for_routers_that_have_it_and_specs_that_do_not_say() -> None:
+    assert make_router("random", version="0.26.0").name == "random"
+    router, own = (
+        make_router("vllm-dp", version="0.26.0"),
+        make_router("vllm-dp(version=0.31.0)", version="0.26.0"),
+    )
+    assert isinstance(router, VllmDp)
+    assert isinstance(own, VllmDp)
+    assert (router.version, own.version) == ("0.26.0", "0.31.0")
