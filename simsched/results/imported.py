@@ -91,15 +91,20 @@ def _record(path: Path, run: BenchRun) -> tuple[RunRecord, list[str]]:
     itl = WeightedHistogram()
     longest = np.full(len(run), math.nan)
     for i, each in enumerate(gaps):
+        number = max(0, int(outputs[i]) - 1)
+        decoding = 0.0 if number == 0 else math.nan
         if isinstance(each, float):
-            itl.add(each, max(1, int(outputs[i]) - 1))
-            longest[i] = each
+            if number:  # an answer of one token has no gap, whatever stands there
+                itl.add(each, number)
+                longest[i] = each
+                decoding = each * number
         elif each:
             for gap in each:
                 itl.add(gap)
             longest[i] = max(each)
-            if math.isnan(e2el[i]) and not math.isnan(ttft[i]):
-                e2el[i] = ttft[i] + sum(each)
+            decoding = sum(each)
+        if math.isnan(e2el[i]):  # vLLM writes no end: it is the first token and the gaps behind it
+            e2el[i] = ttft[i] + decoding
     short = ~failed & ((outputs < 1) | np.isnan(e2el))
     if short.any():
         notes.append(

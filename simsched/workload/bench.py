@@ -237,11 +237,19 @@ def _aiperf(path: Path, values: Sequence[tuple[Any, int]]) -> BenchRun:
             output_length=_value(metrics, "output_sequence_length"),
             ttft=_value(metrics, "time_to_first_token"),
             itl=_value(metrics, "inter_token_latency"),
-            e2el=_value(metrics, "request_latency"),
+            e2el=_aiperf_latency(about, metrics),
             failed=value.get("error") is not None or about.get("was_cancelled"),
         )
     run.start_time = in_seconds(run.start_time, "ns")
     return run
+
+
+def _aiperf_latency(about: dict[str, Any], metrics: dict[str, Any]) -> Any:
+    """Seconds to the last token; of a record without that metric, to the end of the request."""
+    start, end = about.get("request_start_ns"), about.get("request_end_ns")
+    if "request_latency" in metrics or type(start) is not int or type(end) is not int:
+        return _value(metrics, "request_latency")
+    return (end - start) / 1e9
 
 
 def _guidellm(path: Path, document: Any) -> list[BenchRun]:

@@ -22,7 +22,7 @@ from simsched.errors import InputError
 from simsched.text.specs import check_parameters, number, parse_spec
 from simsched.text.table import counted
 from simsched.workload.agentic import is_agentic, read_agentic
-from simsched.workload.bench import TOOLS, BenchRun, bench_tool, read_bench, read_runs
+from simsched.workload.bench import TOOLS, BenchRun, bench_tool, choose_run, read_bench, read_runs
 from simsched.workload.conversations import TURNS, conversation_format, read_conversations
 from simsched.workload.rows import COLUMNS, Loaded, Reading, estimate_tokens
 from simsched.workload.shapes import REQUIRED, SHAPES, read_rows, shape_of
@@ -107,7 +107,7 @@ def load_bench(path: Path | str, *, format: str | None = None) -> tuple[str, lis
     if isinstance(content, Table) or tool not in TOOLS:
         raise InputError(f"{path}: expected a result file of {', '.join(TOOLS)}")
     runs = read_bench(path, content, tool)
-    return tool, runs if run is None else runs[run - 1 : run]
+    return tool, runs if run is None else [choose_run(path, runs, run, tool)]
 
 
 def row_notes(trace: Trace, counts: dict[str, int]) -> list[str]:
