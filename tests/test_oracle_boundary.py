@@ -78,7 +78,8 @@ class Spy(Policy):
         if depth and not callable(thing):
             for name in dir(thing):
                 if not name.startswith("_"):
-                    self._look(getattr(thing, name), f"{where}.{name}", depth - 1)
+                    # a slot may be empty
+                    self._look(getattr(thing, name, None), f"{where}.{name}", depth - 1)
 
 
 @pytest.mark.parametrize("leap", [True, False])

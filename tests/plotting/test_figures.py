@@ -194,9 +194,9 @@ def test_a_legend_has_as_many_columns_as_its_names_allow(widths: list[int], colu
 
 
 def test_draw_all_leaves_out_what_there_is_no_data_for(results: Results, tmp_path: Path) -> None:
-    assert set(draw_all(results)) == {"latency", "cdf", "decile", "occupancy"}
+    assert set(draw_all(results)) == {"latency", "cdf", "decile", "occupancy", "backlog"}
     bare = make_results(tmp_path / "out", rates=(2.0,), runs=1)
-    assert set(draw_all(bare)) == {"latency", "cdf", "decile"}
+    assert set(draw_all(bare)) == {"latency", "cdf", "decile", "backlog"}
 
 
 def test_a_study_chooses_its_figures(results: Results) -> None:
@@ -231,8 +231,8 @@ def test_command(results: Results, tmp_path: Path) -> None:
 
     shown = invoke("-o", str(tmp_path / "figures"), "--format", "png,svg")
     assert shown.exit_code == 0, shown.output
-    assert len(list((tmp_path / "figures").iterdir())) == 8
-    assert len(shown.output.splitlines()) == 8
+    assert len(list((tmp_path / "figures").iterdir())) == 10
+    assert len(shown.output.splitlines()) == 10
     one = invoke(
         "--kind",
         "latency",

@@ -55,7 +55,8 @@ def test_flags_and_yaml_mean_the_same(tmp_path: Path) -> None:
 
 
 def test_every_engine_option_can_be_swept() -> None:
-    assert set(axes("engine")) == {*EngineConfig.model_fields, "cost_profile", "host_speed", "host_jitter"}
+    around = {"cost_profile", "host_speed", "host_jitter", "num_replicas", "router"}
+    assert set(axes("engine")) == {*EngineConfig.model_fields, *around}
 
 
 def test_every_preset_has_a_profile() -> None:
