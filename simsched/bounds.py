@@ -39,7 +39,8 @@ def lower_bounds(
     """Least possible means over all requests of a trace, whatever the policy: metric name -> milliseconds.
 
     Args:
-        trace: n requests; arrivals are taken as given, so a closed loop has no bounds (an empty dict).
+        trace: n requests; arrivals are taken as given, so closed loops and sessions
+            have no bounds (an empty dict).
         cost: linear or table form.
         config: the engine.
         shared: (n,) prompt tokens that may come from the prefix cache; None: what can be shared.
@@ -47,7 +48,7 @@ def lower_bounds(
     Returns:
         `mean_e2el_ms` and `mean_latency_per_token_ms`.
     """
-    if trace.closed_loop_users is not None or not len(trace):
+    if trace.closed_loop_users is not None or trace.think_times is not None or not len(trace):
         return {}
     if shared is None:
         shared = (

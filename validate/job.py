@@ -54,6 +54,8 @@ def job_of(cell: Cell) -> Job:
         raise InputError(
             f"--arrivals {cell.load.arrivals}: a replay sends at time stamps, a closed loop has none"
         )
+    if inputs.trace.think_times is not None:
+        raise InputError(f"{inputs.trace.name}: a replay sends at time stamps, and turns of it have none")
     blocks = arm.config.num_gpu_blocks
     given = {"num_gpu_blocks": blocks} if blocks is not None else {}
     return Job(arm.policy, inputs.trace, inputs.config, given)

@@ -152,6 +152,8 @@ def convert(
             raise InputError(
                 f"--arrivals {arrivals}: a trace file has fixed arrivals; a closed loop needs a run"
             )
+        if trace.think_times is not None:
+            raise InputError(f"--arrivals {arrivals}: turns of {trace.name} wait for answers; expected none")
         trace = trace.with_columns(arrival_time=process.times(len(trace), request_rate, seed))
     elif request_rate is not None:
         trace = rescale(trace, request_rate)

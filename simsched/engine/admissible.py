@@ -9,6 +9,7 @@ import numpy as np
 from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.errors import InputError
 from simsched.text.options import option_flag
+from simsched.workload.sessions import stranded
 from simsched.workload.trace import IntArray, Trace
 
 
@@ -52,12 +53,16 @@ def fit(trace: Trace, limit: Limit, truncate: bool = False) -> tuple[Trace, dict
             num_prompt_tokens=short, num_output_tokens=np.minimum(outputs, tokens - short)
         )
         return cut, {f"truncated: over {tokens} tokens in all ({why})": num_bad}
-    if num_bad == len(trace):
+    lost = stranded(trace, ~bad) & ~bad
+    if (bad | lost).all():
         raise InputError(
             f"{trace.name}: none of the {num_bad} requests fits; expected at most {tokens} tokens in all "
             f"({why})"
         )
-    return trace.take(np.flatnonzero(~bad)), {f"dropped: over {tokens} tokens in all ({why})": num_bad}
+    counts = {f"dropped: over {tokens} tokens in all ({why})": num_bad}
+    if lost.any():
+        counts["dropped: would wait for the answer to one of those"] = int(lost.sum())
+    return trace.take(np.flatnonzero(~(bad | lost))), counts
 
 
 def check_admissible(
@@ -75,10 +80,11 @@ def check_admissible(
         InputError: requests that don't fit, when neither option is given; none is left.
     """
     for option in ("max_num_queued_reqs", "max_num_queued_tokens"):
-        if getattr(config, option) is not None and trace.closed_loop_users is not None:
+        waits = trace.closed_loop_users is not None or trace.think_times is not None
+        if getattr(config, option) is not None and waits:
             raise InputError(
-                f"{option_flag(option)}: a user of a closed loop waits for an answer, and a refused request "
-                "gets none; expected arrivals of their own"
+                f"{option_flag(option)}: a user of a closed loop or session waits for an answer, and a "
+                "refused request gets none; expected arrivals of their own"
             )
     if not len(trace):
         raise InputError(f"{trace.name}: no requests; expected at least one")

@@ -1,4 +1,5 @@
-"""When requests arrive: as the trace says, or from users who wait for their answers.
+"""When requests arrive: as the trace says, from users who wait for their answers, or in sessions
+whose turns do.
 
 A source is all of the engine that knows a trace. A lone replica pulls its next arrival from it; where there
 are more replicas, the simulator does, and delivers.
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from math import inf
+from math import inf, nan
 
 import numpy as np
 
 from simsched.engine.arrival import Arrival, Arrivals
+from simsched.workload.sessions import waits_for
 from simsched.workload.trace import FloatArray, Trace
 
 
@@ -32,6 +34,10 @@ class Source:
 
     def finished(self, row: int, now: float) -> None:
         """The request in this row of the trace has its answer."""
+
+    def arrival_times(self) -> FloatArray:
+        """By row, when each request has arrived, in seconds; NaN: it never did."""
+        raise NotImplementedError
 
 
 class TraceSource(Source):
@@ -72,10 +78,6 @@ class TraceSource(Source):
         row = self.row
         self.skip()
         return self.arrival(row)
-
-    def arrival_times(self) -> FloatArray:
-        """By row, when each request has arrived."""
-        raise NotImplementedError
 
 
 class OpenLoop(TraceSource):
@@ -146,6 +148,52 @@ class ClosedLoop(TraceSource):
         return np.array(self._sent)
 
 
-def source_of(trace: Trace, random_ids: Sequence[int] | None = None) -> TraceSource:
-    """The requests of a trace: from its users, where it has any, else as it says."""
+class Sessions(Source):
+    """Turns that arrive some time after the answers which they wait for; requests that wait for none arrive
+    when the trace says. Those that arrive together come in the order of the trace."""
+
+    waits_for_answers = True
+
+    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
+        super().__init__()
+        assert trace.think_times is not None
+        self._arrivals = Arrivals(trace, random_ids)
+        self._think_times: list[float] = trace.think_times.tolist()
+        self._arrived = [nan] * len(trace)
+        self._followers: dict[int, list[int]] = {}  # row -> rows of those that wait for its answer
+        awaited = waits_for(trace)
+        self._num_awaited = [len(rows) for rows in awaited]  # answers that have not come, by row
+        # when each arrives, and its row: in order, and so a heap
+        self._due: list[tuple[float, int]] = []
+        for row, (rows, time) in enumerate(zip(awaited, trace.arrival_time.tolist(), strict=True)):
+            if not rows:
+                self._due.append((time, row))
+            for each in rows:
+                self._followers.setdefault(each, []).append(row)
+        self._look()
+
+    def _look(self) -> None:
+        self.next_time = self._due[0][0] if self._due else inf
+
+    def pop(self) -> Arrival:
+        time, row = heapq.heappop(self._due)
+        self._arrived[row] = time
+        self._look()
+        return self._arrivals.make(row, time)
+
+    def finished(self, row: int, now: float) -> None:
+        for follower in self._followers.pop(row, ()):
+            self._num_awaited[follower] -= 1
+            if not self._num_awaited[follower]:
+                heapq.heappush(self._due, (now + self._think_times[follower], follower))
+        self._look()
+
+    def arrival_times(self) -> FloatArray:
+        return np.array(self._arrived)
+
+
+def source_of(trace: Trace, random_ids: Sequence[int] | None = None) -> Source:
+    """The requests of a trace: from its users or sessions, where it has any, else as it says."""
+    if trace.think_times is not None:
+        return Sessions(trace, random_ids)
     return (OpenLoop if trace.closed_loop_users is None else ClosedLoop)(trace, random_ids)

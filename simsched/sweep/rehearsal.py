@@ -38,6 +38,7 @@ def rehearse(name: str, inputs: Inputs) -> None:
         num_prompt_tokens=np.minimum(few.num_prompt_tokens, 10 * REHEARSED_TOKENS),
         num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED_TOKENS),
         closed_loop_users=None,
+        think_times=None,
         hash_ids=None,
     )
     crowded = inputs.config.model_copy(update={"max_num_seqs": min(4, inputs.config.max_num_seqs)})

@@ -113,6 +113,10 @@ def _requests(load: Load, version: Any) -> tuple[Trace, tuple[str, ...]]:
         trace = resample_blocks(trace, block_seconds(load.resample), load.seed)
     if load.arrivals is not None:
         process = Arrivals.parse(load.arrivals)
+        if trace.think_times is not None:
+            raise InputError(
+                f"--arrivals {load.arrivals}: turns of {trace.name} wait for answers; expected none"
+            )
         trace = trace.with_columns(
             arrival_time=process.times(len(trace), load.request_rate, load.seed),
             closed_loop_users=process.users,

@@ -43,8 +43,13 @@ def resample_blocks(trace: Trace, seconds: float, seed: int) -> Trace:
     would come.
 
     Raises:
-        InputError: the trace has fewer than two such blocks.
+        InputError: the trace has fewer than two such blocks, or turns that wait for answers.
     """
+    if trace.think_times is not None:
+        raise InputError(
+            f"--resample block({seconds:g}): turns of {trace.name} wait for answers; expected a timestamp in "
+            "every row"
+        )
     times = trace.arrival_time - trace.arrival_time[0]
     span = float(times[-1]) * len(trace) / max(1, len(trace) - 1)
     count = round(span / seconds)

@@ -217,6 +217,11 @@ def rescale(trace: Trace, request_rate: float) -> Trace:
     """
     if not request_rate > 0:
         raise InputError(f"--request-rate {request_rate}: expected a number above 0 (inf = all at once)")
+    if trace.think_times is not None:
+        raise InputError(
+            f"--request-rate {request_rate:g}: turns of {trace.name} wait for answers, so it has no rate; "
+            "expected none"
+        )
     gaps = trace.arrival_time - trace.arrival_time[0]
     if np.isinf(request_rate) or len(trace) == 1:
         return trace.with_columns(arrival_time=np.zeros(len(trace)))

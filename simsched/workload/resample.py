@@ -34,6 +34,7 @@ def resample(
         session_id=None,
         parent=None,
         history_length=None,
+        think_times=None,
         closed_loop_users=process.users,
         think_time=process.think_time,
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.workload.sessions import with_parents
+from simsched.workload.sessions import stranded, with_parents
 from simsched.workload.table import place
 from simsched.workload.trace import FloatArray, IntArray, Trace
 from simsched.workload.units import guess_hash_block_size
@@ -36,6 +36,7 @@ _REQUIRED = {
     "output_length": _Number("a whole number of tokens, at least 1", 1, True),
 }
 _OPTIONAL = {
+    "think_time": _Number("seconds, at least 0 and at most 1e10", 0, False, 1e10),
     "history_length": _Number("a whole number of tokens, at least 0", 0, True),
     "score": _Number("a finite number", -np.inf, False),
     "predicted_class": _Number("a whole number, at least 0", 0, True),
@@ -45,7 +46,7 @@ _OPTIONAL = {
 NUMBERS = (*_REQUIRED, *_OPTIONAL)
 _TEXT = ("request_id", "tenant", "session_id", "class", "prompt")
 COLUMNS = (*NUMBERS, *_TEXT, "hash_ids", "parent")
-_PARTIAL = ("history_length", "session_id", "class", "parent")
+_PARTIAL = ("think_time", "history_length", "session_id", "class", "parent")
 """Columns that may be given in some rows only."""
 
 AT_ONCE = "all requests arrive at 0, unless --arrivals replaces that"
@@ -151,7 +152,13 @@ def build_trace(
         if name in columns or name in _REQUIRED:
             values = columns.get(name, [None] * len(good))
             numbers[name], bad = _numbers(values, kind)
-            refuse(_but_missing(bad, name, values), name, rows.expected.get(name, kind.expected))
+            expected = rows.expected.get(name, kind.expected)
+            if name == "timestamp" and "think_time" in columns:
+                # a turn may wait for an answer instead
+                waits = np.array([value is not None for value in columns["think_time"]])
+                bad &= ~waits | np.array([value is not None for value in values])
+                expected += ", or think_time"
+            refuse(_but_missing(bad, name, values), name, expected)
     for name, check, expected in (
         ("request_id", _is_id, "a text in Unicode or whole number"),
         ("tenant", _is_id, "a text in Unicode or whole number"),
@@ -167,6 +174,13 @@ def build_trace(
     if "request_id" in columns:
         refuse(_repeated(columns["request_id"], good), "request_id", "a request_id not used before")
     time = numbers["timestamp"]
+    if "think_time" in numbers:
+        waits = ~np.isnan(numbers["think_time"])
+        both = waits & ~np.isnan(time)
+        refuse(both, "think_time", "no timestamp beside it: a turn arrives at its time or after an answer")
+        # a turn that waits keeps its place
+        time = np.where(waits, np.maximum.accumulate(np.where(good & ~waits, time, 0.0)), time)
+        numbers["timestamp"] = time
     late = _late(time, good)
     if late.any() and not sort:
         if not skip_invalid:
@@ -185,6 +199,14 @@ def build_trace(
     trace = _assemble(rows, columns, numbers, order, hash_block_size)
     if trace.parent is not None or trace.history_length is not None:
         trace = with_parents(trace, rows.path, unknown_parents or skip_invalid)
+    lost = stranded(trace)
+    if lost.any():
+        first = np.zeros(len(good), dtype=bool)
+        first[order[lost]] = True
+        refuse(first, "think_time", "a timestamp: it has no parent, and no turn of its session is above it")
+        if lost.all():
+            raise InputError(f"{rows.path}: expected at least one request with a timestamp, found none")
+        trace = trace.take(np.flatnonzero(~lost))
     return trace, dict(counts)
 
 
@@ -227,6 +249,7 @@ def _assemble(
         session_id=picked("session_id", _text_or_none),
         parent=picked("parent", _parents),
         history_length=whole("history_length"),
+        think_times=real("think_time"),
         request_class=picked("class", _text_or_none),
         score=real("score"),
         predicted_class=whole("predicted_class"),

@@ -1,4 +1,4 @@
-"""Which earlier turn a prompt goes on from, and how much of it it holds."""
+"""Which earlier turn a prompt goes on from, how much of it it holds, and whose answers a turn waits for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.workload.trace import IntArray, Trace
+from simsched.workload.trace import BoolArray, IntArray, Trace
 
 
 def with_parents(trace: Trace, path: Path, unknown: bool) -> Trace:
@@ -74,6 +74,40 @@ def previous_turn(trace: Trace) -> IntArray:
                 at = place.get(parents[0], -1)
                 found[row] = at if at < row else -1
     return found
+
+
+def waits_for(trace: Trace) -> list[tuple[int, ...]]:
+    """For each request the rows of the turns whose answers it waits for; empty: it waits for none.
+
+    A row with a think time waits for all its parents, or without any for the turn before it in its session.
+    -1 stands for one that is not there.
+    """
+    if trace.think_times is None:
+        return [()] * len(trace)
+    waits = ~np.isnan(trace.think_times)
+    place = {request: row for row, request in enumerate(trace.request_ids())}
+    before = previous_turn(trace).tolist()
+    found: list[tuple[int, ...]] = []
+    for row, turn in enumerate(before):
+        rows: tuple[int, ...] = ()
+        if waits[row]:
+            parents = () if trace.parent is None else trace.parent[row]
+            rows = tuple({place.get(each, -1): None for each in parents} or {turn: None})
+        found.append(rows)
+    return found
+
+
+def stranded(trace: Trace, kept: BoolArray | None = None) -> BoolArray:
+    """(n,) turns that wait for an answer which never comes: of a turn that is not there, or not `kept`, or is
+    stranded itself."""
+    lost = np.zeros(len(trace), dtype=np.bool_)
+    if trace.think_times is None:
+        return lost
+    gone = [False] * len(trace) if kept is None else (~kept).tolist()
+    for row, rows in enumerate(waits_for(trace)):
+        if any(not 0 <= each < row or gone[each] for each in rows):
+            lost[row] = gone[row] = True
+    return lost
 
 
 def history(trace: Trace) -> tuple[IntArray, IntArray]:

@@ -15,7 +15,8 @@ def describe(trace: Trace) -> dict[str, Any]:
     """Figures of a trace, ready for JSON.
 
     `num_requests`; `duration` (s, first to last arrival); `request_rate` (requests/s) and `arrival_cv`
-    (standard deviation of the gaps over their mean), both None when all arrive at once; `median_rate` and
+    (standard deviation of the gaps over their mean), both None when all arrive at once or
+    turns wait for answers; `median_rate` and
     `peak_rate` (of tenths of the duration, None with fewer than 20 requests); `input_length` and
     `output_length` (tokens: mean, median, p90, p99, max); `shared_prefix` (see there); `columns` given beside
     these.
@@ -23,10 +24,10 @@ def describe(trace: Trace) -> dict[str, Any]:
     duration = float(trace.arrival_time[-1] - trace.arrival_time[0])
     gaps = np.diff(trace.arrival_time)
     load = load_of(trace)
-    spread_out = duration > 0
+    spread_out = duration > 0 and trace.think_times is None
     optional = (
         *("request_id", "score", "predicted_class", "predicted_length", "priority", "tenant"),
-        *("session_id", "parent", "history_length", "request_class", "hash_ids", "prompt"),
+        *("session_id", "parent", "think_times", "history_length", "request_class", "hash_ids", "prompt"),
     )
     return {
         "name": trace.name,

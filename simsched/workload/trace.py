@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Trace:
     """Requests as columns of equal length n, sorted by `arrival_time` (stable)."""
 
     arrival_time: FloatArray
-    """Seconds, from the start of the run; never decreasing."""
+    """Seconds, from the start of the run; never decreasing. Of a turn that waits for answers (`think_times`)
+    only its place counts: it has the time of the last row above it that has its own."""
     num_prompt_tokens: IntArray
     num_output_tokens: IntArray
     """True output lengths, at least 1. Policies never see them."""
@@ -36,6 +38,9 @@ class Trace:
     session's previous turn."""
     history_length: IntArray | None = None
     """How many tokens of its first parent's prompt and answer a prompt begins with; -1: all of them."""
+    think_times: FloatArray | None = None
+    """Seconds between the last answer that a turn waits for (`sessions.waits_for`) and its arrival; NaN: it
+    waits for none, and arrives at its `arrival_time`."""
     request_class: Sequence[str | None] | None = None
     """What kind of request it is (the key `class`)."""
     hash_ids: Sequence[tuple[int, ...]] | None = None
@@ -86,5 +91,6 @@ class Trace:
 _OPTIONAL = (
     *("request_id", "score", "predicted_class", "predicted_length"),
     *("priority", "tenant", "session_id", "parent", "history_length", "request_class"),
+    "think_times",
     *("hash_ids", "prompt"),
 )

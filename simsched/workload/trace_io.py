@@ -2,13 +2,15 @@
 
 `{"timestamp": 0.0, "input_length": 12, "output_length": 40}`, with seconds and tokens, and optionally
 `request_id`, `score` (lower = expected shorter), `predicted_class` (0 = shortest), `predicted_length`
-(tokens), `priority` (lower first), `tenant`, `session_id`, `parent`, `history_length`, `class`, `hash_ids`
-(equal ids, equal prefix; `hash_block_size` tokens each) and `prompt`; `docs/traces.md` says what they mean.
+(tokens), `priority` (lower first), `tenant`, `session_id`, `parent`, `history_length`, `class`,
+`think_time` (seconds, in place of `timestamp`), `hash_ids` (equal ids, equal prefix; `hash_block_size` tokens
+each) and `prompt`; `docs/traces.md` says what they mean.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,13 @@ def write_trace(trace: Trace, path: Path | str) -> None:
     columns: dict[str, list[Any]] = {}
     if trace.request_id is not None:
         columns["request_id"] = list(trace.request_id)
-    columns["timestamp"] = trace.arrival_time.tolist()
+    columns["timestamp"] = times = trace.arrival_time.tolist()
+    if trace.think_times is not None:
+        thinks = [None if math.isnan(each) else each for each in trace.think_times.tolist()]
+        columns["timestamp"] = [
+            time if think is None else None for time, think in zip(times, thinks, strict=True)
+        ]
+        columns["think_time"] = thinks
     columns["input_length"] = trace.num_prompt_tokens.tolist()
     columns["output_length"] = trace.num_output_tokens.tolist()
     for name in ("score", "predicted_class", "predicted_length", "priority"):

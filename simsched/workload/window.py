@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simsched.errors import InputError
+from simsched.workload.sessions import stranded
 from simsched.workload.trace import Trace
 
 PARTS = 10
@@ -41,13 +42,15 @@ class Window(NamedTuple):
 
 
 def cut(trace: Trace, window: Window) -> Trace:
-    """The requests that arrive in the window, which begins at 0 then.
+    """The requests that arrive in the window, which begins at 0 then; of turns that wait for answers those
+    whose sessions are in it from the start.
 
     Raises:
         InputError: there are none.
     """
     times = trace.arrival_time
-    rows = np.flatnonzero((times >= window.start) & (times < window.end))
+    inside = (times >= window.start) & (times < window.end)
+    rows = np.flatnonzero(inside & ~stranded(trace, inside))
     if not len(rows):
         shown = f"{window.start:g}..{window.end:g}".replace("inf", "")
         raise InputError(
@@ -71,10 +74,11 @@ class Load(NamedTuple):
 
 
 def load_of(trace: Trace) -> Load | None:
-    """The rate of a trace and of its tenths; None where all arrive at once, or are fewer than 20."""
+    """The rate of a trace and of its tenths; None where all arrive at once, are fewer than 20, or wait
+    for answers."""
     times = trace.arrival_time
     duration = float(times[-1] - times[0])
-    if duration <= 0 or len(trace) < 2 * PARTS:
+    if duration <= 0 or len(trace) < 2 * PARTS or trace.think_times is not None:
         return None
     edges = times[0] + np.linspace(0, duration, PARTS + 1)
     rates = np.histogram(times, edges)[0] / (duration / PARTS)
