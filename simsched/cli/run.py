@@ -55,7 +55,7 @@ _METAVARS: dict[Any, str] = {int: "N", float: "SECONDS", str: "NAME", dict: "M:M
 
 
 @click.command("run")
-@click.argument("study", required=False, type=click.Path(), metavar="[STUDY.yaml]")
+@click.argument("study", required=False, type=click.Path(), metavar="[STUDY.yaml|DIR]")
 @study_options()
 @click.option(
     "-o", "--output-dir", default="simsched-results", show_default=True, metavar="DIR", help="Results."
@@ -63,6 +63,7 @@ _METAVARS: dict[Any, str] = {int: "N", float: "SECONDS", str: "NAME", dict: "M:M
 @click.option("--data", type=click.Path(), help="Outside data, for studies with $SIMSCHED_DATA in a path.")
 @click.option("--resume", is_flag=True, help="Continue the results in DIR.")
 @click.option("--overwrite", is_flag=True, help="Replace the results in DIR.")
+@click.option("--extend", is_flag=True, help="Add values or runs to the results in DIR.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processes.  [default: as many as pay off]")
 @click.option("--executor", type=click.Choice(["joblib", "dask"]), default="joblib", help="Where cells run.")
 @click.option("--dask-scheduler", metavar="ADDRESS", help="tcp://HOST:8786; its workers see DIR too.")
@@ -74,6 +75,7 @@ def run_command(
     output_dir: str,
     resume: bool,
     overwrite: bool,
+    extend: bool,
     jobs: int | None,
     executor: str,
     dask_scheduler: str | None,
@@ -92,12 +94,20 @@ def run_command(
     simsched run --trace T.jsonl --policy "ranking(starvation_threshold=200,starvation_period=10)"
     simsched run --workload lmsys --policy ranking --tau 0.3,0.5,0.7 --request-rate 16
     simsched run plots/latency.yaml --jobs 4
+    simsched run out/ --extend --policy ./mine.py:Mine --num-runs 10
     """
+    from simsched.sweep.extend import plan_extension
     from simsched.sweep.plan import make_plan
 
     if data is not None:
         os.environ["SIMSCHED_DATA"] = data
     given = {name: value for name, value in options.items() if value is not None}
+    if extend and (resume or overwrite):
+        raise InputError(
+            "--extend excludes --resume and --overwrite; given again, it goes on where it was cut"
+        )
+    if extend and study is not None and Path(study).is_dir():
+        output_dir, study = study, None
     if study is not None:
         of_file = read_study(study)
         make_study(of_file, origin=study)  # so that an error names the file
@@ -105,13 +115,13 @@ def run_command(
             if any(name in given for name in pair):
                 of_file = {name: of_file[name] for name in of_file if name not in (*pair, *of_it)}
         given = {**of_file, **given}
-    plan = make_plan(make_study(given))
+    plan = plan_extension(output_dir, given) if extend else make_plan(make_study(given))
     if dry_run:
         _show_notes(plan)
         _show_grid(plan)
         return
     results = _execute(
-        plan, output_dir, jobs=jobs, resume=resume, overwrite=overwrite, executor=executor,
+        plan, output_dir, jobs=jobs, resume=resume, overwrite=overwrite, extend=extend, executor=executor,
         dask_scheduler=dask_scheduler,
     )  # fmt: skip
     _show_results(results)
@@ -142,7 +152,8 @@ def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
         done = sum((Path(output_dir) / "cells" / name).is_dir() for name in plan.cells)
         again = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
         click.echo(f"\ninterrupted after {done} of {len(plan.cells)} cells; continue with", err=True)
-        click.echo(f"  {shlex.join(['simsched', *again, '--resume'])}", err=True)
+        how = [] if options["extend"] else ["--resume"]
+        click.echo(f"  {shlex.join(['simsched', *again, *how])}", err=True)
         sys.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):

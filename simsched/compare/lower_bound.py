@@ -56,7 +56,7 @@ def cells_of_results(results: Results) -> dict[str, Cell]:
     from simsched.sweep.study import make_study
 
     given = {name: value for name, value in study.items() if value not in (None, [], {})}
-    plan = make_plan(make_study(given, origin="manifest.json"))
+    plan = make_plan(make_study(given, origin="manifest.json"), there=results.manifest)
     today = plan.manifest()
     for what in ("sha256", "cells"):
         if results.manifest.get(what) != today[what]:

@@ -66,6 +66,32 @@ def check_target(
     return True
 
 
+def check_extension(path: Path, manifest: Mapping[str, Any]) -> bool:
+    """May the results in `path` grow to these? True if they are these already. Writes nothing.
+
+    Raises:
+        InputError: they were made by other inputs or another version, or lack cells of theirs.
+    """
+    old, new = read_manifest(path), json.loads(json.dumps(manifest))
+    if old is None:
+        raise InputError(f"{path}: --extend: no simsched results here; run without it first")
+    if old == new:
+        return True
+    same = ("simsched", "versions", "seed", "window")
+    hashes = {name: new["sha256"].get(name) for name in old["sha256"]}
+    cells = {name: new["cells"].get(name, {}) for name in old["cells"]}
+    options = {name: {each: cells[name].get(each) for each in of} for name, of in old["cells"].items()}
+    difference = _difference(
+        {**{name: old.get(name) for name in same}, "sha256": old["sha256"], "cells": old["cells"]},
+        {**{name: new.get(name) for name in same}, "sha256": hashes, "cells": options},
+    )
+    if difference:
+        raise InputError(
+            f"{path}: --extend with other inputs: {difference}; another study needs another directory (-o)"
+        )
+    return False
+
+
 def read_manifest(path: Path) -> dict[str, Any] | None:
     try:
         text = (path / "manifest.json").read_text(encoding="utf-8")

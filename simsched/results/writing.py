@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 from simsched.errors import InputError, RunError
 from simsched.files import TEMPORARY, temporary_name, write_file
 from simsched.metrics import METRICS, Requests, measure
-from simsched.results.layout import FAILED, FIGURES, FILES, FOLDERS, Options, check_target, read_manifest
+from simsched.results.layout import (
+    FAILED,
+    FIGURES,
+    FILES,
+    FOLDERS,
+    Options,
+    check_extension,
+    check_target,
+    read_manifest,
+)
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results, read_parquet
 from simsched.results.windows import backlog_of, load_windows, verdict_columns
@@ -60,6 +69,26 @@ class ResultsWriter:
                 _remove(old)
             # replaced, never removed: a kill at any point leaves a directory that --overwrite knows as ours
             write_file(path / "manifest.json", text.encode())
+        return cls._opened(path, manifest)
+
+    @classmethod
+    def extend(cls, path: str | Path, manifest: Mapping[str, Any]) -> ResultsWriter:
+        """A larger manifest for what is there; its cells stay, the merged tables go until all are done.
+
+        Raises:
+            InputError: see `check_extension`.
+        """
+        path = Path(path)
+        if not check_extension(path, manifest):
+            for old in ("requests.parquet", "summary.json", "summary.csv", "report.html"):
+                _remove(path / old)
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+            write_file(path / "manifest.json", text.encode())
+        return cls._opened(path, manifest)
+
+    @classmethod
+    def _opened(cls, path: Path, manifest: Mapping[str, Any]) -> ResultsWriter:
+        """Without what a kill has left behind."""
         for leftover in [*path.glob(f"{TEMPORARY}*"), *path.glob(f"*/{TEMPORARY}*")]:
             _remove(leftover)
         return cls(path, manifest["cells"])
@@ -155,7 +184,7 @@ class ResultsWriter:
                 continue
             folder = self.path / "cells" / cell
             try:
-                tables[cell] = read_parquet(folder / "requests.parquet")
+                tables[cell] = _with_options(read_parquet(folder / "requests.parquet"), self.cells[cell])
                 found[cell] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
                 _ = [found[cell][name] for name in (*METRICS, "backlog")]
             except (OSError, ValueError, KeyError, TypeError, InputError):
@@ -232,6 +261,16 @@ class StepLog:
         """The log is complete."""
         self._file.close()
         os.replace(self._temporary, self.path)
+
+
+def _with_options(table: pl.DataFrame, options: Options) -> pl.DataFrame:
+    """A cell's table with those options too that were not swept yet when it was written."""
+    import polars as pl
+
+    if all(name in table.columns for name in options):
+        return table
+    columns = [_literal(name, value) for name, value in options.items()]
+    return table.select(*columns, pl.exclude(list(options)))
 
 
 def _literal(name: str, value: str | int | float | bool | None) -> pl.Expr:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from simsched.errors import InputError
 from simsched.policies.adopted import Adopted, adopt_all, adopted_by
 from simsched.results import Options, Results, ResultsWriter, check_target
+from simsched.results.layout import check_extension
 from simsched.sweep.cell import Cell
 from simsched.sweep.plan import Plan, make_plan
 from simsched.sweep.run import run_cell
@@ -33,6 +34,7 @@ def run_study(
     jobs: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    extend: bool = False,
     executor: Executor = "joblib",
     dask_scheduler: str | None = None,
     on_start: Callable[[], None] = lambda: None,
@@ -46,6 +48,7 @@ def run_study(
         jobs: worker processes; 1 = this process. None: as many as pay off, at most one per core.
         resume: continue what `out` holds.
         overwrite: replace what `out` holds.
+        extend: add to what `out` holds; the study is then a plan (`simsched.sweep.extend.plan_extension`).
         executor: `dask` sends the cells to the cluster at `dask_scheduler` (such as `tcp://host:8786`), whose
             workers need this package, and the inputs and `out` at the same paths.
         on_start: called when everything has been checked.
@@ -60,9 +63,15 @@ def run_study(
     """
     plan = study if isinstance(study, Plan) else make_plan(study)
     manifest = plan.manifest()
-    check_target(Path(out), manifest, resume=resume, overwrite=overwrite)
+    if extend:
+        check_extension(Path(out), manifest)
+    else:
+        check_target(Path(out), manifest, resume=resume, overwrite=overwrite)
     with _cluster(executor, dask_scheduler) as client:
-        writer = ResultsWriter.create(out, manifest, resume=resume, overwrite=overwrite)
+        if extend:
+            writer = ResultsWriter.extend(out, manifest)
+        else:
+            writer = ResultsWriter.create(out, manifest, resume=resume, overwrite=overwrite)
         on_start()
         pending = writer.pending()
         if jobs is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from simsched.sweep.study import (
     axes,
     window_of,
 )
+from simsched.sweep.there import There
 from simsched.text.options import option_flag
 from simsched.text.selection import parse_arm
 
@@ -73,20 +75,27 @@ class Plan:
             "notes": self.notes,
             "capacity": self.capacity,
             "offered": self.offered,
+            "duration": {
+                name: cell.load.duration
+                for name, cell in self.cells.items()
+                if cell.load.duration is not None
+            },
             "cells": self.options,
         }
 
 
-def make_plan(study: Study) -> Plan:
+def make_plan(study: Study, there: Mapping[str, Any] | None = None) -> Plan:
     """The grid of a study, with its inputs read and checked. Nothing is written.
 
     Policies that meet the same requests share a seed (common random numbers): the seed of run r is
-    `study.seed + r`, whatever else is swept.
+    `study.seed + r`, whatever else is swept. `there` is the manifest of results that this study
+    extends: its cells keep their names, and its loads their seconds.
 
     Raises:
         InputError: anything wrong with the study, its files, or a cell of its grid.
     """
     plan = Plan(study)
+    done = There(there, study)
     grid = list(cells_of(study, plan.notes))
     if study.trace and not study.arrivals and study.resample is None and study.num_runs > 1:
         plan.notes.append(
@@ -106,16 +115,21 @@ def make_plan(study: Study) -> Plan:
     ]
     shown = [name for name in ("workload", "preset") if varies(name)]
     width = len(str(len(grid) - 1))
-    for number, (cell, options, most) in enumerate(grid):
+    number = len(done)
+    for cell, options, most in grid:
+        if (seconds := done.duration(options)) is not None:
+            cell = replace(cell, load=replace(cell.load, duration=seconds))
         columns = {name: options[name] for name in (*COLUMNS, *swept)}
         parts = [cell.arm.policy, *(f"{options[name]}" for name in (*shown, *swept))]
         if cell.load.request_rate is not None:
             parts.append(f"{cell.load.request_rate:g}")
         slug = "-".join(re.sub(r"[^A-Za-z0-9.=_]+", "_", part).strip("_")[:48] for part in parts)
-        name = f"{number:0{width}d}-{slug}-run{options['run']}"
+        if (name := done.name(options)) is None:
+            name = f"{number:0{width}d}-{slug}-run{options['run']}"
+            number += 1
         plan.cells[name], plan.options[name] = cell, columns
         plan.num_requests[name] = num_requests(cell.load)
-        plan.capacity[name] = float(f"{most:.4g}")
+        plan.capacity[name] = done.capacity(name, float(f"{most:.4g}"))
         if (rate := offered_rate(cell.load)) is not None:
             plan.offered[name] = float(f"{rate:.4g}")
     plan.notes += notes_on_rates(plan.cells, plan.capacity, plan.offered)
