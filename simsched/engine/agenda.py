@@ -14,7 +14,7 @@ NO_LIMIT: Final = 1 << 60
 
 
 class Agenda(Generic[When, What]):
-    """Step counter or time -> what may happen then; `agenda.note(when, what)`. Entries are not taken back:
+    """Step counter or time -> what may happen then; `agenda.push(when, what)`. Entries are not taken back:
     whoever asks says which still hold."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Agenda(Generic[When, What]):
         self._heap: list[When] = []
         """The keys."""
 
-    def note(self, when: When, what: What) -> None:
+    def push(self, when: When, what: What) -> None:
         noted = self._at.get(when)
         if noted is None:
             self._at[when] = [what]
@@ -38,12 +38,12 @@ class Agenda(Generic[When, What]):
             due += self._at.pop(heappop(heap))
         return due
 
-    def first(self, holds: Callable[[When, What], bool], otherwise: When) -> When:
+    def first(self, is_valid: Callable[[When, What], bool], otherwise: When) -> When:
         """The earliest step or time with anything that holds; `otherwise` where there is none."""
         heap = self._heap
         while heap:
             noted = self._at[heap[0]]
-            while noted and not holds(heap[0], noted[-1]):
+            while noted and not is_valid(heap[0], noted[-1]):
                 noted.pop()
             if noted:
                 return heap[0]

@@ -15,7 +15,7 @@ from simsched.results.layout import LOAD_OPTIONS, RUN_OPTIONS, Options, check_ta
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results
 from simsched.results.remeasure import parse_window, remeasure
-from simsched.results.writing import ResultsWriter, StepLog
+from simsched.results.writing import ResultsWriter, StepLogFile
 
 __all__ = [
     "LOAD_OPTIONS",
@@ -23,7 +23,7 @@ __all__ = [
     "Options",
     "Results",
     "ResultsWriter",
-    "StepLog",
+    "StepLogFile",
     "check_target",
     "over_runs",
     "parse_window",

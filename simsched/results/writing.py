@@ -97,16 +97,16 @@ class ResultsWriter:
         """The cells that are not finished, in the order of the grid."""
         return [cell for cell in self.cells if not (self.path / "cells" / cell).is_dir()]
 
-    def step_log(self, cell: str) -> StepLog:
+    def step_log(self, cell: str) -> StepLogFile:
         """A step log for this cell, to pass to `write_cell`."""
-        return StepLog(self.path / "steps" / f"{cell}.jsonl")
+        return StepLogFile(self.path / "steps" / f"{cell}.jsonl")
 
     def write_cell(
         self,
         cell: str,
         table: pl.DataFrame,
         metrics: Mapping[str, float],
-        steps: StepLog | None = None,
+        steps: StepLogFile | None = None,
         beyond_fit: float = 0.0,
         host_bound_share: float = math.nan,
     ) -> None:
@@ -134,7 +134,7 @@ class ResultsWriter:
         (temporary / "summary.json").write_text(json.dumps(row | more, indent=1) + "\n", encoding="utf-8")
         self._store(temporary, cell)
 
-    def write_failed(self, cell: str, reason: str, steps: StepLog | None = None) -> None:
+    def write_failed(self, cell: str, reason: str, steps: StepLogFile | None = None) -> None:
         """Store a cell whose run could not go on; a resume keeps it so, since it would fail again."""
         if steps is not None:
             steps.discard()
@@ -239,7 +239,7 @@ class ResultsWriter:
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
 
 
-class StepLog:
+class StepLogFile:
     """One JSON object a step, into a file that gets its name when it is complete."""
 
     def __init__(self, path: Path) -> None:

@@ -23,14 +23,14 @@ from simsched.engine.step_clock import StepClock
 from simsched.engine.vllm_v1.stepping import discipline
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
-from simsched.vllm.book import PriorityBook
 from simsched.vllm.clock import Clock, EngineClock
 from simsched.vllm.launch import LaunchModes
+from simsched.vllm.priority_tracker import PriorityTracker
 from simsched.vllm.queue import KEY, PolicyQueue
 from simsched.vllm.request_state import is_draining, is_ending, outstanding
 from simsched.vllm.settings import read_settings, refuse_unsupported
 from simsched.vllm.stamps import ATTRIBUTE, Stamps
-from simsched.vllm.step_log import Chunk, StepLog, features
+from simsched.vllm.step_log import Chunk, EngineStepLog, features
 from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT, VllmView
 
@@ -78,7 +78,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         super().__init__(*args, **kwargs)
         refuse_unsupported(self.vllm_config, self.asynchronous)
         self.clock: Clock = EngineClock()
-        self._log: StepLog | None = None
+        self._log: EngineStepLog | None = None
         self.launch_modes = LaunchModes(self.vllm_config)
         self.restart((self.vllm_config.additional_config or {}).get("simsched", {}))
 
@@ -93,12 +93,12 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             raise InputError(f"simsched: {len(self.requests)} requests are not finished; cannot restart")
         policy = make_policy(settings.policy)
         self.step_clock = StepClock()
-        self.book = PriorityBook(policy, self.step_clock)
+        self.priorities = PriorityTracker(policy, self.step_clock)
         self.views: dict[str, VllmView] = {}
         self._arrivals = 0
         self._warned = False
         self._decodes_first = settings.decodes_first
-        self._held: list[Request] = []
+        self._victims_until_scheduled: list[Request] = []
         self._preempted: list[str] = []
         self._arrived: dict[str, float] = {}
         self._added: list[float] = []
@@ -108,7 +108,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         self._close_log()
         self._unwritten: deque[Step] = deque()
         self._last_update = float("-inf")
-        self._log = StepLog(settings.step_log) if settings.step_log else None
+        self._log = EngineStepLog(settings.step_log) if settings.step_log else None
         order = discipline(policy)
         self.builtin_order = order != "policy"
         if self.builtin_order:
@@ -136,14 +136,14 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
                 self._arrived[view.request_id] = arrival
                 self._added.append(now)
             request.simsched_view = view
-            if not self.builtin_order and not self.book.add(view, now):
+            if not self.builtin_order and not self.priorities.add(view, now):
                 self._warn(view)
         super().add_request(request)
 
     def _warn(self, view: VllmView) -> None:
         if not self._warned:
             self._warned = True
-            hint, policy = HINT + str(self.book.policy.reads), self.book.policy.name
+            hint, policy = HINT + str(self.priorities.policy.reads), self.priorities.policy.name
             text = "simsched: request %s came without %s, which policy %s reads: served last"
             logger.warning(text, view.request_id, hint, policy)
 
@@ -160,18 +160,18 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             for request_id in ended:
                 self.views[request_id].ended = True
         if step is not None and not self.builtin_order:
-            self.book.step_done(step.views, step.start, now)
+            self.priorities.step_done(step.views, step.start, now)
         for request_id in ended:
             view = self.views.pop(request_id)
             if not self.builtin_order:
-                self.book.finished(view, now)
+                self.priorities.finished(view, now)
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super()._preempt_request(request, *args, **kwargs)
         view = self.views[request.request_id]
         self._preempted.append(view.request_id)
         if not self.builtin_order:
-            self.book.preempted(view, self._now)
+            self.priorities.preempted(view, self._now)
 
     # -- a step --------------------------------------------------------------------------------------------
 
@@ -181,11 +181,13 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         if not self.builtin_order:
             self._order(now)
         output = super().schedule(*args, **kwargs)
-        if self._held:
+        if self._victims_until_scheduled:
             if output.preempted_req_ids is not None:  # vLLM 0.24 reports only those of its own schedule()
-                output.preempted_req_ids.update(request.request_id for request in self._held)
-            self.waiting.prepend_requests(self._held)
-            self._held.clear()
+                output.preempted_req_ids.update(
+                    request.request_id for request in self._victims_until_scheduled
+                )
+            self.waiting.prepend_requests(self._victims_until_scheduled)
+            self._victims_until_scheduled.clear()
         if output.num_scheduled_tokens:
             self._begin(output, now)
         elif self._log is not None:
@@ -225,12 +227,12 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
 
     def _order(self, now: float) -> None:
         """Sort waiting and running by the policy, and let waiting requests displace worse running ones."""
-        self.book.refresh(now)
-        if self.book.moved:
+        self.priorities.refresh(now)
+        if self.priorities.moved:
             self.waiting.resort()
-            self.book.moved = False
+            self.priorities.moved = False
         self.running.sort(key=KEY)
-        if self.book.policy.preemptive and self.waiting and self.running:
+        if self.priorities.policy.preemptive and self.waiting and self.running:
             self._displace(now)
         if self._decodes_first:
             self.running.sort(key=lambda request: outstanding(request) > 1)
@@ -264,12 +266,12 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self._preempt_request(victim, now)
             # out of sight of vLLM's schedule(), which would admit it again in the step that preempted it
             self.waiting.remove_request(victim)
-            self._held.append(victim)
+            self._victims_until_scheduled.append(victim)
 
     # -- bookkeeping and step log --------------------------------------------------------------------------
 
     def _begin(self, output: Any, now: float) -> None:
-        """A batch has been formed: note who runs, for the book and for the log."""
+        """A batch has been formed: note who runs, for their priorities and for the log."""
         scheduled = output.num_scheduled_tokens
         views = [self.views[request_id] for request_id in scheduled]
         stamps = Stamps(self.clock, alone=not self._in_flight, schedule_begin=now)

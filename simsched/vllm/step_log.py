@@ -32,7 +32,7 @@ def features(chunks: Iterable[Chunk]) -> dict[str, Any]:
     return {"P": P, "N": N, "S": S, "K": K, "Q": Q}
 
 
-class StepLog:
+class EngineStepLog:
     """Writes a line once its step is over. Line by line: an engine that dies leaves what it did."""
 
     def __init__(self, path: str) -> None:

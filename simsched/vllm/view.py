@@ -89,7 +89,7 @@ class VllmView:
         self.ran = False  # in the step done last
         self.running_since = 0.0  # start of the current streak of steps
         self.service_before = 0.0  # seconds, before that streak
-        # kept by the PriorityBook
+        # kept by the PriorityTracker
         self.key: tuple[Priority, float, int] = (0.0, arrival_time, number)
         self.change_version = 0
         self.due_steps_run = math.inf

@@ -24,7 +24,7 @@ NOTED = [(7, "late"), (3, "early"), (7, "late too"), (5, "between")]
 def test_what_is_due_comes_out_in_order_and_once(now: int, due: list[str], left: int) -> None:
     agenda: Agenda[int, str] = Agenda()
     for when, what in NOTED:
-        agenda.note(when, what)
+        agenda.push(when, what)
     assert agenda.due(now) == due
     assert agenda.due(now) == []
     assert agenda.first(lambda when, what: True, -1) == left
@@ -43,7 +43,7 @@ def test_what_is_due_comes_out_in_order_and_once(now: int, due: list[str], left:
 def test_the_first_that_still_holds(stale: set[str], first: float) -> None:
     agenda: Agenda[float, str] = Agenda()
     for when, what in NOTED:
-        agenda.note(float(when), what)
+        agenda.push(float(when), what)
     assert agenda.first(lambda when, what: what not in stale, inf) == first
 
 

@@ -58,7 +58,7 @@ def test_blocks_that_decoding_requests_take(first: int, count: int, blocks: int)
     """Blocks of 4 tokens: one request takes one at step counter 0, 4, 8, ...; two at 2, 6, 10, ..."""
     config = engine_config(num_gpu_blocks=100, max_model_len=64, block_size=4)
     engine = VllmV1Leap(make_policy("fcfs"), config, Recorder(0))
-    engine.phases = [1, 0, 2, 0]
+    engine.growth_by_residue = [1, 0, 2, 0]
     assert engine.blocks_for(first, count) == blocks
 
 

@@ -108,7 +108,7 @@ def test_runs_survive_as_blocks_do(actions: list[tuple[int, int, bool]]) -> None
                 continue  # the engine does not get here with fewer tokens than it left with
             cache.allocate(index, known, hits)
             queue.hit(index)
-            queue.take(-(-known // size) - len(hits))
+            queue.allocate(-(-known // size) - len(hits))
             tokens[index] = known
         elif finish:
             hashed, rest = divmod(tokens.pop(index), size)
@@ -119,7 +119,7 @@ def test_runs_survive_as_blocks_do(actions: list[tuple[int, int, bool]]) -> None
             blocks = cache.needed(index, tokens[index] + amount)
             tokens[index] += amount
             cache.allocate(index, tokens[index])
-            queue.take(blocks)
+            queue.allocate(blocks)
         else:
             hashed, rest = divmod(tokens.pop(index), size)
             queue.leave(index, hashed, 1 if rest else 0, cache.num_free)

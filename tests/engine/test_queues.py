@@ -13,7 +13,7 @@ from simsched.engine.step_clock import StepClock
 from simsched.engine.vllm_v1.changes import Changes
 from simsched.engine.vllm_v1.discipline import FcfsOrder, PriorityOrder
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
-from simsched.engine.vllm_v1.queues import RunningOrder, WaitingQueue
+from simsched.engine.vllm_v1.queues import RunningByPriority, WaitingQueue
 from simsched.policies.base import NEVER, Change
 
 
@@ -69,7 +69,7 @@ def test_the_running_order_gives_the_worst(
     running = {number: request(number) for number in range(len(keys))}
     for number, key in enumerate(keys):
         running[number].key = key
-    order = RunningOrder(running)
+    order = RunningByPriority(running)
     for number, key in moved.items():
         running[number].key = key
         order.push(running[number])

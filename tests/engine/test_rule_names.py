@@ -11,7 +11,7 @@ TEXT = (ROOT / "docs" / "engine.md").read_text()
 NAME = re.compile(r"(?<![\w*`])\*([A-Za-z][a-z -]+)\*(?![\w*])")
 
 
-IN_PLACE = {"contended", "decoder", "formed", "line", "streak"}
+IN_PLACE = {"contended", "decoding request", "irregular", "formed", "line", "streak"}
 """Words that a docstring explains where it stresses them."""
 
 

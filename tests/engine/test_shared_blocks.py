@@ -41,7 +41,7 @@ def test_a_block_is_of_the_stretch_that_its_last_token_is_in() -> None:
     for number, arrival in enumerate(arrivals_of(prompts([40, 40, 25], [(1, 2), (1, 2), (1, 3)], 20))):
         runs.arrived(number, arrival.prefix)
     runs.begin(0, [])
-    runs.take(5)
+    runs.allocate(5)
     runs.fill(0, 40)
     # two blocks are of the first stretch; the third, with tokens 16 to 23, is of the second
     assert [sum(piece.end - piece.start for piece in runs.lookup(1, n)[0]) for n in (41, 17, 16)] == [5, 2, 1]
@@ -74,7 +74,7 @@ def story(seed: int, num_actions: int) -> None:
             if cache.needed(index, new, hits) <= num_free:
                 cache.allocate(index, new, hits)
                 runs.begin(index, found)
-                runs.take(-(-new // size) - len(hits))
+                runs.allocate(-(-new // size) - len(hits))
                 runs.fill(index, new)
                 tokens[index] = new
         elif draw.random() < 0.6:
@@ -82,7 +82,7 @@ def story(seed: int, num_actions: int) -> None:
             needed = cache.needed(index, new)
             if needed <= num_free:
                 cache.allocate(index, new)
-                runs.take(needed)
+                runs.allocate(needed)
                 runs.fill(index, new)
                 tokens[index] = new
                 known[index] = max(known[index], new)

@@ -1,4 +1,4 @@
-"""The parts of the adapter that need no vLLM: settings, versions, hints, the book of priorities."""
+"""The parts of the adapter that need no vLLM: settings, versions, hints, the tracker of priorities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simsched.engine.step_clock import StepClock
 from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
-from simsched.vllm.book import PriorityBook
+from simsched.vllm.priority_tracker import PriorityTracker
 from simsched.vllm.settings import read_settings
 from simsched.vllm.step_log import features
 from simsched.vllm.version import check_version
@@ -88,8 +88,8 @@ def test_the_worst_make_way_only_if_that_is_enough() -> None:
         "ranking(starvation_threshold=3,starvation_period=2)",
     ],
 )
-def test_the_book_keeps_the_order_of_the_simulators_reference(spec: str, data: st.DataObject) -> None:
-    """Random steps: the book, which asks only when told to, agrees with asking everybody in each step."""
+def test_the_tracker_keeps_the_order_of_the_simulators_reference(spec: str, data: st.DataObject) -> None:
+    """Random steps: the tracker, which asks only when told to, agrees with asking everybody in each step."""
     n = 5
     lengths = data.draw(st.lists(st.integers(1, 60), min_size=n, max_size=n))
     trace = Trace(
@@ -98,7 +98,7 @@ def test_the_book_keeps_the_order_of_the_simulators_reference(spec: str, data: s
     )  # fmt: skip
     reference, policy = make_policy(spec), make_policy(spec)
     clock = StepClock()
-    book = PriorityBook(policy, clock)
+    priorities = PriorityTracker(policy, clock)
     requests = [Request(number, arrival) for number, arrival in enumerate(arrivals_of(trace))]
     views = []
     for request, length in zip(requests, lengths, strict=True):
@@ -107,7 +107,7 @@ def test_the_book_keeps_the_order_of_the_simulators_reference(spec: str, data: s
         hints = {"simsched_score": length, "simsched_predicted_length": length,
                  "simsched_request_id": request.request_id}  # fmt: skip
         views.append(VllmView(engine_request(**hints), 0.0, request.number, clock))
-        book.add(views[-1], 0.0)
+        priorities.add(views[-1], 0.0)
     now = 0.0
     for _ in range(data.draw(st.integers(1, 40))):
         for request in requests:
@@ -115,14 +115,14 @@ def test_the_book_keeps_the_order_of_the_simulators_reference(spec: str, data: s
                 reference.on_change(request, now)
                 request.announce(reference.next_change(request, now), now)
             request.key = reference.priority(request, now)
-        book.refresh(now)
+        priorities.refresh(now)
         assert [view.key[0] for view in views] == [request.key for request in requests]
         ran = data.draw(st.sets(st.integers(0, n - 1), min_size=1))
         end = now + data.draw(st.floats(0.001, 0.05))
         for index in ran:
             requests[index].num_output_tokens += 1
             views[index].engine_request.num_output_tokens += 1
-        book.step_done([views[index] for index in sorted(ran)], now, end)
+        priorities.step_done([views[index] for index in sorted(ran)], now, end)
         for request in requests:
             if request.step_done(now, end, request.number in ran):
                 request.announce(reference.next_change(request, end), end)

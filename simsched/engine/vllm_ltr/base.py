@@ -1,7 +1,7 @@
 """The paper's fork of vLLM 0.4.1 (hao-ai-lab/vllm-ltr @ 13bbf6f): what its three schedulers share.
 
-A request on the GPU that decodes in every step is a *decoder*. Decoders cost nothing per step: each is kept
-as an offset from the step counter, their context is one sum, the blocks they take are counted by phase
+A request on the GPU that decodes in every step is a *decoding request*. They cost nothing per step: each is
+kept as an offset from the step counter, their context is one sum, the blocks they take are counted by residue
 (tokens modulo the block size), and the step in which they finish is known. A request that stops running is
 written out again.
 
@@ -20,15 +20,12 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr.padding_width import Longest
+from simsched.engine.request_status import DECODING, FINISHED, RESIDENT, WAITING
+from simsched.engine.vllm_ltr.padding_width import PaddingWidth
 from simsched.errors import InputError
 
-WAITING, DECODING, RESIDENT, SWAPPED, FINISHED = range(5)
-"""Where a request is. RESIDENT: its KV blocks are on the GPU, but it is not a decoder (it is in its prompt,
-or was left out of the last step)."""
 
-
-class ForkEngine(ABC):
+class LtrEngine(ABC):
     """Requests, KV blocks and step counter; subclasses form the batch.
 
     Without `leap` no batch repeats, and batches name their requests.
@@ -51,20 +48,20 @@ class ForkEngine(ABC):
         # of each request, by its number
         self.prompt: list[int] = []
         self.total: list[int] = []
-        # of a decoder: not kept up to date, see `offset`
+        # of a decoding request: not kept up to date, see `offset`
         self.known: list[int] = []
         self.computed: list[int] = []
         self.held: list[int] = []
         self.where: list[int] = []
-        # of a decoder: known tokens minus the step counter
+        # of a decoding request: known tokens minus the step counter
         self.offset: list[int] = []
         self.step = 0
-        self.num_decoders = 0
-        self.context = 0
-        """Known tokens of all decoders: K of a step in which they all run."""
-        self.phase = [0] * config.block_size
+        self.num_decoding = 0
+        self.decode_context = 0
+        """Known tokens of all decoding requests: K of a step in which they all run."""
+        self.growth_by_residue = [0] * config.block_size
         self.ends = Agenda[int, int]()
-        """Decoders by the step counter at which they are done; past decoders are void."""
+        """Decoding requests by the step counter at which they are done; past decoding requests are void."""
         self.blocks_used = 0
         self.unfinished = 0
         self.chunks: list[tuple[int, int]] = []
@@ -72,33 +69,33 @@ class ForkEngine(ABC):
         self.fresh: list[int] = []
         """Requests whose prompt was done in the last step: it gave them a token."""
         self.resumed: list[int] = []
-        """Decoders whose last token is older than one step."""
+        """Decoding requests whose last token is older than one step."""
         self.predicted = False
         """Does a predictor score each request when it is first seen?"""
         self.unseen = 0
         """Arrivals that it has not scored."""
-        self.longest: Longest | None = None
-        """Of the decoders; None: nobody asks."""
+        self.padding: PaddingWidth | None = None
+        """Of the decoding requests; None: nobody asks."""
         self.slack = -1
         """Blocks that repeats of the current batch may take; negative: it may not repeat."""
         self.counters: dict[str, int] = {"swapped_out": 0, "swapped_in": 0, "recomputed": 0, "skipped": 0}
 
     def measure_padding(self) -> None:
         """Tell what the sampler pads from now on; before any request."""
-        self.longest = Longest(self.prompt, self._lead)
+        self.padding = PaddingWidth(self.prompt, self._lead)
 
     def _lead(self, i: int) -> int | None:
         return self.offset[i] - self.prompt[i] if self.where[i] == DECODING else None
 
     def _padding(self) -> int:
         """Numbers that the sampler pads with, in this step."""
-        if self.longest is None:
+        if self.padding is None:
             return 0
-        prompt, output = self.longest.prompt(), self.longest.output(self.step)
+        prompt, output = self.padding.prompt(), self.padding.output(self.step)
         for i, _ in self.chunks:
             prompt = max(prompt, self.prompt[i])
             output = max(output, self.known[i] - self.prompt[i])
-        return (self.num_decoders + len(self.chunks)) * (prompt + output) - self.context
+        return (self.num_decoding + len(self.chunks)) * (prompt + output) - self.decode_context
 
     def add_request(self, arrival: Arrival, now: float) -> None:
         """A request has arrived; what is now waiting is seen, and scored, in the next step."""
@@ -153,17 +150,17 @@ class ForkEngine(ABC):
         """Tokens of a request that have their KV."""
         return self.offset[i] + self.step - 1 if self.where[i] == DECODING else self.computed[i]
 
-    def grow_decoders(self) -> None:
-        """Give each decoder that outgrew its blocks another one; call once a step, before new ones join."""
-        self.blocks_used += self.phase[(1 - self.step) % self.block_size]
+    def grow_decoding(self) -> None:
+        """Give each decoding request that outgrew its blocks another; once a step, before new ones join."""
+        self.blocks_used += self.growth_by_residue[(1 - self.step) % self.block_size]
 
     def growth(self) -> int:
-        """Blocks that `grow_decoders` would take."""
-        return self.phase[(1 - self.step) % self.block_size]
+        """Blocks that `grow_decoding` would take."""
+        return self.growth_by_residue[(1 - self.step) % self.block_size]
 
     def join(self, residents: Sequence[int]) -> None:
-        """Residents about to decode become decoders."""
-        step, size, phase, fresh = self.step, self.block_size, self.phase, self.fresh
+        """Residents about to decode become decoding requests."""
+        step, size, growth_by_residue, fresh = self.step, self.block_size, self.growth_by_residue, self.fresh
         for i in residents:
             known = self.known[i]
             blocks = -(-known // size)
@@ -171,31 +168,31 @@ class ForkEngine(ABC):
                 self.blocks_used += blocks - self.held[i]
             self.where[i] = DECODING
             offset = self.offset[i] = known - step
-            phase[offset % size] += 1
-            self.context += known
-            self.ends.note(self.total[i] - offset, i)
+            growth_by_residue[offset % size] += 1
+            self.decode_context += known
+            self.ends.push(self.total[i] - offset, i)
             if i not in fresh:
                 self.resumed.append(i)
-        self.num_decoders += len(residents)
-        if self.longest is not None:
-            self.longest.join(residents)
+        self.num_decoding += len(residents)
+        if self.padding is not None:
+            self.padding.join(residents)
 
-    def pause(self, decoders: Sequence[int]) -> None:
-        """These will not run in this step; before `grow_decoders`."""
-        self._write_out(decoders)
-        self.recorder.pause_all(decoders, self.now)
+    def pause(self, decoding: Sequence[int]) -> None:
+        """These will not run in this step; before `grow_decoding`."""
+        self._write_out(decoding)
+        self.recorder.pause_all(decoding, self.now)
 
-    def _write_out(self, decoders: Sequence[int]) -> None:
-        step, size, phase = self.step, self.block_size, self.phase
-        for i in decoders:
+    def _write_out(self, decoding: Sequence[int]) -> None:
+        step, size, growth_by_residue = self.step, self.block_size, self.growth_by_residue
+        for i in decoding:
             offset = self.offset[i]
             known = self.known[i] = offset + step
             self.computed[i] = known - 1
             self.held[i] = -(-(known - 1) // size)
             self.where[i] = RESIDENT
-            phase[offset % size] -= 1
-            self.context -= known
-        self.num_decoders -= len(decoders)
+            growth_by_residue[offset % size] -= 1
+            self.decode_context -= known
+        self.num_decoding -= len(decoding)
 
     def make_batch(
         self,
@@ -211,14 +208,14 @@ class ForkEngine(ABC):
         self.fresh = []
         P = sum(tokens for _, tokens in self.chunks)
         Q = sum(tokens * (self.computed[i] + tokens / 2) for i, tokens in self.chunks)
-        count = len(self.chunks) + self.num_decoders
+        count = len(self.chunks) + self.num_decoding
         moved = sum(self.held[i] for i in swapped_out) + sum(self.held[i] for i in swapped_in)
         seen, self.unseen = self.unseen, 0
         features = StepFeatures(
             P,
-            self.num_decoders,
+            self.num_decoding,
             len(self.chunks),
-            self.context,
+            self.decode_context,
             Q,
             self.unfinished - count,
             moved * self.block_size,
@@ -256,17 +253,18 @@ class ForkEngine(ABC):
     # the rest of the Scheduler protocol
 
     def max_steps(self, batch: Batch) -> tuple[int, float]:
-        """Repeats end with the first decoder, before KV blocks run short, and before a policy's change."""
-        if not self.leap or self.slack < 0 or self.chunks or self.resumed or not self.num_decoders:
+        """Until a decoding request finishes, KV blocks may run short, or a policy's change comes."""
+        if not self.leap or self.slack < 0 or self.chunks or self.resumed or not self.num_decoding:
             return 1, float("inf")
         until, time = self.next_change()
         steps = min(self.ends.first(self._is_end, until), until) - self.step
-        # in `block_size` steps every decoder takes one block
+        # in `block_size` steps every decoding request takes one block
         size = self.block_size
-        blocks = self.slack % self.num_decoders
-        fit = self.slack // self.num_decoders * size
+        blocks = self.slack % self.num_decoding
+        fit = self.slack // self.num_decoding * size
         if fit + 1 < steps:
-            while fit + 1 < steps and (blocks := blocks - self.phase[(-self.step - fit) % size]) >= 0:
+            growth = self.growth_by_residue
+            while fit + 1 < steps and (blocks := blocks - growth[(-self.step - fit) % size]) >= 0:
                 fit += 1
             steps = fit + 1
         return max(steps, 1), time
@@ -281,17 +279,17 @@ class ForkEngine(ABC):
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         self.now = now
         recorder = self.recorder
-        recorder.steps(first, last, steps, self.num_decoders - len(self.resumed))
+        recorder.steps(first, last, steps, self.num_decoding - len(self.resumed))
         for i in self.resumed:
             recorder.token(i, now)
         self.resumed = []
         if steps > 1:
             cycles, rest = divmod(steps - 1, self.block_size)
-            self.blocks_used += cycles * self.num_decoders
+            self.blocks_used += cycles * self.num_decoding
             for k in range(rest):
-                self.blocks_used += self.phase[(-self.step - k) % self.block_size]
+                self.blocks_used += self.growth_by_residue[(-self.step - k) % self.block_size]
         self.step += steps
-        self.context += steps * self.num_decoders
+        self.decode_context += steps * self.num_decoding
         finished: list[int] = []
         for i, tokens in self.chunks:
             self.computed[i] += tokens

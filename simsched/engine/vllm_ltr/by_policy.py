@@ -18,9 +18,9 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr.base import DECODING, SWAPPED, WAITING
+from simsched.engine.request_status import DECODING, SWAPPED, WAITING
 from simsched.engine.vllm_ltr.changes import Changes
-from simsched.engine.vllm_ltr.sorted_walk import Entry, GeneralEngine, Place, Step
+from simsched.engine.vllm_ltr.sorted_walk import Entry, Place, SortedWalk, Step
 from simsched.engine.vllm_ltr.view import LtrView, Spells
 from simsched.policies.base import NEVER, Policy
 
@@ -28,7 +28,7 @@ Key = Any
 """A policy's priority; under the classifier with the number that breaks ties."""
 
 
-class OrderedEngine(GeneralEngine):
+class ByPolicy(SortedWalk):
     """Asks the policy for a priority only when its `next_change` says that it may differ."""
 
     def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
@@ -38,20 +38,20 @@ class OrderedEngine(GeneralEngine):
         self.tie: list[int] | None = [] if policy.reads == "predicted_class" else None
         self.views: list[LtrView | None] = []
         self.drift = policy.drift_per_token if self.tie is None else None
-        """By how much each step moves every decoder's key, if nothing else does."""
+        """By how much each step moves every decoding request's key, if nothing else does."""
         self.keys: list[Key] = []
-        """With `drift`, a decoder's is what it was at step 0, had it decoded since."""
+        """With `drift`, a decoding request's is what it was at step 0, had it decoded since."""
         self.waiting: list[tuple[Key, int]] = []
         """(key, arrival number), sorted."""
-        self.decoders: list[int] = []
+        self.decoding: list[int] = []
         """Sorted, ties as in the running list."""
         self.swapped: list[Entry] = []
         """Sorted, like `idle`."""
         self.number: list[int] = []
         """Of when it was swapped out or left out: ties are served in that order."""
         self.last_number = 0
-        self.listed = self.decoders
-        """The decoders as the last step had them."""
+        self.listed = self.decoding
+        """The decoding requests as the last step had them."""
         self.among: dict[int, int] = {}
         """Of each in `partial`: is it new (0), was it on the GPU (1), or swapped in (2)?"""
         self.drifts = False
@@ -83,17 +83,17 @@ class OrderedEngine(GeneralEngine):
         if not self.unfinished:
             return None
         self.now = now
-        self.listed = self.decoders
+        self.listed = self.decoding
         self._ask()
         self._announced_changes()
         if self.drifts:
-            for i in self.decoders:
+            for i in self.decoding:
                 self.keys[i] = self._key(i)
-            self._sort_decoders()
+            self._sort_decoding()
         if self.drifts or self.drift is not None:
             for i in self.partial:
                 self.keys[i] = self._key(i)
-        step, batch = self.form(self.decoders, self._line())
+        step, batch = self.form(self.decoding, self._line())
         self._relist(step)
         self._ask()
         if self.freely or self._tied_at_the_cut():
@@ -103,13 +103,13 @@ class OrderedEngine(GeneralEngine):
     # who is next
 
     def _line(self) -> Iterable[Place]:
-        """All but decoders that may be chosen, and the decoders ahead of each."""
-        keys, decoders, key_of = self.keys, self.decoders, self.keys.__getitem__
+        """All but decoding requests that may be chosen, and the decoding requests ahead of each."""
+        keys, decoding, key_of = self.keys, self.decoding, self.keys.__getitem__
         running = [keys[i] for i in self.partial]
-        if decoders:
-            running.append(self._present(decoders[-1]))
+        if decoding:
+            running.append(self._present(decoding[-1]))
         last = max(running, default=None)
-        room = self.max_num_seqs - len(decoders) - len(self.partial)
+        room = self.max_num_seqs - len(decoding) - len(self.partial)
         line, end = self._waiting_head(last, room)
         for each in (
             self._head(self.idle, last, room, end),
@@ -122,8 +122,8 @@ class OrderedEngine(GeneralEngine):
         moved = 0.0 if self.drift is None else self.drift * self.step
         for i in line:
             key = keys[i] - moved if moved else keys[i]
-            ahead = bisect_left(decoders, key, key=key_of)
-            while ahead < len(decoders) and keys[decoders[ahead]] == key and self._behind(i, decoders[ahead]):
+            ahead = bisect_left(decoding, key, key=key_of)
+            while ahead < len(decoding) and keys[decoding[ahead]] == key and self._behind(i, decoding[ahead]):
                 ahead += 1
             yield i, ahead
 
@@ -153,35 +153,35 @@ class OrderedEngine(GeneralEngine):
             count = min(count, bisect_left(entries, (end, 0, 0)))
         return [i for _, _, i in entries[:count]]
 
-    def _behind(self, i: int, decoder: int) -> bool:
-        """Is a request behind a decoder of the same key?"""
+    def _behind(self, i: int, other: int) -> bool:
+        """Is a request behind a decoding request of the same key?"""
         if self.where[i] == SWAPPED:
             return True
         among = self.among.get(i, 0)
-        return among == 2 or (among == 1 and decoder not in self.came_in)
+        return among == 2 or (among == 1 and other not in self.came_in)
 
     def _present(self, i: int) -> Key:
-        """A decoder's key as it is now."""
+        """A decoding request's key as it is now."""
         return self.keys[i] if self.drift is None else self.keys[i] + self.drift * self.step
 
     def _tied_at_the_cut(self) -> bool:
         """Would the first request left out, idle on the GPU, go ahead of the last one taken next time?"""
-        return self.slack >= 0 and bool(self.idle) and self.idle[0][0] == self._present(self.decoders[-1])
+        return self.slack >= 0 and bool(self.idle) and self.idle[0][0] == self._present(self.decoding[-1])
 
     # the lists
 
-    def entries(self, decoders: list[int], partial: list[int]) -> list[Entry]:
-        if self.listed is not self.decoders:
-            among = set(decoders)
-            decoders = [i for i in self.listed if i in among]
+    def entries(self, decoding: list[int], partial: list[int]) -> list[Entry]:
+        if self.listed is not self.decoding:
+            among = set(decoding)
+            decoding = [i for i in self.listed if i in among]
         if self.drift is not None:
-            for i in decoders:
+            for i in decoding:
                 self.keys[i] = self._present(i)
         came_in, among_of = self.came_in, self.among
         left_out = [i for i in partial if among_of[i] == 0]
-        left_out += [i for i in decoders if i not in came_in] if came_in else decoders
+        left_out += [i for i in decoding if i not in came_in] if came_in else decoding
         left_out += [i for i in partial if among_of[i] == 1]
-        left_out += [i for i in came_in if i in decoders]
+        left_out += [i for i in came_in if i in decoding]
         left_out += [i for i in partial if among_of[i] == 2]
         return sorted((self.keys[i], self._count(i), i) for i in left_out)
 
@@ -201,9 +201,9 @@ class OrderedEngine(GeneralEngine):
         if self.drift is not None:
             for i in (*step.joined, *step.in_decodes):
                 keys[i] -= self.drift * self.step
-        self.decoders = step.decodes
+        self.decoding = step.decodes
         for i in step.in_decodes:
-            insort(self.decoders, i, key=keys.__getitem__)
+            insort(self.decoding, i, key=keys.__getitem__)
         self.among = dict.fromkeys(self.partial, 1)
         self.among.update((i, 0) for i, _ in step.new)
         self.among.update(dict.fromkeys(in_prefills, 2))
@@ -236,7 +236,7 @@ class OrderedEngine(GeneralEngine):
             self.changes.void(i)
             self.policy.on_finish(self._view(i), self.now)
             self.views[i] = None
-            (self.partial if i in self.partial else self.decoders).remove(i)
+            (self.partial if i in self.partial else self.decoding).remove(i)
 
     # what the policy announces
 
@@ -271,26 +271,26 @@ class OrderedEngine(GeneralEngine):
                 del entries[bisect_left(entries, (old, self.number[i], i))]
                 insort(entries, (key, self.number[i], i))
         if moved and not self.drifts:
-            self._move_decoders(moved)
+            self._move_decoding(moved)
 
-    def _move_decoders(self, moved: list[int]) -> None:
+    def _move_decoding(self, moved: list[int]) -> None:
         """These have other keys now."""
         keys = self.keys
-        decoders = self.decoders.copy()
+        decoding = self.decoding.copy()
         for i in moved:
-            decoders.remove(i)
+            decoding.remove(i)
         for i in moved:
-            place = bisect_left(decoders, keys[i], key=keys.__getitem__)
-            if place < len(decoders) and keys[decoders[place]] == keys[i]:
-                self._sort_decoders()
+            place = bisect_left(decoding, keys[i], key=keys.__getitem__)
+            if place < len(decoding) and keys[decoding[place]] == keys[i]:
+                self._sort_decoding()
                 return
-            decoders.insert(place, i)
-        self.decoders = decoders
+            decoding.insert(place, i)
+        self.decoding = decoding
 
-    def _sort_decoders(self) -> None:
+    def _sort_decoding(self) -> None:
         came_in = self.came_in
-        in_list = [i for i in self.decoders if i not in came_in] + [i for i in self.decoders if i in came_in]
-        self.decoders = sorted(in_list, key=self.keys.__getitem__)
+        in_list = [i for i in self.decoding if i not in came_in] + [i for i in self.decoding if i in came_in]
+        self.decoding = sorted(in_list, key=self.keys.__getitem__)
 
     def _ask(self) -> None:
         """When may the priorities of what has changed next differ?"""

@@ -34,7 +34,7 @@ class Changes:
         version = self._version[i] = self._version[i] + 1
         steps = change.after_steps_run if runs else change.after_steps_idle
         if steps is not None:
-            self._by_step.note(step + steps, (version, i))
+            self._by_step.push(step + steps, (version, i))
         if runs and change.after_service is not None:
             heapq.heappush(self._by_service, (now + change.after_service, (version, i)))
         if change.after_time is not None:

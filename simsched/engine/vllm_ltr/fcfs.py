@@ -10,10 +10,11 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, WAITING, ForkEngine
+from simsched.engine.request_status import DECODING, RESIDENT, WAITING
+from simsched.engine.vllm_ltr.base import LtrEngine
 
 
-class FcfsEngine(ForkEngine):
+class FcfsEngine(LtrEngine):
     """Running requests by arrival, then the waiting queue."""
 
     def __init__(self, config: ResolvedConfig, recorder: Recorder, *, leap: bool) -> None:
@@ -37,7 +38,7 @@ class FcfsEngine(ForkEngine):
             return None
         self.now = now
         preempted: list[int] = []
-        residents = len(self.running) - self.num_decoders
+        residents = len(self.running) - self.num_decoding
         if self.num_blocks - self.blocks_used > self.growth() + residents:
             count, others = self._walk()
             chosen, skipped = self.running[:count], self.running[count:]
@@ -48,7 +49,7 @@ class FcfsEngine(ForkEngine):
             self.counters["skipped"] += 1
             if self.where[i] == DECODING:
                 self.pause((i,))
-        self.grow_decoders()
+        self.grow_decoding()
         prefills: list[tuple[int, int]] = []
         for i, tokens in others:
             if self.computed[i] == self.known[i] - 1 and self.known[i] > self.prompt[i]:
@@ -59,7 +60,7 @@ class FcfsEngine(ForkEngine):
         admitted = self._admit(budget, self.max_num_seqs - len(chosen))
         self.waiting.extendleft(preempted)
         self.chunks = admitted + prefills
-        if not self.chunks and not self.num_decoders:
+        if not self.chunks and not self.num_decoding:
             raise self.stuck()
         quiet = not (self.chunks or preempted or skipped)
         self.slack = self.num_blocks - self.blocks_used - 1 if quiet else -1
@@ -70,8 +71,8 @@ class FcfsEngine(ForkEngine):
         return self.make_batch(decodes, preempted)
 
     def _walk(self) -> tuple[int, list[tuple[int, int]]]:
-        """The running requests while the token budget lasts: how many it reaches, and those of them that are
-        not decoders, with their tokens. Every decoder takes one token, so only the others are looked at."""
+        """The running requests while the token budget lasts: how many it reaches, and those of them that do
+        not decode, with their tokens. Decoding requests take one each, so only the others are looked at."""
         where, known, computed = self.where, self.known, self.computed
         others: list[tuple[int, int]] = []
         budget = self.max_tokens
@@ -87,7 +88,7 @@ class FcfsEngine(ForkEngine):
     def _walk_short_of_blocks(self) -> tuple[list[int], list[tuple[int, int]], list[int], list[int]]:
         """The running requests one by one: each needs a free block, or the last one to come is preempted.
 
-        Returns the chosen, those of them that are not decoders with their tokens, the skipped, and the
+        Returns the chosen, those of them that do not decode with their tokens, the skipped, and the
         preempted.
         """
         remaining = deque(self.running)
@@ -111,12 +112,12 @@ class FcfsEngine(ForkEngine):
                 if victim == i:
                     break
             else:
-                decoder = self.where[i] == DECODING
-                held = self.blocks_for(known - 1) if decoder else self.held[i]
+                decodes_on = self.where[i] == DECODING
+                held = self.blocks_for(known - 1) if decodes_on else self.held[i]
                 free -= max(self.blocks_for(known) - held, 0)
                 budget -= tokens
                 chosen.append(i)
-                if not decoder:
+                if not decodes_on:
                     others.append((i, tokens))
         self.running = [i for i in self.running if self.where[i] != WAITING]
         return chosen, others, skipped, preempted

@@ -3,9 +3,9 @@
 Arrivals go to the back of level 0; the order is level by level. After a step each request that ran goes, in
 batch order, to the *front* of its queue: the order inside a level reverses in every step.
 
-So of each queue the decoders are the front, and their batch order is the order of the queue back to front:
-nothing moves but those that join them or leave. While there are decoders and nobody else, all of them run
-whatever their level: who sinks when is worked out after a leap, from the ends of its steps.
+So of each queue the decoding requests are the front, and their batch order is the order of the queue back to
+front: nothing moves but those that join them or leave. While all requests decode, all of them run whatever
+their level: who sinks when is worked out after a leap, from the ends of its steps.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr.base import DECODING
-from simsched.engine.vllm_ltr.sorted_walk import Entry, GeneralEngine, Place, Step
+from simsched.engine.request_status import DECODING
+from simsched.engine.vllm_ltr.sorted_walk import Entry, Place, SortedWalk, Step
 from simsched.policies.mlfq import Mlfq
 
 
-class MlfqEngine(GeneralEngine):
+class MlfqEngine(SortedWalk):
     """A request sinks a level once its service there, in seconds of steps, exceeds
     `base_quantum * threshold ** level`."""
 
@@ -35,7 +35,7 @@ class MlfqEngine(GeneralEngine):
         self.quantum = policy.quantum
         self.ends_of_leap: list[float] = []
         self.step_ends = self.ends_of_leap
-        self.decoders: list[list[int]] = [[]]
+        self.decoding: list[list[int]] = [[]]
         """By level: the front part of its queue. The *end* of a list is the front of the queue."""
         self.queues: list[list[int]] = [[]]
         """By level: the rest of its queue, in the same manner."""
@@ -58,8 +58,8 @@ class MlfqEngine(GeneralEngine):
             return None
         self.now = now
         order: list[int] = []
-        for decoders in self.decoders:
-            order += decoders[::-1]
+        for decoding in self.decoding:
+            order += decoding[::-1]
         step, batch = self.form(order, self._line())
         self._dequeue(step)
         if len(step.dropped) > 1:
@@ -68,17 +68,17 @@ class MlfqEngine(GeneralEngine):
 
     def _line(self) -> Iterator[Place]:
         ahead = 0
-        for decoders, queue in zip(self.decoders, self.queues, strict=True):
-            ahead += len(decoders)
+        for decoding, queue in zip(self.decoding, self.queues, strict=True):
+            ahead += len(decoding)
             for i in reversed(queue):
                 yield i, ahead
 
-    def entries(self, decoders: list[int], partial: list[int]) -> list[Entry]:
-        # the later it came back to the front of its queue, the nearer the front it is; decoders came last
+    def entries(self, decoding: list[int], partial: list[int]) -> list[Entry]:
+        # the later it came back to the front of its queue, the nearer the front; decoding requests came last
         level, step = self.level, -self.step
-        entries: list[Entry] = [((level[i], step, p), 0, i) for p, i in enumerate(decoders)]
+        entries: list[Entry] = [((level[i], step, p), 0, i) for p, i in enumerate(decoding)]
         if partial:
-            entries += [((level[i], step, len(decoders) - p), 1, i) for p, i in enumerate(partial)]
+            entries += [((level[i], step, len(decoding) - p), 1, i) for p, i in enumerate(partial)]
             entries.sort(key=lambda entry: (entry[0][0], entry[1], entry[0][2]))
             entries = [((level[i], step, p), 0, i) for p, (_, _, i) in enumerate(entries)]
         return entries
@@ -87,23 +87,23 @@ class MlfqEngine(GeneralEngine):
         """The walked leave their queues; the dropped return to the front, the last of them foremost."""
         level, queues = self.level, self.queues
         dropped = step.dropped[::-1]
-        decoders_dropped = 0
+        decoding_dropped = 0
         for i in [*(other[0] for other in step.others), *dropped]:
             queue = queues[level[i]]
             if queue and queue[-1] == i:
                 queue.pop()
             else:
-                decoders_dropped += 1
-        left = sum(map(len, self.decoders)) - decoders_dropped - len(step.decodes) + len(step.joined)
-        if left or decoders_dropped:
-            for decoders, queue in zip(reversed(self.decoders), reversed(queues), strict=True):
-                queue += decoders[:left]
-                gone = min(left + decoders_dropped, len(decoders))
-                decoders_dropped -= max(gone - left, 0)
+                decoding_dropped += 1
+        left = sum(map(len, self.decoding)) - decoding_dropped - len(step.decodes) + len(step.joined)
+        if left or decoding_dropped:
+            for decoding, queue in zip(reversed(self.decoding), reversed(queues), strict=True):
+                queue += decoding[:left]
+                gone = min(left + decoding_dropped, len(decoding))
+                decoding_dropped -= max(gone - left, 0)
                 left -= min(gone, left)
-                del decoders[:gone]
+                del decoding[:gone]
         for i in step.joined:
-            self.decoders[level[i]].insert(0, i)
+            self.decoding[level[i]].insert(0, i)
         for i in dropped:
             queues[level[i]].append(i)
 
@@ -129,7 +129,7 @@ class MlfqEngine(GeneralEngine):
         return self.started_at[i] is not None and self.due_at[i] == at
 
     def next_change(self) -> tuple[int, float]:
-        if self.num_decoders == self.unfinished:
+        if self.num_decoding == self.unfinished:
             return 1 << 62, float("inf")
         while self.due and not self._is_due(self.due[0]):
             heapq.heappop(self.due)
@@ -149,21 +149,21 @@ class MlfqEngine(GeneralEngine):
         for i in self.partial:
             self.queues[self.level[i]].append(i)
         for i in self.came_in:
-            self.decoders[self.level[i]].append(i)
+            self.decoding[self.level[i]].append(i)
 
     def _forget(self, finished: Sequence[int]) -> None:
         self.num_resident -= len(finished)
         for i in finished:
             self.started_at[i] = None
-            for apart in (self.partial, self.came_in, self.decoders[self.level[i]]):
+            for apart in (self.partial, self.came_in, self.decoding[self.level[i]]):
                 if i in apart:
                     apart.remove(i)
 
     def _turn(self, steps: int) -> None:
         """Inside each level a batch that repeats runs in reverse every other time."""
         if steps % 2:
-            for decoders in self.decoders:
-                decoders.reverse()
+            for decoding in self.decoding:
+                decoding.reverse()
 
     def _sink(self, now: float) -> None:
         """Those that had outrun their quantum by the end of this step go down a level."""
@@ -180,11 +180,11 @@ class MlfqEngine(GeneralEngine):
                 self.started_at[i] = now
                 if level + 1 == len(self.queues):
                     self.queues.append([])
-                    self.decoders.append([])
+                    self.decoding.append([])
                 self._set_due(i, now)
         # a level's batch comes before that of the level below, and so returns to the front before it
         for level in sorted(sunk, reverse=True):
-            decoders, below = self.decoders[level], self.decoders[level + 1]
-            below[:0] = sorted(sunk[level], key=decoders.index)
+            decoding, below = self.decoding[level], self.decoding[level + 1]
+            below[:0] = sorted(sunk[level], key=decoding.index)
             for i in sunk[level]:
-                decoders.remove(i)
+                decoding.remove(i)

@@ -11,21 +11,21 @@ import heapq
 from collections.abc import Callable, Iterable
 
 
-class Longest:
-    """Over the decoders, which join and leave one at a time; entries of those that left are stale."""
+class PaddingWidth:
+    """Over the decoding requests, which join and leave one by one; entries of those that left are stale."""
 
     def __init__(self, prompt: list[int], lead_of: Callable[[int], int | None]) -> None:
-        """`lead_of`: a decoder's generated tokens minus the step counter, which do not change while it
-        decodes; None of any other request."""
+        """`lead_of`: a decoding request's generated tokens minus the step counter, which do not change while
+        it decodes; None of any other request."""
         self._prompt = prompt
         self._lead_of = lead_of
         self._prompts: list[tuple[int, int]] = []
         self._queued: set[int] = set()  # in `_prompts`
         self._leads: list[tuple[int, int]] = []
 
-    def join(self, decoders: Iterable[int]) -> None:
+    def join(self, decoding: Iterable[int]) -> None:
         """These decode from now on."""
-        for i in decoders:
+        for i in decoding:
             if i not in self._queued:
                 self._queued.add(i)
                 heapq.heappush(self._prompts, (-self._prompt[i], i))
@@ -34,14 +34,14 @@ class Longest:
             heapq.heappush(self._leads, (-lead, i))
 
     def prompt(self) -> int:
-        """Tokens of the longest prompt; 0 of no decoder."""
+        """Tokens of the longest prompt; 0 of no decoding request."""
         prompts = self._prompts
         while prompts and self._lead_of(prompts[0][1]) is None:
             self._queued.remove(heapq.heappop(prompts)[1])
         return -prompts[0][0] if prompts else 0
 
     def output(self, step: int) -> int:
-        """Tokens of the longest output at this step counter; 0 of no decoder."""
+        """Tokens of the longest output at this step counter; 0 of no decoding request."""
         leads = self._leads
         while leads and self._lead_of(leads[0][1]) != -leads[0][0]:
             heapq.heappop(leads)

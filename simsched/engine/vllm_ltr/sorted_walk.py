@@ -1,7 +1,8 @@
 """The fork's path for every policy but FCFS: serve the head of an order of all requests, swap for room.
 
-The order comes in two parts: the decoders, and the *line* of all others that can have a place in the batch,
-each with the number of decoders ahead of it. A step looks at the line one by one, and only counts decoders.
+The order comes in two parts: the decoding requests, and the *line* of all others that can have a place in the
+batch, each with the number of decoding requests ahead of it. A step looks at the line one by one, and only
+counts decoding requests.
 
 Step (5) of the published description, further swapped requests coming back when nothing had to go out, can
 never fire: the walk ends only where the token budget, the slots or the requests do, and (5) needs all three.
@@ -20,7 +21,8 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
-from simsched.engine.vllm_ltr.base import DECODING, RESIDENT, SWAPPED, WAITING, ForkEngine
+from simsched.engine.request_status import DECODING, RESIDENT, SWAPPED, WAITING
+from simsched.engine.vllm_ltr.base import LtrEngine
 from simsched.errors import RunError
 
 FEW = 8
@@ -28,9 +30,9 @@ FEW = 8
 
 Chunk = tuple[int, int]
 Place = tuple[int, int]
-"""(request, decoders ahead of it in the order)."""
+"""(request, decoding requests ahead of it in the order)."""
 Other = tuple[int, int, int, int]
-"""(request, tokens, decoders ahead of it, KV blocks that choosing it needs)."""
+"""(request, tokens, decoding requests ahead of it, KV blocks that choosing it needs)."""
 Entry = tuple[Any, int, int]
 """(place in the order, number that breaks ties, request)."""
 
@@ -60,7 +62,7 @@ class Step:
     in_prefills: list[Chunk] = field(default_factory=list)
 
 
-class GeneralEngine(ForkEngine):
+class SortedWalk(LtrEngine):
     """Walk, reserve blocks, run. Subclasses keep the order."""
 
     marks_idle = True
@@ -76,7 +78,7 @@ class GeneralEngine(ForkEngine):
         self.partial: list[int] = []
         """What ran in the last step without decoding, and is not finished; in the fork's order."""
         self.came_in: list[int] = []
-        """Decoders that were swapped in for the last step."""
+        """Decoding requests that were swapped in for the last step."""
         self.idle: list[Entry] = []
         """On the GPU without having run in the last step, sorted as in the order."""
 
@@ -104,7 +106,7 @@ class GeneralEngine(ForkEngine):
         return self.unfinished, compared
 
     @abstractmethod
-    def entries(self, decoders: list[int], partial: list[int]) -> list[Entry]:
+    def entries(self, decoding: list[int], partial: list[int]) -> list[Entry]:
         """These, that ran in the last step and are not chosen, as they are sorted in the order."""
 
     @abstractmethod
@@ -115,21 +117,21 @@ class GeneralEngine(ForkEngine):
     def stop(self, requests: Sequence[int]) -> None:
         """A spell of running is over, unfinished."""
 
-    def form(self, decoders: list[int], line: Iterable[Place]) -> tuple[Step, Batch]:
+    def form(self, decoding: list[int], line: Iterable[Place]) -> tuple[Step, Batch]:
         """The step that serves this order."""
-        step = self._walk(decoders, line)
+        step = self._walk(decoding, line)
         chosen = len(step.decodes)
         partial = self.partial
         if partial:
             taken = {other[0] for other in step.others}
             partial = [i for i in partial if i not in taken]
-        left_out = self.entries(decoders[chosen:], partial) if partial or chosen < len(decoders) else []
+        left_out = self.entries(decoding[chosen:], partial) if partial or chosen < len(decoding) else []
         if step.short > 0:
             self._reserve(step, left_out)
         if not step.decodes and not step.others:
             raise self.stuck()
         self._turn_idle(left_out)
-        self.grow_decoders()
+        self.grow_decoding()
         self._place(step)
         self.chunks = step.new + step.prefills + step.in_prefills
         self.partial = [i for i, _ in self.chunks]
@@ -137,16 +139,16 @@ class GeneralEngine(ForkEngine):
         came_in = [*step.in_decodes, *(i for i, _ in step.in_prefills)]
         quiet = not (self.chunks or step.out or came_in)
         free = self.num_blocks - self.blocks_used
-        self.slack = free - self.num_decoders - self.watermark if quiet else -1
+        self.slack = free - self.num_decoding - self.watermark if quiet else -1
         decodes = [] if self.leap else [*step.decodes, *step.in_decodes]
         return step, self.make_batch(decodes, (), step.out, came_in)
 
-    def _walk(self, decoders: list[int], line: Iterable[Place]) -> Step:
+    def _walk(self, decoding: list[int], line: Iterable[Place]) -> Step:
         """Take from the head of the order while slots and the token budget last."""
         known, computed, slots = self.known, self.computed, self.max_num_seqs
         where, started, held, size = self.where, self.started_at, self.held, self.block_size
         others: list[Other] = []
-        budget = self.max_tokens  # before any decoder
+        budget = self.max_tokens  # before any decoding request
         short = self.watermark - (self.num_blocks - self.blocks_used)
         woken = 0
         for i, ahead in line:
@@ -166,8 +168,8 @@ class GeneralEngine(ForkEngine):
                 woken += started[i] is None
             short += price
             others.append((i, tokens, ahead, price))
-        count = min(len(decoders), budget, slots - len(others))
-        return Step(decoders[:count], others, short + count, woken)
+        count = min(len(decoding), budget, slots - len(others))
+        return Step(decoding[:count], others, short + count, woken)
 
     def _turn_idle(self, left_out: list[Entry]) -> None:
         """These keep their blocks and skip the step."""

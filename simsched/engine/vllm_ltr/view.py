@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simsched.engine.arrival import Arrival
-from simsched.engine.vllm_ltr.sorted_walk import GeneralEngine
+from simsched.engine.vllm_ltr.sorted_walk import SortedWalk
 
 
 class Spells:
@@ -40,7 +40,7 @@ class LtrView:
         "tenant",
     )
 
-    def __init__(self, engine: GeneralEngine, spells: Spells, number: int, arrival: Arrival) -> None:
+    def __init__(self, engine: SortedWalk, spells: Spells, number: int, arrival: Arrival) -> None:
         self._engine = engine
         self._spells = spells
         self._number = number

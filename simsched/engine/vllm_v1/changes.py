@@ -54,13 +54,13 @@ class Changes:
             return
         if run is not None:
             request.due_step = due = steps + run
-            self._at_step.note(due, request)
+            self._at_step.push(due, request)
         if service is not None or clock is not None:
             time = inf if service is None else nextafter(now + service, inf)
             if clock is not None:
                 time = min(time, now + clock)
             request.due_time = time
-            self._at_time.note(time, request)
+            self._at_time.push(time, request)
 
     def announce_waiting(self, request: LeapRequest, change: Change, steps: int, now: float) -> None:
         """The same of a request that did not run."""
@@ -68,10 +68,10 @@ class Changes:
         request.due_step, request.due_time = NO_LIMIT, inf
         if idle is not None:
             request.due_step = due = steps + idle
-            self._at_step.note(due, request)
+            self._at_step.push(due, request)
         if clock is not None:
             request.due_time = time = now + clock
-            self._at_time.note(time, request)
+            self._at_time.push(time, request)
 
     def tell_on_time(self, running: Iterable[LeapRequest]) -> None:
         """From now on running requests are told of their changes on time; no change has come as yet."""

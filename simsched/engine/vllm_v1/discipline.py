@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections import deque
 
 from simsched.engine.arrival import Arrival
-from simsched.engine.vllm_v1.leaping_request import DONE, LeapRequest
+from simsched.engine.request_status import FINISHED
+from simsched.engine.vllm_v1.leaping_request import LeapRequest
 
 
-class Order(ABC):
+class QueueDiscipline(ABC):
     """The waiting queue, and who goes when KV blocks run short."""
 
     by_admission: bool
@@ -61,7 +62,7 @@ class Order(ABC):
         """Some of the running requests, in vLLM's order."""
 
 
-class FcfsOrder(Order):
+class FcfsOrder(QueueDiscipline):
     """vLLM's `fcfs`: queue by arrival, preempted requests in front; victims from the end of the batch."""
 
     def __init__(self, running: dict[int, LeapRequest]) -> None:
@@ -125,7 +126,7 @@ class PriorityOrder(FcfsOrder):
         pass  # its place is skipped when it comes up
 
     def head(self) -> LeapRequest:
-        while self._heap[0][1].where == DONE:
+        while self._heap[0][1].where == FINISHED:
             heapq.heappop(self._heap)
         return self._heap[0][1]
 

@@ -22,7 +22,7 @@ class FreeQueue:
         self._back = 0
         self._holes: list[tuple[int, int]] = []  # runs that were hit and so left the middle of the queue
 
-    def take(self, count: int) -> None:
+    def allocate(self, count: int) -> None:
         """So many blocks are allocated from the front."""
         front = self._front + count
         holes = self._holes

@@ -1,10 +1,11 @@
 """vLLM V1's scheduler for less work: the schedule of `stepping.py`, computed from event to event.
 
-A request that gets a token in every step (a *decoder*) is not touched until something happens to it: its
-tokens are an offset from the step counter, the step in which it finishes is known when it starts, the
-context of all decoders is one sum, and the blocks they will need are counted by phase (a decoder takes a
-block each `block_size` steps). Where a step is uneventful, it costs the same for 1 and for 1,000 decoders.
-Where KV blocks or the token budget run short, `pressure.py` goes through the running requests one by one.
+A request that gets a token in every step (a *decoding request*) is not touched until something happens to it:
+its tokens are an offset from the step counter, the step in which it finishes is known when it starts, the
+context of all of them is one sum, and the blocks they will need are counted by residue (each takes a block
+every `block_size` steps). An uneventful step costs the same for 1 and for 1,000 of them; what else is in a
+step (prefill chunks, decodes of requests that were left out before) is *irregular*, and listed. Where KV
+blocks or the token budget run short, `pressure.py` goes through the running requests one by one.
 
 `leaping_shared.py` adds prompts that share prefixes. Some rare cases need the reference: `CannotLeap`.
 """
@@ -23,10 +24,11 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
+from simsched.engine.request_status import DECODING, FINISHED, RESIDENT, WAITING
 from simsched.engine.serial import SerialReplica
 from simsched.engine.vllm_v1.discipline import PriorityOrder
 from simsched.engine.vllm_v1.free_queue import FreeQueue
-from simsched.engine.vllm_v1.leaping_request import DECODING, DONE, MANY, PARTIAL, WAITING, LeapRequest
+from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.state import LeapingState
@@ -58,7 +60,7 @@ class VllmV1Leap(LeapingState):
         self._most = 1  # steps of the current batch
         self._start = 0.0  # of the current step
         self._batch = Batch(StepFeatures())
-        self.own: PolicyOrder | None = None  # the order, if it is a policy's
+        self.policy_order: PolicyOrder | None = None  # the order, if it is a policy's
         self.step_ends: list[float] | None = None
         rules = rules_of(config.vllm_version)
         self._lone_prefill_is_not_cut = rules.lone_prefill_is_not_cut
@@ -67,7 +69,7 @@ class VllmV1Leap(LeapingState):
         if kind == "priority":
             self.order = PriorityOrder(self.running)
         elif kind == "policy":
-            self.order = self.own = PolicyOrder(self, policy)
+            self.order = self.policy_order = PolicyOrder(self, policy)
             self.step_ends = self.clock.ends = []
 
     # -- the protocol ------------------------------------------------------------------------------------
@@ -88,30 +90,30 @@ class VllmV1Leap(LeapingState):
 
     def schedule(self, now: float) -> Batch | None:
         self._start = now
-        chunks: list[tuple[LeapRequest, int]] = []
-        self.chunks = chunks
-        own = self.own
-        calm = own is None or own.prepare(now)
-        need = self.phases[self.clock.formed % self.block_size]
-        budget = self.max_tokens - self.num_decoders
+        irregular: list[tuple[LeapRequest, int]] = []
+        self.irregular = irregular
+        policy_order = self.policy_order
+        may_repeat = policy_order is None or policy_order.prepare(now)
+        need = self.growth_by_residue[self.clock.formed % self.block_size]
+        budget = self.max_tokens - self.num_decoding
         if self.partials or need > self.free or budget < 0:
             budget = self._schedule_running(now, need)
         else:
-            self.take(need)
+            self.allocate(need)
         if self.num_waiting and budget > 0:
             self._admit(now, budget)
-        if self.stopped or self.partials:
-            calm = False
-        if own is not None:
-            own.release(now)
-        N = self.num_decoders
-        if chunks:
+        if self.preempted_this_step or self.partials:
+            may_repeat = False
+        if policy_order is not None:
+            policy_order.release(now)
+        N = self.num_decoding
+        if irregular:
             self._most = 1
-            self._batch.features = self._features(N, self.context)
+            self._batch.features = self._features(N, self.decode_context)
         elif N:
-            self._most = NO_LIMIT if calm else 1
+            self._most = NO_LIMIT if may_repeat else 1
             waiting = self.num_waiting + len(self.running) - N
-            self._batch.features = StepFeatures(0, N, 0, self.context, 0.0, waiting, 0, self._num_new)
+            self._batch.features = StepFeatures(0, N, 0, self.decode_context, 0.0, waiting, 0, self._num_new)
         else:
             self._nothing_runs()
             return None
@@ -120,7 +122,7 @@ class VllmV1Leap(LeapingState):
 
     def _nothing_runs(self) -> None:
         """Whom this call preempted it has made room for, and it is called again at once."""
-        self.stopped.clear()
+        self.preempted_this_step.clear()
 
     def _threshold(self) -> int:
         """The most tokens that a request may have in this step (*chunk cap*)."""
@@ -134,11 +136,11 @@ class VllmV1Leap(LeapingState):
         return self.long_prefill
 
     def _features(self, N: int, K: int) -> StepFeatures:
-        """Of a step with more in it than decoders."""
+        """Of a step with more in it than decoding requests."""
         P = S = 0
         Q = 0.0
-        waiting = self.num_waiting + len(self.running) - N - len(self.chunks)
-        for request, n in self.chunks:
+        waiting = self.num_waiting + len(self.running) - N - len(self.irregular)
+        for request, n in self.irregular:
             computed, known = request.computed, request.known
             if n == 1 and computed + 1 == known > request.num_prompt_tokens:
                 N += 1
@@ -150,51 +152,51 @@ class VllmV1Leap(LeapingState):
         return StepFeatures(P, N, S, K, Q, waiting, 0, self._num_new)
 
     def max_steps(self, batch: Batch) -> tuple[int, float]:
-        """Until a decoder finishes, KV blocks may run short, or the order may change."""
+        """Until a decoding request finishes, KV blocks may run short, or the order may change."""
         if self._most == 1:
             return 1, inf
         steps, ends = self.clock.formed, self.ends
-        while self.decoder(ends[0]) is None:
+        while self.decoding_request(ends[0]) is None:
             heappop(ends)
         most = ends[0] // MANY - steps
-        if self.free < self.num_decoders * (most // self.block_size + 1):
+        if self.free < self.num_decoding * (most // self.block_size + 1):
             most = min(most, self._steps_to_spare(steps + 1))
-        if self.own is None:
+        if self.policy_order is None:
             return most, inf
-        step, time = self.own.limit()
+        step, time = self.policy_order.limit()
         return max(1, min(most, step - steps)), time
 
     def _steps_to_spare(self, following: int) -> int:
         """For how many steps in all there are blocks (or fewer, if many): one has them, and the next is the
         one after so many."""
-        cycles = self.free // self.num_decoders
+        cycles = self.free // self.num_decoding
         if cycles:
             return 1 + cycles * self.block_size
         left, count = self.free, 1
-        while (left := left - self.phases[(following + count - 1) % self.block_size]) >= 0:
+        while (left := left - self.growth_by_residue[(following + count - 1) % self.block_size]) >= 0:
             count += 1
         return count
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         before = self.clock.formed
-        N = self.num_decoders
+        N = self.num_decoding
         self.recorder.steps(first, last, steps, N)
         if steps > 1:
-            self.take(self.blocks_for(before + 1, steps - 1))
+            self.allocate(self.blocks_for(before + 1, steps - 1))
         self.clock.formed = self.clock.done = after = before + steps
         self.clock.time = now
-        self.context += N * steps
+        self.decode_context += N * steps
         finished: list[int] = []
         ends = self.ends
         later = MANY * (after + 1)
         while ends and ends[0] < later:
-            decoder = self.decoder(heappop(ends))
-            if decoder is not None:
-                self.stop_decoding(decoder)
-                self._finish(decoder, now)
-                finished.append(decoder.number)
+            request = self.decoding_request(heappop(ends))
+            if request is not None:
+                self.stop_decoding(request)
+                self._finish(request, now)
+                finished.append(request.number)
         partials, total = self.partials, self.total
-        for request, tokens in self.chunks:
+        for request, tokens in self.irregular:
             number = request.number
             request.computed = computed = request.computed + tokens
             if computed < request.known:
@@ -207,19 +209,19 @@ class VllmV1Leap(LeapingState):
             end = total[number] - known + after
             if end > after:
                 request.decode(known - after)
-                self.phases[(after - computed) % self.block_size] += 1
-                self.num_decoders += 1
-                self.context += known
+                self.growth_by_residue[(after - computed) % self.block_size] += 1
+                self.num_decoding += 1
+                self.decode_context += known
                 heappush(ends, MANY * end + number)
             else:
                 self._finish(request, now)
                 finished.append(number)
-        if self.own is not None:
-            self.own.step_done(before, self._start, now, self.chunks, self._left_out())
+        if self.policy_order is not None:
+            self.policy_order.step_done(before, self._start, now, self.irregular, self._left_out())
             if len(self.step_ends or ()) > self.clock.history_limit:
-                self.clock.trim_history(self.own.oldest_change())
-        if self.stopped:
-            self.stopped.clear()
+                self.clock.trim_history(self.policy_order.oldest_change())
+        if self.preempted_this_step:
+            self.preempted_this_step.clear()
         return finished
 
     @property
@@ -231,14 +233,15 @@ class VllmV1Leap(LeapingState):
         return self.free
 
     def is_uncontended(self) -> bool:
-        """Does nobody wait, nothing run but decoders, and is their order of no concern?"""
-        return not self.num_waiting and not self.partials and (self.own is None or self.own.calm())
+        """Does nobody wait, nothing run but decoding requests, and is their order of no concern?"""
+        order = self.policy_order
+        return not self.num_waiting and not self.partials and (order is None or order.is_uncontended())
 
     def run_uncontended(self, replica: SerialReplica, now: float) -> Generator[simpy.Event, None, float]:
-        return run_uncontended(self, self.own, replica, now)
+        return run_uncontended(self, self.policy_order, replica, now)
 
-    # -- decoders ------------------------------------------------------------------------------------------
-    def decoder(self, end: int) -> LeapRequest | None:
+    # -- decoding requests ----------------------------------------------------------------------------------
+    def decoding_request(self, end: int) -> LeapRequest | None:
         """Who finishes in a step, by an entry of `ends`, if that still holds."""
         step, number = divmod(end, MANY)
         request = self.running.get(number)
@@ -250,13 +253,13 @@ class VllmV1Leap(LeapingState):
         offset = request.offset
         request.known = known = offset + self.clock.formed
         request.computed = known - 1
-        request.where = PARTIAL
-        self.phases[(1 - offset) % self.block_size] -= 1
-        self.num_decoders -= 1
-        self.context -= known
+        request.where = RESIDENT
+        self.growth_by_residue[(1 - offset) % self.block_size] -= 1
+        self.num_decoding -= 1
+        self.decode_context -= known
 
     def leave_out(self, request: LeapRequest, now: float) -> None:
-        """A decoder gets nothing in this step."""
+        """A decoding request gets nothing in this step."""
         self._pause(request, now)
         self.stop_decoding(request)
         self.partials[request.number] = request
@@ -268,25 +271,26 @@ class VllmV1Leap(LeapingState):
     def _left_out(self) -> Sequence[LeapRequest]:
         """Who ran before, or might have, and does not run in this step."""
         if not self.partials:
-            return self.stopped
-        ran = {request.number for request, _ in self.chunks}
-        return [*self.stopped, *(self.partials[number] for number in self.partials if number not in ran)]
+            return self.preempted_this_step
+        ran = {request.number for request, _ in self.irregular}
+        left_out = [request for number, request in self.partials.items() if number not in ran]
+        return [*self.preempted_this_step, *left_out]
 
     def _finish(self, request: LeapRequest, now: float) -> None:
-        request.where = DONE
-        self._give_up(request.computed)
+        request.where = FINISHED
+        self._free_finished(request.computed)
         self.recorder.finish(request.number, now)
-        if self.own is not None:
-            self.own.finished(request, now)
+        if self.policy_order is not None:
+            self.policy_order.finished(request, now)
         del self.running[request.number]
 
     # -- KV blocks -----------------------------------------------------------------------------------------
-    def take(self, blocks: int) -> None:
+    def allocate(self, blocks: int) -> None:
         self.free -= blocks
         if self.queue.runs:
-            self.queue.take(blocks)
+            self.queue.allocate(blocks)
 
-    def _give_up(self, tokens: int) -> None:
+    def _free_finished(self, tokens: int) -> None:
         """It finishes: the blocks with so many tokens of it are free."""
         hashed, rest = divmod(tokens, self.block_size)
         unhashed = 1 if rest else 0
@@ -294,7 +298,7 @@ class VllmV1Leap(LeapingState):
         if self.queue.runs:
             self.queue.put(hashed, unhashed)
 
-    def _leave(self, request: LeapRequest, tokens: int) -> None:
+    def _free_preempted(self, request: LeapRequest, tokens: int) -> None:
         """It is preempted: likewise, and what stays cached will be of use to it."""
         hashed, rest = divmod(tokens, self.block_size)
         unhashed = 1 if rest else 0
@@ -308,14 +312,14 @@ class VllmV1Leap(LeapingState):
         """How many blocks of a waiting request are cached, and how many of those are held by others."""
         return self.queue.survivors(request.number) if self.queue.runs else 0, 0
 
-    def _begin(self, request: LeapRequest, hits: int, blocks: int) -> None:
+    def _allocate_admitted(self, request: LeapRequest, hits: int, blocks: int) -> None:
         """It is admitted with the hits of the latest lookup among so many blocks."""
         self.free -= blocks
         if self.queue.runs:
             self.queue.hit(request.number)
-            self.queue.take(blocks - hits)
+            self.queue.allocate(blocks - hits)
 
-    def filled(self, request: LeapRequest, tokens: int) -> None:
+    def mark_cached(self, request: LeapRequest, tokens: int) -> None:
         """A request has blocks for so many tokens (of no concern without sharing)."""
 
     def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
@@ -328,37 +332,37 @@ class VllmV1Leap(LeapingState):
                 self.stop_decoding(request)
             else:
                 self.partials.pop(number, None)
-            self._leave(request, request.computed + scheduled)
+            self._free_preempted(request, request.computed + scheduled)
             request.computed = 0
             request.where = WAITING
             del self.running[number]
             recorder.preempted(number)
-        self.stopped += victims
-        if self.own is not None:
-            self.own.preempted(victims, now)
+        self.preempted_this_step += victims
+        if self.policy_order is not None:
+            self.policy_order.preempted(victims, now)
 
     # -- vLLM's schedule() ---------------------------------------------------------------------------------
     def _schedule_running(self, now: float, need: int) -> int:
-        """Where more than decoders runs, or something runs short: the tokens left for those who wait."""
+        """Where others run too, or something runs short: the tokens left for those who wait."""
         size, threshold = self.block_size, self._threshold()
-        budget = self.max_tokens - self.num_decoders
+        budget = self.max_tokens - self.num_decoding
         blocks = need
-        chunks: list[tuple[LeapRequest, int]] = []
+        irregular: list[tuple[LeapRequest, int]] = []
         for number, request in self.partials.items():
             computed = request.computed
             n = min(request.known - computed, threshold)
             if n > budget and not (self.order.by_admission and number == next(reversed(self.running))):
                 return schedule_under_pressure(self, now, threshold)  # it may leave nothing to others
             n = min(n, budget)
-            chunks.append((request, n))
+            irregular.append((request, n))
             budget -= n
             blocks += -(-(computed + n) // size) - -(-computed // size)
         if blocks > self.free or budget < 0:
             return schedule_under_pressure(self, now, threshold)
-        self.take(blocks)
-        for request, n in chunks:
-            self.filled(request, request.computed + n)
-        self.chunks += chunks
+        self.allocate(blocks)
+        for request, n in irregular:
+            self.mark_cached(request, request.computed + n)
+        self.irregular += irregular
         return budget
 
     def _admit(self, now: float, budget: int) -> None:
@@ -379,12 +383,12 @@ class VllmV1Leap(LeapingState):
                 break
             order.pop()
             self.num_waiting -= 1
-            self._begin(request, hits, -(-(hits * size + n) // size))
-            self.filled(request, hits * size + n)
+            self._allocate_admitted(request, hits, -(-(hits * size + n) // size))
+            self.mark_cached(request, hits * size + n)
             request.computed = hits * size
-            request.where = PARTIAL
+            request.where = RESIDENT
             running[request.number] = request
-            self.chunks.append((request, n))
+            self.irregular.append((request, n))
             if known == request.num_prompt_tokens:
                 self.recorder.scheduled(request.number, now, hits * size)
             budget -= n

@@ -1,10 +1,10 @@
 """Asynchronous scheduling for less work: the schedule of `stepping_async.py`, computed from event to event.
 
 The leaping engine one step ahead. A step is *formed* by the rules of `leaping.py` as if the step under way
-were over: its decoders have a token more (a placeholder), its prefills are done. What only its end brings
-comes when it is over: tokens and their times, the clocks that policies see, and that a request which has its
-last token is gone; until then it is ENDING, keeps its place and its blocks, and gets nothing. A request that
-is preempted with a token on its way gets that token in the queue.
+were over: its decoding requests have a token more (a placeholder), its prefills are done. What only its end
+brings comes when it is over: tokens and their times, the clocks that policies see, and that a request which
+has its last token is gone; until then it is ENDING, keeps its place and its blocks, and gets nothing. A
+request that is preempted with a token on its way gets that token in the queue.
 """
 
 from __future__ import annotations
@@ -23,16 +23,9 @@ from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.recorder import Recorder
+from simsched.engine.request_status import DECODING, ENDING, FINISHED, RESIDENT, WAITING
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
-from simsched.engine.vllm_v1.leaping_request import (
-    DECODING,
-    DONE,
-    ENDING,
-    MANY,
-    PARTIAL,
-    WAITING,
-    LeapRequest,
-)
+from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.uncontended_ahead import UncontendedStep, run_uncontended_ahead
 from simsched.policies.base import Policy
 
@@ -43,17 +36,17 @@ class _Step:
 
     batch: Batch
     formed_at: float
-    num_decoders: int
-    chunks: list[tuple[LeapRequest, int]]
+    num_decoding: int
+    irregular: list[tuple[LeapRequest, int]]
     """Its other requests, with their tokens."""
     left_out: Sequence[LeapRequest]
     """Who does not run in it, and may have run before."""
     paused: list[LeapRequest]
     """Of those, who has a token of the step before."""
     repeats: bool
-    """Decoders alone, and the next one is like it, unless someone arrives or a change comes."""
+    """Decoding requests alone, and the next one is like it, unless someone arrives or a change comes."""
     sampled: list[LeapRequest] = field(default_factory=list)
-    """Of `chunks`, who gets a token."""
+    """Of `irregular`, who gets a token."""
     endings: list[LeapRequest] = field(default_factory=list)
     """Who gets its last token."""
     put_back: list[LeapRequest] = field(default_factory=list)
@@ -74,7 +67,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
 
     def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
         super().__init__(policy, config, recorder)
-        self._displaces = self.own is not None and policy.preemptive
+        self._displaces = self.policy_order is not None and policy.preemptive
         self._under_way: deque[_Step] = deque()
         self.ended = 0.0  # when the step done last ended
         self._paused: list[LeapRequest] = []  # by the step that is being formed
@@ -87,16 +80,18 @@ class AsyncVllmV1Leap(VllmV1Leap):
     # -- forming a step --------------------------------------------------------------------------------------
     def schedule(self, now: float) -> Batch | None:
         self._batch = Batch(StepFeatures())
-        calm = not self.ending  # else places and blocks come free soon
+        may_repeat = not self.ending  # else places and blocks come free soon
         batch = super().schedule(now)
         if batch is None:
             return None
-        stopped, paused, chunks = self.stopped, self._paused, self.chunks
+        preempted, paused, irregular = self.preempted_this_step, self._paused, self.irregular
         repeats = (
-            calm and self._most > 1 and not (chunks or stopped or paused or batch.features.num_predicted)
+            may_repeat
+            and self._most > 1
+            and not (irregular or preempted or paused or batch.features.num_predicted)
         )
-        step = _Step(batch, now, self.num_decoders, chunks, self._left_out(), paused, repeats)
-        self.stopped, self._paused = [], []
+        step = _Step(batch, now, self.num_decoding, irregular, self._left_out(), paused, repeats)
+        self.preempted_this_step, self._paused = [], []
         self._under_way.append(step)
         self._advance(step, 1)
         return batch
@@ -105,25 +100,25 @@ class AsyncVllmV1Leap(VllmV1Leap):
         """Whom this call preempted is left out of the step that is formed next."""
 
     def _left_out(self) -> Sequence[LeapRequest]:
-        if not self.stopped and not self.partials:
+        if not self.preempted_this_step and not self.partials:
             return ()
-        ran = {request.number for request, _ in self.chunks}
-        some = [*self.stopped, *self.partials.values()]
+        ran = {request.number for request, _ in self.irregular}
+        some = [*self.preempted_this_step, *self.partials.values()]
         return [request for request in some if request.number not in ran]
 
     def _advance(self, step: _Step, steps: int) -> None:
-        """As if this step, after so many steps of its decoders less one, were over."""
+        """As if this step, after so many steps of its decoding requests less one, were over."""
         self.clock.formed = after = self.clock.formed + steps
-        self.context += self.num_decoders * steps
+        self.decode_context += self.num_decoding * steps
         ends = self.ends
         later = MANY * (after + 1)
         while ends and ends[0] < later:
-            decoder = self.decoder(heappop(ends))
-            if decoder is not None:
-                self.stop_decoding(decoder)
-                self._await_end(decoder, step)
+            request = self.decoding_request(heappop(ends))
+            if request is not None:
+                self.stop_decoding(request)
+                self._await_end(request, step)
         partials, total = self.partials, self.total
-        for request, tokens in step.chunks:
+        for request, tokens in step.irregular:
             number = request.number
             request.computed = computed = request.computed + tokens
             if computed < request.known:
@@ -136,9 +131,9 @@ class AsyncVllmV1Leap(VllmV1Leap):
             end = total[number] - known + after
             if end > after:
                 request.decode(known - after)
-                self.phases[(after - computed) % self.block_size] += 1
-                self.num_decoders += 1
-                self.context += known
+                self.growth_by_residue[(after - computed) % self.block_size] += 1
+                self.num_decoding += 1
+                self.decode_context += known
                 heappush(ends, MANY * end + number)
             else:
                 self._await_end(request, step)
@@ -172,7 +167,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
             else:
                 self.partials.pop(number, None)
             tokens = registered = request.computed + scheduled
-            if was != PARTIAL and (scheduled or request.since < self.clock.formed):
+            if was != RESIDENT and (scheduled or request.since < self.clock.formed):
                 registered -= 1  # its latest token is not known as yet
             self._give_up_cached(request, -(-tokens // size), registered // size)
             self._drain(request)
@@ -180,13 +175,13 @@ class AsyncVllmV1Leap(VllmV1Leap):
             request.where = WAITING
             del self.running[number]
             self.recorder.preempted(number)
-        self.stopped += victims
-        if self.own is not None:
-            self.own.preempted(victims, now)
+        self.preempted_this_step += victims
+        if self.policy_order is not None:
+            self.policy_order.preempted(victims, now)
             if self._under_way:
                 for request, _ in self._under_way[-1].drained:
                     if request in victims:
-                        self.own.announce_draining(request, now)
+                        self.policy_order.announce_draining(request, now)
 
     def _give_up_cached(self, request: LeapRequest, blocks: int, hashed: int) -> None:
         """It gives up so many blocks, of which so many stay cached."""
@@ -202,25 +197,25 @@ class AsyncVllmV1Leap(VllmV1Leap):
         if not self._under_way:
             return
         step = self._under_way[-1]
-        if request.coming or any(request is other for other, _ in step.chunks):
+        if request.coming or any(request is other for other, _ in step.irregular):
             step.drained.append((request, request.coming))
             request.known -= request.coming
             request.coming = 0
 
     # -- the easy stretches ----------------------------------------------------------------------------------
     def is_uncontended(self) -> bool:
-        """Likewise, and none of the decoders new? Then `run_uncontended_ahead` takes over."""
-        if not super().is_uncontended() or self.stopped:
+        """Likewise, and none of the decoding requests new? Then `run_uncontended_ahead` takes over."""
+        if not super().is_uncontended() or self.preempted_this_step:
             return False
         for step in self._under_way:
-            if step.chunks or step.left_out or step.paused or step.drained or step.put_back:
+            if step.irregular or step.left_out or step.paused or step.drained or step.put_back:
                 return False
         return True
 
     def run_uncontended_ahead(
         self, replica: PipelinedReplica, now: float
     ) -> Generator[simpy.Event, None, Handover]:
-        return run_uncontended_ahead(self, self, self.own, replica, now)
+        return run_uncontended_ahead(self, self, self.policy_order, replica, now)
 
     def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
         """The step under way, and the offsets of those who decode on after it."""
@@ -245,8 +240,8 @@ class AsyncVllmV1Leap(VllmV1Leap):
             request.since = self.clock.formed
             self.recorder.scheduled(request.number, current.formed_at)
         repeats = not (features.S or features.num_waiting)
-        chunks = [(request, request.num_prompt_tokens) for request in new]
-        step = _Step(Batch(features), current.formed_at, features.N, chunks, (), [], repeats, new)
+        irregular = [(request, request.num_prompt_tokens) for request in new]
+        step = _Step(Batch(features), current.formed_at, features.N, irregular, (), [], repeats, new)
         for who in current.endings:
             request = running[who]
             request.known = self.total[who]
@@ -257,35 +252,35 @@ class AsyncVllmV1Leap(VllmV1Leap):
 
     # -- the end of a step -----------------------------------------------------------------------------------
     def max_steps(self, batch: Batch) -> tuple[int, float]:
-        """Steps may repeat up to the one before that in which a decoder ends: with that one the next is
-        formed, without it."""
+        """Steps may repeat up to the one before that in which a decoding request ends: with that one the next
+        is formed, without it."""
         if len(self._under_way) < 2:
             return 1, inf
         current, ahead = self._under_way
         if not (current.repeats and ahead.repeats) or ahead.endings:
             return 1, inf
         steps, ends = self.clock.formed, self.ends
-        while self.decoder(ends[0]) is None:
+        while self.decoding_request(ends[0]) is None:
             heappop(ends)
         most = ends[0] // MANY - steps + 1
-        if self.free < self.num_decoders * (most // self.block_size + 1):
+        if self.free < self.num_decoding * (most // self.block_size + 1):
             most = min(most, self._steps_to_spare(steps))
-        if self.own is None:
+        if self.policy_order is None:
             return most, inf
-        step, time = self.own.limit()
+        step, time = self.policy_order.limit()
         return max(1, min(most, step - self.clock.done)), time
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         step = self._under_way.popleft()
         assert step.batch is batch
-        recorder, own = self.recorder, self.own
+        recorder, policy_order = self.recorder, self.policy_order
         # it began when the one before it ended, or when it was formed, if that was later
         start = max(self.ended, step.formed_at)
         self.ended = self.clock.time = now
         for request in step.paused:
-            if request.where != DONE:
+            if request.where != FINISHED:
                 recorder.pause(request.number, start)
-        recorder.steps(first, last, steps, step.num_decoders)
+        recorder.steps(first, last, steps, step.num_decoding)
         before = self.clock.done
         self.clock.done = before + steps
         if steps > 1:
@@ -304,27 +299,27 @@ class AsyncVllmV1Leap(VllmV1Leap):
                 self._finish(request, now)
             else:
                 self._finish_in_queue(request, now)
-        if own is not None:
-            own.step_done(before, start, now, step.chunks, step.left_out)
+        if policy_order is not None:
+            policy_order.step_done(before, start, now, step.irregular, step.left_out)
             for request, _ in step.drained:
-                own.drained(request, now)
+                policy_order.drained(request, now)
             if len(self.step_ends or ()) > self.clock.history_limit:
-                self.clock.trim_history(own.oldest_change())
+                self.clock.trim_history(policy_order.oldest_change())
         return finished
 
     def _repeat(self, ahead: _Step, steps: int) -> None:
         """The step that is formed ahead is that which comes so many steps later."""
-        self.take(self.blocks_for(self.clock.formed, steps))
+        self.allocate(self.blocks_for(self.clock.formed, steps))
         features = ahead.batch.features
         ahead.batch.features = features._replace(K=features.K + features.N * steps)
         self._advance(ahead, steps)
 
     def _finish_in_queue(self, request: LeapRequest, now: float) -> None:
         """It was preempted with its last token on its way."""
-        request.where = DONE
+        request.where = FINISHED
         self.order.remove(request)
         self.num_waiting -= 1
         self.queue.runs.pop(request.number, None)
         self.recorder.finish(request.number, now)
-        if self.own is not None:
-            self.own.finished(request, now)
+        if self.policy_order is not None:
+            self.policy_order.finished(request, now)

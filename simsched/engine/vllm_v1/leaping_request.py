@@ -7,20 +7,12 @@ from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
+from simsched.engine.request_status import DECODING, WAITING
 from simsched.engine.step_clock import StepClock
 from simsched.policies.base import NEVER, Change, Priority
 
 MANY: Final = 1 << 29
 """More requests than will ever arrive; small enough for fast division."""
-
-WAITING: Final = 0
-DECODING: Final = 1
-PARTIAL: Final = 2
-DONE: Final = 3
-ENDING: Final = 4
-"""Where a request is. DECODING: it gets a token in every step, and is not touched until that ends. PARTIAL:
-running, but in the midst of its prefill, or left out of the last step. ENDING: running, with its last token
-on its way (asynchronous scheduling)."""
 
 
 Announced = tuple[Change, int, float, int]
@@ -74,11 +66,11 @@ class LeapRequest:
         self.number = number
         self.num_prompt_tokens = arrival.num_prompt_tokens
         self.where = WAITING
-        self.known = arrival.num_prompt_tokens  # N; of a decoder: offset + steps
-        self.computed = 0  # C; of a decoder: N - 1
+        self.known = arrival.num_prompt_tokens  # N; of a decoding request: offset + steps
+        self.computed = 0  # C; of a decoding request: N - 1
         self.offset = 0
         self.since = 0  # step counter when it began to decode (asynchronous scheduling)
-        self.coming = 0  # of N, tokens on their way (asynchronous scheduling; not of a decoder)
+        self.coming = 0  # of N, tokens on their way (asynchronous scheduling; not of a decoding request)
 
     def decode(self, offset: int) -> None:
         """From now on it gets a token in every step."""

@@ -1,7 +1,7 @@
 """The leaping scheduler where prompts share prefixes: `leaping.py` with another account of KV blocks.
 
 A turn's prompt may hold an earlier turn's answer. Who generates such an answer fills blocks that others can
-hit; decoders are not touched in every step, so they catch up before anyone looks.
+hit; decoding requests are not touched in every step, so they catch up before anyone looks.
 
 Which blocks are evicted next depends on the order in which requests give them up, so those that finish in
 the same step do so as vLLM has them in its batch.
@@ -15,8 +15,9 @@ from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
+from simsched.engine.request_status import DECODING
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
-from simsched.engine.vllm_v1.leaping_request import DECODING, MANY, LeapRequest
+from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
 from simsched.policies.base import Policy
@@ -69,7 +70,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         """Who finishes at the end of these steps, in the order of the batch."""
         old = set(self._ending(self.clock.formed + steps))
         new: list[LeapRequest] = []
-        for request, n in self.chunks:
+        for request, n in self.irregular:
             if request.computed + n == request.known == self.total[request.number] - 1:
                 if request in self._admitted:
                     new.append(request)
@@ -82,17 +83,18 @@ class SharedVllmV1Leap(VllmV1Leap):
         if steps > 1:
             self.clock.formed += steps - 1  # as the last of these steps begins
             self.clock.done = self.clock.formed
-            now = self.clock.time = self.clock.end_of(self.clock.formed) if self.own is not None else time
+            now = time if self.policy_order is None else self.clock.end_of(self.clock.formed)
+            self.clock.time = now
         in_order = self.order.in_order(list(old), now)
         self.clock.formed, self.clock.done, self.clock.time = before, before, time
         return [*in_order, *new]
 
     def _ending(self, step: int) -> Iterator[LeapRequest]:
-        """The decoders that finish by then, from the top of the heap."""
+        """The decoding requests that finish by then, from the top of the heap."""
         places = [0]
         for at in places:
             if at < len(self.ends) and self.ends[at] < MANY * (step + 1):
-                request = self.decoder(self.ends[at])
+                request = self.decoding_request(self.ends[at])
                 if request is not None:
                     yield request
                 places += 2 * at + 1, 2 * at + 2
@@ -101,7 +103,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         self.fills_answers = bool(self._answering)
         self._catch_up(self.clock.formed - 1)
         # of two copies of a block the older is hit, so the order counts in which they are filled
-        several = self.own is not None and len(self.partials) > 1
+        several = self.policy_order is not None and len(self.partials) > 1
         if several or any(self._fills(request) for request in self._answering.values()):
             return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
@@ -111,24 +113,24 @@ class SharedVllmV1Leap(VllmV1Leap):
         super()._admit(now, budget)
 
     def _fills(self, request: LeapRequest) -> bool:
-        """Does this decoder fill a block in this step?"""
+        """Does this decoding request fill a block in this step?"""
         return request.where == DECODING and not (request.offset + self.clock.formed) % self.block_size
 
     def _catch_up(self, step: int) -> None:
-        """Blocks of answers that decoders have filled up to this step can be hit from now on."""
+        """Blocks of answers that decoding requests have filled up to this step can be hit from now on."""
         for request in self._answering.values():
             if request.where == DECODING:
                 self._blocks.fill(request.number, request.offset + step)
 
     # -- KV blocks -----------------------------------------------------------------------------------------
-    def take(self, blocks: int) -> None:
+    def allocate(self, blocks: int) -> None:
         self.free -= blocks
-        self._blocks.take(blocks)
+        self._blocks.allocate(blocks)
 
-    def _give_up(self, tokens: int) -> None:
+    def _free_finished(self, tokens: int) -> None:
         """Not yet: see `update`."""
 
-    def _leave(self, request: LeapRequest, tokens: int) -> None:
+    def _free_preempted(self, request: LeapRequest, tokens: int) -> None:
         if self._answering.pop(request.number, None) is not None:
             self._blocks.fill(request.number, tokens)
         self.free += self._blocks.release(request.number, tokens, finished=False)
@@ -137,14 +139,14 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._found, held = self._blocks.lookup(request.number, request.known)
         return self._found[-1].end if self._found else 0, held
 
-    def _begin(self, request: LeapRequest, hits: int, blocks: int) -> None:
+    def _allocate_admitted(self, request: LeapRequest, hits: int, blocks: int) -> None:
         held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
         self._blocks.begin(request.number, self._found)
         self._admitted.append(request)
         if request.number in self._answers:
             self._answering[request.number] = request
         self.free -= hits - held
-        self.take(blocks - hits)
+        self.allocate(blocks - hits)
 
-    def filled(self, request: LeapRequest, tokens: int) -> None:
+    def mark_cached(self, request: LeapRequest, tokens: int) -> None:
         self._blocks.fill(request.number, tokens)

@@ -14,10 +14,11 @@ from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
+from simsched.engine.request_status import FINISHED, WAITING
 from simsched.engine.vllm_v1.changes import Changes
-from simsched.engine.vllm_v1.discipline import Order
-from simsched.engine.vllm_v1.leaping_request import DONE, WAITING, LeapRequest
-from simsched.engine.vllm_v1.queues import RunningOrder, WaitingQueue
+from simsched.engine.vllm_v1.discipline import QueueDiscipline
+from simsched.engine.vllm_v1.leaping_request import LeapRequest
+from simsched.engine.vllm_v1.queues import RunningByPriority, WaitingQueue
 from simsched.engine.vllm_v1.state import LeapingState
 from simsched.policies.base import Policy, Priority
 
@@ -28,7 +29,7 @@ CALM: Final = 256  # steps without use for it, after which the order of the runn
 STALE: Final = 2048  # old places in the order of the running requests, beyond which it is made anew
 
 
-class PolicyOrder(Order):
+class PolicyOrder(QueueDiscipline):
     """The waiting requests in a queue, and the running ones in order too while that is of use."""
 
     def __init__(self, engine: LeapingState, policy: Policy) -> None:
@@ -38,9 +39,9 @@ class PolicyOrder(Order):
         self._preemptive = policy.preemptive
         self._asks_waiting = policy.changes_while_waiting()
         self._queue = WaitingQueue()
-        self._ready: list[LeapRequest] = []  # those there is room for, out of the queue, the best last
-        self._held: list[LeapRequest] = []  # victims, out of the queue until the step is scheduled
-        self._order: RunningOrder | None = None  # while it is of use
+        self._to_admit: list[LeapRequest] = []  # those there is room for, out of the queue, the best last
+        self._victims_until_scheduled: list[LeapRequest] = []  # they are out of the queue
+        self._order: RunningByPriority | None = None  # while it is of use
         self._last_used = 0  # step counter when it was of use
         self._changes = Changes(engine.clock)
 
@@ -68,27 +69,27 @@ class PolicyOrder(Order):
         self._queue.remove(request)
 
     def head(self) -> LeapRequest:
-        if self._ready:
-            return self._ready[-1]
+        if self._to_admit:
+            return self._to_admit[-1]
         head = self._queue.head()
         assert head is not None
         return head
 
     def pop(self) -> LeapRequest:
-        request = self._ready.pop() if self._ready else self._queue.pop()
+        request = self._to_admit.pop() if self._to_admit else self._queue.pop()
         if self._order is not None:
             self._order.push(request)
         return request
 
     def release(self, now: float) -> None:
         """The step is scheduled: who was kept out of the queue until then goes back."""
-        for request in self._ready:
+        for request in self._to_admit:
             self._queue.push(request, request.key)
-        self._ready = []
-        for request in self._held:
+        self._to_admit = []
+        for request in self._victims_until_scheduled:
             self.requeue(request, now)
-        self._engine.num_waiting += len(self._held)
-        self._held = []
+        self._engine.num_waiting += len(self._victims_until_scheduled)
+        self._victims_until_scheduled = []
 
     # -- before schedule() ---------------------------------------------------------------------------------
     def prepare(self, now: float) -> bool:
@@ -104,7 +105,7 @@ class PolicyOrder(Order):
             self._order = None
             self._changes.put_off(engine.running.values())
         elif self._order.num_pushed > STALE:
-            self._order = RunningOrder(engine.running)
+            self._order = RunningByPriority(engine.running)
         if not engine.num_waiting or not self._preemptive:
             return True
         return self._make_room(now)
@@ -146,8 +147,8 @@ class PolicyOrder(Order):
                 self._last_used = engine.clock.done
                 return True  # it would have to displace someone, and even the worst is better
         size = engine.block_size
-        free = engine.free - engine.phases[engine.clock.formed % size]
-        budget = engine.max_tokens - engine.num_decoders
+        free = engine.free - engine.growth_by_residue[engine.clock.formed % size]
+        budget = engine.max_tokens - engine.num_decoding
         for request in engine.partials.values():
             free -= not request.computed % size
             budget -= min(request.known - request.computed, engine.max_tokens)
@@ -179,19 +180,19 @@ class PolicyOrder(Order):
             planned = 0
             head = queue.head()
         # with more tokens in the victims' blocks, a plan that failed might come off in a later step
-        calm = head is not None and not planned and not ready
+        may_repeat = head is not None and not planned and not ready
         for _ in range(planned):
             spared = victims.pop()
             self._move(spared, spared.key)
         ready.reverse()
-        self._ready = ready
+        self._to_admit = ready
         if victims:
             engine.preempt(victims, now)
-            self._held = victims
-        return calm
+            self._victims_until_scheduled = victims
+        return may_repeat
 
     # -- the order of the running requests -----------------------------------------------------------------
-    def _worst(self, order: RunningOrder, now: float) -> LeapRequest | None:
+    def _worst(self, order: RunningByPriority, now: float) -> LeapRequest | None:
         """The worst of the running requests in their order."""
         self._last_used = self._engine.clock.done
         while True:
@@ -204,10 +205,10 @@ class PolicyOrder(Order):
             worst.key = key  # it has improved, and others may be worse now
             order.push(worst)
 
-    def _contend(self, now: float) -> RunningOrder:
+    def _contend(self, now: float) -> RunningByPriority:
         """Take up the order of the running requests."""
         self._changes.tell_on_time(self.running(now))
-        self._order = order = RunningOrder(self._engine.running)
+        self._order = order = RunningByPriority(self._engine.running)
         return order
 
     def running(self, now: float) -> list[LeapRequest]:
@@ -261,7 +262,7 @@ class PolicyOrder(Order):
         request.due_step, request.due_time = NO_LIMIT, inf
         self._policy.on_finish(request, now)
 
-    def calm(self) -> bool:
+    def is_uncontended(self) -> bool:
         """Is the order of the running requests of no concern?"""
         return self._order is None
 
@@ -278,22 +279,22 @@ class PolicyOrder(Order):
         before: int,
         start: float,
         now: float,
-        chunks: Sequence[tuple[LeapRequest, int]],
+        irregular: Sequence[tuple[LeapRequest, int]],
         left_out: Sequence[LeapRequest],
     ) -> None:
         """Note who has started and who has stopped running in a step that is over. What was announced before
         may have come in that very step, so that their priorities are other ones already."""
         policy = self._policy
         for request in left_out:
-            if request.ran and request.where != DONE:
+            if request.ran and request.where != FINISHED:
                 request.stop(before, start)
                 if self._asks_waiting:
                     self._ask_waiting(request, now)
                     key = policy.priority(request, now)
                     if key != request.key:
                         self._move(request, key)
-        for request, _ in chunks:
-            if not request.ran and request.where != DONE:
+        for request, _ in irregular:
+            if not request.ran and request.where != FINISHED:
                 self.began(request, before, start, now)
                 if self._order is not None:
                     key = policy.priority(request, now)

@@ -3,7 +3,7 @@ request, and *victims*."""
 
 from __future__ import annotations
 
-from simsched.engine.vllm_v1.leaping_request import DECODING, ENDING, PARTIAL, WAITING
+from simsched.engine.request_status import DECODING, ENDING, RESIDENT, WAITING
 from simsched.engine.vllm_v1.state import LeapingState
 
 
@@ -47,9 +47,9 @@ def schedule_under_pressure(engine: LeapingState, now: float, threshold: int) ->
             if engine.walk_survives_self_preemption:
                 continue
             break
-        engine.take(blocks)
-        if request.where == PARTIAL or engine.fills_answers:
-            engine.filled(request, computed + n)
+        engine.allocate(blocks)
+        if request.where == RESIDENT or engine.fills_answers:
+            engine.mark_cached(request, computed + n)
         tokens[request.number] = n
         budget -= n
         place += 1
@@ -59,5 +59,5 @@ def schedule_under_pressure(engine: LeapingState, now: float, threshold: int) ->
             if number not in tokens:
                 engine.leave_out(request, now)
         elif number in tokens:
-            engine.chunks.append((request, tokens[number]))
+            engine.irregular.append((request, tokens[number]))
     return 0 if preempted else budget

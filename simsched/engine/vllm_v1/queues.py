@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import insort
 from heapq import heappop, heappush
 
-from simsched.engine.vllm_v1.leaping_request import ENDING, LeapRequest
+from simsched.engine.request_status import ENDING
+from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.policies.base import Priority
 
 
@@ -52,7 +53,7 @@ class WaitingQueue:
         return self._waiting.pop(heappop(self._at[self._priorities[0]]))
 
 
-class RunningOrder:
+class RunningByPriority:
     """The other way round: the priorities in order, and for each a heap of the running requests that have it,
     the latest first. A request whose priority has changed is pushed again; its old place, and that of one
     that runs no more, is skipped when it comes up."""

@@ -143,7 +143,7 @@ class SharedBlocks:
             run.group.insert(run.group.index(run) + 1, rest)
         return rest
 
-    def take(self, count: int) -> None:
+    def allocate(self, count: int) -> None:
         """So many blocks are allocated from the front of the queue, and their content is lost."""
         if count <= self._empty:
             self._empty -= count

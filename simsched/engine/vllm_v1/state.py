@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.step_clock import StepClock
-from simsched.engine.vllm_v1.discipline import FcfsOrder, Order
+from simsched.engine.vllm_v1.discipline import FcfsOrder, QueueDiscipline
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
 
 
@@ -40,12 +40,12 @@ class LeapingState(ABC):
         """Of these, those whose last token is on its way (asynchronous scheduling)."""
         self.num_waiting = 0
         """Without victims that are held."""
-        self.order: Order = FcfsOrder(self.running)
+        self.order: QueueDiscipline = FcfsOrder(self.running)
 
-        self.num_decoders = 0
-        self.context = 0
+        self.num_decoding = 0
+        self.decode_context = 0
         """Tokens known of all decoding requests together."""
-        self.phases = [0] * config.block_size
+        self.growth_by_residue = [0] * config.block_size
         """How many decoding requests take a block in a step, by the step counter modulo the block size."""
         self.ends: list[int] = []
         """A heap of MANY * (step counter when it is done) + number, for the decoding requests; some stale."""
@@ -53,28 +53,28 @@ class LeapingState(ABC):
         self.free = self.num_blocks
 
         # of the step that is being formed
-        self.chunks: list[tuple[LeapRequest, int]] = []
+        self.irregular: list[tuple[LeapRequest, int]] = []
         """All but the decoding requests, with their tokens."""
-        self.stopped: list[LeapRequest] = []
+        self.preempted_this_step: list[LeapRequest] = []
         """Those it preempts."""
 
     @abstractmethod
-    def take(self, blocks: int) -> None:
+    def allocate(self, blocks: int) -> None:
         """So many blocks are allocated."""
 
     @abstractmethod
-    def filled(self, request: LeapRequest, tokens: int) -> None:
+    def mark_cached(self, request: LeapRequest, tokens: int) -> None:
         """A request other than a decoding one has blocks for so many tokens."""
 
     def blocks_for(self, first: int, count: int) -> int:
         """Blocks that the decoding requests take in so many steps, from step counter `first` on."""
-        size, phases = self.block_size, self.phases
+        size, growth_by_residue = self.block_size, self.growth_by_residue
         start = first % size
         end = start + count
         if end <= size:
-            return sum(phases[start:end])
+            return sum(growth_by_residue[start:end])
         cycles, end = divmod(end - size, size)
-        return sum(phases[start:]) + cycles * sum(phases) + sum(phases[:end])
+        return sum(growth_by_residue[start:]) + cycles * sum(growth_by_residue) + sum(growth_by_residue[:end])
 
     @abstractmethod
     def leave_out(self, request: LeapRequest, now: float) -> None:

@@ -27,7 +27,7 @@ NOBODY: Final = ()
 
 
 def run_uncontended(
-    engine: LeapingState, own: PolicyOrder | None, replica: SerialReplica, now: float
+    engine: LeapingState, policy_order: PolicyOrder | None, replica: SerialReplica, now: float
 ) -> Generator[simpy.Event, None, float]:
     """Simulate from `now` on, between two steps, while the run is uncontended; returns the time it ended.
 
@@ -49,18 +49,18 @@ def run_uncontended(
     times = None if rows is None else rows.times
     arrivals: list[Arrival] = []
     reports = source.waits_for_answers
-    running, ends, phases, size = engine.running, engine.ends, engine.phases, engine.block_size
+    running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
     offsets = {who: request.offset for who, request in running.items()}  # all that need be known here
     longest = engine.long_prefill or engine.max_tokens
     step_time, decode_line = cost.step_time, cost.decode_line
-    steps, N, K, free = clock.formed, engine.num_decoders, engine.context, engine.free
+    steps, N, K, free = clock.formed, engine.num_decoding, engine.decode_context, engine.free
     upto = len(total)  # the number of who arrives next
     while True:
         start, before, first_new = now, steps, upto
         arrival_time = source.next_time if times is None else times[upto]
         if arrival_time <= now:
             # First, the whole prompts of those that have arrived, with one token of everybody else.
-            tokens, blocks, pairs, fits = 0, phases[steps % size], 0, True
+            tokens, blocks, pairs, fits = 0, growth[steps % size], 0, True
             while arrival_time <= now:
                 if rows is None:
                     arrival = source.pop()
@@ -91,10 +91,10 @@ def run_uncontended(
                 break
             if rows is None:
                 replica.note_rows(arrivals[first_new - numbered :])
-            if own is not None:
+            if policy_order is not None:
                 for who in range(first_new, upto):
                     arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
-                    running[who] = own.request(who, arrival, now)
+                    running[who] = policy_order.request(who, arrival, now)
             if replica.tells_counts:
                 engine.free = free
                 replica.tell_counts(start, N)
@@ -132,9 +132,9 @@ def run_uncontended(
                 now, done, last = yield from replica.keep_promise(now, base, slope, K, N, most, inf)
             else:
                 yield event_loop.at(now)
-            phase = steps % size
-            if phase + done <= size:
-                free -= sum(phases[phase : phase + done])
+            residue = steps % size
+            if residue + done <= size:
+                free -= sum(growth[residue : residue + done])
             else:
                 free -= engine.blocks_for(steps, done)
             steps += done
@@ -155,7 +155,7 @@ def run_uncontended(
             length = total[who]
             if offsets.get(who) == length - end:
                 del offsets[who]
-                phases[(end - length + 1) % size] -= 1
+                growth[(end - length + 1) % size] -= 1
                 N -= 1
                 K -= length
                 free -= -(length - 1) // size
@@ -163,8 +163,8 @@ def run_uncontended(
                 if reports:
                     finished.append(who)
                 request = running.pop(who, None)
-                if own is not None and request is not None:
-                    own.finished(request, now)
+                if policy_order is not None and request is not None:
+                    policy_order.finished(request, now)
         admitted: Sequence[int] = NOBODY
         if upto > first_new:
             admitted = range(first_new, upto)
@@ -174,13 +174,13 @@ def run_uncontended(
         for who in admitted:
             length = prompts[who - numbered] + 1
             begin(who, start, now)
-            if own is not None:
+            if policy_order is not None:
                 began = running[who]
                 began.decode(length - steps)
-                own.began(began, before, start, now)
+                policy_order.began(began, before, start, now)
             if length < total[who]:
                 offsets[who] = length - steps
-                phases[(steps - length + 1) % size] += 1
+                growth[(steps - length + 1) % size] += 1
                 N += 1
                 K += length
                 heappush(ends, MANY * (total[who] - length + steps) + who)
@@ -189,10 +189,10 @@ def run_uncontended(
                 finish(who, now)
                 if reports:
                     finished.append(who)
-                if own is not None:
-                    own.finished(running.pop(who), now)
-        if own is not None and step_ends is not None and len(step_ends) > clock.history_limit:
-            clock.trim_history(own.oldest_change())
+                if policy_order is not None:
+                    policy_order.finished(running.pop(who), now)
+        if policy_order is not None and step_ends is not None and len(step_ends) > clock.history_limit:
+            clock.trim_history(policy_order.oldest_change())
         if finished:
             replica.report(finished, now)
         if not alone:
@@ -203,7 +203,7 @@ def run_uncontended(
             arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
             request = running[who] = order.request(who, arrival, now)
             request.decode(offset)
-    engine.num_decoders, engine.context, engine.free = N, K, free
+    engine.num_decoding, engine.decode_context, engine.free = N, K, free
     if rows is not None:
         rows.skip_to(upto)
     for who in range(first_new, upto):

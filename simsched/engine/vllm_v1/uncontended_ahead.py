@@ -51,7 +51,7 @@ class HandsOver(Protocol):
 def run_uncontended_ahead(
     engine: LeapingState,
     steps_ahead: HandsOver,
-    own: PolicyOrder | None,
+    policy_order: PolicyOrder | None,
     replica: PipelinedReplica,
     now: float,
 ) -> Generator[simpy.Event, None, Handover]:
@@ -70,11 +70,11 @@ def run_uncontended_ahead(
     total, max_model_len = engine.total, engine.max_model_len
     # in the order of the trace, so that a request's number is its row
     prompts, outputs, times = source.prompts, source.outputs, source.times
-    running, ends, phases, size = engine.running, engine.ends, engine.phases, engine.block_size
+    running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
     max_tokens, max_running, watermark = engine.max_tokens, engine.max_running, engine.watermark
     longest = engine.long_prefill or max_tokens
     steps, done = step_clock.formed, step_clock.done
-    N, K, free = engine.num_decoders, engine.context, engine.free
+    N, K, free = engine.num_decoding, engine.decode_context, engine.free
     upto = len(total)  # the number of who arrives next
     arrival = times[upto]
     places: dict[int, int] = {}  # of those admitted out of turn
@@ -94,7 +94,7 @@ def run_uncontended_ahead(
         first_new, tokens, pairs, blocks = upto, 0, 0.0, 0
         waiting = len(endings)
         if N:
-            blocks = phases[steps % size]
+            blocks = growth[steps % size]
         if arrival <= formed:
             squares = 0
             while arrival <= formed:
@@ -136,7 +136,7 @@ def run_uncontended_ahead(
                 length = total[who]
                 if offsets.get(who) == length - end:
                     del offsets[who]
-                    phases[(end - length + 1) % size] -= 1
+                    growth[(end - length + 1) % size] -= 1
                     N -= 1
                     K -= length
                     following.append(who)
@@ -150,12 +150,12 @@ def run_uncontended_ahead(
                     places.update((who, first_new + place) for place, who in enumerate(in_order))
                 for who in range(first_new, upto):
                     length = prompts[who] + 1
-                    if own is not None:
-                        request = running[who] = own.request(who, source.arrival(who), formed)
+                    if policy_order is not None:
+                        request = running[who] = policy_order.request(who, source.arrival(who), formed)
                         request.decode(length - steps)
                     if length < total[who]:
                         offsets[who] = length - steps
-                        phases[(steps - length + 1) % size] += 1
+                        growth[(steps - length + 1) % size] += 1
                         N += 1
                         K += length
                         heappush(ends, MANY * (total[who] - length + steps) + who)
@@ -210,7 +210,7 @@ def run_uncontended_ahead(
                         length = total[who]
                         if offsets.get(who) == length - end:
                             del offsets[who]
-                            phases[(end - length + 1) % size] -= 1
+                            growth[(end - length + 1) % size] -= 1
                             N -= 1
                             K -= length
                             following.append(who)
@@ -228,16 +228,16 @@ def run_uncontended_ahead(
         for who in endings:
             free -= -(total[who] - 1) // size
             finish(who, now)
-        if own is not None:
+        if policy_order is not None:
             step_clock.set((steps, done, now))
             for who in endings:
-                own.finished(running.pop(who), now)
+                policy_order.finished(running.pop(who), now)
             if now_end > now_first:
                 for who in range(now_first, now_end):
                     if who in running:
-                        own.began(running[who], before, start, now)
+                        policy_order.began(running[who], before, start, now)
             if step_ends is not None and len(step_ends) > step_clock.history_limit:
-                step_clock.trim_history(own.oldest_change())
+                step_clock.trim_history(policy_order.oldest_change())
         elif running:
             for who in endings:
                 running.pop(who, None)
@@ -252,7 +252,7 @@ def run_uncontended_ahead(
         if who not in running:
             running[who] = order.request(who, source.arrival(who), now)
     step_clock.formed, step_clock.done = steps, done
-    engine.num_decoders, engine.context, engine.free = N, K, free
+    engine.num_decoding, engine.decode_context, engine.free = N, K, free
     source.skip_to(upto)
     current = None
     if is_under_way:

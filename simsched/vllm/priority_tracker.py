@@ -20,7 +20,7 @@ Due = tuple[float, int, int, VllmView]
 LAST_CLASS = 2**31
 
 
-class PriorityBook:
+class PriorityTracker:
     """Sort keys `(priority, arrival time, arrival number)` of all unfinished requests."""
 
     def __init__(self, policy: Policy, clock: StepClock) -> None:
