@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _MOST_VALUES = 12  # of an option on an axis
 
+_WIDEST_LABELS = 40  # characters beneath a panel, beyond which they are slanted
+
 
 def grid_options(samples: Samples) -> list[str]:
     """The options that may be an axis of a heat map, by how many values they have: the request rate, and
@@ -145,7 +147,13 @@ class HeatmapDisplay:
                             column, row, number(value * scale), ha="center", va="center", fontsize=8.5,
                             color="white" if dark else "black",
                         )  # fmt: skip
-                ax.set_xticks(range(len(self.values[0])), [option_text(each) for each in self.values[0]])
+                names = [option_text(each) for each in self.values[0]]
+                slanted = sum(map(len, names)) > _WIDEST_LABELS
+                ax.set_xticks(range(len(names)), names)
+                if slanted:
+                    ax.tick_params(axis="x", labelrotation=30)
+                    for label in ax.get_xticklabels():
+                        label.set_horizontalalignment("right")
                 ax.set_yticks(range(len(self.values[1])), [option_text(each) for each in self.values[1]])
                 ax.set_xlabel(_axis_name(self.along[0]))
                 ax.set_ylabel(_axis_name(self.along[1]))
