@@ -146,15 +146,14 @@ def convert(
         trace = trace.take(np.arange(max_requests))
     if arrivals is not None:
         from simsched.workload.arrivals import Arrivals
+        from simsched.workload.starts import with_arrivals
 
         process = Arrivals.parse(arrivals)
         if process.users is not None:
             raise InputError(
                 f"--arrivals {arrivals}: a trace file has fixed arrivals; a closed loop needs a run"
             )
-        if trace.think_times is not None:
-            raise InputError(f"--arrivals {arrivals}: turns of {trace.name} wait for answers; expected none")
-        trace = trace.with_columns(arrival_time=process.times(len(trace), request_rate, seed))
+        trace = with_arrivals(trace, arrivals, request_rate, seed)
     elif request_rate is not None:
         trace = rescale(trace, request_rate)
     _write(_with_predictions(trace, predictor, seed), output)

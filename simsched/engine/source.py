@@ -14,7 +14,7 @@ from math import inf, nan
 import numpy as np
 
 from simsched.engine.arrival import Arrival, Arrivals
-from simsched.workload.sessions import waits_for
+from simsched.workload.sessions import sessions_of, waits_for
 from simsched.workload.trace import FloatArray, Trace
 
 
@@ -150,7 +150,11 @@ class ClosedLoop(TraceSource):
 
 class Sessions(Source):
     """Turns that arrive some time after the answers which they wait for; requests that wait for none arrive
-    when the trace says. Those that arrive together come in the order of the trace."""
+    when the trace says. Those that arrive together come in the order of the trace.
+
+    With users, so many sessions are alive: the next one starts when the last answer of another has ended,
+    and what the trace says counts from there.
+    """
 
     waits_for_answers = True
 
@@ -165,12 +169,33 @@ class Sessions(Source):
         self._num_awaited = [len(rows) for rows in awaited]  # answers that have not come, by row
         # when each arrives, and its row: in order, and so a heap
         self._due: list[tuple[float, int]] = []
-        for row, (rows, time) in enumerate(zip(awaited, trace.arrival_time.tolist(), strict=True)):
-            if not rows:
-                self._due.append((time, row))
+        first = [(time, row) for row, time in enumerate(trace.arrival_time.tolist()) if not awaited[row]]
+        for row, rows in enumerate(awaited):
             for each in rows:
                 self._followers.setdefault(each, []).append(row)
+        self._session: list[int] | None = None  # by row, where users wait for sessions to end
+        if trace.closed_loop_users is None:
+            self._due = first
+        else:
+            self._session = session = sessions_of(trace).tolist()
+            self._num_left = [0] * (max(session) + 1)  # rows without an answer, by session
+            for each in session:
+                self._num_left[each] += 1
+            self._first: list[list[tuple[float, int]]] = [[] for _ in self._num_left]
+            for time, row in first:
+                self._first[session[row]].append((time, row))
+            self._num_started = 0
+            for _ in range(min(trace.closed_loop_users, len(self._num_left))):
+                self._start(0.0)
         self._look()
+
+    def _start(self, now: float) -> None:
+        """The next session starts, if there is one."""
+        if self._num_started < len(self._first):
+            requests = self._first[self._num_started]
+            self._num_started += 1
+            for time, row in requests:
+                heapq.heappush(self._due, (now + (time - requests[0][0]), row))
 
     def _look(self) -> None:
         self.next_time = self._due[0][0] if self._due else inf
@@ -186,6 +211,11 @@ class Sessions(Source):
             self._num_awaited[follower] -= 1
             if not self._num_awaited[follower]:
                 heapq.heappush(self._due, (now + self._think_times[follower], follower))
+        if self._session is not None:
+            session = self._session[row]
+            self._num_left[session] -= 1
+            if not self._num_left[session]:
+                self._start(now)
         self._look()
 
     def arrival_times(self) -> FloatArray:

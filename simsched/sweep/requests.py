@@ -19,6 +19,7 @@ from simsched.workload.arrivals import Arrivals
 from simsched.workload.blocks import block_seconds, resample_blocks
 from simsched.workload.formats import load_trace, row_notes
 from simsched.workload.named import named_workload, rescale
+from simsched.workload.starts import with_arrivals
 from simsched.workload.trace import Trace
 from simsched.workload.window import Window, cut, drift_note
 
@@ -112,16 +113,7 @@ def _requests(load: Load, version: Any) -> tuple[Trace, tuple[str, ...]]:
     if load.resample is not None:
         trace = resample_blocks(trace, block_seconds(load.resample), load.seed)
     if load.arrivals is not None:
-        process = Arrivals.parse(load.arrivals)
-        if trace.think_times is not None:
-            raise InputError(
-                f"--arrivals {load.arrivals}: turns of {trace.name} wait for answers; expected none"
-            )
-        trace = trace.with_columns(
-            arrival_time=process.times(len(trace), load.request_rate, load.seed),
-            closed_loop_users=process.users,
-            think_time=process.think_time,
-        )
+        trace = with_arrivals(trace, load.arrivals, load.request_rate, load.seed)
     kept = num_kept(replace(load, request_rate=None) if load.arrivals is not None else load, trace)
     if kept < len(trace):
         trace = trace.take(np.arange(kept))

@@ -150,7 +150,7 @@ class _LoadsAndProfiles(BaseModel):
     request_rate: OfLoad[Rate] = ()
     """Requests/s, or a share of the capacity: 4,8,0.9x."""
     arrivals: OfLoad[str] = ()
-    """poisson, "gamma(cv=2,exact=true)", uniform, burst, "closed(users=32)"."""
+    """poisson, "gamma(cv=2,exact=true)", uniform, burst, "closed(users=32)", "sessions(2)", "users(8)"."""
     num_requests: int | None = Field(None, ge=1, le=100_000_000)
     """Requests a cell.  [default: those of --duration]"""
     duration: Positive | None = None

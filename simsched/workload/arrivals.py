@@ -6,6 +6,7 @@ The same seed gives the same pattern at every rate, so runs at two rates differ 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,16 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     "uniform": ("burst",),
     "burst": (),
     "closed": ("users", "think_time"),
+    "sessions": ("rate",),
+    "users": ("n",),
 }
+
+_ALONE = re.compile(r"(sessions|users)\(([^=()]+)\)")
+
+
+def _named(spec: re.Match[str]) -> str:
+    """`users(8)` is `users(n=8)`: their one parameter needs no name."""
+    return f"{spec[1]}({PROCESSES[spec[1]][0]}={spec[2]})"
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,17 @@ class Arrivals:
     burst: int = 0
     """So many of the requests are all there at 0, before the others arrive at their rate."""
     users: int | None = None
-    """Closed loop: this many users, each waiting for its answer before it asks again."""
+    """Closed loop: this many users, each waiting for its answer (of a session its last one) before it asks
+    again."""
     think_time: float = 0.0
     """Closed loop: seconds between an answer and the same user's next request."""
+    rate: float | None = None
+    """Sessions that start in a second (sessions)."""
 
     @staticmethod
     def parse(spec: str) -> Arrivals:
         """Raises InputError for an unknown process, parameter or value."""
-        name, given = parse_spec(spec, "--arrivals")
+        name, given = parse_spec(_ALONE.sub(_named, spec.strip()), "--arrivals")
         if name not in PROCESSES:
             raise InputError(f"--arrivals {name}: unknown; expected one of {', '.join(PROCESSES)}")
         check_parameters("--arrivals", name, given, PROCESSES[name])
@@ -65,23 +78,38 @@ class Arrivals:
                 raise InputError(f"--arrivals closed: users={users}: expected a whole number")
             think = number("--arrivals", name, "think_time", given.get("think_time", 0.0), 0.0, 1e9)
             return Arrivals(name, users=int(users), think_time=think)
+        if name == "sessions":
+            return Arrivals(name, rate=number("--arrivals", name, "rate", given.get("rate"), 1e-9, 1e9))
+        if name == "users":
+            n = number("--arrivals", name, "n", given.get("n"), 1, 1e9)
+            if n != int(n):
+                raise InputError(f"--arrivals users: n={n}: expected a whole number")
+            return Arrivals(name, users=int(n))
         return Arrivals(name)
+
+    @property
+    def by_session(self) -> bool:
+        """Does it start sessions, whose later turns come by themselves?"""
+        return self.process in ("sessions", "users")
 
     @property
     def rated(self) -> bool:
         """Does a request rate mean anything to it?"""
-        return self.process not in ("burst", "closed")
+        return self.process not in ("burst", "closed", "sessions", "users")
 
     def times(self, num_requests: int, request_rate: float | None, seed: int) -> FloatArray:
         """Arrival times in seconds, never decreasing, shape (num_requests,).
 
         `request_rate` is in requests/s; infinite means all at once. A burst and a closed loop take none: all
         requests are there at t = 0 (in the loop, the engine holds each back until its user is free).
+        `sessions` have their own rate, at which they start.
         """
         if not self.rated:
             if request_rate is not None:
                 raise InputError(f"--request-rate {request_rate:g}: {self.process} arrivals have no rate")
-            return np.zeros(num_requests)
+            if self.rate is None:
+                return np.zeros(num_requests)
+            request_rate = self.rate
         if request_rate is None or math.isnan(request_rate) or request_rate <= 0:
             given = "" if request_rate is None else f" {request_rate:g}"
             raise InputError(f"--request-rate{given}: expected requests/s, above 0 (inf = all at once)")

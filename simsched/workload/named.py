@@ -220,7 +220,7 @@ def rescale(trace: Trace, request_rate: float) -> Trace:
     if trace.think_times is not None:
         raise InputError(
             f"--request-rate {request_rate:g}: turns of {trace.name} wait for answers, so it has no rate; "
-            "expected none"
+            'expected none, or --arrivals "sessions(rate=R)" or "users(n)"'
         )
     gaps = trace.arrival_time - trace.arrival_time[0]
     if np.isinf(request_rate) or len(trace) == 1:

@@ -97,6 +97,36 @@ def waits_for(trace: Trace) -> list[tuple[int, ...]]:
     return found
 
 
+def sessions_of(trace: Trace) -> IntArray:
+    """(n,) the number of each request's session, in the order of their first rows: one `session_id`, and all
+    that wait for each other's answers."""
+    number = np.zeros(len(trace), dtype=np.int64)
+    joined: list[int] = []  # session -> one that it is a part of, or itself
+    of_id: dict[str, int] = {}
+
+    def whole(session: int) -> int:
+        while joined[session] != session:
+            joined[session] = session = joined[joined[session]]
+        return session
+
+    for row, rows in enumerate(waits_for(trace)):
+        parts = {whole(int(number[each])) for each in rows}
+        named = None if trace.session_id is None else trace.session_id[row]
+        if named is not None and named in of_id:
+            parts.add(whole(of_id[named]))
+        session = min(parts, default=len(joined))
+        if not parts:
+            joined.append(session)
+        for part in parts:
+            joined[part] = session
+        if named is not None:
+            of_id[named] = session
+        number[row] = session
+    roots = np.array([whole(session) for session in range(len(joined))], dtype=np.int64)
+    _, dense = np.unique(roots[number], return_inverse=True)
+    return dense.astype(np.int64)
+
+
 def stranded(trace: Trace, kept: BoolArray | None = None) -> BoolArray:
     """(n,) turns that wait for an answer which never comes: of a turn that is not there, or not `kept`, or is
     stranded itself."""

@@ -20,9 +20,10 @@ from simsched.errors import InputError, RunError
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.routers.spec import make_router
-from simsched.workload.sessions import waits_for
+from simsched.workload.sessions import sessions_of, waits_for
+from simsched.workload.starts import with_arrivals
 from simsched.workload.trace import Trace
-from tests.engine.scenarios import configs, same, traces
+from tests.engine.scenarios import configs, same, trace, traces
 
 SECOND = LinearCost(t0=1.0, a=0.0, b=0.0, c=0.0, d=0.0)
 COST = LinearCost(t0=0.0113, a=5.32e-5, b=6.42e-5, c=8.07e-8, d=3.68e-9)
@@ -99,6 +100,25 @@ def test_a_turn_hits_what_its_parent_left_in_the_cache() -> None:
     assert record.num_cached_tokens.tolist() == [0, 48]
 
 
+def test_users_keep_so_many_sessions_alive() -> None:
+    """Two turns each, of one token and two, with two seconds between; the third starts when one has ended."""
+    work = Trace(
+        np.zeros(6), np.full(6, 8), np.array([1, 2] * 3), session_id=["a", "a", "b", "b", "c", "c"],
+        think_times=np.array([math.nan, 2.0] * 3),
+    )  # fmt: skip
+    record = run(with_arrivals(work, "users(2)", None, 0), ROOMY, cost=SECOND)
+    assert record.arrival_time.tolist() == [0.0, 3.0, 0.0, 3.0, 5.0, 8.0]
+
+
+def test_users_and_sessions_of_one_request_are_closed_loop_and_poisson() -> None:
+    work = trace(80, 20.0, 4, longest=400)
+    for ours, theirs in (("users(5)", "closed(users=5)"), ("sessions(rate=9)", "poisson")):
+        one = run(with_arrivals(work, ours, None, 3), ROOMY)
+        other = run(with_arrivals(work, theirs, 9.0 if theirs == "poisson" else None, 3), ROOMY)
+        same(one, other)
+        assert (one.arrival_time == other.arrival_time).all()
+
+
 @st.composite
 def sessions(draw: st.DrawFn) -> Trace:
     """Requests of which many wait for one or two of those above them."""
@@ -120,18 +140,28 @@ def sessions(draw: st.DrawFn) -> Trace:
     work=sessions(),
     config=configs(),
     spec=st.sampled_from(["fcfs", "priority", "srtf", "mlfq", "ranking"]),
+    starts=st.sampled_from([None, None, "users(3)", "sessions(rate=4)"]),
     ahead=st.booleans(),
     where=st.sampled_from([None, "round-robin", "least-requests", "vllm-dp", "oracle-work", "session"]),
     replicas=st.integers(1, 3),
 )
 def test_no_turn_before_its_parents_nothing_lost_and_leaping_is_stepping(
-    work: Trace, config: EngineConfig, spec: str, ahead: bool, where: str | None, replicas: int
+    work: Trace,
+    config: EngineConfig,
+    spec: str,
+    starts: str | None,
+    ahead: bool,
+    where: str | None,
+    replicas: int,
 ) -> None:
     assert isinstance(config, ResolvedConfig)
     resolved = config.model_copy(update={"async_scheduling": ahead})
     replicas = 1 if where is None else replicas
     try:
         work, _ = check_admissible(work, resolved, skip_invalid=True)
+        work = work.with_columns(closed_loop_users=None)
+        if starts is not None:
+            work = with_arrivals(work, starts, None, 1)
         stepped = run(work, resolved, spec, replicas=replicas, router=where, leap=False)
     except (InputError, RunError):
         return
@@ -144,8 +174,14 @@ def test_no_turn_before_its_parents_nothing_lost_and_leaping_is_stepping(
         if rows:
             answered = max(record.finish_time[each] for each in rows)
             assert record.arrival_time[row] == answered + work.think_times[row]
-        else:
+        elif work.closed_loop_users is None:
             assert record.arrival_time[row] == work.arrival_time[row]
+    if work.closed_loop_users is not None:
+        session = sessions_of(work)
+        first = np.array([record.arrival_time[session == each].min() for each in range(session.max() + 1)])
+        last = np.array([record.finish_time[session == each].max() for each in range(session.max() + 1)])
+        for start in first:
+            assert ((first <= start) & (last > start)).sum() <= work.closed_loop_users
 
 
 def test_turns_that_wait_for_one_that_does_not_fit_are_dropped_with_it() -> None:
