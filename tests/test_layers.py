@@ -53,6 +53,7 @@ _SIMULATION = {
 BELOW |= {
     "sweep": _SIMULATION | {"record", "results"},
     "capacity": {"workload", "metrics", "steady", "slo", "results", "sweep"},
+    "calibration": _SIMULATION | {"sweep", "results"},
     "timeline": set(),
     "compare": {"text", "metrics", "slo", "results", "bounds", "sweep"},
     "plotting": {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from simsched.calibration import NOT_ASKED, REFUSED
+from simsched.cli.run import study_options
 from simsched.errors import InputError
+from simsched.text.options import option_flag
 
 if TYPE_CHECKING:
     from simsched.cost_model.calibrate import Calibration, Form, Target
@@ -24,7 +27,8 @@ INPUT = click.Path(path_type=Path)
 @click.option(
     "--from-steps", type=INPUT, metavar="PATH", multiple=True, help="Step logs, or results with them."
 )
-@click.option("--from-summary", type=INPUT, metavar="FILE", help="CSV of latencies per policy and rate.")
+@click.option("--from-summary", type=INPUT, metavar="PATH",
+              help="CSV of mean latencies by request rate, or results (of import, too).")  # fmt: skip
 @click.option(
     "--host",
     type=click.Choice(["serial", "apart"]),
@@ -45,6 +49,9 @@ INPUT = click.Path(path_type=Path)
 @click.option("-o", "--output", type=INPUT, metavar="FILE.json", help="Profile to write.  [default: stdout]")
 @click.option("--overwrite", is_flag=True, help="Replace FILE.json.")
 @click.option("--no-plot", is_flag=True, help="Do not draw FILE.png, predicted against measured.")
+@click.option("--study", type=INPUT, metavar="STUDY.yaml",
+              help="How the server was run, for --from-summary; or by the options below.")  # fmt: skip
+@study_options(without=(*NOT_ASKED, *REFUSED))
 def calibrate_command(
     from_kernels: Path | None,
     from_composed: Path | None,
@@ -63,12 +70,15 @@ def calibrate_command(
     output: Path | None,
     overwrite: bool,
     no_plot: bool,
+    study: Path | None,
+    **server: Any,
 ) -> None:
     """Fit a cost profile by relative error, with its error on data that the fit has not seen.
 
     \b
     simsched calibrate --from-steps out/ --gpu a100-80gb --model llama-3-8b -o mine.json
     simsched calibrate --from-kernels tables/ --gpu a100-80gb --model llama-3-8b -o mine.json
+    simsched calibrate --from-summary real/ --gpu a100-80gb --model llama-3-8b -o mine.json
     simsched run --cost-profile mine.json
     """
     given = [each for each in (from_kernels, from_composed, from_steps, from_summary) if each]
@@ -87,15 +97,30 @@ def calibrate_command(
     options = {"--gpu": gpu, "--gpu-memory": gpu_memory, "--model": model, "--tp": tp, "--form": form,
                "--reserve": reserve, "--seed": seed, "--host": host}  # fmt: skip
     words = " ".join(f"{option} {value}" for option, value in options.items() if value is not None)
+    server = {name: value for name, value in server.items() if value is not None}
     if from_summary:
-        from simsched.reproduce.fork_profile import calibrate_from_summary
+        from simsched.calibration.from_summary import calibrate_from_summary
+        from simsched.sweep.study import read_study
 
-        command = f"simsched calibrate --from-summary FILE {words}"
-        file = calibrate_from_summary(from_summary, target, seed=seed, command=command)
+        asked = [f"{option_flag(name)} {value}" for name, value in server.items()]
+        asked = ["--study FILE", *asked] if study else asked
+        of_target = [f"{option} {value}" for option, value in options.items() if value is not None]
+        of_target.remove(f"--form {form}")
+        command = " ".join(["simsched calibrate --from-summary PATH", *of_target, *asked])
+        server = {**(read_study(study) if study else {}), **server}
+        file, notes = calibrate_from_summary(from_summary, target, server, seed=seed, command=command)
         _write(file, output)
-        for line in (*file.provenance.derived, *(f"weak: {each}" for each in file.warnings)):
-            click.echo(line, err=True)
+        for note in notes:
+            click.echo(note, err=True)
+        for line in file.provenance.derived:
+            click.echo(f"{file.name}: {line}", err=True)
+        for warning in file.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        if output:
+            click.echo(f"wrote {output}", err=True)
         return
+    for option in ("study", *server) if study else server:
+        raise InputError(f"{option_flag(option)}: only with --from-summary")
     if from_kernels:
         command = f"simsched calibrate --from-kernels DIR {words}"
         from simsched.cost_model import kernel_calibration

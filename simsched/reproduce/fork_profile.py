@@ -107,10 +107,10 @@ def read_summary(path: Path) -> list[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             table = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--from-summary {path}: cannot read it as CSV: {error}") from None
+        raise InputError(f"{path}: cannot read it as CSV: {error}") from None
     missing = [name for name in ("policy", "request_rate", *COLUMNS) if not table or name not in table[0]]
     if missing:
-        raise InputError(f"--from-summary {path}: expected columns {', '.join(missing)}")
+        raise InputError(f"{path}: expected columns {', '.join(missing)}")
     rows = []
     for line, cells in enumerate(table, start=2):
         if cells["policy"] != "fcfs":
@@ -118,13 +118,13 @@ def read_summary(path: Path) -> list[Row]:
         try:
             rate, *values = (float(cells[name]) for name in ("request_rate", *COLUMNS))
         except (TypeError, ValueError):
-            raise InputError(f"--from-summary {path}:{line}: expected numbers") from None
+            raise InputError(f"{path}:{line}: expected numbers") from None
         if not all(0 < value < math.inf for value in (rate, *values)):
-            raise InputError(f"--from-summary {path}:{line}: expected numbers above 0")
+            raise InputError(f"{path}:{line}: expected numbers above 0")
         if rate >= MIN_RATE:
             rows.append(Row(rate, tuple(value / 1e3 for value in values)))
     if len(rows) < 2:
-        raise InputError(f"--from-summary {path}: expected two rows or more of fcfs at {MIN_RATE:g} req/s up")
+        raise InputError(f"{path}: expected two rows or more of fcfs at {MIN_RATE:g} req/s up")
     return rows
 
 
@@ -288,7 +288,7 @@ def _kernels(target: Target) -> tuple[float, float, float, float]:
     name = _name(target)
     if (name, target.tp) not in KERNELS:
         known = ", ".join(f"{model} with --tp {tp}" for model, tp in KERNELS)
-        raise InputError(f"--from-summary: --model {name} with --tp {target.tp}: expected {known}")
+        raise InputError(f"--model {name} with --tp {target.tp}: expected {known}")
     return KERNELS[name, target.tp]
 
 
@@ -340,7 +340,7 @@ def _describe(fit: SummaryFit, name: str) -> str:
 
 def _blank(target: Target) -> ProfileFile:
     if target.gpu is None or target.model is None:
-        raise InputError("--from-summary needs --gpu and --model")
+        raise InputError("a profile of the fork needs a card and a model (--gpu and --model)")
     return ProfileFile(
         name=target.name,
         hardware=Hardware(gpu=target.gpu.name, num_gpus=target.tp, memory_bytes=target.gpu.memory_bytes),

@@ -58,7 +58,7 @@ def remeasure(
     """
     study = dict(results.manifest.get("study") or {})
     limits = dict(goodput) if goodput is not None else study.get("goodput")
-    tables = _tables(results)
+    tables = tables_of(results)
     old = {row["cell"]: row for row in results.summary.to_dicts()}
     requests = {cell: Requests.of_table(table) for cell, table in tables.items()}
     windows = _windows(results, requests, old, window)
@@ -108,7 +108,7 @@ def _windows(
     return {cell: (start, last) for cell, last in ends.items()}
 
 
-def _tables(results: Results) -> dict[str, pl.DataFrame]:
+def tables_of(results: Results) -> dict[str, pl.DataFrame]:
     """Cell -> its requests."""
     import polars as pl
 

@@ -1,4 +1,4 @@
-"""`simsched calibrate --from-summary`."""
+"""The profile of the paper's fork."""
 
 from __future__ import annotations
 

@@ -164,5 +164,5 @@ def test_fcfs_rows_are_met_by_the_profile_that_was_fitted_to_them() -> None:
 def test_the_profiles_say_how_they_were_made(name: str) -> None:
     profile = load_profile(name)
     assert profile.file is not None
-    assert profile.file.provenance.command.startswith("simsched calibrate --from-summary")
+    assert profile.file.provenance.command.startswith("python -m simsched.reproduce.fit_fork")
     assert profile.num_gpu_blocks(16)
