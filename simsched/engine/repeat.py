@@ -54,3 +54,20 @@ def repeat_decodes(
         K += N * count
         steps += count
     return end, steps, last
+
+
+def repeat_on_line(
+    end: float,
+    base: float,
+    slope: float,
+    K: int,
+    N: int,
+    duration: float,
+    most: int,
+    until: float,
+    step_ends: list[float] | None,
+) -> tuple[float, int, float]:
+    """`repeat_decodes` where the first step, of this duration, may be the only one."""
+    if most > 1 and end < until:
+        return repeat_decodes(end, base, slope, K, N, most, until, step_ends)
+    return end, 1, duration

@@ -18,9 +18,9 @@ from simsched.cost_model.base import CostModel
 from simsched.cost_model.host import HostedCost
 from simsched.engine.admission_control import admission_control
 from simsched.engine.base import CannotLeap
-from simsched.engine.clock import make_clock
 from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.engine.event_loop import EventLoop
+from simsched.engine.host_clock import make_clock
 from simsched.engine.pipelined import PipelinedReplica
 from simsched.engine.recorder import Recorder, run_record
 from simsched.engine.replica import Inbox, Replica, StepCallback

@@ -7,7 +7,7 @@ device go on side by side, then the host takes the tokens out. With the terms of
     step = max(h0, o) + max(G + w, H - h0)      in place of H - h0, unless one CUDA graph: H - h0 + r + w
 
 h0 counts from the end of the step before, so it contains the output handling o. With asynchronous scheduling
-the time of a step depends on its neighbours (`clock.py`); what is said of it here is for estimates.
+the time of a step depends on its neighbours (`host_clock.py`); what is said of it here is for estimates.
 """
 
 from __future__ import annotations

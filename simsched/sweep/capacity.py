@@ -8,8 +8,8 @@ import numpy as np
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.cost_model.host import HostedCost
-from simsched.engine.clock import make_clock
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.host_clock import make_clock
 from simsched.engine.step_cost import step_cost
 from simsched.workload.trace import IntArray, Trace
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.host import Graphs, HostCost, HostedCost, LaunchMode
 from simsched.cost_model.models import LinearCost, TableCost
-from simsched.engine.clock import DeviceClock, HostClock
+from simsched.engine.clock import DeviceClock
 from simsched.engine.config import engine_config
+from simsched.engine.host_clock import HostClock
 from simsched.engine.simulator import simulate
 from simsched.engine.step_cost import SerialCost
 from simsched.metrics import alone_time
