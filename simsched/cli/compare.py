@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     "--metric", "metrics", metavar="NAME[,NAME...]", help="Columns of summary.csv; default: the usual ones."
 )
 @measured_options
-@click.option("--by", metavar="COLUMN", help="Also by tenant, class, priority, ..., with fairness.")
+@click.option(
+    "--by", metavar="COLUMN", help="Also by tenant, class, priority, ..., with fairness; or by session."
+)
 @click.option("--json", "json_file", is_flag=False, flag_value="-", metavar="[FILE]",
               help="Write JSON to FILE, or print it instead of tables.")  # fmt: skip
 @click.option(
@@ -91,7 +93,7 @@ def _one(
     slo: str | None,
 ) -> tuple[dict[str, Any], str]:
     """The comparison of one directory, for JSON and as text."""
-    from simsched.compare import compare
+    from simsched.compare import compare, sessions
     from simsched.compare.groups import by_group
     from simsched.compare.lower_bound import bounds_of_results
     from simsched.compare.objective import attained, objective_dict, objective_text
@@ -113,7 +115,11 @@ def _one(
         rows = attained(results, samples, objective)
         answer["slo"] = objective_dict(objective, rows, samples)
         parts.append(objective_text(objective, rows))
-    if by is not None:
+    if by == sessions.BY:
+        table = sessions.by_session(results, samples, samples.highest(), comparison.baseline)
+        answer["groups"] = table.to_dict()
+        parts.append(table.to_table())
+    elif by is not None:
         groups = by_group(results, samples, samples.highest(), by, study.get("goodput"))
         answer["groups"] = groups.to_dict()
         parts.append(groups.to_table())
