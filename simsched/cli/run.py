@@ -45,13 +45,24 @@ def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     if kind is bool:
         flags = f"{flag}/--no-{flag[2:]}" if swept else flag
         return click.option(flags, name, is_flag=True, default=None, help=field.description)
-    return click.option(flag, name, metavar="LIST" if swept else _METAVARS[kind], help=field.description)
+    return click.option(
+        flag,
+        name,
+        metavar="LIST" if swept else _METAVARS.get(name) or _METAVARS[kind],
+        help=field.description,
+    )
 
 
 HOST_BOUND_WARNING = 0.2
 """Share of the time that the host bounds, beyond which the user is warned."""
 _ONLY_IN_FILES = ("title", "figures")
-_METAVARS: dict[Any, str] = {int: "N", float: "SECONDS", str: "NAME", dict: "M:MS,..."}
+_METAVARS: dict[Any, str] = {
+    int: "N",
+    float: "SECONDS",
+    str: "NAME",
+    dict: "M:MS,...",
+    "label": "NAME=POLICY",
+}
 
 
 @click.command("run")

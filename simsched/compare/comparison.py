@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simsched.compare.arms import find_arm, json_load
 from simsched.compare.compared import Compared, Row
-from simsched.compare.notes import comparison_notes, failed_notes
+from simsched.compare.notes import comparison_notes, failed_notes, gap_notes
 from simsched.compare.samples import Samples, choose_metrics, samples_of
 from simsched.compare.statistics import adjusted
 from simsched.compare.text import comparison_text
@@ -87,7 +87,12 @@ def compare(
             rows += _rows(samples, metric, load, name, bounds or {})
     runs = max((len(each) for each in samples.values.values()), default=0)
     return Comparison(
-        name, samples, chosen, rows, runs, [*failed_notes(results), *comparison_notes(samples, rows, runs)]
+        name,
+        samples,
+        chosen,
+        rows,
+        runs,
+        [*failed_notes(results), *gap_notes(results, chosen), *comparison_notes(samples, rows, runs)],
     )
 
 

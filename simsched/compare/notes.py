@@ -45,6 +45,14 @@ def failed_notes(results: Results) -> list[str]:
     ]
 
 
+def gap_notes(results: Results, metrics: Sequence[str]) -> list[str]:
+    """Gaps between tokens are of the whole run, also where other metrics are of a window."""
+    windows = any((results.manifest.get("window") or {}).values())
+    if results.measured is None and windows and any(metric.endswith("_itl_ms") for metric in metrics):
+        return ["Gaps between tokens (*_itl_ms) are the whole runs', the other metrics those of the window."]
+    return []
+
+
 def _of_runs(rows: Sequence[Row], runs: int) -> list[str]:
     if runs < 2:
         return ["One run: no intervals, and no difference can be called significant (--num-runs 3)."]

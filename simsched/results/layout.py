@@ -78,7 +78,11 @@ def check_extension(path: Path, manifest: Mapping[str, Any]) -> bool:
     if old == new:
         return True
     same = ("simsched", "versions", "seed", "window")
-    hashes = {name: new["sha256"].get(name) for name in old["sha256"]}
+    contents = new["sha256"].values()
+    hashes = {
+        name: digest if digest in contents else new["sha256"].get(name)  # a file may be called otherwise now
+        for name, digest in old["sha256"].items()
+    }
     cells = {name: new["cells"].get(name, {}) for name in old["cells"]}
     options = {name: {each: cells[name].get(each) for each in of} for name, of in old["cells"].items()}
     difference = _difference(

@@ -65,7 +65,7 @@ def extended(old: Study, given: Mapping[str, Any], path: str) -> Study:
     kept = {name: value for name, value in old if value not in (None, (), {})}
     asked = make_study({**kept, **given})
     changes: dict[str, Any] = {}
-    for name in given:
+    for name in sorted(given, key=lambda name: name == "label"):
         before, wanted = getattr(old, name), getattr(asked, name)
         if name in axes("load", "engine", "order"):
             if wanted == before:
@@ -74,6 +74,15 @@ def extended(old: Study, given: Mapping[str, Any], path: str) -> Study:
             changes[name] = (*values, *(value for value in wanted if value not in values))
         elif name == "num_runs":
             changes[name] = max(before, wanted)
+        elif name == "label":
+            labels = {**(before or {}), **wanted}
+            # a policy whose file has another name now is still the one of its label
+            moved = {spec: labels[label] for label, spec in (before or {}).items()}
+            policies = changes.get("policy", old.policy)
+            changes |= {
+                "label": labels,
+                "policy": tuple(dict.fromkeys(moved.get(each, each) for each in policies)),
+            }
         elif name in REPLACED:
             changes[name] = wanted
         elif wanted != before:

@@ -49,6 +49,7 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
     base = _baseline_engine(study, engines)
     predictions = [getattr(study, name) or (None,) for name in PREDICTION_AXES]
     reads = {policy: make_policy(expand(policy)).reads is not None for policy in study.policy}
+    labels = {spec: name for name, spec in (study.label or {}).items()}
     goodput = tuple(study.goodput.items()) if study.goodput is not None else None
     limit = _limit(study, [arm for _, arm in engines])
     offers: dict[Load, list[_Offer]] = {}
@@ -87,7 +88,7 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
                     arm_of_cell = replace(arm_of_cell, predictor=expand(arm_of_cell.predictor))
                 cell = Cell(load_of_cell, arm_of_cell, goodput)
                 options = {"workload": name, "arrivals": arrivals, "request_rate": offer.rate}
-                options |= {"policy": policy, "run": run, "seed": seed}
+                options |= {"policy": labels.get(policy, policy), "run": run, "seed": seed}
                 yield cell, {**engine_options, **beliefs, **options}, offer.estimates[arm][0]
 
 

@@ -120,7 +120,7 @@ def make_plan(study: Study, there: Mapping[str, Any] | None = None) -> Plan:
         if (seconds := done.duration(options)) is not None:
             cell = replace(cell, load=replace(cell.load, duration=seconds))
         columns = {name: options[name] for name in (*COLUMNS, *swept)}
-        parts = [cell.arm.policy, *(f"{options[name]}" for name in (*shown, *swept))]
+        parts = [str(options["policy"]), *(f"{options[name]}" for name in (*shown, *swept))]
         if cell.load.request_rate is not None:
             parts.append(f"{cell.load.request_rate:g}")
         slug = "-".join(re.sub(r"[^A-Za-z0-9.=_]+", "_", part).strip("_")[:48] for part in parts)
@@ -172,6 +172,7 @@ def _check(plan: Plan) -> None:
 
 def _check_figures(plan: Plan) -> None:
     """Refuse figures of what the grid does not have, before it runs."""
+    policies = list(dict.fromkeys(str(options["policy"]) for options in plan.options.values()))
     for number, figure in enumerate(plan.study.figures, start=1):
         where = f"figure {number} ({figure.kind})"
         for option, value in (figure.where or {}).items():
@@ -187,9 +188,9 @@ def _check_figures(plan: Plan) -> None:
         if figure.relative_to is not None:
             wanted, _ = parse_arm(figure.relative_to, f"{where}: relative_to")
             if wanted is not None and not any(
-                wanted in (policy, policy.partition("(")[0]) for policy in plan.study.policy
+                wanted in (policy, policy.partition("(")[0]) for policy in policies
             ):
-                known = ", ".join(plan.study.policy)
+                known = ", ".join(policies)
                 raise InputError(f"{where}: relative_to {figure.relative_to}: expected one of {known}")
         along = (figure.along,) if isinstance(figure.along, str) else figure.along or ()
         for option in along:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from simsched.engine.config import DEFAULT_PRESET, EngineConfig
 from simsched.errors import InputError
+from simsched.policies.base import registered
 from simsched.text.options import option_flag, value_type
 from simsched.text.specs import split_specs
 
@@ -80,6 +81,19 @@ def _goodput(given: Any) -> Any:
 
         return parse_goodput(given)
     return given
+
+
+def _labels(given: Any) -> Any:
+    """`"mine=./mine.py:Mine(cap=512),other=sjf"` -> {"mine": "./mine.py:Mine(cap=512)", "other": "sjf"}."""
+    if not isinstance(given, str):
+        return given
+    pairs = [each.partition("=") for each in _values(given)]
+    if any(not (name.strip() and spec.strip()) for name, _, spec in pairs):
+        raise ValueError("expected NAME=POLICY")
+    labels = {name.strip(): spec.strip() for name, _, spec in pairs}
+    if len(labels) < len(pairs):
+        raise ValueError("each name once")
+    return labels
 
 
 Part = Literal["load", "engine", "order"]
@@ -203,6 +217,8 @@ class Study(_WithEngine):
     predictor_time: OfOrder[Seconds] = ()
     """Seconds of predictor a request.  [default: from the profile]"""
 
+    label: Annotated[dict[str, str] | None, BeforeValidator(_labels)] = None
+    """What results call a policy: "mine=./mine.py:Mine(cap=512)"; it is run too."""
     goodput: Annotated[dict[str, float] | None, BeforeValidator(_goodput)] = None
     """A good request's limits in ms: ttft:200,tpot:50."""
     baseline: str | None = None
@@ -257,7 +273,7 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
     if "workload" not in options and "trace" not in options:
         options["workload"] = DEFAULT_WORKLOAD
     try:
-        study = Study(**options)
+        study = _labelled(Study(**options))
     except ValidationError as error:
         first = error.errors()[0]
         name, *_ = (str(part) for part in first["loc"])
@@ -287,6 +303,24 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
         if study.arrivals:
             raise InputError("--resample and --arrivals exclude each other: both make the arrivals of a run")
     return study
+
+
+def _labelled(study: Study) -> Study:
+    """The study with the specifications of its labels among its policies, once, in place of their names.
+
+    Raises:
+        InputError: a name that is another policy's, or two of one policy.
+    """
+    if not study.label:
+        return study
+    names = {spec: name for name, spec in study.label.items()}
+    for name, spec in study.label.items():
+        if names[spec] != name:
+            raise InputError(f"--label {name}={spec}: {names[spec]} is that policy already")
+        if set(name) & set("(),=:") or name in registered() or name in names:
+            raise InputError(f"--label {name}={spec}: expected a name that is no policy's, without (),=:")
+    policies = (study.label.get(policy, policy) for policy in study.policy)
+    return study.model_copy(update={"policy": tuple(dict.fromkeys([*policies, *names]))})
 
 
 def read_study(path: str | Path) -> dict[str, Any]:

@@ -169,3 +169,70 @@ def test_from_the_command_line(out: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_rates_by_default_are_kept() -> None:
     study = extended(make_study({"policy": "fcfs", "workload": "sharegpt"}), {"request_rate": "5"}, "out")
     assert study.request_rate == ("2", "4", "8", "16", "32", "64", "5")
+
+
+MINE = """
+from dataclasses import dataclass
+
+from simsched.policies.base import Policy
+
+@dataclass
+class Mine(Policy):
+    cap: int = 1
+
+    def priority(self, request, now):
+        return min(request.num_prompt_tokens, self.cap)
+"""
+
+
+def test_a_label_outlives_the_name_of_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, file = tmp_path / "out", tmp_path / "mine.py"
+    file.write_text(MINE)
+    given = {"request_rate": "20", "num_requests": "30"}
+    study = make_study({**given, "policy": "fcfs", "label": f"mine={file}:Mine(cap=512)"})
+    assert study.policy == ("fcfs", f"{file}:Mine(cap=512)")
+    results = run_study(study, out)
+    assert [options["policy"] for options in results.cells.values()] == ["fcfs", "mine"]
+    assert results.requests["policy"].unique().sort().to_list() == ["fcfs", "mine"]
+    assert results.manifest["study"]["label"] == {"mine": f"{file}:Mine(cap=512)"}
+    assert compare(results, "mine").arms == ["fcfs", "mine"]
+    assert list(cells_of_results(results)) == list(results.cells)
+    before = cells(out)
+    file = file.rename(tmp_path / "new.py")
+    grown = extend(out, policy="sjf", label=f"mine={file}:Mine(cap=512)")
+    assert [options["policy"] for options in grown.cells.values()] == ["fcfs", "mine", "sjf"]
+    assert {name: cells(out)[name] for name in before} == before
+    file.write_text(MINE + "\n# changed\n")
+    options = ("--policy", "ljf", "--label", f"mine={file}:Mine(cap=512)")
+    assert "has changed since" in refusal(capsys, str(out), "--extend", *options)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("fcfs=sjf", "a name that is no policy's"),
+        ("mine", "expected NAME=POLICY"),
+        ("a=sjf,b=sjf", "is that policy already"),
+        ("a=sjf,a=ljf", "each name once"),
+        ("a=nonsense", "nonsense"),
+    ],
+)
+def test_labels_that_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], label: str, said: str
+) -> None:
+    assert said in refusal(capsys, "-o", str(tmp_path / "out"), "--request-rate", "5", "--label", label)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_among_the_policies() -> None:
+    study = make_study({"policy": "short,fcfs", "label": {"short": "sjf"}})
+    assert study.policy == ("sjf", "fcfs")
+    assert make_study(study.model_dump(exclude_defaults=True)) == study
+
+
+def test_gaps_are_said_to_be_the_whole_runs(tmp_path: Path) -> None:
+    given = {"policy": "fcfs,sjf", "request_rate": "20", "num_requests": "300", "warmup": "1"}
+    results = run_study(make_study(given), tmp_path / "out")
+    said = "are the whole runs'"
+    assert any(said in note for note in compare(results, metrics=["p99_itl_ms"]).notes)
+    assert not any(said in note for note in compare(results, metrics=["p99_ttft_ms"]).notes)
