@@ -10,10 +10,12 @@ import numpy as np
 from simsched.cost_model.profile import load_profile
 from simsched.engine.admissible import check_admissible
 from simsched.engine.config import EngineConfig
+from simsched.engine.simulator import simulate
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
 from simsched.workload.formats import load_trace
+from simsched.workload.sessions import as_arrived
 from validate.cases import BUILTIN, Case
 
 
@@ -42,5 +44,9 @@ def own_case(
     config = EngineConfig(**engine).resolve(profile)
     requests, _ = check_admissible(requests, config, skip_invalid=False, truncate=False)
     filled, _ = apply_predictor(predictor, make_policy(policy), requests, seed=seed)
+    if filled.think_times is not None:
+        # vLLM gets turns when the simulated answers have come; with all steps the same, its own come then
+        record = simulate(filled, make_policy(policy), profile.cost, config)
+        filled = as_arrived(filled, record.arrival_time)
     chosen = scheduler or ("builtin" if policy in BUILTIN else "policy")
     return Case(trace.name, policy, chosen, filled, config, profile.cost)

@@ -165,7 +165,7 @@ def _too_short(load: Load, trace: Trace) -> Iterator[str]:
         asked = round(load.duration * load.request_rate)
     if asked is not None and asked > len(trace):
         yield f"{trace.name}: {counted(len(trace), 'request')}, fewer than the {asked:,} asked for"
-    elif load.duration is not None and load.request_rate is None:
+    elif load.duration is not None and load.request_rate is None and trace.think_times is None:
         lasts = trace.arrival_time[-1] - trace.arrival_time[0]
         if lasts < load.duration:
             yield f"{trace.name}: its arrivals end after {lasts:.3g} s, before --duration {load.duration:g}"

@@ -219,8 +219,8 @@ def rescale(trace: Trace, request_rate: float) -> Trace:
         raise InputError(f"--request-rate {request_rate}: expected a number above 0 (inf = all at once)")
     if trace.think_times is not None:
         raise InputError(
-            f"--request-rate {request_rate:g}: turns of {trace.name} wait for answers, so it has no rate; "
-            'expected none, or --arrivals "sessions(rate=R)" or "users(n)"'
+            f"{trace.name}: its turns wait for answers, so it can't be offered at {request_rate:g} requests/s"
+            '; expected --arrivals "sessions(rate=R)" or "users(n)", without --request-rate'
         )
     gaps = trace.arrival_time - trace.arrival_time[0]
     if np.isinf(request_rate) or len(trace) == 1:

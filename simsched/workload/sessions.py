@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.workload.trace import BoolArray, IntArray, Trace
+from simsched.workload.trace import BoolArray, FloatArray, IntArray, Trace
 
 
 def with_parents(trace: Trace, path: Path, unknown: bool) -> Trace:
@@ -138,6 +138,22 @@ def stranded(trace: Trace, kept: BoolArray | None = None) -> BoolArray:
         if any(not 0 <= each < row or gone[each] for each in rows):
             lost[row] = gone[row] = True
     return lost
+
+
+def as_arrived(trace: Trace, arrival_time: FloatArray) -> Trace:
+    """The trace in order of arrival, each turn at the time at which it came, so that none waits.
+
+    Args:
+        trace: n requests.
+        arrival_time: (n,) seconds at which they arrived in a run.
+    """
+    stamped = trace.with_columns(
+        request_id=trace.request_ids(),
+        arrival_time=arrival_time,
+        think_times=None,
+        closed_loop_users=None,
+    )
+    return stamped.take(np.argsort(arrival_time, kind="stable"))
 
 
 def history(trace: Trace) -> tuple[IntArray, IntArray]:

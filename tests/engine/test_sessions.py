@@ -20,7 +20,7 @@ from simsched.errors import InputError, RunError
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.routers.spec import make_router
-from simsched.workload.sessions import sessions_of, waits_for
+from simsched.workload.sessions import as_arrived, sessions_of, waits_for
 from simsched.workload.starts import with_arrivals
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import configs, same, trace, traces
@@ -98,6 +98,42 @@ def test_a_turn_hits_what_its_parent_left_in_the_cache() -> None:
     record = run(work, ROOMY, cost=SECOND)
     assert record.num_cached_tokens is not None
     assert record.num_cached_tokens.tolist() == [0, 48]
+
+
+@pytest.mark.parametrize("caching", [False, True])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_sessions_are_what_a_trace_of_their_arrivals_is(caching: bool, ahead: bool) -> None:
+    """The engine does for turns what it does for requests with time stamps, which is compared with
+    vLLM's scheduler."""
+    random = np.random.default_rng(5)
+    n, turns = 240, 4
+    own, outputs = random.integers(8, 90, n), random.integers(1, 60, n)
+    prompts = own.copy()
+    for row in range(n):
+        if row % turns:
+            prompts[row] += prompts[row - 1] + outputs[row - 1]
+    work = Trace(
+        np.zeros(n), prompts, outputs, session_id=[str(row // turns) for row in range(n)],
+        think_times=np.where(np.arange(n) % turns == 0, math.nan, random.exponential(0.7, n)),
+    )  # fmt: skip
+    work = with_arrivals(work, "sessions(rate=5)", None, 2)
+    config = engine_config(
+        max_num_seqs=6, num_gpu_blocks=64, max_model_len=1024, enable_prefix_caching=caching,
+        async_scheduling=ahead,
+    )  # fmt: skip
+    record = run(work, config)
+    order = np.argsort(record.arrival_time, kind="stable")
+    assert (np.diff(record.arrival_time[order]) > 0).all()
+    again = run(as_arrived(work, record.arrival_time), config)
+    assert (again.finish_time == record.finish_time[order]).all()
+    assert (again.first_token_time == record.first_token_time[order]).all()
+    assert (again.num_preemptions == record.num_preemptions[order]).all()
+    assert record.num_preemptions.any()
+    if caching:
+        assert again.num_cached_tokens is not None
+        assert record.num_cached_tokens is not None
+        assert record.num_cached_tokens.any()
+        assert (again.num_cached_tokens == record.num_cached_tokens[order]).all()
 
 
 def test_users_keep_so_many_sessions_alive() -> None:
