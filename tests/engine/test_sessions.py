@@ -100,23 +100,36 @@ def test_a_turn_hits_what_its_parent_left_in_the_cache() -> None:
     assert record.num_cached_tokens.tolist() == [0, 48]
 
 
+def chats(n: int, turns: int) -> Trace:
+    """n requests in sessions of so many turns; a prompt is the one before it, its answer and a few tokens."""
+    random = np.random.default_rng(5)
+    prompts, outputs = random.integers(8, 90, n), random.integers(1, 60, n)
+    for row in range(n):
+        if row % turns:
+            prompts[row] += prompts[row - 1] + outputs[row - 1]
+    return Trace(
+        np.zeros(n), prompts, outputs, session_id=[str(row // turns) for row in range(n)],
+        think_times=np.where(np.arange(n) % turns == 0, math.nan, random.exponential(0.7, n)),
+    )  # fmt: skip
+
+
+def test_a_router_by_session_finds_more_in_the_caches_than_one_that_takes_turns() -> None:
+    work = with_arrivals(chats(800, 5), "sessions(rate=8)", None, 2)
+    config = engine_config(max_num_seqs=16, num_gpu_blocks=1500, max_model_len=1024)
+    share = {}
+    for router in ("session", "round-robin"):
+        cached = run(work, config, replicas=4, router=router).num_cached_tokens
+        assert cached is not None
+        share[router] = cached.sum() / work.num_prompt_tokens.sum()
+    assert share["session"] > 1.3 * share["round-robin"]
+
+
 @pytest.mark.parametrize("caching", [False, True])
 @pytest.mark.parametrize("ahead", [False, True])
 def test_sessions_are_what_a_trace_of_their_arrivals_is(caching: bool, ahead: bool) -> None:
     """The engine does for turns what it does for requests with time stamps, which is compared with
     vLLM's scheduler."""
-    random = np.random.default_rng(5)
-    n, turns = 240, 4
-    own, outputs = random.integers(8, 90, n), random.integers(1, 60, n)
-    prompts = own.copy()
-    for row in range(n):
-        if row % turns:
-            prompts[row] += prompts[row - 1] + outputs[row - 1]
-    work = Trace(
-        np.zeros(n), prompts, outputs, session_id=[str(row // turns) for row in range(n)],
-        think_times=np.where(np.arange(n) % turns == 0, math.nan, random.exponential(0.7, n)),
-    )  # fmt: skip
-    work = with_arrivals(work, "sessions(rate=5)", None, 2)
+    work = with_arrivals(chats(240, 4), "sessions(rate=5)", None, 2)
     config = engine_config(
         max_num_seqs=6, num_gpu_blocks=64, max_model_len=1024, enable_prefix_caching=caching,
         async_scheduling=ahead,
