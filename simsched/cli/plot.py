@@ -16,7 +16,7 @@ from simsched.cli._measured import measured_options, opened
     default="all",
     show_default=True,
     metavar="KIND",
-    help="all, latency, cdf, decile, backlog, pareto, heatmap, occupancy (--log-steps), tau (swept).",
+    help="all, latency, cdf, decile, backlog, pareto, heatmap, groups, occupancy (--log-steps), tau (swept).",
 )
 @click.option(
     "-o",
@@ -27,6 +27,7 @@ from simsched.cli._measured import measured_options, opened
 @click.option("--metric", metavar="NAME[,NAME...]", help="What to draw instead of the figure's own choice.")
 @click.option("--relative-to", metavar="ARM", help="latency, tau: draw ratios to this arm.")
 @click.option("--along", metavar="OPTION[,OPTION]", help="latency: horizontal axis; heatmap: both axes.")
+@click.option("--by", metavar="COLUMN", help="groups: by tenant, class, priority, ... of the trace.")
 @measured_options
 @click.option("--format", "formats", metavar="png,svg,pdf", help="File formats; default: png, or the file's.")
 def plot_command(
@@ -36,6 +37,7 @@ def plot_command(
     metric: str | None,
     relative_to: str | None,
     along: str | None,
+    by: str | None,
     goodput: str | None,
     slo: str | None,
     window: str | None,
@@ -47,12 +49,17 @@ def plot_command(
     \b
     simsched plot out/
     simsched plot out/ --kind latency --metric mean_ttft_ms -o ttft.svg
+    simsched plot out/ --by tenant
     simsched plot out/ --format png,pdf -o figures/
     """
     from simsched.errors import InputError
     from simsched.plotting.figures import FORMATS, KINDS, draw, draw_all, save
     from simsched.text.selection import parse_where
 
+    if by is not None:
+        if kind not in ("all", "groups"):
+            raise InputError(f"--by {by}: only for groups, not for --kind {kind}")
+        kind = "groups"
     if kind not in (*KINDS, "all"):
         raise InputError(f"--kind {kind}: expected one of {', '.join(KINDS)}, all")
     for option, value in (("metric", metric), ("relative-to", relative_to), ("along", along)):
@@ -84,6 +91,7 @@ def plot_command(
             "metric": names,
             "relative_to": relative_to,
             "along": options[0] if options and len(options) == 1 else options,
+            "by": by,
             "where": parse_where(where),
         }
         figures = {kind: draw(results, kind, **{name: value for name, value in given.items() if value})}

@@ -15,6 +15,7 @@ from simsched.errors import InputError
 from simsched.files import write_file
 from simsched.plotting.backlog import BacklogDisplay
 from simsched.plotting.grids import HeatmapDisplay, ParetoDisplay
+from simsched.plotting.groups import GroupDisplay, groups_height
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay, dots_height
 from simsched.plotting.occupancy import OccupancyDisplay
 from simsched.plotting.requests import CDFDisplay, DecileDisplay
@@ -43,7 +44,7 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
             latency_per_token`; decile: one of `simsched.compare.deciles.COLUMNS`), `where` (swept options to
             hold fixed; by default the highest load, where a figure shows one), `along` (latency: the option
             on the horizontal axis; heatmap: the two on its axes), `relative_to` (latency, tau: draw ratios
-            to this arm), `title`.
+            to this arm), `by` (groups: a column that the trace brought, such as `tenant`), `title`.
 
     Raises:
         InputError: an unknown kind or option, or results that don't hold what the figure shows.
@@ -276,6 +277,22 @@ def _pareto(results: Results, metric: Metric = None, where: Where = None) -> Fig
     return ParetoDisplay.from_results(results, metrics=names, where=where).plot().figure_
 
 
+def _groups(results: Results, by: str | None = None, metric: Metric = None, where: Where = None) -> Figure:
+    """Each tenant, class or other group of requests, at the highest load."""
+    if by is None:
+        raise NoDataError(f"{results.path}: groups by what? expected by: tenant, class, ...")
+    fixed, load = _one_load(results, where)
+    panels = []
+    for name in _metrics(metric, ("mean_ttft_ms", "mean_slowdown")):
+        try:
+            panels.append((GroupDisplay.from_results(results, by=by, metric=name, where=fixed), load))
+        except NoDataError:
+            if metric is not None or not panels:
+                raise  # asked for; else what was measured elsewhere has no slowdown
+    display = panels[0][0]
+    return _arrange(panels, height=groups_height(display.groups, display.values), columns=1)
+
+
 KINDS: dict[str, Callable[..., Figure]] = {
     "latency": _latency,
     "cdf": _cdf,
@@ -283,6 +300,7 @@ KINDS: dict[str, Callable[..., Figure]] = {
     "backlog": _backlog,
     "pareto": _pareto,
     "heatmap": _heatmap,
+    "groups": _groups,
     "occupancy": _occupancy,
     "tau": _tau,
 }

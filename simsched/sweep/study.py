@@ -126,7 +126,9 @@ class Figure(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["latency", "cdf", "decile", "backlog", "pareto", "heatmap", "occupancy", "tau"] = "latency"
+    kind: Literal[
+        "latency", "cdf", "decile", "backlog", "pareto", "heatmap", "groups", "occupancy", "tau"
+    ] = "latency"
     metric: str | tuple[str, ...] | None = None
     where: dict[str, str | float | bool | None] | None = None
     """Swept options to hold fixed."""
@@ -134,6 +136,8 @@ class Figure(BaseModel):
     """latency: the option on the horizontal axis; heatmap: the two on its axes."""
     relative_to: str | None = None
     """latency, tau: draw ratios to this arm."""
+    by: str | None = None
+    """groups: tenant, class or another column that the trace brings."""
     title: str | None = None
 
 

@@ -160,11 +160,17 @@ def test_every_kind_in_every_format_with_the_same_bytes(
     results: Results, with_tau: Results, tmp_path: Path, kind: str, form: str
 ) -> None:
     source = with_tau if kind == "tau" else results
+    if kind == "groups":
+        source = make_results(tmp_path / "tenants", runs=1)
     if kind == "heatmap":
         source = make_results(tmp_path / "grid", runs=1, extra={"max_num_seqs": [64, 128]})
     paths = [tmp_path / f"{i}.{form}" for i in range(2)]
+    options = {}
+    if kind == "groups":
+        options = {"by": "tenant"}
+        source.__dict__["requests"] = source.requests.with_columns(tenant="policy")
     for path in paths:
-        save(draw(source, kind), path)
+        save(draw(source, kind, **options), path)
     assert paths[0].read_bytes().startswith(MAGIC[form])
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
