@@ -9,7 +9,7 @@ from typing import Any
 from simsched.report import Table
 from simsched.reproduce import published
 from simsched.reproduce.drawing import bars, lines_over_rate
-from simsched.reproduce.outcome import Lookup, Outcome, PublishedCell, Sources
+from simsched.reproduce.outcome import Lookup, Outcome, PublishedCell, Sources, verdict
 from simsched.reproduce.predicting import INFERRED, predictor, source
 from simsched.reproduce.settings import Setting, System
 
@@ -58,8 +58,6 @@ def rep(sources: Sources, look: Lookup) -> Outcome:
             )  # fmt: skip
     means = [c for c in cells if c.metric == LATENCY]
     others = [c for c in cells if c.metric != LATENCY]
-    from simsched.reproduce.outcome import cell_table, verdict
-
     return Outcome(
         "The independent reproduction, ShareGPT on one A100",
         [
@@ -73,9 +71,8 @@ def rep(sources: Sources, look: Lookup) -> Outcome:
             "there, and are left out. At 8 req/s, too, little speed makes much latency: three trials of one "
             "policy differ by 19 % there (FCFS 29 %, the classifier 40 %), by 4 to 8 % at 16 to 64.",
         ],
-        means,
-        [cell_table(others)],
-        [f"Other metrics: {line}" for line in verdict(others)[:1]],
+        [*means, *others],
+        points=[f"Mean latency per token alone: {line}" for line in verdict(means)],
         draw=lambda figure: lines_over_rate(figure, means, "mean latency per token (ms)"),
         alt="Mean latency per token against rate for eight schedulers, published and simulated",
     )

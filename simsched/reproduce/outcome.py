@@ -12,6 +12,7 @@ from typing import Any
 
 from simsched.report import Section, Table
 from simsched.reproduce.settings import Metrics, Setting
+from simsched.text.table import counted
 
 TRIAL_SPREAD = 0.07  # of a published mean between trials of the same run [R]
 # Largest over smallest of three trials' mean latencies, averaged over 8 policies [R]: 1.19 at 8 req/s (fcfs
@@ -119,13 +120,7 @@ def verdict(cells: Sequence[PublishedCell]) -> list[str]:
     predicted = [c for c in cells if not c.note.startswith("used for")]
     lines = []
     if predicted:
-        errors = [abs(c.error) for c in predicted]
-        worst = max(predicted, key=lambda c: abs(c.error))
-        lines.append(
-            f"{len(predicted)} predicted cells: median absolute error {median(errors):.0%}, "
-            f"{sum(error <= 0.1 for error in errors)} within 10 %, "
-            f"{sum(error > 0.3 for error in errors)} over 30 %; worst {worst.error:+.0%} ({describe(worst)})."
-        )
+        lines.append(f"{counted(len(predicted), 'predicted cell')}: {errors(predicted)}.")
     wrong, pairs = reversals(cells)
     if pairs:
         lines.append(
@@ -135,6 +130,27 @@ def verdict(cells: Sequence[PublishedCell]) -> list[str]:
         )
         lines += [f"Reversed: {line}." for line in wrong]
     return lines
+
+
+def errors(cells: Sequence[PublishedCell]) -> str:
+    """Median and worst of the errors of these cells, and how many are small and large."""
+    sizes = [_size(c) for c in cells]
+    worst = max(cells, key=_size)
+    return (
+        f"median absolute error {median(sizes):.0%}, {sum(size <= 0.1 for size in sizes)} within 10 %, "
+        f"{sum(size > 0.3 for size in sizes)} over 30 %; worst {worst.error:+.0%} ({describe(worst)})"
+    )
+
+
+def _size(cell: PublishedCell) -> float:
+    """The error's; what did not come out at all is the worst."""
+    return abs(cell.error) if math.isfinite(cell.simulated) else math.inf
+
+
+def over_all(outcomes: Iterable[Outcome]) -> str:
+    """A line on all cells of several studies that were predicted; empty if there is none."""
+    cells = [c for outcome in outcomes for c in outcome.cells if not c.note.startswith("used for")]
+    return f"All studies, {counted(len(cells), 'predicted cell')}: {errors(cells)}." if cells else ""
 
 
 def describe(cell: PublishedCell) -> str:

@@ -12,7 +12,7 @@ from simsched.cost_model.profile import load_profile
 from simsched.errors import InputError
 from simsched.report import Figure, write_report
 from simsched.reproduce import online, questions, tables
-from simsched.reproduce.outcome import Outcome, PublishedCell, Sources, Study, verdict
+from simsched.reproduce.outcome import Outcome, PublishedCell, Sources, Study, over_all, verdict
 from simsched.reproduce.settings import PROFILES, Metrics, Setting, execute_all, joint_sample
 
 STUDIES: dict[str, tuple[str, Study]] = {
@@ -131,10 +131,11 @@ def write(
 
 
 def summary(outcomes: dict[str, Outcome]) -> list[str]:
-    """A line a study: how close it is."""
+    """A line a study: how close it is; and one on all of them."""
     lines = []
     for name, outcome in outcomes.items():
-        said = verdict(outcome.cells)
-        if said:
-            lines.append(f"{name}: {' '.join(line for line in said if not line.startswith('Reversed'))}")
+        said = [line for line in verdict(outcome.cells) if not line.startswith("Reversed")]
+        lines.append(f"{name}: {' '.join(said) or 'nothing published to set beside it'}")
+    if len(outcomes) > 1 and (whole := over_all(outcomes.values())):
+        lines.append(whole)
     return lines

@@ -100,6 +100,48 @@ def test_a_results_directory_has_its_own_requests(
     assert "has its own requests" in capsys.readouterr().err
 
 
+def test_an_imported_benchmark_is_fitted_and_compared(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import polars as pl
+
+    served = pl.read_parquet(runs / "out" / "requests.parquet")
+    served = served.filter((pl.col("policy") == "fcfs") & (pl.col("request_rate") == 2))
+    outputs = served["num_output_tokens"].to_list()
+    decoding = (served["finish_time"] - served["first_token_time"]).to_list()
+    bench = {
+        "input_lens": served["num_prompt_tokens"].to_list(),
+        "output_lens": outputs,
+        "start_times": served["arrival_time"].to_list(),
+        "ttfts": (served["first_token_time"] - served["arrival_time"]).to_list(),
+        "itls": [[time / (n - 1)] * (n - 1) for time, n in zip(decoding, outputs, strict=True)],
+        "errors": [""] * len(outputs),
+        "request_throughput": 2.0,
+        "total_input_tokens": 1,
+    }
+    file, real, profile = tmp_path / "bench.json", tmp_path / "real", tmp_path / "p.json"
+    file.write_text(json.dumps(bench))
+    assert command("import", file, "-o", real) == 0
+    words = ("calibrate", "--from-summary", real, *ENGINE, *MEMORY, "-o", profile)
+    assert command(*words) == 2  # one rate does not tell all
+    assert "don't tell" in capsys.readouterr().err
+    assert command(*words, "--cost-profile", runs / "true.json") == 0
+    made = load_profile(profile).file
+    assert made is not None
+    assert "measured by vllm-bench: bench.json" in made.provenance.measured[0]
+    assert terms(profile)["t0"] == pytest.approx(TRUE["t0"], rel=0.1)
+    engine = (*ENGINE, *MEMORY, "--cost-profile", profile)
+    assert (
+        command("run", "--policy", "fcfs", "--trace", file, *engine, "-o", tmp_path / "sim", "--no-plot") == 0
+    )
+    capsys.readouterr()
+    assert command("compare", real, tmp_path / "sim") == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("Mean end-to-end latency"))
+    _, measured, simulated, *_ = lines[at + 2].replace(",", "").split()
+    assert float(simulated) == pytest.approx(float(measured), rel=0.03)
+
+
 def test_the_server_may_be_a_study(
     runs: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from simsched.reproduce.outcome import PublishedCell, reversals, verdict
+from simsched.reproduce.outcome import Outcome, PublishedCell, over_all, reversals, verdict
 
 
 def cell(policy: str, published: float, simulated: float, note: str = "") -> PublishedCell:
@@ -24,6 +24,19 @@ def test_the_verdict_leaves_out_what_was_used() -> None:
     lines = verdict([cell("a", 1.0, 1.05), cell("b", 1.0, 1.5), cell("c", 1.0, 9.0, "used for the profile")])
     assert lines[0].startswith("2 predicted cells")
     assert "1 within 10 %, 1 over 30 %; worst +50%" in lines[0]
+
+
+def test_the_last_line_is_of_all_studies_and_hides_nothing() -> None:
+    near = [cell("a", 1.0, 1.05), cell("b", 1.0, 1.01, "used for the profile")]
+    far = [cell("c", 1.0, 1.2), cell("d", 1.0, 4.0)]
+    line = over_all([Outcome("one", [], near), Outcome("two", [], far), Outcome("none", [])])
+    assert line.startswith(
+        "All studies, 3 predicted cells: median absolute error 20%, 1 within 10 %, 1 over 30 %"
+    )
+    assert "worst +300% (d, w, 8 req/s, m)" in line
+    assert over_all([Outcome("none", [])]) == ""
+    missing = verdict([cell("a", 1.0, 1.05), cell("e", 1.0, math.nan)])[0]
+    assert "(e, w" in missing
 
 
 def test_a_cell_in_json_has_the_contract_s_names() -> None:

@@ -31,6 +31,7 @@ def test_one_study_writes_a_page_and_its_cells(tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = CliRunner().invoke(cli, ["reproduce", "overhead", "--jobs", "1", "-o", str(out)])
     assert result.exit_code == 0, result.output
+    assert "overhead: 4 predicted cells: median absolute error" in result.output
     cells = json.loads((out / "cells.json").read_text())
     assert len(cells) == len(published.OVERHEAD)
     for cell in cells:
