@@ -154,11 +154,12 @@ class LinearCost(_Model):
     """Per decode."""
 
     def _tokens(self, P: int, N: int) -> float:
-        padding = self._padding(P + N)
-        if P:
-            P += padding
-        else:
-            N += padding
+        if self._padded:
+            padding = self._padding(P + N)
+            if P:
+                P += padding
+            else:
+                N += padding
         return self.t0 + self.a * P + self.b * N
 
 

@@ -1,9 +1,9 @@
 """Host and device side by side: how long steps take with asynchronous scheduling.
 
 Each step is formed and launched while the one before it is under way, so that host and device overlap as far
-as they can. For step k let launched(k) be
-when the host has launched all of it, F(k) when the device is done with it, e(k) its end, when the host has
-its tokens and updates its state, and o(k) the output handling after that:
+as they can. For step k let launched(k) be when the host has launched all of it, F(k) when the device is done
+with it, e(k) its end, when the host has its tokens and updates its state, and o(k) the output handling after
+that:
 
     launched(k+1) = e(k-1) + max(H(k+1), o(k-1))        after idle: launched(k) + H(k+1)
     F(k)          = max(F(k-1), e(k-2) + h0(k)) + G(k)  and not before launched(k) + r, unless one CUDA graph

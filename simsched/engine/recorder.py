@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf, nan
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -228,7 +228,8 @@ def run_record(
     rejected = np.zeros(n, dtype=np.bool_)
     rejected[list(refused)] = True
     for numbered, recorder in recorded:
-        rows, count = np.array(numbered, dtype=np.int64), len(numbered)
+        count = len(numbered)
+        rows: Any = slice(count) if numbered == range(n) else np.array(numbered, dtype=np.int64)
         for name, column in times.items():
             column[rows] = getattr(recorder, name)[:count]
         num_preemptions[rows] = recorder.num_preemptions[:count]

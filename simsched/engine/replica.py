@@ -144,6 +144,11 @@ class Replica(ABC):
     def run(self) -> Generator[simpy.Event, None, None]:
         """Serve what arrives; ends when there is nothing more to come."""
 
+    @property
+    def takes_note(self) -> bool:
+        """Is there more to `take_in` than that the scheduler gets the request?"""
+        return self.gate is not None or isinstance(self.rows, list) or self.logs
+
     def take_in(self, arrival: Arrival, now: float) -> None:
         """A request has arrived: the scheduler gets it, between two steps."""
         if self.gate is not None:

@@ -66,6 +66,7 @@ class SerialReplica(Replica):
         decode_line, predictor_time = cost.decode_line, self.predictor_time
         step_ends, logs, alone = scheduler.step_ends, self.logs, self.is_alone
         reports, tells_counts = source.waits_for_answers, self.tells_counts
+        add_request = self.take_in if self.takes_note else scheduler.add_request
         by_itself = getattr(scheduler, "runs_uncontended", False) and self.gate is None
         uncontended = cast("RunsUncontended", scheduler) if by_itself else None
         now = 0.0
@@ -74,7 +75,7 @@ class SerialReplica(Replica):
                 now = yield from uncontended.run_uncontended(self, now)
             # First, take in what has arrived.
             while source.next_time <= now:
-                self.take_in(source.pop(), now)
+                add_request(source.pop(), now)
             if tells_counts:
                 self.tell_counts(now, scheduler.num_running)
             # Then form the next batch.

@@ -80,10 +80,11 @@ class VllmV1Leap(LeapingState):
 
     def number_of(self, arrival: Arrival) -> int:
         """Number a request that has arrived."""
-        total = self.total
+        total, most = self.total, self.max_model_len
+        number = len(total)
         length = arrival.num_prompt_tokens + arrival.num_output_tokens
-        total.append(min(length, self.max_model_len))
-        return len(total) - 1
+        total.append(length if length < most else most)
+        return number
 
     def has_unfinished(self) -> bool:
         return bool(self.running or self.num_waiting)
@@ -178,13 +179,14 @@ class VllmV1Leap(LeapingState):
         return count
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
-        before = self.clock.formed
+        clock = self.clock
+        before = clock.formed
         N = self.num_decoding
         self.recorder.steps(first, last, steps, N)
         if steps > 1:
             self.allocate(self.blocks_for(before + 1, steps - 1))
-        self.clock.formed = self.clock.done = after = before + steps
-        self.clock.time = now
+        clock.formed = clock.done = after = before + steps
+        clock.time = now
         self.decode_context += N * steps
         finished: list[int] = []
         ends = self.ends
@@ -375,9 +377,10 @@ class VllmV1Leap(LeapingState):
             known = request.known
             hits, shared = self._lookup(request)
             n = min(known - hits * size, threshold)
-            if n > budget and not self.chunked:
-                break
-            n = min(n, budget)
+            if n > budget:
+                if not self.chunked:
+                    break
+                n = budget
             fit = known if self._reserve else hits * size + n
             if -(-fit // size) - shared + (self.watermark if running else 0) > self.free:
                 break

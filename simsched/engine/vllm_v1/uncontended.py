@@ -32,7 +32,7 @@ def run_uncontended(
     """Simulate from `now` on, between two steps, while the run is uncontended; returns the time it ended.
 
     Args:
-        own: the order of the requests, if it is a policy's.
+        policy_order: the order of the requests, if it is a policy's.
     """
     event_loop, source, alone = replica.event_loop, replica.source, replica.is_alone
     cost, predictor_time = replica.cost, replica.predictor_time

@@ -59,7 +59,7 @@ def run_uncontended_ahead(
 
     Args:
         steps_ahead: the engine once more.
-        own: the order of the requests, if it is a policy's.
+        policy_order: the order of the requests, if it is a policy's.
     """
     event_loop, source, clock, order = replica.event_loop, replica.source, replica.clock, engine.order
     assert isinstance(source, OpenLoop)
