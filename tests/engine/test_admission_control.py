@@ -140,5 +140,5 @@ def test_options_that_are_refused(options: dict[str, Any], message: str) -> None
 def test_not_in_a_closed_loop() -> None:
     trace = Trace(np.zeros(3), np.full(3, 9), np.full(3, 9), closed_loop_users=2)
     config = engine_config(num_gpu_blocks=100, max_model_len=100, max_num_queued_reqs=1)
-    with pytest.raises(InputError, match="--max-num-queued-reqs: a user of a closed loop waits"):
+    with pytest.raises(InputError, match="--max-num-queued-reqs: a user of a closed loop or session waits"):
         check_admissible(trace, config)
