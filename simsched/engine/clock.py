@@ -21,6 +21,12 @@ class Clock(Protocol):
     def host_bound_share(self) -> float:
         """Of the time of all steps, those whose end the host decided; NaN where it is not told apart."""
 
+    def save(self) -> tuple[float, ...]:
+        """Where it stands between two steps, for `restore`."""
+
+    def restore(self, saved: tuple[float, ...]) -> None:
+        """Stand where it stood; chance goes on."""
+
     def begin(self, features: StepFeatures) -> float:
         """Nothing is under way, and a step with these features is formed: seconds until it is launched."""
 
@@ -91,6 +97,12 @@ class DeviceClock:
     def __init__(self, cost: CostModel, predictor_time: float = 0.0) -> None:
         self._cost = cost
         self._predictor_time = predictor_time
+
+    def save(self) -> tuple[float, ...]:
+        return ()
+
+    def restore(self, saved: tuple[float, ...]) -> None:
+        pass
 
     def begin(self, features: StepFeatures) -> float:
         return 0.0

@@ -98,6 +98,14 @@ class HostClock:
     def host_bound_share(self) -> float:
         return self.host_bound / self._busy if self._busy else nan
 
+    def save(self) -> tuple[float, ...]:
+        sums = self.host_bound, self._busy
+        return *sums, self._ready, self._begin, self._tail, self._output, self._launcher
+
+    def restore(self, saved: tuple[float, ...]) -> None:
+        self.host_bound, self._busy = saved[:2]
+        self._ready, self._begin, self._tail, self._output, self._launcher = saved[2:]
+
     def begin(self, features: StepFeatures) -> float:
         host, (launch, before, _, is_graph) = self._host, self._launch(features)
         self._ready = -inf

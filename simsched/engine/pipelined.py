@@ -9,7 +9,6 @@ when that is done, with whoever has arrived by then.
 from __future__ import annotations
 
 from collections.abc import Generator
-from copy import copy
 from math import inf
 from typing import NamedTuple, Protocol, cast
 
@@ -69,7 +68,7 @@ class PipelinedReplica(Replica):
         super().__init__(event_loop, source, scheduler, recorder, gate, step_log)
         self.clock = clock
         # what it has promised: the clock before, and arguments of `Clock.repeat`
-        self._promise: tuple[Clock, float, StepFeatures, float, int] | None = None
+        self._promise: tuple[tuple[float, ...], float, StepFeatures, float, int] | None = None
 
     @property
     def host_bound_share(self) -> float:
@@ -153,26 +152,29 @@ class PipelinedReplica(Replica):
     def _promised_steps(self, now: float) -> int:
         if self._promise is None or self._promise[1] > now:
             return 0
-        clock, end, features, duration, most = self._promise
-        end, steps, _ = copy(clock).repeat(end, features, duration, most, now, None)
+        before, end, features, duration, most = self._promise
+        clock, promised = self.clock, self.clock.save()
+        clock.restore(before)
+        end, steps, _ = clock.repeat(end, features, duration, most, now, None)
+        clock.restore(promised)
         return steps - (end > now)
 
     def _keep_promise(
         self, end: float, features: StepFeatures, duration: float, most: int, until: float
     ) -> Generator[simpy.Event, None, tuple[float, int, float]]:
         """`Clock.repeat`, and wait for it; a delivery cuts it to the step under way."""
-        step_ends, before = self.scheduler.step_ends, copy(self.clock)
+        clock, step_ends, before = self.clock, self.scheduler.step_ends, self.clock.save()
         so_far = 0 if step_ends is None else len(step_ends)
-        promise = self.clock.repeat(end, features, duration, most, until, step_ends)
-        self._promise = copy(before), end, features, duration, most
+        promise = clock.repeat(end, features, duration, most, until, step_ends)
+        self._promise = before, end, features, duration, most
         if (yield from self.is_interrupted(promise[0])):
             if step_ends is not None:
                 del step_ends[so_far:]
-            self.clock = before
+            clock.restore(before)
             now = self.event_loop.now
             promise = end, 1, duration
             if end < now:
-                promise = before.repeat(end, features, duration, most, min(until, now), step_ends)
+                promise = clock.repeat(end, features, duration, most, min(until, now), step_ends)
             yield self.event_loop.at(promise[0])
         self._promise = None
         return promise
