@@ -6,10 +6,9 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from simsched.text.table import number, text_table
+from simsched.text.table import WIDEST_NAME, column_groups, number, text_table
 
-_GAP, _EDGES = 2, 2  # letters between columns, and at the ends of a table
-_WIDEST_NAME = 30  # letters of a column of names, which folds; numbers never do
+_EDGES = 2  # letters at the ends of a table
 
 
 def show_table(
@@ -41,7 +40,7 @@ def show_table(
         ["–" if v is None else number(v) if isinstance(v, float) else str(v) for v in row] for row in rows
     ]
     widths = [max(len(row[i]) for row in (list(headers), *cells)) for i in range(len(headers))]
-    for columns in column_groups(widths, list(left), console.width):
+    for columns in column_groups(widths, list(left), console.width, edges=_EDGES, widest_name=WIDEST_NAME):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for i in columns:
             names = i in left
@@ -50,25 +49,8 @@ def show_table(
                 justify="left" if names else "right",
                 overflow="fold",
                 no_wrap=not names,
-                min_width=min(widths[i], _WIDEST_NAME) if names else widths[i],
+                min_width=min(widths[i], WIDEST_NAME) if names else widths[i],
             )
         for row in cells:
             table.add_row(*(row[i] for i in columns))
         console.print(table)
-
-
-def column_groups(widths: Sequence[int], names: Sequence[int], width: int) -> list[list[int]]:
-    """The columns of each table: those of names in all of them, the others where they fit, in their order."""
-    heads = [i for i in names if i == 0 or i - 1 in names]  # names behind numbers go with those
-    taken = _EDGES + sum(min(widths[i], _WIDEST_NAME) + _GAP for i in heads)
-    groups: list[list[int]] = [[]]
-    room = width - taken
-    for i in range(len(widths)):
-        if i in heads:
-            continue
-        if groups[-1] and widths[i] + _GAP > room:
-            groups.append([])
-            room = width - taken
-        groups[-1].append(i)
-        room -= widths[i] + _GAP
-    return [[*heads, *group] for group in groups]

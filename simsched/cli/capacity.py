@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simsched.cli._say import say
 from simsched.cli.run import study_options
 from simsched.errors import InputError
 
@@ -67,11 +68,9 @@ def capacity_command(
     given = {name: value for name, value in options.items() if value is not None}
     study = make_study({"num_runs": 1, **given})
     question = Question(objective, burst, by)
-    rates, notes = arm_rates(
-        study, question, jobs=jobs, on_arm=lambda name: click.echo(f"{name}: done", err=True)
-    )
+    rates, notes = arm_rates(study, question, jobs=jobs, on_arm=lambda name: say(f"{name}: done", err=True))
     for note in notes:
-        click.echo(note, err=True)
+        say(note, err=True)
     if json_file != "-":
         _show(rates, question, request_rate)
     if json_file is not None:
@@ -103,16 +102,16 @@ def _show(rates: list[ArmRates], question: Question, request_rate: float | None)
     show_table(headers, rows, left=[0, *([1] if several else [])])
     for arm in rates:
         for reason in dict.fromkeys(arm.reasons.values()):
-            click.echo(f"{arm.name}: {reason}")
+            say(f"{arm.name}: {reason}")
     for arm in rates:
         if arm.stable.rate and arm.recovers.rate and arm.recovers.rate < 0.95 * arm.stable.rate:
-            click.echo(
+            say(
                 f"{arm.name} is metastable from {arm.recovers.rate:.3g} to {arm.stable.rate:.3g} req/s: "
                 f"steady from an empty engine, but a burst of {question.burst:,} requests does not drain"
             )
     if request_rate is not None:
         what = "within the objective" if question.slo is not None else "stably"
-        click.echo(
+        say(
             f"replicas: to serve {request_rate:g} requests/s {what}, dealt out at random; GPU h/h: GPU-hours "
             "for every hour of it"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simsched.cli._measured import measured_options, opened
+from simsched.cli._say import say, terminal_width
 
 if TYPE_CHECKING:
     from simsched.compare.arms import Arm
@@ -73,14 +74,15 @@ def compare_command(
         from simsched.compare.directories import compare_directories
 
         pair = compare_directories(found[0], found[1], baseline, metrics=wanted)
-        answer, text = pair.to_dict(), pair.to_table()
+        answer, text = pair.to_dict(), pair.to_table(terminal_width())
     else:
-        answer, text = _one(found[0], baseline, wanted, bounds, parse_where(where), by, slo)
+        answer, text = _one(found[0], baseline, wanted, bounds, parse_where(where), by, slo, terminal_width())
     if json_file == "-":
-        text = json.dumps(answer, indent=1)
-    elif json_file is not None:
+        click.echo(json.dumps(answer, indent=1))
+        return
+    if json_file is not None:
         write_file(Path(json_file), (json.dumps(answer, indent=1) + "\n").encode())
-    click.echo(text.rstrip("\n"))
+    say(text.rstrip("\n"))
 
 
 def _one(
@@ -91,8 +93,9 @@ def _one(
     where: dict[str, str],
     by: str | None,
     slo: str | None,
+    width: int | None,
 ) -> tuple[dict[str, Any], str]:
-    """The comparison of one directory, for JSON and as text."""
+    """The comparison of one directory, for JSON and as text with tables at most `width` letters wide."""
     from simsched.compare import compare, sessions
     from simsched.compare.groups import by_group
     from simsched.compare.lower_bound import bounds_of_results
@@ -114,13 +117,13 @@ def _one(
         objective = parse_slo(slo)
         rows = attained(results, samples, objective)
         answer["slo"] = objective_dict(objective, rows, samples)
-        parts.append(objective_text(objective, rows))
+        parts.append(objective_text(objective, rows, width))
     if by == sessions.BY:
         table = sessions.by_session(results, samples, samples.highest(), comparison.baseline)
         answer["groups"] = table.to_dict()
-        parts.append(table.to_table())
+        parts.append(table.to_table(width))
     elif by is not None:
         groups = by_group(results, samples, samples.highest(), by, study.get("goodput"))
         answer["groups"] = groups.to_dict()
-        parts.append(groups.to_table())
-    return answer, "\n\n".join([*parts, directory_text(results, comparison)])
+        parts.append(groups.to_table(width))
+    return answer, "\n\n".join([*parts, directory_text(results, comparison, width)])

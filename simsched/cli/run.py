@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 
 import click
 
+from simsched.cli._say import say
 from simsched.errors import InputError
 from simsched.sweep.study import OF_TRACES, Study, make_study, read_study
 from simsched.text.options import option_flag, value_type
@@ -140,14 +141,14 @@ def run_command(
     _show_beyond_fit(results)
     _show_host_bound(results)
     written = [output_dir] if no_plot else [output_dir, *_draw_or_say(results, study)]
-    click.echo(f"written: {', '.join(written)}", err=True)
+    say(f"written: {', '.join(written)}", err=True)
     if len(results.manifest["study"]["policy"]) > 1:
-        click.echo(f"more on it: simsched compare {shlex.quote(output_dir)}", err=True)
+        say(f"more on it: simsched compare {shlex.quote(output_dir)}", err=True)
     if results.failed:
         for cell, reason in results.failed.items():
-            click.echo(f"failed: {cell}: {reason}", err=True)
+            say(f"failed: {cell}: {reason}", err=True)
         cells = len(results.failed) + len(results.cells)
-        click.echo(f"{len(results.failed)} of {cells} cells failed; the others are complete", err=True)
+        say(f"{len(results.failed)} of {cells} cells failed; the others are complete", err=True)
         sys.exit(1)
 
 
@@ -162,7 +163,7 @@ def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
     except KeyboardInterrupt:
         done = sum((Path(output_dir) / "cells" / name).is_dir() for name in plan.cells)
         again = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
-        click.echo(f"\ninterrupted after {done} of {len(plan.cells)} cells; continue with", err=True)
+        say(f"\ninterrupted after {done} of {len(plan.cells)} cells; continue with", err=True)
         how = [] if options["extend"] else ["--resume"]
         click.echo(f"  {shlex.join(['simsched', *again, *how])}", err=True)
         sys.exit(130)
@@ -176,7 +177,7 @@ def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
 
 def _show_notes(plan: Plan) -> None:
     for note in plan.notes:
-        click.echo(note, err=True)
+        say(note, err=True)
 
 
 def _show_grid(plan: Plan) -> None:
@@ -187,7 +188,7 @@ def _show_grid(plan: Plan) -> None:
     rows = [[*options.values(), plan.num_requests[name]] for name, options in plan.options.items()]
     show_table([*columns, "requests"], rows)
     cells = counted(len(plan.cells), "cell")
-    click.echo(f"{cells}, about {counted(plan.total_requests, 'request')}")
+    say(f"{cells}, about {counted(plan.total_requests, 'request')}")
 
 
 def _show_results(results: Results) -> None:
@@ -221,7 +222,7 @@ def _show_results(results: Results) -> None:
     ]
     words = [i for i, name in enumerate(settings) if any(isinstance(group[name], str) for group in groups)]
     runs = max(group["duration"]["n"] for group in groups)
-    click.echo(
+    say(
         "Time to first token (TTFT), time per output token (TPOT) and latency per token: "
         f"mean and P99 over requests{f', averaged over {runs} runs' if runs > 1 else ''}"
     )
@@ -230,7 +231,7 @@ def _show_results(results: Results) -> None:
     headers = ["req/s" if name == "request_rate" else name for name in settings]
     titles = [*headers, *(header for header, _ in columns), "steady"]
     show_table(titles, rows, left=[*words, len(titles) - 1])
-    click.echo("\n".join(_window_text(results)))
+    say("\n".join(_window_text(results)))
 
 
 def _window_text(results: Results) -> list[str]:
@@ -262,13 +263,13 @@ def _show_verdict(results: Results) -> None:
     if comparison.tested:
         lines.insert(0, f"In brackets: 95 % intervals over {comparison.runs} runs, paired by their requests.")
     if lines:
-        click.echo("\n" + "\n".join(lines))
+        say("\n" + "\n".join(lines))
 
 
 def _show_beyond_fit(results: Results) -> None:
     shares = [share for share in results.beyond_fit.values() if share]
     if shares:
-        click.echo(
+        say(
             f"up to {max(shares):.0%} of a run's steps (in {len(shares)} of {len(results.cells)} runs) have "
             "more decodes than the cost profile was fitted on: their times are extrapolated",
             err=True,
@@ -291,7 +292,7 @@ def _show_host_bound(results: Results) -> None:
             "; warning: so much of these results is as uncertain as the host's speed, which differs by 30 % "
             "between hosts and runs (--host-speed 0.7,1.3 shows what hangs on it)"
         )
-    click.echo(line, err=True)
+    say(line, err=True)
 
 
 def _draw_or_say(results: Results, study: str | None) -> list[str]:
@@ -301,7 +302,7 @@ def _draw_or_say(results: Results, study: str | None) -> list[str]:
     try:
         return _draw(results, study)
     except NoDataError as error:
-        click.echo(f"nothing drawn: {error}", err=True)
+        say(f"nothing drawn: {error}", err=True)
         return []
 
 

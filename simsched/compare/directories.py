@@ -105,21 +105,21 @@ class DirectoryComparison:
             "notes": self.notes,
         }
 
-    def to_table(self) -> str:
-        """Everything, as text."""
+    def to_table(self, width: int | None = None) -> str:
+        """Everything, as text; tables at most `width` letters wide."""
         parts = [f"A: {self.names[0]}\nB: {self.names[1]}"]
         for metric, rows in groupby(self.rows, key=lambda row: row.metric):
-            parts.append(self._metric_text(metric, list(rows)))
+            parts.append(self._metric_text(metric, list(rows), width))
         if any(not math.isnan(tau) for _, _, tau in self.taus):
             body = [
                 [load_text(load), metric_label(metric, unit=False), tau] for load, metric, tau in self.taus
             ]
             title = "Kendall's tau of the order of the arms, A against B (1 = same order)"
-            parts.append(f"{title}\n{text_table(['', 'metric', 'tau'], body, left=(0, 1))}")
+            parts.append(f"{title}\n{text_table(['', 'metric', 'tau'], body, left=(0, 1), width=width)}")
         parts.append("\n".join(self.notes))
         return "\n\n".join(parts) + "\n"
 
-    def _metric_text(self, metric: str, rows: Sequence[PairRow]) -> str:
+    def _metric_text(self, metric: str, rows: Sequence[PairRow], width: int | None) -> str:
         label, values = full_column(metric, [*(row.first for row in rows), *(row.second for row in rows)])
         options = list(rows[0].load)
         headers = [*options, "arm", "A", "B", "B / A", "95 % interval"]
@@ -134,7 +134,7 @@ class DirectoryComparison:
                 error = row.speedup_error
                 cells += [row.first_speedup, row.second_speedup, None if error is None else f"{error:+.1%}"]
             body.append(cells)
-        table = text_table(headers, body, left=range(len(options) + 1))
+        table = text_table(headers, body, left=range(len(options) + 1), width=width)
         return f"{label}\n{table}"
 
 

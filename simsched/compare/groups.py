@@ -62,8 +62,8 @@ class Groups:
         }
         return {"by": self.by, "rows": rows, "fairness": fair}
 
-    def to_table(self) -> str:
-        """As text."""
+    def to_table(self, width: int | None = None) -> str:
+        """As text; tables at most `width` letters wide."""
         good = any(np.isfinite(row.metrics["good_share"]) for row in self.rows)
         headers = ["arm", self.by, "requests", *SHOWN.values(), *(["good %"] if good else [])]
         body: list[list[Any]] = []
@@ -72,9 +72,9 @@ class Groups:
             body.append([*cells, *([100 * row.metrics["good_share"]] if good else [])])
         fair = [[arm, of["jain"], of["max_over_min"]] for arm, of in self.fairness.items()]
         return (
-            f"{text_table(headers, body, left=(0, 1))}\n\n"
+            f"{text_table(headers, body, left=(0, 1), width=width)}\n\n"
             "Fairness of the mean slowdowns: Jain's index (1 = all alike), largest over smallest\n"
-            f"{text_table(['arm', 'Jain', 'max / min'], fair)}"
+            f"{text_table(['arm', 'Jain', 'max / min'], fair, width=width)}"
         )
 
 

@@ -62,8 +62,8 @@ def objective_dict(slo: Slo, rows: Sequence[Attained], samples: Samples) -> dict
     }
 
 
-def objective_text(slo: Slo, rows: Sequence[Attained]) -> str:
-    """As a table."""
+def objective_text(slo: Slo, rows: Sequence[Attained], width: int | None = None) -> str:
+    """As a table, at most `width` letters wide."""
     conditions = [
         " ".join(f"{metric}<{limit:g}ms" for metric, limit in condition.limits.items())
         for condition in slo.conditions
@@ -78,5 +78,5 @@ def objective_text(slo: Slo, rows: Sequence[Attained]) -> str:
         for row in rows
     ]
     headers = ["", "arm", *conditions, "met"]
-    table = text_table(headers, body, left=(0, 1, len(headers) - 1))
+    table = text_table(headers, body, left=(0, 1, len(headers) - 1), width=width)
     return f"Objective {slo.text}: the share of the requests that keep it\n{table}"

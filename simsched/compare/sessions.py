@@ -56,8 +56,8 @@ class Sessions:
         """For JSON."""
         return {"by": BY, "rows": [asdict(row) for row in self.rows]}
 
-    def to_table(self) -> str:
-        """As text."""
+    def to_table(self, width: int | None = None) -> str:
+        """As text; tables at most `width` letters wide."""
         headers = ["arm", "sessions", "turns", "unfinished", "first answer s", "P99", "completion s", "P99"]
         body = []
         for row in self.rows:
@@ -65,7 +65,7 @@ class Sessions:
             *cells, _ = asdict(row).values()
             body.append([*cells, "baseline" if ratio is None else ratio_text(ratio)])
         return (
-            f"{text_table([*headers, 'ratio'], body)}\n"
+            f"{text_table([*headers, 'ratio'], body, width=width)}\n"
             "Sessions: from the arrival of the first turn to the end of its answer, and of the last answer; "
             "ratio: of completion times, geometric mean over the same sessions"
         )

@@ -36,34 +36,37 @@ HIDDEN = (
 )
 
 
-def comparison_text(comparison: Compared, hidden: Sequence[str] = ()) -> str:
-    """All tables of a comparison, then `hidden` (further tables), then what to make of them."""
+def comparison_text(comparison: Compared, hidden: Sequence[str] = (), width: int | None = None) -> str:
+    """All tables of a comparison, then `hidden` (further tables), then what to make of them.
+
+    `width`: letters of a table; None: as many as it needs.
+    """
     parts = []
     for metric, rows in groupby(comparison.rows, key=lambda row: row.metric):
-        parts.append(_metric_text(comparison, metric, list(rows)))
+        parts.append(_metric_text(comparison, metric, list(rows), width))
     if len(comparison.arms) > 2:
-        parts.append(_order_text(comparison))
+        parts.append(_order_text(comparison, width))
     parts += hidden
     parts.append("\n".join([*tests_text(comparison), *comparison.notes]))
     parts.append("\n".join(verdict(comparison)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def directory_text(results: Results, comparison: Compared) -> str:
+def directory_text(results: Results, comparison: Compared, width: int | None = None) -> str:
     """`comparison_text` with what means hide at the highest load, for which it reads all requests, and with
     what was noted when the results were made."""
     load = comparison.samples.highest()
-    hidden = [hidden_text(comparison, load)]
+    hidden = [hidden_text(comparison, load, width)]
     deciles = by_decile(requests_at(results, comparison.samples, load))
     if deciles["mean"].count():
-        hidden.append(decile_text(deciles, comparison.arms))
+        hidden.append(decile_text(deciles, comparison.arms, width))
     made = [str(note) for note in results.manifest.get("notes", [])]
     if made:
         hidden.append("\n".join(["How the results were made:", *(f"  {note}" for note in made)]))
-    return comparison_text(comparison, hidden)
+    return comparison_text(comparison, hidden, width)
 
 
-def _metric_text(comparison: Compared, metric: str, rows: Sequence[Row]) -> str:
+def _metric_text(comparison: Compared, metric: str, rows: Sequence[Row], width: int | None) -> str:
     label, values = full_column(metric, [row.value for row in rows])
     options = list(comparison.loads[0])
     bounded = any(row.bound for row in rows)
@@ -85,7 +88,7 @@ def _metric_text(comparison: Compared, metric: str, rows: Sequence[Row]) -> str:
         if bounded:
             cells.append(row.value / row.bound if row.value and row.bound else None)
         body.append([*cells, remark(row)])
-    table = text_table([*headers, ""], body, left=(*range(len(options) + 1), len(headers)))
+    table = text_table([*headers, ""], body, left=(*range(len(options) + 1), len(headers)), width=width)
     return f"{label}\n{table}"
 
 
@@ -120,7 +123,7 @@ def tests_text(comparison: Compared) -> list[str]:
     ]
 
 
-def _order_text(comparison: Compared) -> str:
+def _order_text(comparison: Compared, width: int | None) -> str:
     """Best first, per load and metric, and how far the metrics agree with the first."""
     taus = comparison.taus()
     body = []
@@ -132,7 +135,7 @@ def _order_text(comparison: Compared) -> str:
             said = "the same" if i and order == first else order
             body.append([shown, metric_label(metric, unit=False), f"{taus[load, metric]:.2f}", said])
     title = "Order of the arms, best first; tau: Kendall's, with the order on the first metric"
-    return f"{title}\n{text_table(['', 'metric', 'tau', 'order'], body, left=(0, 1, 3))}"
+    return f"{title}\n{text_table(['', 'metric', 'tau', 'order'], body, left=(0, 1, 3), width=width)}"
 
 
 def _ranked(comparison: Compared, load: int, metric: str) -> str:
@@ -146,7 +149,7 @@ def _ranked(comparison: Compared, load: int, metric: str) -> str:
     return text
 
 
-def hidden_text(comparison: Compared, load: int) -> str:
+def hidden_text(comparison: Compared, load: int, width: int | None = None) -> str:
     """What a mean hides, at one load: tails, first token against the others, starvation, the unfinished."""
     samples = comparison.samples
     metrics = [
@@ -163,7 +166,7 @@ def hidden_text(comparison: Compared, load: int) -> str:
     body = [[arm, *row] for arm, *row in zip(comparison.arms, *shown, strict=True)]
     where = load_text(comparison.loads[load])
     title = f"What a mean hides{', at ' + where if where else ''}"
-    return f"{title}\n{text_table(['arm', *(header for header, _ in columns)], body)}"
+    return f"{title}\n{text_table(['arm', *(header for header, _ in columns)], body, width=width)}"
 
 
 def decile_rows(deciles: pl.DataFrame, arms: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
@@ -181,7 +184,7 @@ def decile_rows(deciles: pl.DataFrame, arms: Sequence[str]) -> tuple[list[str], 
     return headers, [[arm, *(means.get(arm, {}).get(decile) for decile in order)] for arm in arms]
 
 
-def decile_text(deciles: pl.DataFrame, arms: Sequence[str]) -> str:
+def decile_text(deciles: pl.DataFrame, arms: Sequence[str], width: int | None = None) -> str:
     """A table of `simsched.compare.deciles.by_decile`, of slowdowns."""
     title = f"{COLUMNS['slowdown']} by output length (tokens), a tenth of the requests in each column"
-    return f"{title}\n{text_table(*decile_rows(deciles, arms))}"
+    return f"{title}\n{text_table(*decile_rows(deciles, arms), width=width)}"

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any
+
+GAP = 2
+"""Letters between two columns."""
+WIDEST_NAME = 30
+"""Letters of a column of names where there is no room for more; a name folds, a number never does."""
+_NARROWEST_REMARK = 12  # letters of a last column of words, to which it may fold
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -30,18 +37,90 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def text_table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, left: Collection[int] = (0,)) -> str:
-    """Rows under headers. The columns in `left` are set left, the others right; None is a dash."""
+def text_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    left: Collection[int] = (0,),
+    width: int | None = None,
+) -> str:
+    """Rows under headers. The columns in `left` are set left, the others right; None is a dash.
+
+    A table wider than `width` letters (None: any width) first folds the words of its last column, if that is
+    set left; if this isn't enough it becomes several tables, each with the names in front.
+    """
     cells = [list(headers), *([_text(value) for value in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+    last = len(headers) - 1
+    if width is None or sum(widths) + GAP * last <= width:
+        return _aligned(cells, widths, left)
+    room = width - sum(widths[:last]) - GAP * last
+    if last in left and last - 1 not in left and room >= _NARROWEST_REMARK:
+        widths[last] = room
+        return _aligned([line for row in cells for line in _folded(row, room)], widths, left)
+    tables = []
+    for columns in column_groups(widths, sorted(left), width):
+        part = [[row[i] for i in columns] for row in cells]
+        tables.append(
+            _aligned(part, [widths[i] for i in columns], [k for k, i in enumerate(columns) if i in left])
+        )
+    return "\n\n".join(tables)
+
+
+def column_groups(
+    widths: Sequence[int], names: Sequence[int], width: int, *, edges: int = 0, widest_name: int | None = None
+) -> list[list[int]]:
+    """The columns of each table that is at most `width` letters wide: those of names (at most `widest_name`
+    letters wide) in all of them, the others where they fit, in their order; `edges`: letters at the ends."""
+    heads = [i for i in names if i == 0 or i - 1 in names]  # names behind numbers go with those
+    taken = edges + sum(min(widths[i], widest_name or widths[i]) + GAP for i in heads)
+    groups: list[list[int]] = [[]]
+    room = width - taken
+    for i in range(len(widths)):
+        if i in heads:
+            continue
+        if groups[-1] and widths[i] + GAP > room:
+            groups.append([])
+            room = width - taken
+        groups[-1].append(i)
+        room -= widths[i] + GAP
+    return [[*heads, *group] for group in groups]
+
+
+def wrapped_prose(text: str, width: int) -> str:
+    """The lines of a text that are sentences, no wider than `width` letters; lines of tables as they are."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        if len(line) <= width or " " * GAP in line.strip():
+            lines.append(line)
+        else:
+            lines += textwrap.wrap(
+                line.strip(),
+                width,
+                initial_indent=indent,
+                subsequent_indent=indent + "  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines)
+
+
+def _aligned(cells: Sequence[Sequence[str]], widths: Sequence[int], left: Collection[int]) -> str:
     lines = []
     for row in cells:
         aligned = (
             cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        lines.append("  ".join(aligned).rstrip())
+        lines.append((" " * GAP).join(aligned).rstrip())
     return "\n".join(lines)
+
+
+def _folded(row: Sequence[str], room: int) -> list[list[str]]:
+    """A row whose last cell takes as many lines as it needs."""
+    first, *more = textwrap.wrap(row[-1], room) or [""]
+    return [[*row[:-1], first], *([*([""] * (len(row) - 1)), words] for words in more)]
 
 
 def _text(value: Any) -> str:
