@@ -9,7 +9,7 @@ import click
 
 
 def terminal_width(*, err: bool = False) -> int | None:
-    """Letters of a line of stdout (`err`: of stderr); None where it is no terminal, which takes any.
+    """Letters of a line of stdout (`err`: of stderr); None where it is no terminal, which takes any."""
     stream = sys.stderr if err else sys.stdout
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
