@@ -16,6 +16,7 @@ from simsched.slo import Slo
 from simsched.sweep.cell import Arm, Load
 from simsched.sweep.inputs import profile_of
 from simsched.sweep.plan import make_plan
+from simsched.sweep.rates import notes_on_rates
 from simsched.sweep.study import Study
 
 GROUPS = {"tenant": "tenant", "class": "request_class", "priority": "priority"}
@@ -152,7 +153,8 @@ def arm_rates(
                 num_gpus=_num_gpus(arm_of_first),
             )
         )
-    return rates, plan.notes
+    at_one_rate = set(notes_on_rates(plan.cells, plan.capacity, plan.offered))  # nobody's: rates are searched
+    return rates, [note for note in plan.notes if note not in at_one_rate]
 
 
 _ONE_RATE = {"request_rate": ("1x",), "figures": (), "goodput": None, "log_steps": False}

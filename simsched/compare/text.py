@@ -129,8 +129,8 @@ def _order_text(comparison: Compared, width: int | None) -> str:
     body = []
     for load in range(len(comparison.loads)):
         for i, metric in enumerate(comparison.metrics):
-            order = _ranked(comparison, load, metric)
-            first = _ranked(comparison, load, comparison.metrics[0])
+            order = order_text(comparison, load, metric)
+            first = order_text(comparison, load, comparison.metrics[0])
             shown = load_text(comparison.loads[load]) if i == 0 else ""
             said = "the same" if i and order == first else order
             body.append([shown, metric_label(metric, unit=False), f"{taus[load, metric]:.2f}", said])
@@ -138,7 +138,7 @@ def _order_text(comparison: Compared, width: int | None) -> str:
     return f"{title}\n{text_table(['', 'metric', 'tau', 'order'], body, left=(0, 1, 3), width=width)}"
 
 
-def _ranked(comparison: Compared, load: int, metric: str) -> str:
+def order_text(comparison: Compared, load: int, metric: str) -> str:
     """The arms, best first: `fcfs = mlfq, ranking` where two have the same value."""
     text, last = "", None
     comma = "; " if any(", " in arm for arm in comparison.arms) else ", "

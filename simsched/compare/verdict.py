@@ -75,7 +75,9 @@ def first_sentence(comparison: Compared) -> str:
             return f"Nothing to choose: {at}{names} do not differ in {label} {sure}.{overload}"
         return f"Run {baseline}: {at}no other arm has a better {label} {sure}.{overload}"
     if baseline in found.tied:
-        return f"Nothing to choose: {at}no arm's {label} is told from that of {baseline} {sure}.{overload}"
+        return (
+            f"Nothing to choose: {at}no arm's {label} can be told from that of {baseline} {sure}.{overload}"
+        )
     if found.to_baseline is None:
         much = f"is {_value(metric, found.value)}, that of {baseline} "
         much += _value(metric, samples.mean(load, baseline, metric))

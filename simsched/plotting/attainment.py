@@ -61,6 +61,11 @@ class AttainmentDisplay:
                 xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points",
                 va="top", fontsize=9, color="#606060",
             )  # fmt: skip
+            if not all(all(arm.steady) for arm in self.arms):
+                ax.annotate(
+                    "hollow: not steady, the backlog grows", (0.01, 0.02), xycoords="axes fraction",
+                    fontsize=9, color="#606060",
+                )  # fmt: skip
             ax.set_ylim(-2, 102)
             ax.set_xlabel(f"Request rate (req/s){', ' + self.caption if self.caption else ''}")
             ax.set_ylabel(f"Requests within {self.label} (%)")

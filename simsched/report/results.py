@@ -12,7 +12,7 @@ from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.lower_bound import bounds_of_results
 from simsched.compare.objective import attained
 from simsched.compare.phrases import interval_text, listed, load_text, option_text, rate_text, ratio_text
-from simsched.compare.text import HIDDEN, decile_rows, remark, tests_text
+from simsched.compare.text import HIDDEN, decile_rows, order_text, remark, tests_text
 from simsched.compare.verdict import first_sentence, highest_load_text
 from simsched.report.page import Figure, Section, Table, write_report
 from simsched.slo import parse_slo
@@ -178,7 +178,7 @@ def _order(comparison: Comparison) -> Section:
     taus = comparison.taus()
     rows = [
         [load_text(comparison.loads[load]), metric_label(metric, unit=False), tau,
-         ", ".join(comparison.samples.order(load, metric))]
+         order_text(comparison, load, metric)]
         for (load, metric), tau in taus.items()
     ]  # fmt: skip
     prose = (

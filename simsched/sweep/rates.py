@@ -61,9 +61,10 @@ def notes_on_rates(
         if max(abs(ratio - 1) for ratio in ratios) >= 0.005:
             name, _, inside = spec.partition("(")
             exact = f"{name}({inside.rstrip(')')}{',' if inside else ''}exact=true)"
+            low, high = f"{min(ratios):.3f}", f"{max(ratios):.3f}"
             yield (
-                f"arrivals {spec}: drawn, so the rates that runs get are {min(ratios):.3f} to "
-                f'{max(ratios):.3f} times those asked for; --arrivals "{exact}" makes them equal, as '
-                "vLLM bench does"
+                f"arrivals {spec}: drawn, so the rates that runs get are "
+                f"{low if low == high else f'{low} to {high}'} times those asked for; "
+                f'--arrivals "{exact}" makes them equal, as vLLM bench does'
             )
     yield from drifting.values()
