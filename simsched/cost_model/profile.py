@@ -29,8 +29,8 @@ UNITS = {"s": 1.0, "ms": 1e-3}
 
 # Embedded profiles whose times were set beside a real engine's, and what was; all others were not.
 VALIDATED = {
-    "a100-80gb/llama-3-8b": "decode steps of one published run",
-    "a100-80gb/llama-3-8b/overlapped": "decode steps of one published run; its host was not",
+    "a100-80gb/llama-3-8b": "decode steps of one published run; its host was not",
+    "a100-80gb/llama-3-8b/serial": "decode steps of one published run",
     "a100-80gb/llama-3-8b/vllm-0.4.1-ltr": "published latencies",
     "h100-80gb/llama-3-8b": "replays on the card",
 }

@@ -42,7 +42,7 @@ SPECS = [*sorted(registered()), "priority(preemptive=true)", "ranking(starvation
 
 @cache
 def profile() -> Profile:
-    return load_profile("a100-80gb/llama-3-8b")
+    return load_profile("a100-80gb/llama-3-8b/serial")
 
 
 @cache

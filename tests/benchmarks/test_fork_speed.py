@@ -22,7 +22,7 @@ from simsched.workload.trace import Trace
 
 pytestmark = pytest.mark.benchmark_suite
 
-OURS = "a100-80gb/llama-3-8b"
+OURS = "a100-80gb/llama-3-8b/serial"
 PAPER = "a100-40gb/llama-3-8b/vllm-0.4.1-ltr"
 LOADS: dict[str, tuple[str, float | None, int]] = {
     "light": (OURS, 6.0, 10_000),

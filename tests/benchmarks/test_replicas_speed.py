@@ -29,8 +29,8 @@ def rate(router: str, num_replicas: int, num_requests: int) -> float:
     )
     arm = Arm(
         "fcfs",
-        EngineConfig(async_scheduling=False),
-        "a100-80gb/llama-3-8b",
+        EngineConfig(),
+        "a100-80gb/llama-3-8b/serial",
         num_replicas=num_replicas,
         router=router,
     )

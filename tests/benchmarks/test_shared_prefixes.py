@@ -29,7 +29,7 @@ GOALS = {"fcfs": 5_000, "priority": 5_000, "ranking": 1_000, "srtf": 1_000, "po"
 
 @cache
 def profile() -> Profile:
-    return load_profile("a100-80gb/llama-3.1-8b")
+    return load_profile("a100-80gb/llama-3.1-8b/serial")
 
 
 @cache
