@@ -17,7 +17,6 @@ from math import inf, nan
 from typing import Any
 
 import simpy
-from simpy.events import Timeout
 
 from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.arrival import Arrival
@@ -185,7 +184,7 @@ class Replica(ABC):
             return self.event_loop.now
         time = self.source.next_time
         if time < inf:
-            yield Timeout(self.event_loop, max(0.0, time - self.event_loop.now))
+            yield self.event_loop.at(max(time, self.event_loop.now))
         return time
 
     @abstractmethod

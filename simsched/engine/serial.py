@@ -10,7 +10,6 @@ from math import inf
 from typing import Protocol, cast
 
 import simpy
-from simpy.events import Timeout
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.admission_control import AdmissionControl
@@ -121,7 +120,7 @@ class SerialReplica(Replica):
                         end, base, slope, features.K, features.N, most, until, step_ends
                     )
                 if not features.S:
-                    yield Timeout(event_loop, end - event_loop.now)
+                    yield event_loop.at(end)
             elif most > 1 and base is not None and slope is not None:
                 end, steps, last = yield from self.keep_promise(
                     end, base, slope, features.K, features.N, most, until

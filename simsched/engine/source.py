@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from math import inf, nan
+from typing import Final
 
 import numpy as np
 
@@ -38,6 +39,10 @@ class Source:
     def arrival_times(self) -> FloatArray:
         """By row, when each request has arrived, in seconds; NaN: it never did."""
         raise NotImplementedError
+
+
+MADE_AHEAD: Final = 128
+"""Arrivals of an open loop that are made together, when the first of them is asked for."""
 
 
 class TraceSource(Source):
@@ -88,6 +93,8 @@ class OpenLoop(TraceSource):
         self._times = trace.arrival_time
         self.times = times = [*self._times.tolist(), inf]
         self._due: list[float] = times
+        self._made: list[Arrival] = []  # from this row on:
+        self._first_made = 0
         self.next_time = times[0]
 
     def skip(self) -> float:
@@ -103,10 +110,17 @@ class OpenLoop(TraceSource):
         row, due = self.row, self._due
         self.row = row + 1
         self.next_time = due[row + 1]
-        return self._arrivals.make(row, due[row])
+        return self.arrival(row)
 
     def arrival(self, row: int) -> Arrival:
-        return self._arrivals.make(row, self._due[row])
+        place = row - self._first_made
+        if place < 0:
+            return self._arrivals.make(row, self._due[row])
+        if place >= len(self._made):
+            self._first_made, place = row, 0
+            due = self._due[row : min(row + MADE_AHEAD, len(self))]
+            self._made = self._arrivals.make_several(row, due)
+        return self._made[place]
 
     def arrival_times(self) -> FloatArray:
         return self._times

@@ -86,7 +86,7 @@ def test_the_running_order_gives_the_worst(
 def test_vllms_fcfs_puts_the_preempted_in_front_and_preempts_the_last() -> None:
     running = {number: request(number) for number in (0, 1)}
     order = FcfsOrder(running)
-    order.arrived(request(2), 0.0)
+    order.arrived(2, arrival(2), 0.0)
     assert order.victim(list(running.values())).number == 1
     order.requeue(running[1], 0.0)
     assert [order.pop().number for _ in range(2)] == [1, 2]
@@ -95,12 +95,10 @@ def test_vllms_fcfs_puts_the_preempted_in_front_and_preempts_the_last() -> None:
 def test_vllms_priority_goes_by_priority_arrival_and_id() -> None:
     order = PriorityOrder({})
     facts = [(0, 1, 5.0, "b"), (1, 1, 5.0, "a"), (2, 0, 9.0, "z"), (3, 1, 4.0, "y")]
-    made = [
-        order.request(n, arrival(n, priority=p, arrival_time=t, request_id=name), 9.0)
-        for n, p, t, name in facts
-    ]
-    for each in made:
-        order.arrived(each, 9.0)
+    come = [arrival(n, priority=p, arrival_time=t, request_id=name) for n, p, t, name in facts]
+    for number, each in enumerate(come):
+        order.arrived(number, each, 9.0)
+    made = [order.request(number, each, 9.0) for number, each in enumerate(come)]
     assert [order.pop().number for _ in range(4)] == [2, 3, 1, 0]
     assert order.victim(made).number == 0  # of two that are equal, the first in the batch
 

@@ -22,8 +22,8 @@ class QueueDiscipline(ABC):
         """What the engine is to keep of a request that has arrived."""
 
     @abstractmethod
-    def arrived(self, request: LeapRequest, now: float) -> None:
-        """It waits."""
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        """It waits from now on."""
 
     @abstractmethod
     def head(self) -> LeapRequest:
@@ -74,8 +74,8 @@ class FcfsOrder(QueueDiscipline):
     def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
         return LeapRequest(number, arrival)
 
-    def arrived(self, request: LeapRequest, now: float) -> None:
-        self._queue.append(request)
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        self._queue.append(LeapRequest(number, arrival))
 
     def head(self) -> LeapRequest:
         return self._queue[0]
@@ -116,8 +116,8 @@ class PriorityOrder(FcfsOrder):
     def as_admitted(self, arrivals: list[tuple[int, Arrival]]) -> list[tuple[int, Arrival]]:
         return sorted(arrivals, key=lambda pair: _place(*pair))
 
-    def arrived(self, request: LeapRequest, now: float) -> None:
-        self.requeue(request, now)
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        self.requeue(self.request(number, arrival, now), now)
 
     def requeue(self, request: LeapRequest, now: float) -> None:
         heapq.heappush(self._heap, (request.place, request))

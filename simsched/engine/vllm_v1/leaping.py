@@ -74,17 +74,13 @@ class VllmV1Leap(LeapingState):
 
     # -- the protocol ------------------------------------------------------------------------------------
     def add_request(self, arrival: Arrival, now: float) -> None:
-        self._num_new += 1
-        self.num_waiting += 1
-        self.order.arrived(self.order.request(self.number_of(arrival), arrival, now), now)
-
-    def number_of(self, arrival: Arrival) -> int:
-        """Number a request that has arrived."""
         total, most = self.total, self.max_model_len
         number = len(total)
         length = arrival.num_prompt_tokens + arrival.num_output_tokens
         total.append(length if length < most else most)
-        return number
+        self._num_new += 1
+        self.num_waiting += 1
+        self.order.arrived(number, arrival, now)
 
     def has_unfinished(self) -> bool:
         return bool(self.running or self.num_waiting)
@@ -101,7 +97,7 @@ class VllmV1Leap(LeapingState):
             budget = self._schedule_running(now, need)
         else:
             self.allocate(need)
-        if self.num_waiting and budget > 0:
+        if self.num_waiting and budget > 0 and len(self.running) < self.max_running:
             self._admit(now, budget)
         if self.preempted_this_step or self.partials:
             may_repeat = False
@@ -218,10 +214,12 @@ class VllmV1Leap(LeapingState):
             else:
                 self._finish(request, now)
                 finished.append(number)
-        if self.policy_order is not None:
-            self.policy_order.step_done(before, self._start, now, self.irregular, self._left_out())
-            if len(self.step_ends or ()) > self.clock.history_limit:
-                self.clock.trim_history(self.policy_order.oldest_change())
+        policy_order, step_ends = self.policy_order, self.step_ends
+        if policy_order is not None:
+            left_out = self._left_out() if partials else self.preempted_this_step
+            policy_order.step_done(before, self._start, now, self.irregular, left_out)
+            if step_ends is not None and len(step_ends) > clock.history_limit:
+                clock.trim_history(policy_order.oldest_change())
         if self.preempted_this_step:
             self.preempted_this_step.clear()
         return finished
@@ -369,30 +367,32 @@ class VllmV1Leap(LeapingState):
 
     def _admit(self, now: float, budget: int) -> None:
         """From the *head of the line*, with what the running requests have left."""
-        order, running, size = self.order, self.running, self.block_size
+        order, running, size, reserve = self.order, self.running, self.block_size, self._reserve
         threshold = self._threshold()
         room = self.max_running - len(running)
         while budget > 0 and room > 0 and self.num_waiting:
             request = order.head()
             known = request.known
             hits, shared = self._lookup(request)
-            n = min(known - hits * size, threshold)
+            computed = hits * size
+            n = min(known - computed, threshold)
             if n > budget:
                 if not self.chunked:
                     break
                 n = budget
-            fit = known if self._reserve else hits * size + n
+            after = computed + n
+            fit = known if reserve else after
             if -(-fit // size) - shared + (self.watermark if running else 0) > self.free:
                 break
             order.pop()
             self.num_waiting -= 1
-            self._allocate_admitted(request, hits, -(-(hits * size + n) // size))
-            self.mark_cached(request, hits * size + n)
-            request.computed = hits * size
+            self._allocate_admitted(request, hits, -(-after // size))
+            self.mark_cached(request, after)
+            request.computed = computed
             request.where = RESIDENT
             running[request.number] = request
             self.irregular.append((request, n))
             if known == request.num_prompt_tokens:
-                self.recorder.scheduled(request.number, now, hits * size)
+                self.recorder.scheduled(request.number, now, computed)
             budget -= n
             room -= 1

@@ -72,10 +72,10 @@ class AsyncVllmV1Leap(VllmV1Leap):
         self.ended = 0.0  # when the step done last ended
         self._paused: list[LeapRequest] = []  # by the step that is being formed
 
-    def number_of(self, arrival: Arrival) -> int:
+    def add_request(self, arrival: Arrival, now: float) -> None:
         if self._displaces and arrival.num_prompt_tokens + arrival.num_output_tokens > self.max_model_len:
             raise CannotLeap("a request that is cut off may be displaced as it ends")
-        return super().number_of(arrival)
+        super().add_request(arrival, now)
 
     # -- forming a step --------------------------------------------------------------------------------------
     def schedule(self, now: float) -> Batch | None:

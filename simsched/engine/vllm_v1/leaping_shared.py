@@ -34,12 +34,12 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._answers: set[int] = set()  # numbers of requests whose answers are in prompts of others
         self._answering: dict[int, LeapRequest] = {}  # of these, who runs
 
-    def number_of(self, arrival: Arrival) -> int:
-        number = super().number_of(arrival)
+    def add_request(self, arrival: Arrival, now: float) -> None:
+        number = len(self.total)
+        super().add_request(arrival, now)
         self._blocks.arrived(number, arrival.prefix)
         if arrival.prefix and self._blocks.answers(number, arrival.num_prompt_tokens):
             self._answers.add(number)
-        return number
 
     def is_uncontended(self) -> bool:
         """Never: whoever arrives looks for its prefix."""

@@ -38,6 +38,10 @@ class PolicyOrder(QueueDiscipline):
         self._policy = policy
         self._preemptive = policy.preemptive
         self._asks_waiting = policy.changes_while_waiting()
+        hooks = type(policy).on_arrival, type(policy).on_finish
+        self.hears_of_all = hooks != (Policy.on_arrival, Policy.on_finish)
+        """Is the policy told of who comes and goes? Else it need not know of those that an uncontended run
+        serves from beginning to end."""
         self._queue = WaitingQueue()
         self._to_admit: list[LeapRequest] = []  # those there is room for, out of the queue, the best last
         self._victims_until_scheduled: list[LeapRequest] = []  # they are out of the queue
@@ -52,7 +56,8 @@ class PolicyOrder(QueueDiscipline):
         self._policy.on_arrival(request, now)
         return request
 
-    def arrived(self, request: LeapRequest, now: float) -> None:
+    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
+        request = self.request(number, arrival, now)
         if self._asks_waiting:
             self._ask_waiting(request, now)
         self.requeue(request, now)
@@ -273,6 +278,16 @@ class PolicyOrder(QueueDiscipline):
         change = self._policy.next_change(request, now)
         in_queue = request.where == WAITING  # preempted while this step was under way
         self._changes.announce_running(request, change, steps, now, steps, in_queue=in_queue)
+
+    def began_before(self, request: LeapRequest, start: float, now: float) -> None:
+        """`began`, said later of a request that has run ever since: its first step was from `start` to `now`,
+        and the clock is turned back to its end."""
+        clock = self._engine.clock
+        later = clock.reading()
+        steps = request.num_prompt_tokens + 1 - request.offset
+        clock.set((steps, steps, now))
+        self.began(request, steps - 1, start, now)
+        clock.set(later)
 
     def step_done(
         self,

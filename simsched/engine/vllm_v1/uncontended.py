@@ -1,7 +1,8 @@
 """The uncontended run: nobody waits, and there is room for whoever arrives.
 
 Then a step holds all decoding requests and the whole prompts of the latest arrivals, whatever the policy.
-This is `VllmV1Leap` written out for that case, in one loop over local variables, until the case ends.
+This is `VllmV1Leap` written out for that case, in one loop over local variables, until the case ends. For a
+lone replica it is one event.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from math import inf
 from typing import Final
 
 import simpy
-from simpy.events import Timeout
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.arrival import Arrival
@@ -49,6 +49,8 @@ def run_uncontended(
     times = None if rows is None else rows.times
     arrivals: list[Arrival] = []
     reports = source.waits_for_answers
+    # who hears of each request as it comes; all others are made at the end, of those that still run
+    hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
     running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
     offsets = {who: request.offset for who, request in running.items()}  # all that need be known here
     longest = engine.long_prefill or engine.max_tokens
@@ -67,8 +69,9 @@ def run_uncontended(
                     arrivals.append(arrival)
                     prompts.append(arrival.num_prompt_tokens)
                     outputs.append(arrival.num_output_tokens)
-                length = prompts[upto - numbered]
-                whole = length + outputs[upto - numbered]
+                place = upto - numbered
+                length = prompts[place]
+                whole = length + outputs[place]
                 total.append(whole if whole < max_model_len else max_model_len)
                 tokens += length
                 blocks -= -length // size
@@ -91,10 +94,10 @@ def run_uncontended(
                 break
             if rows is None:
                 replica.note_rows(arrivals[first_new - numbered :])
-            if policy_order is not None:
+            if hearer is not None:
                 for who in range(first_new, upto):
                     arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
-                    running[who] = policy_order.request(who, arrival, now)
+                    running[who] = hearer.request(who, arrival, now)
             if replica.tells_counts:
                 engine.free = free
                 replica.tell_counts(start, N)
@@ -107,7 +110,7 @@ def run_uncontended(
                 step_ends.append(now)
             if not alone:
                 yield event_loop.at(now)
-            record_steps(last, last, 1, N)
+            recorder.step(last, N)
         elif N:
             # Nobody is new: leap until somebody is done or arrives, or the blocks might run short.
             while True:
@@ -127,7 +130,6 @@ def run_uncontended(
             if alone:
                 if most > 1 and now < arrival_time:
                     now, done, last = repeat_decodes(now, base, slope, K, N, most, arrival_time, step_ends)
-                yield Timeout(event_loop, now - event_loop.now)
             elif most > 1:
                 now, done, last = yield from replica.keep_promise(now, base, slope, K, N, most, inf)
             else:
@@ -141,7 +143,6 @@ def run_uncontended(
             record_steps(first, last, done, N)
         elif alone and arrival_time < inf:
             now = arrival_time
-            yield Timeout(event_loop, max(0.0, now - event_loop.now))
             continue
         else:
             break
@@ -174,10 +175,10 @@ def run_uncontended(
         for who in admitted:
             length = prompts[who - numbered] + 1
             begin(who, start, now)
-            if policy_order is not None:
+            if hearer is not None:
                 began = running[who]
                 began.decode(length - steps)
-                policy_order.began(began, before, start, now)
+                hearer.began(began, before, start, now)
             if length < total[who]:
                 offsets[who] = length - steps
                 growth[(steps - length + 1) % size] += 1
@@ -189,20 +190,20 @@ def run_uncontended(
                 finish(who, now)
                 if reports:
                     finished.append(who)
-                if policy_order is not None:
-                    policy_order.finished(running.pop(who), now)
+                if hearer is not None:
+                    hearer.finished(running.pop(who), now)
         if policy_order is not None and step_ends is not None and len(step_ends) > clock.history_limit:
+            _make_running(engine, policy_order, offsets, rows, arrivals, numbered, now)
             clock.trim_history(policy_order.oldest_change())
         if finished:
             replica.report(finished, now)
         if not alone:
             engine.free = free
             yield from replica.settle(now, N)
-    for who, offset in offsets.items():
-        if who not in running:
-            arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
-            request = running[who] = order.request(who, arrival, now)
-            request.decode(offset)
+    _make_running(engine, policy_order, offsets, rows, arrivals, numbered, now)
+    if alone and now > event_loop.now:
+        # Nobody else waits for anything: all of it is one event.
+        yield event_loop.at(now)
     engine.num_decoding, engine.decode_context, engine.free = N, K, free
     if rows is not None:
         rows.skip_to(upto)
@@ -210,3 +211,24 @@ def run_uncontended(
         # they have arrived, and there is no room for all of them at once
         replica.take_in(arrivals[who - numbered] if rows is None else rows.arrival(who), now)
     return now
+
+
+def _make_running(
+    engine: LeapingState,
+    policy_order: PolicyOrder | None,
+    offsets: dict[int, int],
+    rows: TraceSource | None,
+    arrivals: list[Arrival],
+    numbered: int,
+    now: float,
+) -> None:
+    """Make the decoding requests that have been no more than an offset so far."""
+    recorder, running = engine.recorder, engine.running
+    for who, offset in offsets.items():
+        if who not in running:
+            arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+            request = running[who] = engine.order.request(who, arrival, now)
+            request.decode(offset)
+            if policy_order is not None:
+                start, first_token = recorder.first_scheduled_time[who], recorder.first_token_time[who]
+                policy_order.began_before(request, start, first_token)
