@@ -108,6 +108,15 @@ RANDOM_POLICIES = (
     "mlfq(starvation_seconds=0.7)", "fastserve", "fastserve(base_quantum=0.1)",
 )  # fmt: skip
 
+CATALOGUE = (
+    *(f"sjf-aging(form={form})" for form in ("vllm", "trtllm", "trtllm-cached", "sglang", "ewsjf")),
+    "sjf-aging(form=sglang,size=output,preemptive=true,aging_tokens=200)",
+    "sjf-aging(form=vllm,preemptive=true,length_median=300,time_median=0.5)",
+    "sjf-aging(form=trtllm-cached,aging=0.9)", "sjf-aging(form=ewsjf,class_width=50)",
+    "uniboost", "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)", "uniboost(adaptive=true)",
+)  # fmt: skip
+"""Policies from the literature: `lockstep --random N --policy catalogue` draws from them."""
+
 
 def workload(name: str, setting: Setting, seed: int) -> Trace:
     """Poisson arrivals, lognormal lengths, three client priorities; some prompts with shared prefixes."""

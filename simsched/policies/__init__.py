@@ -28,5 +28,11 @@ from simsched.policies import (
     sjf as sjf,
 )
 from simsched.policies import (
+    sjf_aging as sjf_aging,
+)
+from simsched.policies import (
     srtf as srtf,
+)
+from simsched.policies import (
+    uniboost as uniboost,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from validate.cli.options import engine_options, given_engine_options
 
 @click.command("lockstep")
 @click.option("--trace", type=click.Path(path_type=Path), help="Check this trace, in any format we read.")
-@click.option("--policy", help="The policy for --trace, or the only one to draw.  [default: fcfs, or all]")
+@click.option("--policy", help="The policy for --trace, or those to draw, by commas, or catalogue.  "
+              "[default: fcfs, or all]")  # fmt: skip
 @click.option(
     "--scheduler",
     type=click.Choice(["builtin", "policy"]),
@@ -49,7 +51,7 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
     """
     from simsched.errors import InputError
     from simsched.vllm_versions import parse_version
-    from validate.cases import RANDOM_POLICIES, builtin_cases, quick_cases, random_cases, release_cases
+    from validate.cases import builtin_cases, quick_cases, random_cases, release_cases
     from validate.json_file import write_json
     from validate.lockstep import report, run_cases
     from validate.own_case import own_case
@@ -73,7 +75,7 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
         use_version(wanted)
     version = prepare_vllm()
     if options["random"] is not None:
-        drawn = RANDOM_POLICIES if options["policy"] is None else (options["policy"],)
+        drawn = _policies(options["policy"])
         strain = {name: options[name] for name in ("kv_pressure", "shared_prefixes")}
         cases = random_cases(options["random"], version, options["seed"], policies=drawn, **strain)
     elif options["quick"]:
@@ -104,3 +106,13 @@ def lockstep_command(json_path: Path | None, **options: Any) -> None:
     if json_path is not None:
         write_json(json_path, result)
     sys.exit(1 if result["divergent_steps"] else 0)
+
+
+def _policies(given: str | None) -> Sequence[str]:
+    """Those that random cases are drawn from."""
+    from simsched.text.specs import split_specs
+    from validate.cases import CATALOGUE, RANDOM_POLICIES
+
+    if given is None:
+        return RANDOM_POLICIES
+    return CATALOGUE if given == "catalogue" else split_specs(given)

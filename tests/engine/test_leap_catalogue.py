@@ -1,0 +1,71 @@
+"""Leaping gives the reference's schedule under every setting of the policies from the literature."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from simsched.engine.base import CannotLeap
+from simsched.engine.config import EngineConfig, engine_config
+from simsched.engine.simulator import simulate
+from simsched.engine.vllm_v1 import changes
+from simsched.errors import InputError
+from simsched.policies.spec import make_policy
+from simsched.record import RunRecord
+from simsched.workload.trace import Trace
+from tests.engine.scenarios import Linear, configs, conversations, same, trace, traces
+
+AGING = [f"sjf-aging(form={form})" for form in ("vllm", "trtllm", "trtllm-cached", "sglang", "ewsjf")]
+LEAP = [
+    *AGING,
+    "sjf-aging(form=sglang,size=output,preemptive=true,aging_tokens=200)",
+    "sjf-aging(form=trtllm,preemptive=true,length_median=300,time_median=0.5)",
+    "sjf-aging(form=vllm,size=output,length_median=100,time_median=0.3)",
+    "sjf-aging(form=trtllm-cached,aging=0.9)",
+    "sjf-aging(form=ewsjf,class_width=50)",
+    "uniboost",
+    "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)",
+    "uniboost(adaptive=true)",
+]
+"""Those that leap."""
+STEP = ["sjf-aging(form=vllm,preemptive=true,length_median=300,time_median=0.5)"]
+"""Those whose running requests change places because time goes by."""
+
+
+def outcome(trace: Trace, spec: str, config: EngineConfig, leap: bool) -> RunRecord | str:
+    """The record, or the message where requests displace each other for ever."""
+    try:
+        return simulate(trace, make_policy(spec), Linear(), config, leap=leap)
+    except InputError as error:
+        return str(error)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    spec=st.sampled_from(LEAP + STEP),
+    trace=st.one_of(traces(), conversations()),
+    config=configs(),
+    ahead=st.booleans(),
+)
+def test_leaping_equals_stepping(spec: str, trace: Trace, config: EngineConfig, ahead: bool) -> None:
+    """Synchronous and one step ahead, with and without shared prefixes."""
+    config = config.model_copy(update={"async_scheduling": ahead})
+    stepped = outcome(trace, spec, config, False)
+    leapt = outcome(trace, spec, config, True)
+    if isinstance(stepped, str) or isinstance(leapt, str):
+        assert stepped == leapt
+    else:
+        same(stepped, leapt)
+
+
+@pytest.mark.parametrize("spec", LEAP)
+def test_it_leaps(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In overload too, where somebody waits."""
+
+    def refused(reason: str) -> CannotLeap:
+        raise AssertionError(reason)
+
+    monkeypatch.setattr(changes, "CannotLeap", refused)
+    config = engine_config(max_num_seqs=16, num_gpu_blocks=400, max_model_len=1500)
+    assert simulate(trace(60, 20.0, 5), make_policy(spec), Linear(), config).finished.all()

@@ -1,0 +1,87 @@
+"""UniBoost: the boost by hand, its two limits, and the adaptive gamma."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from simsched.engine.config import engine_config
+from simsched.engine.simulator import simulate
+from simsched.policies.base import NEVER
+from simsched.policies.spec import make_policy
+from simsched.policies.uniboost import UniBoost
+from tests.engine.scenarios import Linear, same, trace
+from tests.policies.view import View
+
+
+@pytest.mark.parametrize(
+    ("tokens", "gamma", "boost"),
+    [
+        # exp(-gamma w) = 1/2 at gamma w = ln 2: a boost of ln 2 / gamma
+        (1000, math.log(2) / 0.064, 0.064),
+        # w = 0.64 s at 10 a second: -ln(1 - exp(-6.4)) / 10
+        (10_000, 10.0, -math.log(1 - math.exp(-6.4)) / 10),
+        (100, 10.0, -math.log(1 - math.exp(-0.064)) / 10),
+    ],
+)
+def test_the_boost_by_hand(tokens: int, gamma: float, boost: float) -> None:
+    policy = make_policy(f"uniboost(gamma={gamma!r})")
+    view = View(num_prompt_tokens=tokens, arrival_time=5.0)
+    assert policy.priority(view, 9.0) == pytest.approx(5.0 - boost, rel=1e-12)
+    assert policy.next_change(view, 9.0) == NEVER
+
+
+def test_from_shortest_first_to_first_come() -> None:
+    """The two limits of gamma, as schedules."""
+    work = trace(80, 30.0, 7)
+    config = engine_config(max_num_seqs=8, num_gpu_blocks=2000, max_model_len=1500)
+
+    def run(spec: str):  # type: ignore[no-untyped-def]
+        return simulate(work, make_policy(spec), Linear(), config)
+
+    same(run("uniboost(gamma=1e5)"), run("fcfs"))
+    shortest = run("sjf-aging(form=sglang,aging_tokens=0)")
+    same(run("uniboost(gamma=1e-7,time_per_token=1)"), shortest)
+
+
+def test_the_boost_is_bounded_so_nobody_starves() -> None:
+    """Whoever came longer ago than the largest boost is ahead of all who come now."""
+    policy = UniBoost()
+    largest = policy.boost(policy.time_per_token, policy.gamma)
+    assert largest == pytest.approx(0.7354, abs=1e-3)
+    old = View(num_prompt_tokens=10**9, arrival_time=10.0)
+    new = View(num_prompt_tokens=1, arrival_time=10.0 + largest + 1e-6)
+    assert policy.priority(old, 20.0) < policy.priority(new, 20.0)
+
+
+@pytest.mark.parametrize(("tail", "target"), [(1.0, 200.0), (1.5, 1 + 199 * math.exp(-2)), (50.0, 1.0)])
+def test_gamma_goes_to_its_target(tail: float, target: float) -> None:
+    """The slowest 4 % take `tail` times as long as the others, so t99 / t95 = tail."""
+    policy = UniBoost(adaptive=True)
+    for number in range(300):
+        end = 10.0 + number / 1000
+        seconds = tail if number % 25 == 0 else 1.0
+        policy.on_finish(View(arrival_time=end - seconds), end)
+    view = View(num_prompt_tokens=1000, arrival_time=14.0)
+
+    def gamma(now: float) -> float:
+        key = policy.priority(view, now)
+        low, high = 0.5, 400.0  # the boost falls with gamma: bisect
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if policy.boost(0.064, middle) > 14.0 - key else (low, middle)
+        return low
+
+    assert gamma(14.999) == pytest.approx(10.0)  # the interval in which they were done
+    assert gamma(15.0) == pytest.approx(10 + 0.3 * (target - 10), rel=1e-9)
+    assert gamma(12.0) == pytest.approx(10.0)  # and an earlier time again
+
+
+def test_the_next_refit_is_announced_not_too_late() -> None:
+    policy = UniBoost(adaptive=True)
+    for now in (0.0, 0.1, 4.9999999, 5.0, 1e5 / 3, 123456.789):
+        after = policy.next_change(View(), now).after_time
+        assert after is not None
+        assert now + after <= (now // 5 + 1) * 5
+        assert now + after > (now // 5 + 1) * 5 - 1e-9
