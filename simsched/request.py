@@ -35,6 +35,11 @@ class RequestView(Protocol):
         """Predicted number of output tokens."""
 
     @property
+    def length_quantiles(self) -> tuple[float, ...] | None:
+        """A predicted distribution of the number of output tokens: n rising lengths, each as probable as any
+        other (the quantiles at (k + 1/2) / n, k = 0 to n - 1)."""
+
+    @property
     def priority(self) -> int:
         """The client's own priority; lower is served first."""
 

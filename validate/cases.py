@@ -113,6 +113,8 @@ CATALOGUE = (
     "sjf-aging(form=sglang,size=output,preemptive=true,aging_tokens=200)",
     "sjf-aging(form=vllm,preemptive=true,length_median=300,time_median=0.5)",
     "sjf-aging(form=trtllm-cached,aging=0.9)", "sjf-aging(form=ewsjf,class_width=50)",
+    "tie", "tie(batch_size=4,decay_seconds=0.5,max_length=200)", "gittins", "sagesched",
+    "trail", "trail(c=0)", "trail(c=0.2,every=30)", "elis", "elis(every=7)",
     "uniboost", "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)", "uniboost(adaptive=true)",
 )  # fmt: skip
 """Policies from the literature: `lockstep --random N --policy catalogue` draws from them."""

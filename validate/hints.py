@@ -15,6 +15,8 @@ def request_hints(trace: Trace, index: int) -> dict[str, str | int | float]:
         hints["predicted_class"] = int(trace.predicted_class[index])
     if trace.predicted_length is not None:
         hints["predicted_length"] = float(trace.predicted_length[index])
+    if trace.length_quantiles is not None:
+        hints["length_quantiles"] = ",".join(map(repr, trace.length_quantiles[index].tolist()))
     if trace.priority is not None:
         hints["priority"] = int(trace.priority[index])
     if trace.tenant is not None:

@@ -27,6 +27,7 @@ class Arrival(NamedTuple):
     score: float | None = None
     predicted_class: int | None = None
     predicted_length: float | None = None
+    length_quantiles: tuple[float, ...] | None = None
     tenant: str | None = None
     session_id: str | None = None
     content: Sequence[Stretch] = ()
@@ -46,6 +47,7 @@ class Arrivals:
         self._prompts: list[int] = trace.num_prompt_tokens.tolist()
         self._outputs: list[int] = trace.num_output_tokens.tolist()
         self._ids = trace.request_id
+        points = trace.length_quantiles
         # the others, in the order of an arrival's fields
         self._columns: tuple[Sequence[Any], ...] = (
             zeros if random_ids is None else random_ids,
@@ -53,6 +55,7 @@ class Arrivals:
             nothing if trace.score is None else trace.score.tolist(),
             nothing if trace.predicted_class is None else trace.predicted_class.tolist(),
             nothing if trace.predicted_length is None else trace.predicted_length.tolist(),
+            nothing if points is None else list(map(tuple, points.tolist())),
             nothing if trace.tenant is None else trace.tenant,
             nothing if trace.session_id is None else trace.session_id,
             [()] * n if paths is None else paths,

@@ -4,10 +4,16 @@ from simsched.policies import (
     classification as classification,
 )
 from simsched.policies import (
+    elis as elis,
+)
+from simsched.policies import (
     fastserve as fastserve,
 )
 from simsched.policies import (
     fcfs as fcfs,
+)
+from simsched.policies import (
+    gittins as gittins,
 )
 from simsched.policies import (
     ljf as ljf,
@@ -25,6 +31,9 @@ from simsched.policies import (
     ranking as ranking,
 )
 from simsched.policies import (
+    sagesched as sagesched,
+)
+from simsched.policies import (
     sjf as sjf,
 )
 from simsched.policies import (
@@ -32,6 +41,12 @@ from simsched.policies import (
 )
 from simsched.policies import (
     srtf as srtf,
+)
+from simsched.policies import (
+    tie as tie,
+)
+from simsched.policies import (
+    trail as trail,
 )
 from simsched.policies import (
     uniboost as uniboost,

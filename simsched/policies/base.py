@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from simsched.request import RequestView
 
 Priority = float | tuple[float, ...]
-Reads = Literal["score", "predicted_class", "predicted_length"]
+Reads = Literal["score", "predicted_class", "predicted_length", "length_quantiles"]
 
 
 class Change(NamedTuple):

@@ -75,7 +75,7 @@ class Predictor(ABC):
         Args:
             trace: n requests.
             column: `score` (lower = expected shorter), `predicted_class` (0 = shortest), `predicted_length`
-                (tokens).
+                (tokens), `length_quantiles` (a row of rising lengths for each request, equally probable).
             buckets: the length classes, where classes are asked for.
             seed: of its noise; the same for all policies, so that they share it.
             tau: of a predictor whose Kendall's tau is open.
@@ -102,6 +102,9 @@ class Predictor(ABC):
         """Seconds that a request's prediction takes; None: what the cost profile says."""
         return None
 
+
+LEVELS = 20
+"""How many equally probable lengths make a predicted distribution, where we make it."""
 
 P = TypeVar("P", bound=Predictor)
 _registry: dict[str, type[Predictor]] = {}

@@ -1,7 +1,9 @@
 """A predictor resampled from a real joint sample of (length, class, rank score).
 
 A request whose length lies at quantile q of its trace gets the prediction of a sample row whose length lies
-near quantile q of the sample, so the real errors, wherever they sit, come along with their tau.
+near quantile q of the sample, so the real errors, wherever they sit, come along with their tau. A predicted
+distribution is that of the lengths of the rows whose predictions are nearest to that row's, as in a history
+of similar requests; without predictions in the sample, that of all lengths, the same for every request.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 
 from simsched.errors import InputError
 from simsched.policies.base import Reads
-from simsched.predictors.base import Buckets, Predictor, register
+from simsched.predictors.base import LEVELS, Buckets, Predictor, register
 from simsched.streams import stream
 from simsched.workload.trace import FloatArray, IntArray, Trace
 
@@ -26,6 +28,7 @@ _COLUMNS: dict[Reads, dict[str, bool]] = {
     "predicted_class": {"predicted_class": True, "class_label": True},
     "predicted_length": {"predicted_length": True},
 }
+_SIMILAR = 0.05  # of the sample's rows, those nearest by prediction make a distribution
 _REACH = 0.002  # rows this far from the quantile (as a share of the sample) may stand in for it
 
 
@@ -39,20 +42,46 @@ class JointSample:
     """Higher = longer, whatever the file's own sign."""
 
     def resample(self, column: Reads, lengths: IntArray, seed: int) -> FloatArray:
-        """A prediction for each length, shape (n,).
+        """A prediction for each length, shape (n,); of distributions (n, LEVELS).
 
         Raises:
             InputError: the sample has no such column.
         """
         if column not in self.predictions:
+            if column == "length_quantiles":
+                return self._distributions(lengths, seed)
             names = " or ".join(_COLUMNS[column])
             raise InputError(f"--predictor empirical: {self.path}: expected a column {names}")
+        return self.predictions[column][self._rows(lengths, seed)]
+
+    def _rows(self, lengths: IntArray, seed: int) -> IntArray:
+        """A sample row near the quantile of each length, shape (n,)."""
         n, m = len(lengths), len(self.lengths)
         quantile = np.empty(n)
         quantile[np.lexsort((stream(seed, "ties").random(n), lengths))] = (np.arange(n) + 0.5) / n
         drift = stream(seed, "predictor").uniform(-_REACH, _REACH, n)
-        row = np.clip(((quantile + drift) * m).astype(np.int64), 0, m - 1)
-        return self.predictions[column][row]
+        return np.clip(((quantile + drift) * m).astype(np.int64), 0, m - 1)
+
+    def _distributions(self, lengths: IntArray, seed: int) -> FloatArray:
+        """Equally probable lengths, shape (n, LEVELS): those of similar rows, at the trace's own scale."""
+        m = len(self.lengths)
+        levels = (np.arange(LEVELS) + 0.5) / LEVELS
+        ordered = np.sort(lengths).astype(np.float64)
+        if not self.predictions:
+            places = np.tile(levels, (len(lengths), 1))
+        else:
+            column = next(name for name in _COLUMNS if name in self.predictions)
+            by_prediction = np.argsort(self.predictions[column], kind="stable")
+            count = min(m, max(LEVELS, round(_SIMILAR * m)))
+            first = np.clip(np.arange(m) - count // 2, 0, m - count)
+            # the rows are in order of length: their numbers are the quantiles of their lengths
+            similar = by_prediction[first[:, None] + np.arange(count)[None, :]]
+            of_rank = np.quantile((similar + 0.5) / m, levels, axis=1).T
+            rank = np.empty(m, dtype=np.int64)
+            rank[by_prediction] = np.arange(m)
+            places = of_rank[rank[self._rows(lengths, seed)]]
+        at: FloatArray = np.interp(places, (np.arange(len(ordered)) + 0.5) / len(ordered), ordered)
+        return at
 
 
 def read_sample(path: Path, higher: str | None = None) -> JointSample:

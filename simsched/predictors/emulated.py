@@ -6,7 +6,8 @@ With z the normal score of a request's true length among the trace's, the predic
 
 for which Kendall's tau of (z, s) is tau. Equal lengths get their z at random, so they carry no information;
 where very many are equal no score can reach a tau-b of 1. Everything else follows from the same s: a ranker
-sorts by s, a classifier says the most probable class given s, a regressor the mean length given s.
+sorts by s, a classifier says the most probable class given s, a regressor the mean length given s, and a
+distribution is that of the length given s, or one narrower or wider.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.predictors.base import Buckets
+from simsched.predictors.base import LEVELS, Buckets
 from simsched.predictors.normal import cumulative, normal_scores, quantile
 from simsched.streams import stream
 from simsched.workload.trace import FloatArray, IntArray
@@ -109,6 +110,30 @@ class Emulated:
         z = self._rho * _COARSE[:, None] + spread * nodes[None, :]
         mean = np.interp(cumulative(z), (np.arange(len(ordered)) + 0.5) / len(ordered), ordered).mean(axis=1)
         given_s: FloatArray = np.interp(scores, _COARSE, mean)
+        return given_s
+
+    def quantiles(self, lengths: IntArray, seed: int, spread: float = 1.0) -> FloatArray:
+        """The distribution of the length given s, as equally probable lengths; shape (n, LEVELS).
+
+        Args:
+            lengths: the true ones, shape (n,).
+            seed: of s.
+            spread: of the latent score around its mean; 1 is calibrated, less too sure of itself.
+
+        Raises:
+            InputError: the noise is in a region, whose scores have no such distribution.
+        """
+        if self.region != "all":
+            raise InputError("--predictor emulated: length_quantiles go with region=all only")
+        scores = self.scores(lengths, seed)
+        if self.tau >= 1:
+            return self._as_lengths(scores, lengths)[:, None]
+        around = spread * math.sqrt(1 - self._rho**2) * normal_scores(LEVELS)
+        z = self._rho * scores[:, None] + around[None, :]
+        ordered = np.sort(lengths).astype(np.float64)
+        given_s: FloatArray = np.interp(
+            cumulative(z), (np.arange(len(ordered)) + 0.5) / len(ordered), ordered
+        )
         return given_s
 
     @staticmethod

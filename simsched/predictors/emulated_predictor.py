@@ -25,7 +25,12 @@ class EmulatedPredictor(Predictor):
     region: str = "all"
     share: float | None = None
 
-    about = "noise with a chosen Kendall tau: emulated(tau=0.52,region=all|shortest|longest,share=0.7)"
+    spread: float | None = None
+    """Of a distribution: how wide it is, over how wide it should be. None: 1, calibrated."""
+
+    about = (
+        "noise with a chosen Kendall tau: emulated(tau=0.52,region=all|shortest|longest,share=0.7,spread=1)"
+    )
 
     def __post_init__(self) -> None:
         if self.tau is not None:
@@ -36,6 +41,8 @@ class EmulatedPredictor(Predictor):
             raise InputError(f"--predictor {self.name}: expected region=shortest|longest and share= together")
         if self.share is not None:
             number("--predictor", self.name, "share", self.share, 0.01, 1.0)
+        if self.spread is not None:
+            number("--predictor", self.name, "spread", self.spread, 0.0, 100.0)
 
     @property
     def tau_is_open(self) -> bool:
@@ -49,15 +56,21 @@ class EmulatedPredictor(Predictor):
         if published:
             chosen = _published_tau(trace, column, buckets)
         tau = number("--predictor", self.name, "tau", chosen, 0.0, 1.0)
+        spread = 1.0 if self.spread is None else self.spread
+        if self.spread is not None and column != "length_quantiles":
+            raise InputError(f"--predictor {self.name}: spread is of a distribution; {column} is none")
         noise = Emulated(tau, REGIONS[self.region], self.share or 1.0)
         lengths = trace.num_output_tokens
         columns: dict[Reads, Callable[[], Any]] = {
             "score": lambda: noise.scores(lengths, seed),
             "predicted_class": lambda: noise.classes(lengths, buckets, seed),
             "predicted_length": lambda: noise.lengths(lengths, seed),
+            "length_quantiles": lambda: noise.quantiles(lengths, seed, spread),
         }
         where = "" if self.share is None else f" in the {self.region} {self.share:.0%}"
         kind = f" ({buckets})" if column == "predicted_class" else ""
+        if self.spread is not None:
+            kind = f" ({spread:g} times as wide as calibrated)"
         origin = f" ({_origin(trace, column, buckets)})" if published else ""
         line = f"{column}{kind} from an emulated predictor, tau {tau:g}{where}{origin}"
         return trace.with_columns(**{column: columns[column]()}), line
@@ -68,7 +81,7 @@ def _published_tau(trace: Trace, column: Reads, buckets: Buckets) -> float:
     table: dict[str, float] = trace.meta.get("predictor_tau", DEFAULT_TAU)
     if column == "predicted_class" and not buckets.as_published:
         return table["score"]  # other buckets: as good as the ranker
-    return table[column]
+    return table.get(column, table["score"])
 
 
 def _origin(trace: Trace, column: Reads, buckets: Buckets) -> str:

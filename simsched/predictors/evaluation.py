@@ -70,12 +70,22 @@ def judge(
         "class_accuracy_of_the_commonest": float(np.bincount(true_classes).max() / len(lengths)),
         "num_classes": len(bounds) + 1,
         "length_mae_tokens": float(np.abs(length - lengths).mean()),
+        **_coverage(columns.get("length_quantiles"), lengths),
         "length_bias_tokens": float((length - lengths).mean()),
         "batch_tau": {str(size): batch_tau(score, lengths, size, seed) for size in BATCH_SIZES},
         "regions": regions(score, lengths),
         "regret_latency": order_regret(score, lengths, per_token=False),
         "regret_latency_per_token": order_regret(score, lengths, per_token=True),
     }
+
+
+def _coverage(quantiles: FloatArray | None, lengths: FloatArray) -> dict[str, Any]:
+    """Of a predicted distribution: how many true lengths are no longer than its 10, 50 and 90 % quantiles."""
+    if quantiles is None:
+        return {}
+    levels = (np.arange(quantiles.shape[1]) + 0.5) / quantiles.shape[1]
+    at = {level: np.array([np.interp(level, levels, row) for row in quantiles]) for level in (0.1, 0.5, 0.9)}
+    return {"coverage": {f"{level:g}": float((lengths <= tokens).mean()) for level, tokens in at.items()}}
 
 
 def spearman(scores: FloatArray, lengths: FloatArray) -> float:

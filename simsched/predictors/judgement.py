@@ -71,6 +71,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     first = next(iter(results.values()))
     regions = first["regions"]
     ceilings = first["ceiling"]
+    coverage = ", ".join(f"{level}: {share:.3f}" for level, share in first.get("coverage", {}).items())
     by_batch = first["ms_per_prompt_by_batch"]
     lines += [
         "",
@@ -87,6 +88,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         ),
         f"regret of the order (0 = true lengths, 1 = random): latency {first['regret_latency']:.3f}, "
         f"latency per token {first['regret_latency_per_token']:.3f}",
+        *([f"true lengths no longer than the predicted quantile, {coverage}"] if coverage else []),
         *(["ceiling: " + ", ".join(f"{k} {v:.3f}" for k, v in ceilings.items())] if ceilings else []),
         f"{by_batch['1']:.2f} ms a prompt alone, {by_batch['32']:.2f} ms in batches of 32",
     ]

@@ -15,6 +15,7 @@ from simsched.workload.trace import FloatArray
 
 Loss = Callable[[FloatArray, FloatArray], tuple[float, FloatArray]]
 
+PINBALL_WIDTH = 0.05  # standard deviations: as far from a quantile its loss is a parabola, for a gradient
 PAIRWISE_MARGIN = 1.0
 PAIRWISE_MIN_DIFFERENCE = 0.2  # relative; closer lengths are noise of sampling, not order
 
@@ -72,3 +73,18 @@ def cross_entropy(logits: FloatArray, classes: FloatArray) -> tuple[float, Float
     grad = np.exp(log_probability)
     grad[rows, target] -= 1.0
     return -float(log_probability[rows, target].mean()), grad / len(logits)
+
+
+def pinball(quantiles: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
+    """Mean of level u or (level - 1) u, whichever is more, with u = target - quantile: least at the quantiles
+    (Koenker and Bassett, 1978), here at levels (k + 1/2) / m of m columns.
+
+    Within `PINBALL_WIDTH` of the target the kink is a parabola, whose ends meet the lines.
+    """
+    count = quantiles.shape[1]
+    levels = (np.arange(count) + 0.5) / count
+    short_by = targets[:, None] - quantiles
+    above = np.clip((PINBALL_WIDTH - short_by) / (2 * PINBALL_WIDTH), 0.0, 1.0)  # is the quantile too high?
+    kink = np.where(short_by < -PINBALL_WIDTH, -short_by, PINBALL_WIDTH * above**2)
+    size = quantiles.size
+    return float((levels * short_by + kink).sum()) / size, (above - levels) / size

@@ -38,10 +38,8 @@ class Ranker:
     """What it was trained on and how well it did; see docs/rankers.md."""
 
     def predict(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """`score` (lower = expected shorter), `predicted_class` (0 = shortest), `predicted_length` (tokens).
-
-        Arrays of shape (n,).
-        """
+        """`score` (lower = expected shorter), `predicted_class` (0 = shortest), `predicted_length` (tokens),
+        arrays of shape (n,); from a model of quantiles `length_quantiles` too, shape (n, levels)."""
         return self.readout.columns(self.backbone.outputs(prompts))
 
     @property

@@ -23,6 +23,8 @@ class Oracle(Predictor):
     ) -> tuple[Trace, str]:
         lengths = trace.num_output_tokens
         values = buckets.classify(lengths) if column == "predicted_class" else lengths.astype(np.float64)
+        if column == "length_quantiles":
+            values = values[:, None]  # a distribution of one point
         return trace.with_columns(**{column: values}), f"{column} from the oracle"
 
     @property

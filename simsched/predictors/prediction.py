@@ -52,8 +52,9 @@ def as_trace(
     if None in columns.get("output_length", [None]):
         warnings.append("output_length is missing in some rows: the trace can be sent, not simulated")
     predicted = ranker.predict(prompts)
-    for name in ("score", "predicted_class", "predicted_length"):
-        columns[name] = predicted[name].tolist()
+    columns.pop("length_quantiles", None)
+    for name, values in predicted.items():
+        columns[name] = values.tolist()
     return PromptFile(file.path, columns, file.dropped), warnings
 
 

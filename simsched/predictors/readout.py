@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ class Readout:
     """A ranker's output is its score; a classifier's score is the mean length under its probabilities.
 
     A ranker's length is a rising step of its score, fitted on held-out prompts (isotonic regression); its
-    class is that of the length. A classifier's class is the most probable one.
+    class is that of the length. A classifier's class is the most probable one. A model of quantiles gives a
+    distribution; its score and length are the mean, its class the median's.
     """
 
     bounds: IntArray
@@ -25,6 +26,11 @@ class Readout:
     scores: FloatArray
     lengths: FloatArray
     """Rankers: tokens at `scores`, rising. Classifiers: mean tokens of each class; `scores` is empty."""
+    base: FloatArray = field(default_factory=lambda: np.empty(0))
+    """Models of quantiles: what is added to the outputs to get standardised log lengths."""
+    mean: float = 0.0
+    spread: float = 1.0
+    """Likewise: of the log lengths."""
 
     @classmethod
     def fit(
@@ -34,6 +40,9 @@ class Readout:
         if objective.name == "classification":
             means = _class_means(objective.bounds, train)
             return cls(objective.bounds, np.empty(0), means)
+        if objective.name == "quantile":
+            none = np.empty(0)
+            return cls(objective.bounds, none, none, objective.base, objective.mean, objective.spread)
         from scipy.optimize import isotonic_regression
 
         order = np.argsort(outputs[:, 0], kind="stable")
@@ -45,7 +54,15 @@ class Readout:
         return cls(objective.bounds, scores[knots], rising[knots])
 
     def columns(self, outputs: FloatArray) -> dict[str, Any]:
-        """`score` (n,), lower = shorter; `predicted_class` (n,), 0 = shortest; `predicted_length` (n,)."""
+        """`score` (n,), lower = shorter; `predicted_class` (n,), 0 = shortest; `predicted_length` (n,); and
+        from a model of quantiles `length_quantiles` (n, levels), rising."""
+        if len(self.base):
+            tokens = np.maximum(1.0, np.exp(self.mean + self.spread * np.sort(outputs + self.base, axis=1)))
+            mean = tokens.mean(axis=1)
+            middle = np.rint(np.median(tokens, axis=1))
+            classes = np.searchsorted(self.bounds, middle, side="left")
+            columns = {"score": mean, "predicted_class": classes, "predicted_length": mean}
+            return {**columns, "length_quantiles": tokens}
         if len(self.scores) == 0:
             weights = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             mean = weights @ self.lengths / weights.sum(axis=1)
@@ -56,18 +73,25 @@ class Readout:
         return {"score": score, "predicted_class": classes, "predicted_length": length}
 
     def to_json(self) -> dict[str, list[float]]:
-        return {
+        entry = {
             "bounds": self.bounds.tolist(),
             "scores": self.scores.tolist(),
             "lengths": self.lengths.tolist(),
         }
+        if len(self.base):
+            entry |= {"base": self.base.tolist(), "log_lengths": [self.mean, self.spread]}
+        return entry
 
     @classmethod
     def from_json(cls, entry: Mapping[str, list[float]]) -> Readout:
+        mean, spread = entry.get("log_lengths", (0.0, 1.0))
         return cls(
             np.array(entry["bounds"], dtype=np.int64),
             np.array(entry["scores"], dtype=np.float64),
             np.array(entry["lengths"], dtype=np.float64),
+            np.array(entry.get("base", ()), dtype=np.float64),
+            float(mean),
+            float(spread),
         )
 
 

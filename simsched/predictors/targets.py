@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.predictors.base import Buckets
-from simsched.predictors.losses import Loss, cross_entropy, listmle, pairwise, squared
+from simsched.predictors.base import LEVELS, Buckets
+from simsched.predictors.losses import Loss, cross_entropy, listmle, pairwise, pinball, squared
 from simsched.text.specs import check_parameters, number, parse_spec
 from simsched.workload.trace import FloatArray, IntArray
 
-LossName = Literal["listmle", "pairwise", "regression", "percentile", "classification"]
+LossName = Literal["listmle", "pairwise", "regression", "percentile", "classification", "quantile"]
 LIST_BUCKET = 10  # tokens: the paper ranks lengths in buckets of 10 (Fu et al., 2024)
 
 
@@ -32,9 +32,13 @@ class Objective:
     spread: float
     reference: FloatArray
     """The sorted lengths (percentile)."""
+    base: FloatArray
+    """Quantiles of the standardised log lengths, on top of which a prompt's are learned (quantile)."""
 
     @property
     def num_outputs(self) -> int:
+        if self.name == "quantile":
+            return LEVELS
         return len(self.bounds) + 1 if self.name == "classification" else 1
 
     def targets(self, lengths: FloatArray) -> FloatArray:
@@ -45,7 +49,7 @@ class Objective:
             return lengths
         if self.name == "classification":
             return np.searchsorted(self.bounds, np.rint(lengths), side="left").astype(np.float64)
-        if self.name == "regression":
+        if self.name in ("regression", "quantile"):
             return (np.log(lengths) - self.mean) / self.spread
         below = np.searchsorted(self.reference, lengths, side="left")
         upto = np.searchsorted(self.reference, lengths, side="right")
@@ -73,9 +77,12 @@ def make_objective(name: LossName, buckets: Buckets, lengths: FloatArray) -> Obj
         "regression": squared,
         "percentile": squared,
         "classification": cross_entropy,
+        "quantile": lambda outputs, targets: pinball(outputs + base, targets),
     }
     logs = np.log(lengths)
-    return Objective(name, losses[name], bounds, float(logs.mean()), float(logs.std()), np.sort(lengths))
+    mean, spread = float(logs.mean()), float(logs.std())
+    base = np.quantile((logs - mean) / spread, (np.arange(LEVELS) + 0.5) / LEVELS)
+    return Objective(name, losses[name], bounds, mean, spread, np.sort(lengths), base)
 
 
 def parse_buckets(text: str) -> Buckets:

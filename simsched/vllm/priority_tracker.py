@@ -17,7 +17,8 @@ from simsched.vllm.view import VllmView
 
 # due (steps or seconds), arrival number, version of the announcement, view
 Due = tuple[float, int, int, VllmView]
-LAST_CLASS = 2**31
+_LAST = {"predicted_class": 2**31, "length_quantiles": (math.inf,)}
+"""What a request is taken for that comes without a hint."""
 
 
 class PriorityTracker:
@@ -40,7 +41,7 @@ class PriorityTracker:
         reads = self.policy.reads
         complete = reads is None or getattr(view, reads) is not None
         if reads is not None and not complete:
-            setattr(view, reads, LAST_CLASS if reads == "predicted_class" else math.inf)
+            setattr(view, reads, _LAST.get(reads, math.inf))
         self.policy.on_arrival(view, now)
         self._ask(view, now)
         self._price(view, now)

@@ -11,7 +11,15 @@ from simsched.policies.base import Priority
 HINT = "simsched_"
 """Prefix of our keys in `SamplingParams.extra_args` (over HTTP: `vllm_xargs`)."""
 
-HINTS = ("request_id", "score", "predicted_class", "predicted_length", "priority", "tenant")
+HINTS = (
+    "request_id",
+    "score",
+    "predicted_class",
+    "predicted_length",
+    "length_quantiles",
+    "priority",
+    "tenant",
+)
 
 
 class EngineRequest(Protocol):
@@ -48,6 +56,7 @@ class VllmView:
         "engine_request",
         "key",
         "last_step",
+        "length_quantiles",
         "num_prompt_tokens",
         "number",
         "predicted_class",
@@ -78,6 +87,7 @@ class VllmView:
         length_class = _number(hints.get("predicted_class"))
         self.predicted_class = None if length_class is None else int(length_class)
         self.predicted_length = _number(hints.get("predicted_length"))
+        self.length_quantiles = _numbers(hints.get("length_quantiles"))
         client = _number(hints.get("priority"))
         self.priority = request.priority if client is None else int(client)
         self.tenant = None if hints.get("tenant") is None else str(hints["tenant"])
@@ -126,3 +136,12 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return None if math.isnan(number) else number
+
+
+def _numbers(value: Any) -> tuple[float, ...] | None:
+    """The hint, numbers with commas between them; None if it is missing or not that."""
+    if value is None:
+        return None
+    numbers = [_number(part) for part in str(value).split(",")]
+    found = tuple(sorted(number for number in numbers if number is not None))
+    return found if len(found) == len(numbers) else None

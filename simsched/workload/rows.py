@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ _OPTIONAL = {
 }
 NUMBERS = (*_REQUIRED, *_OPTIONAL)
 _TEXT = ("request_id", "tenant", "session_id", "class", "prompt")
-COLUMNS = (*NUMBERS, *_TEXT, "hash_ids", "parent")
+COLUMNS = (*NUMBERS, *_TEXT, "length_quantiles", "hash_ids", "parent")
 _PARTIAL = ("think_time", "history_length", "session_id", "class", "parent")
 """Columns that may be given in some rows only."""
 
@@ -167,10 +168,16 @@ def build_trace(
         ("parent", _is_parent, "a request_id, or a list of them"),
         ("prompt", _is_text, "a text"),
         ("hash_ids", _is_ids, "a list of whole numbers"),
+        ("length_quantiles", _is_rising, "a list of rising numbers of tokens, at least 0"),
     ):
         if name in columns:
             bad = np.array([not check(value) for value in columns[name]], dtype=bool)
             refuse(_but_missing(bad, name, columns[name]), name, expected)
+    if "length_quantiles" in columns and good.any():
+        points = columns["length_quantiles"]
+        count = len(points[int(np.argmax(good))])
+        uneven = np.array([type(value) is list and len(value) != count for value in points])
+        refuse(uneven, "length_quantiles", f"{count} numbers, as in the first row")
     if "request_id" in columns:
         refuse(_repeated(columns["request_id"], good), "request_id", "a request_id not used before")
     time = numbers["timestamp"]
@@ -235,7 +242,7 @@ def _assemble(
         return [make(columns[name][i]) for i in order.tolist()] if name in columns else None
 
     path, notes = rows.path, rows.notes
-    hash_ids = picked("hash_ids", tuple)
+    hash_ids, points = picked("hash_ids", tuple), picked("length_quantiles", list)
     prompt_tokens = numbers["input_length"][order].astype(np.int64)
     if hash_ids is not None and hash_block_size is None:
         hash_block_size = guess_hash_block_size(hash_ids, prompt_tokens, path)
@@ -254,6 +261,7 @@ def _assemble(
         score=real("score"),
         predicted_class=whole("predicted_class"),
         predicted_length=real("predicted_length"),
+        length_quantiles=None if points is None else np.array(points, dtype=np.float64),
         priority=whole("priority"),
         tenant=picked("tenant", str),
         hash_ids=hash_ids,
@@ -343,3 +351,9 @@ def _is_ids(value: Any) -> bool:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _is_rising(value: Any) -> bool:
+    if type(value) is not list or not value or not set(map(type, value)) <= {int, float}:
+        return False
+    return value[0] >= 0 and value[-1] < np.inf and all(a <= b for a, b in pairwise(value))

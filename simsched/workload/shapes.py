@@ -37,7 +37,7 @@ ALIASES = {
 _TIME = re.compile(r"(timestamp|arrival|arrival_time)_(s|ms|us|ns)")
 _BY_HAND = {
     *("request_id", "score", "predicted_class", "predicted_length", "priority", "tenant", "prompt"),
-    "think_time",
+    *("think_time", "length_quantiles"),
 }
 """Columns that only our own format has."""
 

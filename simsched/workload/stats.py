@@ -26,7 +26,8 @@ def describe(trace: Trace) -> dict[str, Any]:
     load = load_of(trace)
     spread_out = duration > 0 and trace.think_times is None
     optional = (
-        *("request_id", "score", "predicted_class", "predicted_length", "priority", "tenant"),
+        *("request_id", "score", "predicted_class", "predicted_length", "length_quantiles"),
+        *("priority", "tenant"),
         *("session_id", "parent", "think_times", "history_length", "request_class", "hash_ids", "prompt"),
     )
     return {

@@ -29,6 +29,8 @@ class Trace:
     score: FloatArray | None = None
     predicted_class: IntArray | None = None
     predicted_length: FloatArray | None = None
+    length_quantiles: FloatArray | None = None
+    """Shape (n, m): for each request m rising output lengths, each as probable as any other."""
     priority: IntArray | None = None
     tenant: Sequence[str] | None = None
     session_id: Sequence[str | None] | None = None
@@ -89,7 +91,7 @@ class Trace:
 
 
 _OPTIONAL = (
-    *("request_id", "score", "predicted_class", "predicted_length"),
+    *("request_id", "score", "predicted_class", "predicted_length", "length_quantiles"),
     *("priority", "tenant", "session_id", "parent", "history_length", "request_class"),
     "think_times",
     *("hash_ids", "prompt"),

@@ -2,9 +2,9 @@
 
 `{"timestamp": 0.0, "input_length": 12, "output_length": 40}`, with seconds and tokens, and optionally
 `request_id`, `score` (lower = expected shorter), `predicted_class` (0 = shortest), `predicted_length`
-(tokens), `priority` (lower first), `tenant`, `session_id`, `parent`, `history_length`, `class`,
-`think_time` (seconds, in place of `timestamp`), `hash_ids` (equal ids, equal prefix; `hash_block_size` tokens
-each) and `prompt`; `docs/traces.md` says what they mean.
+(tokens), `length_quantiles` (equally probable lengths, rising), `priority` (lower first), `tenant`,
+`session_id`, `parent`, `history_length`, `class`, `think_time` (seconds, in place of `timestamp`), `hash_ids`
+(equal ids, equal prefix; `hash_block_size` tokens each) and `prompt`; `docs/traces.md` says what they mean.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write_trace(trace: Trace, path: Path | str) -> None:
         columns["think_time"] = thinks
     columns["input_length"] = trace.num_prompt_tokens.tolist()
     columns["output_length"] = trace.num_output_tokens.tolist()
-    for name in ("score", "predicted_class", "predicted_length", "priority"):
+    for name in ("score", "predicted_class", "predicted_length", "length_quantiles", "priority"):
         if (values := getattr(trace, name)) is not None:
             columns[name] = values.tolist()
     for name in ("tenant", "session_id", "prompt"):

@@ -69,6 +69,7 @@ def trace(n: int, rate: float, seed: int, *, longest: int = 1500, **columns: Any
         "predicted_class": np.digitize(outputs, [32, 128, 512]),
         "predicted_length": outputs.astype(np.float64),
         "priority": random.integers(0, 3, n),
+        "length_quantiles": np.sort(outputs[:, None] * random.lognormal(0, 0.7, (n, 5)), axis=1),
     }
     return Trace(arrivals, prompts, outputs, **(made | columns))
 

@@ -27,6 +27,17 @@ LEAP = [
     "uniboost",
     "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)",
     "uniboost(adaptive=true)",
+    "tie",
+    "tie(batch_size=3,decay_seconds=0.5,max_length=200)",
+    "tie(preemptive=true,beta=3)",
+    "gittins",
+    "sagesched",
+    "trail",
+    "trail(c=0)",
+    "trail(c=100,every=1)",
+    "trail(c=0.2,every=30)",
+    "elis",
+    "elis(every=7)",
 ]
 """Those that leap."""
 STEP = ["sjf-aging(form=vllm,preemptive=true,length_median=300,time_median=0.5)"]

@@ -20,7 +20,7 @@ from simsched.request import RequestView
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import POLICIES, Linear, same, trace
 
-COLUMNS = ("score", "predicted_class", "predicted_length")
+COLUMNS = ("score", "predicted_class", "predicted_length", "length_quantiles")
 SPECS = sorted({*POLICIES, *registered()})
 FIELDS = {name for name, _ in inspect.getmembers(RequestView) if not name.startswith("_")}
 

@@ -15,6 +15,7 @@ class View:
     score: float | None = 1.0
     predicted_class: int | None = 1
     predicted_length: float | None = 50.0
+    length_quantiles: tuple[float, ...] | None = (50.0,)
     priority: int = 0
     tenant: str | None = None
     num_output_tokens: int = 0

@@ -99,3 +99,25 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     sample = read_sample(sample_file(tmp_path, "output_length,score", "1,2"))
     with pytest.raises(InputError, match="expected a column predicted_length"):
         sample.resample("predicted_length", np.array([1]), 0)
+
+
+def test_a_distribution_is_that_of_similar_requests(tmp_path: Path) -> None:
+    """Calibrated, and as narrow as the sample's predictions are good."""
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=4000)
+    sample = np.exp(5 + z).round() + 1
+    noisy = z + rng.normal(size=4000)
+    rows = [f"{length:g},{score}" for length, score in zip(sample, noisy, strict=True)]
+    true = (np.exp(7 + 1.5 * rng.normal(size=6000)).round() + 1).astype(np.int64)
+    levels = (np.arange(20) + 0.5) / 20
+    widths = []
+    for header, lines in (
+        ("output_length,score", rows),
+        ("output_length", [row.split(",")[0] for row in rows]),
+    ):
+        quantiles = read_sample(sample_file(tmp_path, header, *lines)).resample("length_quantiles", true, 0)
+        assert quantiles.shape == (6000, 20)
+        assert (true[:, None] <= quantiles).mean(axis=0) == pytest.approx(levels, abs=0.025)
+        widths.append(float(np.log(quantiles[:, 15] / quantiles[:, 4]).mean()))
+    # half of the variance of the log length is explained by the score
+    assert widths[0] == pytest.approx(widths[1] / 2**0.5, rel=0.1)

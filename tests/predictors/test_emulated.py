@@ -150,3 +150,32 @@ def test_buckets() -> None:
     tenths = Buckets("percentile").classify(np.arange(1000))
     assert np.bincount(tenths).tolist() == [100] * 10
     assert Buckets("percentile").classify(np.full(50, 3)).tolist() == [0] * 50
+
+
+@pytest.mark.parametrize("wanted", [0.0, 0.3, 0.6, 0.9])
+def test_a_distribution_is_calibrated(wanted: float) -> None:
+    """At each level that share of the true lengths lies below, among long predictions as among short ones."""
+    true = lengths()
+    quantiles = Emulated(wanted).quantiles(true, seed=1)
+    assert quantiles.shape == (N, 20)
+    assert (np.diff(quantiles, axis=1) >= 0).all()
+    levels = (np.arange(20) + 0.5) / 20
+    by_median = np.argsort(quantiles[:, 10], kind="stable")
+    for part in np.array_split(by_median, 4):
+        below = (true[part, None] <= quantiles[part]).mean(axis=0)
+        assert below == pytest.approx(levels, abs=0.035)  # whole tokens: many are equal to a quantile
+
+
+def test_a_distribution_that_is_too_sure_of_itself() -> None:
+    true = lengths()
+    narrow, wide = (Emulated(0.5).quantiles(true, 1, spread) for spread in (0.5, 2.0))
+    inside = [((true >= q[:, 1]) & (true <= q[:, 18])).mean() for q in (narrow, wide)]
+    # of +-1.44 standard deviations: +-0.72, and +-2.88
+    assert inside == pytest.approx([2 * ndtr(0.72) - 1, 2 * ndtr(2.88) - 1], abs=0.02)
+
+
+def test_at_tau_one_a_distribution_is_the_length() -> None:
+    true = lengths()
+    np.testing.assert_array_equal(Emulated(1.0).quantiles(true, seed=1), true[:, None])
+    with pytest.raises(InputError, match="region=all"):
+        Emulated(0.8, "longest", 0.7).quantiles(true, seed=1)

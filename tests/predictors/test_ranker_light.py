@@ -13,6 +13,7 @@ from simsched.errors import InputError
 from simsched.predictors.evaluation import tau_b
 from simsched.predictors.model import load_model
 from simsched.predictors.training import Options, _split
+from simsched.workload.formats import load_trace
 from tests.predictors.ranker_cases import rows, write_jsonl
 
 
@@ -88,7 +89,7 @@ def test_same_seed_same_weights(trained, tmp_path):
     assert whole == pytest.approx([first.predict([prompt])["score"][0] for prompt in prompts], abs=1e-12)
 
 
-@pytest.mark.parametrize("loss", ["listmle", "pairwise", "regression", "classification"])
+@pytest.mark.parametrize("loss", ["listmle", "pairwise", "regression", "classification", "quantile"])
 def test_every_loss_learns(trained, tmp_path, loss):
     call("train", "--data", trained / "train.jsonl", "--output", tmp_path / "m", "--loss", loss,
          "--buckets", "percentile(count=4)")  # fmt: skip
@@ -99,6 +100,27 @@ def test_every_loss_learns(trained, tmp_path, loss):
     assert tau_b(columns["predicted_class"], lengths) > 0.3
     assert set(columns["predicted_class"]) <= {0, 1, 2, 3}
     assert columns["predicted_length"].mean() == pytest.approx(lengths.mean(), rel=0.6)
+
+
+def test_a_model_of_quantiles_gives_a_distribution(trained, tmp_path):
+    """Of prompts it has not seen: as many lengths below each quantile as it says, give or take."""
+    call("train", "--data", trained / "train.jsonl", "--output", tmp_path / "m", "--loss", "quantile")
+    test = rows(300, seed=1)
+    quantiles = load_model(tmp_path / "m").predict([entry["prompt"] for entry in test])["length_quantiles"]
+    lengths = np.array([entry["output_length"] for entry in test], dtype=float)
+    assert quantiles.shape == (300, 20)
+    assert (np.diff(quantiles, axis=1) >= 0).all()
+    below = (lengths[:, None] <= quantiles).mean(axis=0)
+    assert below == pytest.approx((np.arange(20) + 0.5) / 20, abs=0.12)
+    # narrower than the distribution of all: the prompt says whether the answer is long
+    low, high = np.quantile(lengths, (0.225, 0.775))
+    assert np.median(quantiles[:, 15] / quantiles[:, 4]) < high / low
+    test = write_jsonl(tmp_path / "new.jsonl", test)
+    call("predict", tmp_path / "m", "--data", test, "--output", tmp_path / "trace.jsonl")
+    read = load_trace(tmp_path / "trace.jsonl")[0]
+    assert read.length_quantiles == pytest.approx(quantiles)
+    said = call("evaluate", tmp_path / "m", "--data", test)
+    assert "no longer than the predicted quantile, 0.1:" in said.stdout
 
 
 def test_predict_keeps_every_column_and_fills_what_a_trace_needs(trained, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsched.predictors.losses import cross_entropy, listmle, pairwise, squared
+from simsched.predictors.losses import cross_entropy, listmle, pairwise, pinball, squared
 
 
 def plackett_luce(scores, order):
@@ -81,6 +81,8 @@ def test_gradients(n, seed, distinct):
     labels = rng.integers(1, distinct + 1, n).astype(float)
     for loss in (listmle, pairwise, squared):
         assert loss(scores, labels)[1] == pytest.approx(numeric(loss, scores, labels), abs=1e-7), loss
+    wide = rng.normal(size=(n, 4))
+    assert pinball(wide, labels)[1] == pytest.approx(numeric(pinball, wide, labels), abs=1e-7)
     logits = rng.normal(size=(n, distinct))
     found = cross_entropy(logits, labels - 1)[1]
     assert found == pytest.approx(numeric(cross_entropy, logits, labels - 1), abs=1e-7)
@@ -100,3 +102,21 @@ def test_each_loss_prefers_the_true_order():
         right = loss(np.array([-2.0, 0.0, 2.0]), lengths)[0]
         wrong = loss(np.array([2.0, 0.0, -2.0]), lengths)[0]
         assert right < wrong
+
+
+def test_pinball_by_hand():
+    # levels 1/4 and 3/4: 1/4 of 2 short, 1/4 of 4 too long
+    value, gradient = pinball(np.array([[1.0, 7.0]]), np.array([3.0]))
+    assert value == pytest.approx((0.25 * 2 + 0.25 * 4) / 2)
+    assert gradient.tolist() == [[-0.25 / 2, 0.25 / 2]]
+
+
+def test_pinball_is_least_at_the_quantiles():
+    values = np.arange(1.0, 81.0)  # the quantiles at 1/8, 3/8, ... are 10.5 + 20 k
+    right = np.tile([10.5, 30.5, 50.5, 70.5], (80, 1))
+    least = pinball(right, values)[0]
+    for shift in (-3.0, -1.0, 1.0, 3.0):
+        for column in range(4):
+            other = right.copy()
+            other[:, column] += shift
+            assert pinball(other, values)[0] > least

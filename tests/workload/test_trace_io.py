@@ -36,6 +36,7 @@ def full_trace() -> Trace:
         score=np.array([-1.5, 1 / 3, 1e-9]),
         predicted_class=np.array([0, 2, 1]),
         predicted_length=np.array([1.5, 2.0, 3.25]),
+        length_quantiles=np.array([[1.0, 2.5], [2.0, 2.0], [0.0, 1e4]]),
         priority=np.array([0, -3, 2]),
         tenant=["x", "y", "x"],
         hash_ids=[(1,), (1, 2, 3), (1, 9, 8)],
@@ -51,7 +52,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert counts == {}
     for name in ("arrival_time", "num_prompt_tokens", "num_output_tokens", "score", "predicted_class"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
-    for name in ("predicted_length", "priority"):
+    for name in ("predicted_length", "length_quantiles", "priority"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     for name in ("request_id", "tenant", "hash_ids", "hash_block_size", "prompt"):
         assert getattr(after, name) == getattr(before, name)
@@ -101,6 +102,10 @@ def test_null_is_not_given(tmp_path: Path) -> None:
         (GOOD.replace("}", ', "predicted_class": -1}'), "predicted_class -1"),
         (GOOD.replace("}", ', "predicted_class": 1.5}'), "predicted_class 1.5"),
         (GOOD.replace("}", ', "predicted_length": -2}'), "predicted_length -2"),
+        (GOOD.replace("}", ', "length_quantiles": [3, 2]}'), "length_quantiles [3, 2]: expected a list"),
+        (GOOD.replace("}", ', "length_quantiles": [-1, 2]}'), "length_quantiles [-1, 2]"),
+        (GOOD.replace("}", ', "length_quantiles": []}'), "length_quantiles []"),
+        (GOOD.replace("}", ', "length_quantiles": [1, 2, 3]}'), "expected 2 numbers, as in the first row"),
         (GOOD.replace("}", ', "priority": 0.5}'), "priority 0.5"),
         (GOOD.replace("}", ', "tenant": []}'), "tenant []"),
         (GOOD.replace("}", ', "request_id": ""}'), "request_id ''"),
@@ -112,6 +117,7 @@ def test_a_bad_row_is_refused_with_its_line_or_dropped(tmp_path: Path, line: str
     columns = json.loads(line) if line.endswith("}") and not line.startswith("[") else {}
     good = json.loads(GOOD)
     proper = {"score": 1.0, "predicted_class": 1, "predicted_length": 2.0, "priority": 1, "tenant": "a"}
+    proper |= {"length_quantiles": [1, 2.5]}
     proper |= {"request_id": "a", "hash_ids": [1], "prompt": "p"}
     first = json.dumps(good | {key: value for key, value in proper.items() if key in columns})
     path = write(tmp_path, first, line)

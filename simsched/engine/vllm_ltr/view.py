@@ -31,6 +31,7 @@ class LtrView:
         "_number",
         "_spells",
         "arrival_time",
+        "length_quantiles",
         "num_prompt_tokens",
         "predicted_class",
         "predicted_length",
@@ -50,6 +51,7 @@ class LtrView:
         self.score = arrival.score
         self.predicted_class = arrival.predicted_class
         self.predicted_length = arrival.predicted_length
+        self.length_quantiles = arrival.length_quantiles
         self.priority = arrival.priority
         self.tenant = arrival.tenant
 

@@ -40,6 +40,7 @@ class LeapRequest:
         "idle_from",
         "key",
         "known",
+        "length_quantiles",
         "num_preemptions",
         "num_prompt_tokens",
         "number",
@@ -85,6 +86,7 @@ class LeapRequest:
         self.score = arrival.score
         self.predicted_class = arrival.predicted_class
         self.predicted_length = arrival.predicted_length
+        self.length_quantiles = arrival.length_quantiles
         self.priority = arrival.priority
         self.tenant = arrival.tenant
         self.num_preemptions = 0

@@ -17,6 +17,7 @@ class Request:
         "announced_at",
         "arrival_time",
         "key",
+        "length_quantiles",
         "num_computed_tokens",
         "num_output_tokens",
         "num_preemptions",
@@ -44,6 +45,7 @@ class Request:
         self.score = arrival.score
         self.predicted_class = arrival.predicted_class
         self.predicted_length = arrival.predicted_length
+        self.length_quantiles = arrival.length_quantiles
         self.priority = arrival.priority
         self.tenant = arrival.tenant
         self.num_output_tokens = 0
