@@ -104,7 +104,7 @@ def test_a_broken_contract(tmp_path: Path, kind: str, leap: bool) -> None:
     [
         (
             "    reads = 'length'",
-            "reads is 'length'; expected score, predicted_class, predicted_length or None",
+            "reads is 'length'; expected score, predicted_class, predicted_length, length_quantiles or None",
         ),
         ("    predictor = 'me'", "predictor is 'me'; expected oracle or trace"),
         ("    drift_per_token = 'x'", "drift_per_token is 'x'"),
