@@ -73,6 +73,7 @@ def cases(draw: st.DrawFn, preset: str, name: str) -> Case:
         predicted_class=rng.integers(0, 3, n),
         predicted_length=np.maximum(1, outputs + rng.integers(-3, 4, n)).astype(float),
         priority=rng.integers(0, 3, n),
+        length_quantiles=np.sort(rng.integers(1, 60, (n, 3)).astype(float), axis=1),
         closed_loop_users=users,
         think_time=draw(st.sampled_from([0.0, 0.5])) if users else 0.0,
     )
