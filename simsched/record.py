@@ -36,8 +36,8 @@ class RunRecord:
     replica: IntArray | None = None
     """(n,) which of several replicas served each request; -1: none. None: there was no router."""
     host_bound_share: float = math.nan
-    """Of the time of all steps, those whose end the host decided (asynchronous scheduling); NaN where the
-    cost does not tell host and device apart."""
+    """Of the time of all steps: asynchronous, those whose end the host decided; in sequence, what hangs on
+    the host's speed. NaN where the cost does not tell host and device apart."""
     num_cached_tokens: IntArray | None = None
     """(n,) tokens of each prompt that were found in the prefix cache when it was first admitted. None: not
     known."""

@@ -283,10 +283,19 @@ def _show_host_bound(results: Results) -> None:
         return  # of an older version
     shares = summary["host_bound_share"].drop_nulls().to_list()
     if not shares:
+        say(
+            "what share of the time the host bounds is not known: host and device are not told apart",
+            err=True,
+        )
         return
     least, most = min(shares), max(shares)
     span = f"{most:.0%}" if f"{least:.0%}" == f"{most:.0%}" else f"{least:.0%} to {most:.0%}"
-    line = f"the host bounds {span} of the time: steps that end when the next one is launched"
+    words = {
+        True: "steps that end when the next one is launched",
+        False: "launches, and what the device waits for",
+    }
+    meant = ", or ".join(words[each] for each in results.manifest["async_scheduling"])
+    line = f"the host bounds {span} of the time: {meant}"
     if most > HOST_BOUND_WARNING:
         line += (
             "; warning: so much of these results is as uncertain as the host's speed, which differs by 30 % "

@@ -6,7 +6,6 @@ nothing of the host; `host_clock.py` where it does.
 
 from __future__ import annotations
 
-from math import nan
 from typing import Protocol
 
 from simsched.cost_model.base import CostModel, StepFeatures
@@ -18,8 +17,8 @@ class Clock(Protocol):
     """Durations of steps, one after the other."""
 
     @property
-    def host_bound_share(self) -> float:
-        """Of the time of all steps, those whose end the host decided; NaN where it is not told apart."""
+    def host_seconds(self) -> tuple[float, float]:
+        """Seconds of steps whose end the host decided, and of all; 0 and 0 where it is not told apart."""
 
     def save(self) -> tuple[float, ...]:
         """Where it stands between two steps, for `restore`."""
@@ -92,7 +91,7 @@ class Clock(Protocol):
 class DeviceClock:
     """Steps take the device's time alone, and are launched in none."""
 
-    host_bound_share = nan
+    host_seconds = 0.0, 0.0
 
     def __init__(self, cost: CostModel, predictor_time: float = 0.0) -> None:
         self._cost = cost

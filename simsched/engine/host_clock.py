@@ -20,7 +20,7 @@ is done in time, and from some step on G, for good. `repeat` sums such a stretch
 
 from __future__ import annotations
 
-from math import exp, inf, nan
+from math import exp, inf
 from typing import Final
 
 import numpy as np
@@ -95,8 +95,8 @@ class HostClock:
         self._launcher = 0.0  # when the host turns to the launch of k + 1
 
     @property
-    def host_bound_share(self) -> float:
-        return self.host_bound / self._busy if self._busy else nan
+    def host_seconds(self) -> tuple[float, float]:
+        return self.host_bound, self._busy
 
     def save(self) -> tuple[float, ...]:
         sums = self.host_bound, self._busy

@@ -71,8 +71,8 @@ class PipelinedReplica(Replica):
         self._promise: tuple[tuple[float, ...], float, StepFeatures, float, int] | None = None
 
     @property
-    def host_bound_share(self) -> float:
-        return self.clock.host_bound_share
+    def host_seconds(self) -> tuple[float, float]:
+        return self.clock.host_seconds
 
     def run(self) -> Generator[simpy.Event, None, None]:
         source, scheduler = self.source, self.scheduler

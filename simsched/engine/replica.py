@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from math import inf, nan
+from math import inf
 from typing import Any
 
 import simpy
@@ -135,9 +135,10 @@ class Replica(ABC):
 
     # -- for the loop ----------------------------------------------------------------------------------------
     @property
-    def host_bound_share(self) -> float:
-        """Share of the time in steps whose end the host decided; NaN where that is not known."""
-        return nan
+    def host_seconds(self) -> tuple[float, float]:
+        """Seconds of its steps that the host decided, and of all of them; 0 and 0 where host and device are
+        not told apart."""
+        return 0.0, 0.0
 
     @abstractmethod
     def run(self) -> Generator[simpy.Event, None, None]:

@@ -19,6 +19,7 @@ from simsched.engine.recorder import Recorder
 from simsched.engine.repeat import repeat_decodes
 from simsched.engine.replica import Replica, StepCallback
 from simsched.engine.source import Source
+from simsched.engine.step_cost import SerialCost
 
 
 class RunsUncontended(Protocol):
@@ -56,15 +57,28 @@ class SerialReplica(Replica):
         super().__init__(event_loop, source, scheduler, recorder, gate, step_log)
         self.cost = cost
         self.predictor_time = predictor_time
+        self.tells_host = isinstance(cost, SerialCost)
+        """Does the cost tell the host's time from the device's?"""
+        self._host_seconds = self._seconds = 0.0
         # what it has promised: arguments of `repeat_decodes`
         self._promise: tuple[float, float, float, int, int, int] | None = None
+
+    def account(self, features: StepFeatures, steps: int, seconds: float) -> None:
+        """So many steps with these features (of decodes, but for K) took so many seconds in all."""
+        assert isinstance(self.cost, SerialCost)
+        self._host_seconds += self.cost.host_time(features) * steps
+        self._seconds += seconds
+
+    @property
+    def host_seconds(self) -> tuple[float, float]:
+        return self._host_seconds, self._seconds
 
     def run(self) -> Generator[simpy.Event, None, None]:
         event_loop, source, scheduler, cost = self.event_loop, self.source, self.scheduler, self.cost
         schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
         decode_line, predictor_time = cost.decode_line, self.predictor_time
         step_ends, logs, alone = scheduler.step_ends, self.logs, self.is_alone
-        reports, tells_counts = source.waits_for_answers, self.tells_counts
+        reports, tells_counts, tells_host = source.waits_for_answers, self.tells_counts, self.tells_host
         add_request = self.take_in if self.takes_note else scheduler.add_request
         by_itself = getattr(scheduler, "runs_uncontended", False) and self.gate is None
         uncontended = cast("RunsUncontended", scheduler) if by_itself else None
@@ -129,6 +143,8 @@ class SerialReplica(Replica):
                 yield event_loop.at(end)
             if logs:
                 self.log(batch, now, first)
+            if tells_host:
+                self.account(features, steps, end - now)
             now = end
             finished = update(batch, now, first, last, steps)
             if reports and finished:

@@ -10,7 +10,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from math import fsum, isnan, nan
+from math import fsum, nan
 
 import numpy as np
 
@@ -139,8 +139,8 @@ def _run(
         counters,
         {} if gate is None else gate.refused,
     )
-    bound = [each.host_bound_share for each in replicas if not isnan(each.host_bound_share)]
-    record.host_bound_share = fsum(bound) / len(bound) if bound else nan
+    bound, busy = (fsum(each) for each in zip(*(each.host_seconds for each in replicas), strict=True))
+    record.host_bound_share = bound / busy if busy else nan
     if router is not None:
         record.replica = np.full(len(trace), -1)
         for number, each in enumerate(replicas):

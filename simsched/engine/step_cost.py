@@ -53,6 +53,17 @@ class SerialCost:
         before, least = sums
         return before + max(base + self._host.copy, least), slope
 
+    def host_time(self, features: StepFeatures) -> float:
+        """Seconds of such a step that hang on the host: until the first kernel runs, and from there to the
+        end where the launch takes longer than the device."""
+        before, least = self._host_times(features)
+        if features.S:
+            device = self._device.step_time(features)
+        else:
+            # as `decode_line` has it: K does not count
+            device = self._device.decode_line(features.N, features.num_waiting)[0]
+        return before + least if least > device + self._host.copy else before
+
     def _host_times(self, features: StepFeatures) -> tuple[float, float]:
         """Until the first kernel runs, and from there until all is launched and done."""
         host = self._host

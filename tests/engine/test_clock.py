@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -20,6 +20,8 @@ from simsched.engine.simulator import simulate
 from simsched.engine.step_cost import SerialCost
 from simsched.metrics import alone_time
 from simsched.policies.spec import make_policy
+from simsched.record import RunRecord
+from simsched.routers.base import Replicas, RoutedRequest, Router
 from simsched.sweep.capacity import capacity
 from tests.engine.scenarios import same, trace
 
@@ -175,6 +177,46 @@ def test_the_share_of_the_host() -> None:
     assert share(20.0, True) > 0.98
     assert share(1.0, True) == pytest.approx(share(1.0, False), rel=1e-9)
     assert np.isnan(simulate(work, make_policy("fcfs"), DEVICE, config).host_bound_share)
+
+
+@pytest.mark.parametrize("speed", [0.05, 1.0, 4.0])
+def test_the_share_of_the_host_in_sequence(speed: float) -> None:
+    """It is what the run takes longer by when the host does: of a burst, whose schedule knows no time."""
+    config = engine_config(num_gpu_blocks=200, max_num_seqs=8, max_model_len=1500)
+    work = trace(60, 0.0, 2)
+
+    def run(speed: float, leap: bool = True) -> RunRecord:
+        cost = replace(COST, host=replace(HOST, speed=speed, tail=0.0, copy=0.0))
+        return simulate(work, make_policy("fcfs"), cost, config, leap=leap)
+
+    shares = [run(speed, leap).host_bound_share for leap in (True, False)]
+    longer = (run(speed * (1 + 1e-6)).end_time / run(speed).end_time - 1) / 1e-6
+    assert shares == pytest.approx([longer, longer], rel=1e-4)
+
+
+@dataclass(eq=False)
+class AllButTheFirst(Router):
+    """The first request has a replica of its own."""
+
+    def start(self, num_replicas: int, seed: int) -> None:
+        super().start(num_replicas, seed)
+        self._sent = 0
+
+    def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
+        self._sent += 1
+        return int(self._sent == 1)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_shares_of_replicas_are_weighed_by_their_time(ahead: bool) -> None:
+    config = engine_config(num_gpu_blocks=500, max_model_len=1500, async_scheduling=ahead)
+    work = trace(60, 20.0, 2)
+    parts = [work.take(np.array([0])), work.take(np.arange(1, 60))]
+    runs = [simulate(each, make_policy("fcfs"), COST, config) for each in parts]
+    both = simulate(work, make_policy("fcfs"), COST, config, num_replicas=2, router=AllButTheFirst())
+    busy = [run.end_time - part.arrival_time[0] for run, part in zip(runs, parts, strict=True)]
+    expected = np.average([run.host_bound_share for run in runs], weights=busy)
+    assert both.host_bound_share == pytest.approx(expected, rel=1e-9)
 
 
 def test_who_arrives_while_the_first_step_is_launched_is_in_the_second() -> None:

@@ -86,6 +86,14 @@ def test_the_share_is_printed_with_a_warning(hosted: str, tmp_path: Path) -> Non
     assert calm.exit_code == 0, calm.output
     assert "the host bounds" in calm.output
     assert "warning" not in calm.output
+    in_turn = ["--no-async-scheduling", "-o", str(tmp_path / "in-turn")]
+    turns = CliRunner().invoke(run_command, [*command, *in_turn])
+    assert "the host bounds" in turns.output
+    assert "what the device waits for" in turns.output
+    command[-1] = "a100-80gb/llama-3-8b/serial"
+    not_told = CliRunner().invoke(run_command, [*command, "-o", str(tmp_path / "serial")])
+    assert "what share of the time the host bounds is not known" in not_told.output
+    command[-1] = hosted
     slow = CliRunner().invoke(run_command, [*command, "--host-speed", "9", "-o", str(tmp_path / "slow")])
     assert "warning: so much of these results is as uncertain as the host's speed" in slow.output
 

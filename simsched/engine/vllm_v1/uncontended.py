@@ -54,7 +54,7 @@ def run_uncontended(
     running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
     offsets = {who: request.offset for who, request in running.items()}  # all that need be known here
     longest = engine.long_prefill or engine.max_tokens
-    step_time, decode_line = cost.step_time, cost.decode_line
+    step_time, decode_line, tells_host = cost.step_time, cost.decode_line, replica.tells_host
     steps, N, K, free = clock.formed, engine.num_decoding, engine.decode_context, engine.free
     upto = len(total)  # the number of who arrives next
     while True:
@@ -111,6 +111,8 @@ def run_uncontended(
             if not alone:
                 yield event_loop.at(now)
             recorder.step(last, N)
+            if tells_host:
+                replica.account(features, 1, last)
         elif N:
             # Nobody is new: leap until somebody is done or arrives, or the blocks might run short.
             while True:
@@ -141,6 +143,8 @@ def run_uncontended(
                 free -= engine.blocks_for(steps, done)
             steps += done
             record_steps(first, last, done, N)
+            if tells_host:
+                replica.account(StepFeatures(N=N), done, now - start)
         elif alone and arrival_time < inf:
             now = arrival_time
             continue
