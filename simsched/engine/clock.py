@@ -20,6 +20,10 @@ class Clock(Protocol):
     def host_seconds(self) -> tuple[float, float]:
         """Seconds of steps whose end the host decided, and of all; 0 and 0 where it is not told apart."""
 
+    @property
+    def prices_waiting(self) -> bool:
+        """Does a step take longer with more requests waiting?"""
+
     def save(self) -> tuple[float, ...]:
         """Where it stands between two steps, for `restore`."""
 
@@ -96,6 +100,8 @@ class DeviceClock:
     def __init__(self, cost: CostModel, predictor_time: float = 0.0) -> None:
         self._cost = cost
         self._predictor_time = predictor_time
+        # a user's own cost model need not know the term
+        self.prices_waiting = getattr(cost, "per_waiting", 1.0) > 0
 
     def save(self) -> tuple[float, ...]:
         return ()

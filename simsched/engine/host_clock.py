@@ -86,7 +86,7 @@ class HostClock:
         self._jitter = Jitter(host.sd, seed) if host.sd else None
         self._decodes: dict[int, Launch] = {}  # by N
         self._lines: dict[int, tuple[float, ...]] = {}  # by N: what `decode` asks for
-        self._prices_waiting = self._cost.per_waiting > 0
+        self.prices_waiting = self._cost.per_waiting > 0
         # of the step under way, k, and the one before it, relative to e(k-1):
         self._ready = -inf  # F(k-1) + w, at most 0
         self._begin = 0.0  # when the device may begin with k, + w
@@ -128,7 +128,7 @@ class HostClock:
             features = StepFeatures(tokens, N, new, K, pairs, waiting, 0, new)
             device = self._cost.step_time(features) + self._predictor_time * new
             next_output = self._terms[0] * (self._terms[6] * (N + new))
-        elif self._jitter is not None or (waiting and self._prices_waiting):
+        elif self._jitter is not None or (waiting and self.prices_waiting):
             base, slope = self._cost.decode_line(N, waiting)
             device = base + slope * K
             next_output = self._terms[0] * (self._terms[6] * N)
@@ -237,7 +237,7 @@ class HostClock:
             return self.step(StepFeatures(N=N, K=K, num_waiting=waiting), ahead)
         line = self._lines.get(N) or self._line(N)
         base, slope, next_output = line[0], line[1], line[2]
-        if waiting and self._prices_waiting:
+        if waiting and self.prices_waiting:
             base, slope = self._cost.decode_line(N, waiting)
         begin, ready, output = self._begin, self._ready, self._output
         done = (begin if begin > ready else ready) + (base + slope * K)
@@ -286,13 +286,26 @@ class HostClock:
         steady = launch if launch > next_output else next_output
         if no_graph or self._launcher or before > steady:
             return self._one_by_one(now, N, K, waiting, most, until, step_ends, recorder)
-        if waiting and self._prices_waiting:
+        if waiting and self.prices_waiting:
             base, slope = self._cost.decode_line(N, waiting)
         begin, ready, tail, output = self._begin, self._ready, self._tail, self._output
         start, bound, steps = now, self.host_bound, 0
         while True:
-            # First, a step by itself, as after a prefill or another number of decodes.
-            done = (begin if begin > ready else ready) + (base + slope * K)
+            first = base + slope * K
+            if first >= steady and ready == 0.0 and begin <= 0.0 and output == next_output and tail <= first:
+                # The device decides, and so it will: each step is longer than the one before.
+                now += first
+                if step_ends is not None:
+                    step_ends.append(now)
+                now, more, last = repeat_on_line(
+                    now, base, slope, K, N, first, most - steps, until, step_ends
+                )
+                recorder.steps(first, last, more, N)
+                begin, tail = before - last, -inf
+                steps += more
+                break
+            # A step by itself, as after a prefill or another number of decodes.
+            done = (begin if begin > ready else ready) + first
             if tail > done:
                 done = tail
             least = launch if launch > output else output
@@ -313,20 +326,7 @@ class HostClock:
                 break
             K += N
             if ready == 0.0:
-                first = base + slope * K
-                if first <= steady or begin > 0.0:
-                    continue
-                # The device decides, and so it will: each step is longer than the one before.
-                now += first
-                if step_ends is not None:
-                    step_ends.append(now)
-                now, more, last = repeat_on_line(
-                    now, base, slope, K, N, first, most - steps, until, step_ends
-                )
-                recorder.steps(first, last, more, N)
-                begin = before - last
-                steps += more
-                break
+                continue
             # The host decides, until the device has fallen back by what it was ahead.
             more = 0
             while steps < most and now < until:

@@ -67,6 +67,7 @@ def run_uncontended_ahead(
     recorder, step_clock = engine.recorder, engine.clock
     step_ends = step_clock.ends
     begin, finish, record_step = recorder.begin, recorder.finish, recorder.step
+    prices_waiting = clock.prices_waiting
     total, max_model_len = engine.total, engine.max_model_len
     # in the order of the trace, so that a request's number is its row
     prompts, outputs, times = source.prompts, source.outputs, source.times
@@ -185,7 +186,7 @@ def run_uncontended_ahead(
             record_step(last, now_N)
             if step_ends is not None:
                 step_ends.append(now)
-        elif next_N == now_N and not following and waiting == now_waiting:
+        elif next_N == now_N and not following and (waiting == now_waiting or not prices_waiting):
             while True:
                 end, who = divmod(ends[0], MANY)
                 if offsets.get(who) == total[who] - end:
