@@ -6,7 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["arrivals", "prompts", "outputs", "ties", "predictor", "engine", "prefixes", "blocks"]
+Purpose = Literal[
+    "arrivals", "prompts", "outputs", "ties", "predictor", "engine", "prefixes", "blocks",
+    "turns", "first prompts", "think times",
+]  # fmt: skip
 _KEYS: dict[Purpose, int] = {
     "arrivals": 0,
     "prompts": 1,
@@ -16,6 +19,9 @@ _KEYS: dict[Purpose, int] = {
     "engine": 5,
     "prefixes": 6,
     "blocks": 7,
+    "turns": 8,
+    "first prompts": 9,
+    "think times": 10,
 }
 
 

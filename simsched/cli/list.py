@@ -54,7 +54,8 @@ def _workloads() -> Rows:
     rows = []
     for name, (_, parameters) in WORKLOADS.items():
         workload = named_workload(name)
-        means = f"{workload.prompt.mean:,.0f} / {workload.output.mean:,.0f}"
+        prompt, output = workload.mean_tokens
+        means = f"{prompt:,.0f} / {output:,.0f}"
         rows.append((name, ",".join(parameters) or "-", means, workload.source))
     return ("workload", "parameters", "mean tokens in / out", "source"), rows
 

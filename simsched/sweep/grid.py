@@ -175,7 +175,7 @@ def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
     """The capacity of an engine for these requests, in requests/s, and a line that says it."""
     of = ""
     if load.workload is not None:
-        trace = named_workload(load.workload).generate(SAMPLE, arrivals="burst", seed=load.seed)
+        trace = named_workload(load.workload).sample(SAMPLE, load.seed)
         if load.limit is not None:
             trace, _ = fit(trace, load.limit, load.truncate)
     else:

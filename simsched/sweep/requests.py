@@ -133,7 +133,7 @@ def _generated(load: Load) -> tuple[Trace, tuple[str, ...]]:
     number = num_generated(load)
     trace = workload.generate(number, load.request_rate, arrivals=arrivals, seed=load.seed)
     fitting, notes = _fitting(trace, load.limit, load.truncate)
-    if len(fitting) == len(trace):
+    if len(fitting) == len(trace) or trace.think_times is not None:
         return fitting, tuple(notes)
     drawn = number
     while len(fitting) < number and load.num_requests is None and drawn < 1000 * number:
@@ -175,14 +175,17 @@ def num_generated(load: Load) -> int:
     """How many requests of a named workload a load has."""
     if load.num_requests is not None:
         return load.num_requests
-    if load.request_rate is None or math.isinf(load.request_rate):
+    starts = Arrivals.parse(load.arrivals).rate if load.arrivals is not None else None
+    if starts is not None and load.duration is not None:
+        number = starts * load.duration * named_workload(load.workload or "").mean_turns
+        asked = f"--arrivals {load.arrivals}"
+    elif load.request_rate is None or math.isinf(load.request_rate):
         if load.duration is not None:
             raise InputError("--duration: these arrivals have no rate; give --num-requests")
         return DEFAULT_BURST
-    number = load.request_rate * (load.duration or DEFAULT_DURATION)
+    else:
+        number = load.request_rate * (load.duration or DEFAULT_DURATION)
+        asked = f"--request-rate {load.request_rate:g}"
     if number > MOST_REQUESTS:
-        raise InputError(
-            f"--request-rate {load.request_rate:g}: {number:.3g} requests in a cell; "
-            f"expected at most {MOST_REQUESTS:,}"
-        )
+        raise InputError(f"{asked}: {number:.3g} requests in a cell; expected at most {MOST_REQUESTS:,}")
     return max(1, round(number))

@@ -16,6 +16,7 @@ from simsched.streams import stream
 from simsched.text.specs import Value, check_parameters, number, parse_spec
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.lengths import QuantileTable, exponential, lognormal
+from simsched.workload.named_sessions import SessionWorkload, chat_sessions, coding_agent, vllm_multi_turn
 from simsched.workload.prefixes import Conversations
 from simsched.workload.trace import Trace
 
@@ -58,6 +59,20 @@ class Workload:
     def kendall_tau(self) -> float:
         """The published ranker's tau; ShareGPT's where none is published."""
         return self.predictor_tau.get("score", DEFAULT_TAU["score"])
+
+    @property
+    def mean_tokens(self) -> tuple[float, float]:
+        """Of a request: prompt and output."""
+        return self.prompt.mean, self.output.mean
+
+    @property
+    def mean_turns(self) -> float:
+        """Requests of a session: each is one by itself."""
+        return 1.0
+
+    def sample(self, num_requests: int, seed: int = 0) -> Trace:
+        """So many requests, all there at 0."""
+        return self.generate(num_requests, arrivals="burst", seed=seed)
 
     def generate(
         self,
@@ -164,6 +179,11 @@ def _azure_code() -> Workload:
     )
 
 
+def _chat_sessions(turns: Value = 3.5, think_time: Value = 100) -> SessionWorkload:
+    sharegpt = _sharegpt()
+    return chat_sessions(sharegpt.prompt, sharegpt.output, turns, think_time)
+
+
 def _mooncake_conversation() -> Workload:
     prompts = (891, 894, 896, 901, 964, 1261, 1662, 2306, 3263, 4251, 4993, 5870, 6909, 8187, 9570, 11238)
     longer_prompts = (13196, 15367, 17869, 19403, 21464, 24393, 27367, 31519, 39550, 52215, 66449, 85400)
@@ -183,16 +203,19 @@ def _mooncake_conversation() -> Workload:
     )
 
 
-WORKLOADS: dict[str, tuple[Callable[..., Workload], tuple[str, ...]]] = {
+WORKLOADS: dict[str, tuple[Callable[..., Workload | SessionWorkload], tuple[str, ...]]] = {
     "sharegpt": (_sharegpt, ()),
     "lmsys": (_lmsys, ("shape", "sigma")),
     "azure-conv": (_azure_conv, ()),
     "azure-code": (_azure_code, ()),
     "mooncake-conversation": (_mooncake_conversation, ()),
+    "chat-sessions": (_chat_sessions, ("turns", "think_time")),
+    "vllm-multi-turn": (vllm_multi_turn, ()),
+    "coding-agent": (coding_agent, ("turns", "think_time")),
 }
 
 
-def named_workload(spec: str) -> Workload:
+def named_workload(spec: str) -> Workload | SessionWorkload:
     """The workload of this name, such as `sharegpt` or `lmsys(shape=lognormal)`.
 
     Raises:
