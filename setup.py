@@ -22,7 +22,13 @@ HOT = {
 }
 # what mypyc needs, and the libraries whose types the hot modules use
 REQUIRES = ["mypy>=1.10", "numpy>=1.26", "pydantic>=2.6", "simpy>=4.1"]
-MYPY = "[mypy]\nignore_missing_imports = True\nfollow_imports = silent\n"
+# the package's own face names everything, and with it whatever is installed (torch, transformers, ...)
+MYPY = """[mypy]
+ignore_missing_imports = True
+follow_imports = silent
+[mypy-simsched]
+follow_imports = skip
+"""
 
 
 def extensions() -> list[Any]:
