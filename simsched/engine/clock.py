@@ -21,8 +21,8 @@ class Clock(Protocol):
         """Seconds of steps whose end the host decided, and of all; 0 and 0 where it is not told apart."""
 
     @property
-    def prices_waiting(self) -> bool:
-        """Does a step take longer with more requests waiting?"""
+    def counts_waiting(self) -> bool:
+        """Is a step with another number of waiting requests not like those that follow?"""
 
     def save(self) -> tuple[float, ...]:
         """Where it stands between two steps, for `restore`."""
@@ -96,12 +96,11 @@ class DeviceClock:
     """Steps take the device's time alone, and are launched in none."""
 
     host_seconds = 0.0, 0.0
+    counts_waiting = True
 
     def __init__(self, cost: CostModel, predictor_time: float = 0.0) -> None:
         self._cost = cost
         self._predictor_time = predictor_time
-        # a user's own cost model need not know the term
-        self.prices_waiting = getattr(cost, "per_waiting", 1.0) > 0
 
     def save(self) -> tuple[float, ...]:
         return ()

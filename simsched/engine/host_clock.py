@@ -86,7 +86,7 @@ class HostClock:
         self._jitter = Jitter(host.sd, seed) if host.sd else None
         self._decodes: dict[int, Launch] = {}  # by N
         self._lines: dict[int, tuple[float, ...]] = {}  # by N: what `decode` asks for
-        self.prices_waiting = self._cost.per_waiting > 0
+        self.counts_waiting = self._cost.per_waiting > 0
         # of the step under way, k, and the one before it, relative to e(k-1):
         self._ready = -inf  # F(k-1) + w, at most 0
         self._begin = 0.0  # when the device may begin with k, + w
@@ -116,9 +116,8 @@ class HostClock:
         return launch
 
     def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
-        host = self._host
         device = device_time(self._cost, features, self._predictor_time)
-        output = host.speed * (host.output_per_sequence * (features.N + features.S))
+        output = self._terms[0] * (self._terms[6] * (features.N + features.S))
         return self._step(device, output, None if ahead is None else self._launch(ahead))
 
     def prefill(
@@ -128,7 +127,7 @@ class HostClock:
             features = StepFeatures(tokens, N, new, K, pairs, waiting, 0, new)
             device = self._cost.step_time(features) + self._predictor_time * new
             next_output = self._terms[0] * (self._terms[6] * (N + new))
-        elif self._jitter is not None or (waiting and self.prices_waiting):
+        elif self._jitter is not None or (waiting and self.counts_waiting):
             base, slope = self._cost.decode_line(N, waiting)
             device = base + slope * K
             next_output = self._terms[0] * (self._terms[6] * N)
@@ -237,7 +236,7 @@ class HostClock:
             return self.step(StepFeatures(N=N, K=K, num_waiting=waiting), ahead)
         line = self._lines.get(N) or self._line(N)
         base, slope, next_output = line[0], line[1], line[2]
-        if waiting and self.prices_waiting:
+        if waiting and self.counts_waiting:
             base, slope = self._cost.decode_line(N, waiting)
         begin, ready, output = self._begin, self._ready, self._output
         done = (begin if begin > ready else ready) + (base + slope * K)
@@ -286,7 +285,7 @@ class HostClock:
         steady = launch if launch > next_output else next_output
         if no_graph or self._launcher or before > steady:
             return self._one_by_one(now, N, K, waiting, most, until, step_ends, recorder)
-        if waiting and self.prices_waiting:
+        if waiting and self.counts_waiting:
             base, slope = self._cost.decode_line(N, waiting)
         begin, ready, tail, output = self._begin, self._ready, self._tail, self._output
         start, bound, steps = now, self.host_bound, 0
@@ -376,6 +375,8 @@ class HostClock:
                 return now, steps
 
     def _launch(self, features: StepFeatures) -> Launch:
+        if not features.S and (known := self._decodes.get(features.N)) is not None:
+            return known
         return self._launch_of(features.P, features.N, features.S)
 
     def _launch_of(self, P: int, N: int, S: int) -> Launch:

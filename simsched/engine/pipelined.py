@@ -77,6 +77,7 @@ class PipelinedReplica(Replica):
     def run(self) -> Generator[simpy.Event, None, None]:
         source, scheduler = self.source, self.scheduler
         step_ends, alone, reports = scheduler.step_ends, self.is_alone, self.source.waits_for_answers
+        clock, logs, tells_counts = self.clock, self.logs, self.tells_counts
         by_itself = getattr(scheduler, "runs_uncontended_ahead", False) and self.gate is None
         by_itself = by_itself and isinstance(source, OpenLoop)
         uncontended = cast("RunsUncontendedAhead", scheduler) if by_itself else None
@@ -87,7 +88,7 @@ class PipelinedReplica(Replica):
                 now, ahead, formed = yield from uncontended.run_uncontended_ahead(self, now)
             while source.next_time <= formed:
                 self.take_in(source.pop(), formed)
-            if self.tells_counts:
+            if tells_counts:
                 self.tell_counts(formed, scheduler.num_running)
             batch = ahead
             if batch is None:
@@ -100,15 +101,15 @@ class PipelinedReplica(Replica):
                     if now == inf:
                         return
                     continue
-                formed += self.clock.begin(batch.features)
+                formed += clock.begin(batch.features)
                 if formed > now:
                     yield from self.wait(formed)
                     while source.next_time <= formed:
                         self.take_in(source.pop(), formed)
             # While it is under way, form the next one.
             ahead = scheduler.schedule(formed)
-            duration = self.clock.step(batch.features, None if ahead is None else ahead.features)
-            if self.logs:
+            duration = clock.step(batch.features, None if ahead is None else ahead.features)
+            if logs:
                 self.log(batch, now, duration)
             end, steps, last = now + duration, 1, duration
             if step_ends is not None:
@@ -122,9 +123,7 @@ class PipelinedReplica(Replica):
             leaps = most > 1 and end < until
             if alone:
                 if leaps:
-                    end, steps, last = self.clock.repeat(
-                        end, batch.features, duration, most, until, step_ends
-                    )
+                    end, steps, last = clock.repeat(end, batch.features, duration, most, until, step_ends)
                 if not batch.features.S:
                     yield Timeout(self.event_loop, max(0.0, end - self.event_loop.now))
             else:

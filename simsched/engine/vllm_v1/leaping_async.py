@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
+from typing import Final
 
 import simpy
 
@@ -29,30 +29,59 @@ from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.uncontended_ahead import UncontendedStep, run_uncontended_ahead
 from simsched.policies.base import Policy
 
+NOTHING: Final = StepFeatures()
 
-@dataclass(slots=True)
+
 class _Step:
     """A step that is formed and not over."""
 
-    batch: Batch
-    formed_at: float
-    num_decoding: int
-    irregular: list[tuple[LeapRequest, int]]
-    """Its other requests, with their tokens."""
-    left_out: Sequence[LeapRequest]
-    """Who does not run in it, and may have run before."""
-    paused: list[LeapRequest]
-    """Of those, who has a token of the step before."""
-    repeats: bool
-    """Decoding requests alone, and the next one is like it, unless someone arrives or a change comes."""
-    sampled: list[LeapRequest] = field(default_factory=list)
-    """Of `irregular`, who gets a token."""
-    endings: list[LeapRequest] = field(default_factory=list)
-    """Who gets its last token."""
-    put_back: list[LeapRequest] = field(default_factory=list)
-    """Left out of the next step with a token of this one on its way."""
-    drained: list[tuple[LeapRequest, int]] = field(default_factory=list)
-    """Preempted while it runs in this step, and how many tokens of this step are on its way."""
+    __slots__ = (
+        "batch",
+        "drained",
+        "endings",
+        "formed_at",
+        "irregular",
+        "left_out",
+        "num_decoding",
+        "paused",
+        "put_back",
+        "repeats",
+        "sampled",
+    )
+
+    def __init__(
+        self,
+        batch: Batch,
+        formed_at: float,
+        num_decoding: int,
+        irregular: list[tuple[LeapRequest, int]],
+        left_out: Sequence[LeapRequest],
+        paused: list[LeapRequest],
+        repeats: bool,
+    ) -> None:
+        """
+        Args:
+            irregular: its other requests, with their tokens.
+            left_out: who does not run in it, and may have run before.
+            paused: of those, who has a token of the step before.
+            repeats: decoding requests alone, and the next one is like it, unless someone arrives or a change
+                comes.
+        """
+        self.batch = batch
+        self.formed_at = formed_at
+        self.num_decoding = num_decoding
+        self.irregular = irregular
+        self.left_out = left_out
+        self.paused = paused
+        self.repeats = repeats
+        self.sampled: list[LeapRequest] = []
+        """Of `irregular`, who gets a token."""
+        self.endings: list[LeapRequest] = []
+        """Who gets its last token."""
+        self.put_back: list[LeapRequest] = []
+        """Left out of the next step with a token of this one on its way."""
+        self.drained: list[tuple[LeapRequest, int]] = []
+        """Preempted while it runs in this step, and how many tokens of this step are on its way."""
 
 
 class AsyncVllmV1Leap(VllmV1Leap):
@@ -79,7 +108,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
 
     # -- forming a step --------------------------------------------------------------------------------------
     def schedule(self, now: float) -> Batch | None:
-        self._batch = Batch(StepFeatures())
+        self._batch = Batch(NOTHING)
         may_repeat = not self.ending  # else places and blocks come free soon
         batch = super().schedule(now)
         if batch is None:
@@ -241,7 +270,8 @@ class AsyncVllmV1Leap(VllmV1Leap):
             self.recorder.scheduled(request.number, current.formed_at)
         repeats = not (features.S or features.num_waiting)
         irregular = [(request, request.num_prompt_tokens) for request in new]
-        step = _Step(Batch(features), current.formed_at, features.N, irregular, (), [], repeats, new)
+        step = _Step(Batch(features), current.formed_at, features.N, irregular, (), [], repeats)
+        step.sampled = new
         for who in current.endings:
             request = running[who]
             request.known = self.total[who]

@@ -285,7 +285,7 @@ class PolicyOrder(QueueDiscipline):
         clock = self._engine.clock
         later = clock.reading()
         steps = request.num_prompt_tokens + 1 - request.offset
-        clock.set((steps, steps, now))
+        clock.set((steps + clock.formed - clock.done, steps, now))
         self.began(request, steps - 1, start, now)
         clock.set(later)
 

@@ -67,7 +67,7 @@ def run_uncontended_ahead(
     recorder, step_clock = engine.recorder, engine.clock
     step_ends = step_clock.ends
     begin, finish, record_step = recorder.begin, recorder.finish, recorder.step
-    prices_waiting = clock.prices_waiting
+    counts_waiting = clock.counts_waiting
     total, max_model_len = engine.total, engine.max_model_len
     # in the order of the trace, so that a request's number is its row
     prompts, outputs, times = source.prompts, source.outputs, source.times
@@ -79,6 +79,9 @@ def run_uncontended_ahead(
     upto = len(total)  # the number of who arrives next
     arrival = times[upto]
     places: dict[int, int] = {}  # of those admitted out of turn
+    # who hears of each request as it comes; all others are made at the end, of those that still run
+    hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
+    starts: dict[int, float] | None = None if policy_order is None or hearer is not None else {}
     current, offsets = steps_ahead.hand_over()
     formed = ended = now
     entered = done
@@ -151,8 +154,8 @@ def run_uncontended_ahead(
                     places.update((who, first_new + place) for place, who in enumerate(in_order))
                 for who in range(first_new, upto):
                     length = prompts[who] + 1
-                    if policy_order is not None:
-                        request = running[who] = policy_order.request(who, source.arrival(who), formed)
+                    if hearer is not None:
+                        request = running[who] = hearer.request(who, source.arrival(who), formed)
                         request.decode(length - steps)
                     if length < total[who]:
                         offsets[who] = length - steps
@@ -186,7 +189,7 @@ def run_uncontended_ahead(
             record_step(last, now_N)
             if step_ends is not None:
                 step_ends.append(now)
-        elif next_N == now_N and not following and (waiting == now_waiting or not prices_waiting):
+        elif next_N == now_N and not following and (waiting == now_waiting or not counts_waiting):
             while True:
                 end, who = divmod(ends[0], MANY)
                 if offsets.get(who) == total[who] - end:
@@ -199,7 +202,11 @@ def run_uncontended_ahead(
             done += more
             more -= 1
             if more:
-                free -= engine.blocks_for(steps, more)
+                residue = steps % size
+                if residue + more <= size:
+                    free -= sum(growth[residue : residue + more])
+                else:
+                    free -= engine.blocks_for(steps, more)
                 steps += more
                 K += N * more
                 next_K += N * more
@@ -229,19 +236,25 @@ def run_uncontended_ahead(
         for who in endings:
             free -= -(total[who] - 1) // size
             finish(who, now)
-        if policy_order is not None:
+        if hearer is not None:
             step_clock.set((steps, done, now))
             for who in endings:
-                policy_order.finished(running.pop(who), now)
+                hearer.finished(running.pop(who), now)
             if now_end > now_first:
                 for who in range(now_first, now_end):
                     if who in running:
-                        policy_order.began(running[who], before, start, now)
-            if step_ends is not None and len(step_ends) > step_clock.history_limit:
-                step_clock.trim_history(policy_order.oldest_change())
-        elif running:
-            for who in endings:
-                running.pop(who, None)
+                        hearer.began(running[who], before, start, now)
+        else:
+            if running:
+                for who in endings:
+                    running.pop(who, None)
+            if starts is not None and now_end > now_first:
+                for who in range(now_first, now_end):
+                    starts[who] = start
+        if policy_order is not None and step_ends is not None and len(step_ends) > step_clock.history_limit:
+            step_clock.set((steps, done, now))
+            _make_running(engine, policy_order, offsets, starts, source, now)
+            step_clock.trim_history(policy_order.oldest_change())
         ended = now
         is_under_way = bool(next_N or new)
         now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
@@ -249,10 +262,12 @@ def run_uncontended_ahead(
         formed = now
     if done > entered:
         steps_ahead.ended = step_clock.time = ended
-    for who in sorted([*offsets, *endings], key=lambda who: places.get(who, who)):
-        if who not in running:
-            running[who] = order.request(who, source.arrival(who), now)
     step_clock.formed, step_clock.done = steps, done
+    remain = dict(offsets)
+    for who in endings:
+        remain[who] = total[who] - steps
+    in_turn = sorted(remain, key=lambda who: places.get(who, who))
+    _make_running(engine, policy_order, {who: remain[who] for who in in_turn}, starts, source, now)
     engine.num_decoding, engine.decode_context, engine.free = N, K, free
     source.skip_to(upto)
     current = None
@@ -261,3 +276,26 @@ def run_uncontended_ahead(
         features = StepFeatures(now_tokens, now_N, num, now_K, now_pairs, now_waiting, 0, num)
         current = UncontendedStep(features, now_formed, now_first, now_end, endings)
     return Handover(now, steps_ahead.take_back(current, offsets), formed)
+
+
+def _make_running(
+    engine: LeapingState,
+    policy_order: PolicyOrder | None,
+    offsets: dict[int, int],
+    starts: dict[int, float] | None,
+    source: OpenLoop,
+    now: float,
+) -> None:
+    """Make those of these decoding requests that have been no more than an offset so far.
+
+    Args:
+        starts: when the first step of each began that has had one; None: their policy has been told.
+    """
+    running, first_token_time = engine.running, engine.recorder.first_token_time
+    for who, offset in offsets.items():
+        request = running.get(who)
+        if request is None:
+            request = running[who] = engine.order.request(who, source.arrival(who), now)
+            request.decode(offset)
+        if policy_order is not None and starts is not None and who in starts and not request.ran:
+            policy_order.began_before(request, starts[who], first_token_time[who])
