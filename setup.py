@@ -10,8 +10,8 @@ from setuptools import setup
 # what a simulated step goes through; policies stay interpreted, so that anyone can write one
 HOT = {
     "engine": [
-        *("agenda", "arrival", "base", "clock", "host_clock", "pipelined", "recorder", "repeat"),
-        *("replica", "request_status", "serial", "source", "step_clock"),
+        *("agenda", "arrival", "base", "clock", "facts", "host_clock", "pipelined", "recorder", "repeat"),
+        *("replica", "request_status", "serial", "session_service", "source", "step_clock"),
     ],
     "engine/vllm_v1": [
         *("changes", "discipline", "free_queue", "leaping", "leaping_async", "leaping_request"),

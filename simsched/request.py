@@ -46,6 +46,39 @@ class RequestView(Protocol):
     @property
     def tenant(self) -> str | None: ...
     @property
+    def request_class(self) -> str | None:
+        """What kind of request it is (the trace's `class`)."""
+
+    @property
+    def slo_ttft(self) -> float | None:
+        """Seconds from its arrival to its first token that are asked of it; None: nothing is."""
+
+    @property
+    def slo_tpot(self) -> float | None:
+        """Seconds a further token that are asked of it."""
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds from its arrival in which all of its answer is asked."""
+
+    @property
+    def session_id(self) -> str | None: ...
+    @property
+    def turn(self) -> int | None:
+        """Its number in its session, from 0, in the order of the trace."""
+
+    @property
+    def session_service(self) -> float:
+        """Seconds of service that this engine has given to turns of its session that are done. For policies
+        that say `reads_sessions`."""
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """How many tokens of it admission would have found in the cache as the step began; of a request that
+        runs, as the step began that admitted it. For policies that say `reads_cache`; 0 in its first moment,
+        until a step begins."""
+
+    @property
     def num_output_tokens(self) -> int:
         """Tokens generated so far (never the final number)."""
 

@@ -45,6 +45,8 @@ def trace(outputs: np.ndarray | None = None) -> Trace:
 class Spy(Policy):
     """Looks at everything that is not marked as private, however deep, at every occasion."""
 
+    reads_cache = reads_sessions = True
+
     seen: ClassVar[dict[str, Any]] = {}
     """Of all copies: an engine may work on one."""
 
@@ -108,6 +110,8 @@ def test_a_view_has_what_the_contract_says_and_no_method(preset: str) -> None:
 
     @dataclass(eq=False)
     class Lister(Policy):
+        reads_cache = reads_sessions = True
+
         def priority(self, request: RequestView, now: float) -> float:
             found.update(name for name in VIEW if hasattr(request, name))
             assert not hasattr(request, "max_tokens")

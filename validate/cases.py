@@ -115,6 +115,8 @@ CATALOGUE = (
     "sjf-aging(form=trtllm-cached,aging=0.9)", "sjf-aging(form=ewsjf,class_width=50)",
     "tie", "tie(batch_size=4,decay_seconds=0.5,max_length=200)", "gittins", "sagesched",
     "trail", "trail(c=0)", "trail(c=0.2,every=30)", "elis", "elis(every=7)",
+    "uncached-first", "uncached-first(starvation_steps=30)", "vtc", "vtc(input_weight=0,output_weight=1)",
+    "plas", "plas(quantum=0.02,levels=4,starvation_ratio=3)", "plas(preemptive=false,quantum=0.1)",
     "uniboost", "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)", "uniboost(adaptive=true)",
 )  # fmt: skip
 """Policies from the literature: `lockstep --random N --policy catalogue` draws from them."""
@@ -147,7 +149,17 @@ def workload(name: str, setting: Setting, seed: int) -> Trace:
         hash_block_size=None if hash_ids is None else block,
         name=name,
     )
-    return _as_turns(trace, stream) if setting.turns else trace
+    return _as_turns(trace, stream) if setting.turns else _with_owners(trace, seed)
+
+
+def _with_owners(trace: Trace, seed: int) -> Trace:
+    """The same requests of four tenants; where prompts share prefixes anyway, also in sessions."""
+    n = len(trace)
+    stream = np.random.default_rng([seed, n, 1])
+    owned = trace.with_columns(tenant=[f"t{i}" for i in stream.integers(4, size=n)])
+    if trace.hash_ids is None:
+        return owned
+    return owned.with_columns(session_id=[f"s{i}" if i < 8 else None for i in stream.integers(10, size=n)])
 
 
 def _as_turns(trace: Trace, stream: np.random.Generator) -> Trace:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from simsched.vllm.view import HINT
-from simsched.workload.trace import Trace
+from simsched.workload.trace import SLOS, Trace
 
 
 def request_hints(trace: Trace, index: int) -> dict[str, str | int | float]:
@@ -21,4 +23,14 @@ def request_hints(trace: Trace, index: int) -> dict[str, str | int | float]:
         hints["priority"] = int(trace.priority[index])
     if trace.tenant is not None:
         hints["tenant"] = trace.tenant[index]
+    for name in SLOS:
+        seconds = getattr(trace, name)
+        if seconds is not None and not math.isnan(seconds[index]):
+            hints[name] = float(seconds[index])
+    if trace.request_class is not None and trace.request_class[index] is not None:
+        hints["class"] = str(trace.request_class[index])
+    if trace.session_id is not None and trace.session_id[index] is not None:
+        session = trace.session_id[index]
+        hints["session_id"] = str(session)
+        hints["turn"] = sum(each == session for each in trace.session_id[:index])
     return {HINT + name: value for name, value in hints.items()}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import repeat
+from math import isnan
 from typing import Any, NamedTuple
 
+from simsched.engine.facts import NO_FACTS, Facts
 from simsched.workload.content import Stretch, contents, shared_stretches
 from simsched.workload.trace import Trace
 
@@ -30,6 +33,7 @@ class Arrival(NamedTuple):
     length_quantiles: tuple[float, ...] | None = None
     tenant: str | None = None
     session_id: str | None = None
+    facts: Facts = NO_FACTS
     content: Sequence[Stretch] = ()
     """What its tokens are, prompt and answer (`workload.content`); empty: nobody else's."""
     prefix: Sequence[Stretch] = ()
@@ -58,6 +62,7 @@ class Arrivals:
             nothing if points is None else list(map(tuple, points.tolist())),
             nothing if trace.tenant is None else trace.tenant,
             nothing if trace.session_id is None else trace.session_id,
+            _facts(trace),
             [()] * n if paths is None else paths,
             [()] * n if paths is None else shared_stretches(paths),
         )
@@ -75,6 +80,28 @@ class Arrivals:
         columns = [column[first : rows.stop] for column in (self._prompts, self._outputs)]
         others = [column[first : rows.stop] for column in self._columns]
         return list(map(_make, repeat(Arrival), zip(rows, times, *columns, ids, *others, strict=True)))
+
+
+def _facts(trace: Trace) -> Sequence[Facts]:
+    """One object a request; the same one for all, if there is nothing to say."""
+    n = len(trace)
+    times = (trace.slo_ttft, trace.slo_tpot, trace.deadline)
+    if trace.request_class is None and trace.session_id is None and all(each is None for each in times):
+        return [NO_FACTS] * n
+    nothing: list[None] = [None] * n
+    seconds = (
+        nothing if each is None else [None if isnan(value) else value for value in each.tolist()]
+        for each in times
+    )
+    sessions: Sequence[str | None] = nothing if trace.session_id is None else trace.session_id
+    classes: Sequence[str | None] = nothing if trace.request_class is None else trace.request_class
+    turns: list[int | None] = []
+    seen: Counter[str] = Counter()
+    for session in sessions:
+        turns.append(None if session is None else seen[session])
+        if session is not None:
+            seen[session] += 1
+    return list(map(Facts, *seconds, classes, sessions, turns))
 
 
 _make = tuple.__new__

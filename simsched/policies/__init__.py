@@ -22,6 +22,9 @@ from simsched.policies import (
     mlfq as mlfq,
 )
 from simsched.policies import (
+    plas as plas,
+)
+from simsched.policies import (
     po as po,
 )
 from simsched.policies import (
@@ -49,5 +52,11 @@ from simsched.policies import (
     trail as trail,
 )
 from simsched.policies import (
+    uncached_first as uncached_first,
+)
+from simsched.policies import (
     uniboost as uniboost,
+)
+from simsched.policies import (
+    vtc as vtc,
 )

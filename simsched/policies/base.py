@@ -18,13 +18,15 @@ A policy is a dataclass, so its parameters are typed fields with bounds:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from simsched.request import RequestView
 
 Priority = float | tuple[float, ...]
+Moved = Iterable[str] | None
+"""Ids of other requests whose priorities, or announced changes, are other ones now."""
 Reads = Literal["score", "predicted_class", "predicted_length", "length_quantiles"]
 
 
@@ -71,8 +73,17 @@ class Policy(ABC):
     """Does the model guess its own length as it answers, so that no predictor takes time?"""
     orders_by: ClassVar[tuple[str, ...]] = ()
     """Columns of the trace that it orders by; where one is missing, all requests are equal in it."""
+    reads_cache: ClassVar[bool] = False
+    """Does it read `num_cached_tokens`? Then the cache is looked up for all that wait before each step that
+    may admit one, and a request whose number has changed is asked for its priority again."""
+    reads_sessions: ClassVar[bool] = False
+    """Does it read `session_service`? When a turn is done, the others of its session are asked again."""
+    shares_state: ClassVar[bool] = False
+    """Do requests share what it remembers, so that what happens to one may move others? Then its `on_*` calls
+    come when things happen, never later, and each may return the ids of the others that have moved: they are
+    asked again before the next step. What is not named has not moved. False: each remembers its own."""
 
-    def on_arrival(self, request: RequestView, now: float) -> None:
+    def on_arrival(self, request: RequestView, now: float) -> Moved:
         """The request has been added to the waiting queue."""
 
     @abstractmethod
@@ -83,11 +94,12 @@ class Policy(ABC):
         """When `priority()` may next differ. Pure. The default is right for any policy, and slow."""
         return EVERY_STEP
 
-    def on_change(self, request: RequestView, now: float) -> None:
+    def on_change(self, request: RequestView, now: float) -> Moved:
         """The announced change has come: move what is remembered of this request (a level, a promotion).
 
         While nobody waits, the simulator puts this off for a running request until its place matters, and
-        then turns the view's clocks and `now` back to the moment; one that is done first is not told.
+        then turns the view's clocks and `now` back to the moment; one that is done first is not told
+        (unless the policy `shares_state`).
         """
 
     def advance(self, request: RequestView, now: float) -> tuple[Priority, Change]:
@@ -112,10 +124,10 @@ class Policy(ABC):
                 if shortcut not in vars(cls):  # an inherited one knows nothing of what is new here
                     setattr(cls, shortcut, getattr(Policy, shortcut))
 
-    def on_preempt(self, request: RequestView, now: float) -> None:
+    def on_preempt(self, request: RequestView, now: float) -> Moved:
         """It lost its place in the batch and its KV blocks."""
 
-    def on_finish(self, request: RequestView, now: float) -> None:
+    def on_finish(self, request: RequestView, now: float) -> Moved:
         """It is done; forget it."""
 
 

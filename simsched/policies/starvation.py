@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simsched.policies.base import NEVER, Change, Policy, Priority
+from simsched.policies.base import NEVER, Change, Moved, Policy, Priority
 from simsched.request import RequestView
 
 
@@ -41,10 +41,15 @@ class StarvationControl(Policy):
         self.predictor = inner.predictor  # type: ignore[misc]
         self.predicts_itself = inner.predicts_itself  # type: ignore[misc]
         self.orders_by = inner.orders_by  # type: ignore[misc]
+        self.reads_cache = inner.reads_cache  # type: ignore[misc]
+        self.reads_sessions = inner.reads_sessions  # type: ignore[misc]
+        self.shares_state = inner.shares_state  # type: ignore[misc]
+        self._stays = not (inner.reads_cache or inner.reads_sessions or inner.shares_state)
+        """Does a priority that never changes by itself stay as it is?"""
 
-    def on_arrival(self, request: RequestView, now: float) -> None:
+    def on_arrival(self, request: RequestView, now: float) -> Moved:
         self._promotions[request.request_id] = _Promotion()
-        self.inner.on_arrival(request, now)
+        return self.inner.on_arrival(request, now)
 
     def priority(self, request: RequestView, now: float) -> Priority:
         promotion = self._promotions[request.request_id]
@@ -69,7 +74,7 @@ class StarvationControl(Policy):
         if inner is not NEVER:
             service, inner_run, inner_idle, time, while_running = inner
             return Change(service, _earlier(run, inner_run), _earlier(idle, inner_idle), time, while_running)
-        if promotion.fixed is None:
+        if promotion.fixed is None and self._stays:
             priority = self.inner.priority(request, now)
             promotion.fixed = _ranked(0, priority), _ranked(1, priority)
         change = self._own.get((run, idle))
@@ -77,11 +82,10 @@ class StarvationControl(Policy):
             change = self._own[run, idle] = Change(after_steps_run=run, after_steps_idle=idle)
         return change
 
-    def on_change(self, request: RequestView, now: float) -> None:
+    def on_change(self, request: RequestView, now: float) -> Moved:
         promotion = self._promotions[request.request_id]
         self._promote(promotion, request.steps_run, request.steps_idle)
-        if promotion.fixed is None:
-            self.inner.on_change(request, now)
+        return self.inner.on_change(request, now) if promotion.fixed is None else None
 
     def _promote(self, promotion: _Promotion, steps_run: int, idle: int) -> None:
         if promotion.waited(steps_run, idle) >= self.threshold:
@@ -100,14 +104,15 @@ class StarvationControl(Policy):
         priority, inner = self.inner.advance(request, now)
         return _ranked(1 - promotion.active, priority), self._announce(promotion, inner, request, now)
 
-    def on_preempt(self, request: RequestView, now: float) -> None:
-        if self._minds_preemption:
-            self._promotions[request.request_id].fixed = None
-            self.inner.on_preempt(request, now)
+    def on_preempt(self, request: RequestView, now: float) -> Moved:
+        if not self._minds_preemption:
+            return None
+        self._promotions[request.request_id].fixed = None
+        return self.inner.on_preempt(request, now)
 
-    def on_finish(self, request: RequestView, now: float) -> None:
+    def on_finish(self, request: RequestView, now: float) -> Moved:
         del self._promotions[request.request_id]
-        self.inner.on_finish(request, now)
+        return self.inner.on_finish(request, now)
 
 
 def _ranked(rank: int, inner: Priority) -> Priority:

@@ -11,8 +11,9 @@ import heapq
 import math
 from collections.abc import Sequence
 
+from simsched.engine.session_service import SessionService
 from simsched.engine.step_clock import StepClock
-from simsched.policies.base import Policy
+from simsched.policies.base import Moved, Policy
 from simsched.vllm.view import VllmView
 
 # due (steps or seconds), arrival number, version of the announcement, view
@@ -35,6 +36,9 @@ class PriorityTracker:
         self._ran: Sequence[VllmView] = ()
         self._turned: list[VllmView] = []  # started or stopped running since the last refresh
         self._drifting: dict[int, VllmView] = {}
+        self._by_id: dict[str, VllmView] = {}
+        self._named: set[str] = set()  # ids of those whom something else has moved
+        self._sessions = SessionService() if policy.reads_sessions else None
 
     def add(self, view: VllmView, now: float) -> bool:
         """A request has arrived. False: without the hint that the policy reads, so it is served last."""
@@ -42,7 +46,12 @@ class PriorityTracker:
         complete = reads is None or getattr(view, reads) is not None
         if reads is not None and not complete:
             setattr(view, reads, _LAST.get(reads, math.inf))
-        self.policy.on_arrival(view, now)
+        self._by_id[view.request_id] = view
+        if self.policy.reads_cache:
+            view.cached = 0
+        if self._sessions is not None:
+            self._sessions.arrived(view)
+        self._note(self.policy.on_arrival(view, now))
         self._ask(view, now)
         self._price(view, now)
         return complete
@@ -51,7 +60,7 @@ class PriorityTracker:
         """The request has lost its place and its blocks; a step that is under way may still bring a token."""
         view.displaced = True
         self._drifting.pop(view.number, None)
-        self.policy.on_preempt(view, now)
+        self._note(self.policy.on_preempt(view, now))
         self._ask(view, now)
         self._price(view, now)
 
@@ -61,7 +70,10 @@ class PriorityTracker:
         self._drifting.pop(view.number, None)
         self._due.pop(view.number, None)
         self._turned = [each for each in self._turned if each is not view]
-        self.policy.on_finish(view, now)
+        self._by_id.pop(view.request_id, None)
+        if self._sessions is not None:
+            self._note(self._sessions.finished(view))
+        self._note(self.policy.on_finish(view, now))
 
     def step_done(self, batch: Sequence[VllmView], start: float, end: float) -> None:
         """A step from `start` to `end` (s) is over, in which these requests ran; tokens are counted."""
@@ -91,6 +103,16 @@ class PriorityTracker:
                 self._turn(view, end)
         self._ran = batch
 
+    def found_in_cache(self, view: VllmView, tokens: int) -> None:
+        """What admission would find of a waiting request as this step begins."""
+        if tokens != view.cached:
+            view.cached = tokens
+            self._named.add(view.request_id)
+
+    def _note(self, moved: Moved) -> None:
+        if moved:
+            self._named.update(moved)
+
     def refresh(self, now: float) -> None:
         """Let every change that has come by `now` take place; a request changes at most once."""
         due, self._due = self._due, {}
@@ -110,9 +132,14 @@ class PriorityTracker:
                 else:  # a step that was under way when this was announced ran it
                     self._push(self._idle, view.last_step + view.due_steps_idle, view)
         for view in due.values():
-            self.policy.on_change(view, now)
+            self._note(self.policy.on_change(view, now))
             self._ask(view, now)
             self._price(view, now)
+        named, self._named = self._named, set()
+        for name in named:
+            if name in self._by_id:
+                self._ask(self._by_id[name], now)
+                self._price(self._by_id[name], now)
         for view in self._turned:
             self._price(view, now)
         self._turned.clear()

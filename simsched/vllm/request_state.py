@@ -21,3 +21,12 @@ def is_ending(request: Any) -> bool:
 def is_draining(request: Any) -> bool:
     """Asynchronous scheduling: preempted while a step with it was under way; vLLM holds it until then."""
     return bool(getattr(request, "num_stale_output_tokens", 0))
+
+
+def cached_tokens(manager: Any, request: Any) -> int:
+    """How many tokens of a waiting request `schedule()` would find in the cache now: vLLM's own lookup,
+    without its statistics."""
+    if not manager.enable_caching or getattr(request, "skip_reading_prefix_cache", False):
+        return 0
+    found = manager.coordinator.find_longest_cache_hit(request.block_hashes, request.num_tokens - 1)
+    return int(found[1])

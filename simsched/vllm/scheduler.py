@@ -27,7 +27,7 @@ from simsched.vllm.clock import Clock, EngineClock
 from simsched.vllm.launch import LaunchModes
 from simsched.vllm.priority_tracker import PriorityTracker
 from simsched.vllm.queue import KEY, PolicyQueue
-from simsched.vllm.request_state import is_draining, is_ending, outstanding
+from simsched.vllm.request_state import cached_tokens, is_draining, is_ending, outstanding
 from simsched.vllm.settings import read_settings, refuse_unsupported
 from simsched.vllm.stamps import ATTRIBUTE, Stamps
 from simsched.vllm.step_log import Chunk, EngineStepLog, features
@@ -227,6 +227,10 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
 
     def _order(self, now: float) -> None:
         """Sort waiting and running by the policy, and let waiting requests displace worse running ones."""
+        if self.priorities.policy.reads_cache:
+            for request in self.waiting:
+                found = cached_tokens(self.kv_cache_manager, request)
+                self.priorities.found_in_cache(request.simsched_view, found)
         self.priorities.refresh(now)
         if self.priorities.moved:
             self.waiting.resort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol
 
+from simsched.engine.facts import Facts, WithFacts
 from simsched.engine.step_clock import StepClock
 from simsched.policies.base import Priority
 
@@ -19,6 +20,10 @@ HINTS = (
     "length_quantiles",
     "priority",
     "tenant",
+    "class",
+    "session_id",
+    "turn",
+    *("slo_ttft", "slo_tpot", "deadline"),
 )
 
 
@@ -42,11 +47,12 @@ def read_hints(request: EngineRequest) -> dict[str, Any]:
     }
 
 
-class VllmView:
+class VllmView(WithFacts):
     """One request of the engine as its policy sees it; counters as in `simsched.request.RequestView`."""
 
     __slots__ = (
         "arrival_time",
+        "cached",
         "change_version",
         "displaced",
         "due_service",
@@ -54,6 +60,7 @@ class VllmView:
         "due_steps_run",
         "ended",
         "engine_request",
+        "facts",
         "key",
         "last_step",
         "length_quantiles",
@@ -68,6 +75,7 @@ class VllmView:
         "running_since",
         "score",
         "service_before",
+        "session_seconds",
         "step_clock",
         "steps_run",
         "tenant",
@@ -90,7 +98,18 @@ class VllmView:
         self.length_quantiles = _numbers(hints.get("length_quantiles"))
         client = _number(hints.get("priority"))
         self.priority = request.priority if client is None else int(client)
-        self.tenant = None if hints.get("tenant") is None else str(hints["tenant"])
+        self.tenant = _text(hints.get("tenant"))
+        turn = _number(hints.get("turn"))
+        self.facts = Facts(
+            slo_ttft=_number(hints.get("slo_ttft")),
+            slo_tpot=_number(hints.get("slo_tpot")),
+            deadline=_number(hints.get("deadline")),
+            request_class=_text(hints.get("class")),
+            session_id=_text(hints.get("session_id")),
+            turn=None if turn is None else int(turn),
+        )
+        self.cached = -1
+        self.session_seconds = -1.0
         self.queued = False  # stands in the waiting queue
         self.ended = False
         self.displaced = False  # preempted, and has not run again
@@ -125,6 +144,10 @@ class VllmView:
     @property
     def steps_idle(self) -> int:
         return self.step_clock.done - self.last_step
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _number(value: Any) -> float | None:

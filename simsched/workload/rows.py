@@ -14,7 +14,7 @@ import numpy as np
 from simsched.errors import InputError
 from simsched.workload.sessions import stranded, with_parents
 from simsched.workload.table import place
-from simsched.workload.trace import FloatArray, IntArray, Trace
+from simsched.workload.trace import SLOS, FloatArray, IntArray, Trace
 from simsched.workload.units import guess_hash_block_size
 
 _EXACT = 2.0**53  # whole numbers above this are not exact as floats
@@ -43,11 +43,12 @@ _OPTIONAL = {
     "predicted_class": _Number("a whole number, at least 0", 0, True),
     "predicted_length": _Number("a number of tokens, at least 0", 0, False),
     "priority": _Number("a whole number", -np.inf, True),
+    **{name: _Number("seconds, at least 0 and at most 1e10", 0, False, 1e10) for name in SLOS},
 }
 NUMBERS = (*_REQUIRED, *_OPTIONAL)
 _TEXT = ("request_id", "tenant", "session_id", "class", "prompt")
 COLUMNS = (*NUMBERS, *_TEXT, "length_quantiles", "hash_ids", "parent")
-_PARTIAL = ("think_time", "history_length", "session_id", "class", "parent")
+_PARTIAL = ("think_time", "history_length", "session_id", "class", "parent", *SLOS)
 """Columns that may be given in some rows only."""
 
 AT_ONCE = "all requests arrive at 0, unless --arrivals replaces that"
@@ -263,6 +264,9 @@ def _assemble(
         predicted_length=real("predicted_length"),
         length_quantiles=None if points is None else np.array(points, dtype=np.float64),
         priority=whole("priority"),
+        slo_ttft=real("slo_ttft"),
+        slo_tpot=real("slo_tpot"),
+        deadline=real("deadline"),
         tenant=picked("tenant", str),
         hash_ids=hash_ids,
         hash_block_size=hash_block_size,

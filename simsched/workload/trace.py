@@ -13,6 +13,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+SLOS = ("slo_ttft", "slo_tpot", "deadline")
+"""What a request may ask for, in seconds."""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -45,6 +48,12 @@ class Trace:
     waits for none, and arrives at its `arrival_time`."""
     request_class: Sequence[str | None] | None = None
     """What kind of request it is (the key `class`)."""
+    slo_ttft: FloatArray | None = None
+    """Seconds from arrival to the first token that are asked of a request; NaN: nothing is."""
+    slo_tpot: FloatArray | None = None
+    """Likewise, seconds a further token."""
+    deadline: FloatArray | None = None
+    """Likewise, seconds from arrival to the end of its answer."""
     hash_ids: Sequence[tuple[int, ...]] | None = None
     """Identity of each prefix chunk (`hash_block_size` tokens) of the prompt: equal ids, equal prefix."""
     hash_block_size: int | None = None
@@ -93,6 +102,6 @@ class Trace:
 _OPTIONAL = (
     *("request_id", "score", "predicted_class", "predicted_length", "length_quantiles"),
     *("priority", "tenant", "session_id", "parent", "history_length", "request_class"),
-    "think_times",
+    *("think_times", *SLOS),
     *("hash_ids", "prompt"),
 )

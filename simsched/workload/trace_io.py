@@ -3,8 +3,9 @@
 `{"timestamp": 0.0, "input_length": 12, "output_length": 40}`, with seconds and tokens, and optionally
 `request_id`, `score` (lower = expected shorter), `predicted_class` (0 = shortest), `predicted_length`
 (tokens), `length_quantiles` (equally probable lengths, rising), `priority` (lower first), `tenant`,
-`session_id`, `parent`, `history_length`, `class`, `think_time` (seconds, in place of `timestamp`), `hash_ids`
-(equal ids, equal prefix; `hash_block_size` tokens each) and `prompt`; `docs/traces.md` says what they mean.
+`session_id`, `parent`, `history_length`, `class`, `slo_ttft`, `slo_tpot` and `deadline` (seconds from
+arrival), `think_time` (seconds, in place of `timestamp`), `hash_ids` (equal ids, equal prefix;
+`hash_block_size` tokens each) and `prompt`; `docs/traces.md` says what they mean.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from simsched.files import atomic_file
-from simsched.workload.trace import Trace
+from simsched.workload.trace import SLOS, Trace
 
 
 def write_trace(trace: Trace, path: Path | str) -> None:
@@ -39,6 +40,9 @@ def write_trace(trace: Trace, path: Path | str) -> None:
     for name in ("score", "predicted_class", "predicted_length", "length_quantiles", "priority"):
         if (values := getattr(trace, name)) is not None:
             columns[name] = values.tolist()
+    for name in SLOS:
+        if (seconds := getattr(trace, name)) is not None:
+            columns[name] = [None if math.isnan(each) else each for each in seconds.tolist()]
     for name in ("tenant", "session_id", "prompt"):
         if (texts := getattr(trace, name)) is not None:
             columns[name] = list(texts)

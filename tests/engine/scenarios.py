@@ -91,6 +91,15 @@ def shared_prefixes(plain: Trace, seed: int, chunk: int = 40) -> Trace:
     )
 
 
+def with_owners(plain: Trace, seed: int) -> Trace:
+    """The same requests of four tenants, in sessions of some turns."""
+    random = np.random.default_rng(seed)
+    n = len(plain)
+    tenants = [f"t{i}" for i in random.integers(4, size=n)]
+    sessions = [f"s{i}" if i < 6 else None for i in random.integers(8, size=n)]
+    return plain.with_columns(tenant=tenants, session_id=sessions, history_length=np.zeros(n, dtype=np.int64))
+
+
 @st.composite
 def conversations(draw: st.DrawFn) -> Trace:
     """`traces()` whose prompts share prefixes, of few ids: some are the same, others part early."""

@@ -14,7 +14,7 @@ from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
-from tests.engine.scenarios import Linear, configs, conversations, same, trace, traces
+from tests.engine.scenarios import Linear, configs, conversations, same, trace, traces, with_owners
 
 AGING = [f"sjf-aging(form={form})" for form in ("vllm", "trtllm", "trtllm-cached", "sglang", "ewsjf")]
 LEAP = [
@@ -38,6 +38,13 @@ LEAP = [
     "trail(c=0.2,every=30)",
     "elis",
     "elis(every=7)",
+    "uncached-first",
+    "uncached-first(starvation_steps=30)",
+    "vtc",
+    "vtc(input_weight=0,output_weight=1)",
+    "plas",
+    "plas(quantum=0.05,levels=4,starvation_ratio=2)",
+    "plas(preemptive=false,quantum=0.3)",
 ]
 """Those that leap."""
 STEP = ["sjf-aging(form=vllm,preemptive=true,length_median=300,time_median=0.5)"]
@@ -62,6 +69,7 @@ def outcome(trace: Trace, spec: str, config: EngineConfig, leap: bool) -> RunRec
 def test_leaping_equals_stepping(spec: str, trace: Trace, config: EngineConfig, ahead: bool) -> None:
     """Synchronous and one step ahead, with and without shared prefixes."""
     config = config.model_copy(update={"async_scheduling": ahead})
+    trace = with_owners(trace, len(trace))
     stepped = outcome(trace, spec, config, False)
     leapt = outcome(trace, spec, config, True)
     if isinstance(stepped, str) or isinstance(leapt, str):
@@ -79,4 +87,4 @@ def test_it_leaps(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(changes, "CannotLeap", refused)
     config = engine_config(max_num_seqs=16, num_gpu_blocks=400, max_model_len=1500)
-    assert simulate(trace(60, 20.0, 5), make_policy(spec), Linear(), config).finished.all()
+    assert simulate(with_owners(trace(60, 20.0, 5), 1), make_policy(spec), Linear(), config).finished.all()

@@ -12,7 +12,7 @@ from simsched.engine.simulator import simulate
 from simsched.engine.vllm_v1 import leaping_request, stepping_request
 from simsched.engine.vllm_v1.stepping import discipline
 from simsched.errors import InputError
-from simsched.policies.base import Change, Policy, registered
+from simsched.policies.base import Change, Moved, Policy, registered
 from simsched.policies.fastserve import FastServe
 from simsched.policies.mlfq import Mlfq
 from simsched.policies.spec import make_policy
@@ -42,10 +42,13 @@ class Watched(Policy):
     def __init__(self, inner: Policy) -> None:
         super().__init__(preemptive=inner.preemptive)
         self.inner = inner
+        self.reads_cache = inner.reads_cache  # type: ignore[misc]
+        self.reads_sessions = inner.reads_sessions  # type: ignore[misc]
+        self.shares_state = inner.shares_state  # type: ignore[misc]
         self.calls = 0
 
-    def on_arrival(self, request: RequestView, now: float) -> None:
-        self.inner.on_arrival(Guarded(request), now)
+    def on_arrival(self, request: RequestView, now: float) -> Moved:
+        return self.inner.on_arrival(Guarded(request), now)
 
     def priority(self, request: RequestView, now: float) -> Any:
         self.calls += 1
@@ -64,14 +67,14 @@ class Watched(Policy):
             assert change.after_time is None
         return change
 
-    def on_change(self, request: RequestView, now: float) -> None:
-        self.inner.on_change(Guarded(request), now)
+    def on_change(self, request: RequestView, now: float) -> Moved:
+        return self.inner.on_change(Guarded(request), now)
 
-    def on_preempt(self, request: RequestView, now: float) -> None:
-        self.inner.on_preempt(Guarded(request), now)
+    def on_preempt(self, request: RequestView, now: float) -> Moved:
+        return self.inner.on_preempt(Guarded(request), now)
 
-    def on_finish(self, request: RequestView, now: float) -> None:
-        self.inner.on_finish(Guarded(request), now)
+    def on_finish(self, request: RequestView, now: float) -> Moved:
+        return self.inner.on_finish(Guarded(request), now)
 
 
 def workload() -> Trace:

@@ -18,6 +18,14 @@ class View:
     length_quantiles: tuple[float, ...] | None = (50.0,)
     priority: int = 0
     tenant: str | None = None
+    request_class: str | None = None
+    slo_ttft: float | None = None
+    slo_tpot: float | None = None
+    deadline: float | None = None
+    session_id: str | None = None
+    turn: int | None = None
+    session_service: float = 0.0
+    num_cached_tokens: int = 0
     num_output_tokens: int = 0
     num_computed_tokens: int = 0
     num_preemptions: int = 0

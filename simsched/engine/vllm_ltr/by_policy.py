@@ -19,10 +19,11 @@ from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING, SWAPPED, WAITING
+from simsched.engine.session_service import SessionService
 from simsched.engine.vllm_ltr.changes import Changes
 from simsched.engine.vllm_ltr.sorted_walk import Entry, Place, SortedWalk, Step
 from simsched.engine.vllm_ltr.view import LtrView, Spells
-from simsched.policies.base import NEVER, Policy
+from simsched.policies.base import NEVER, Moved, Policy
 
 Key = Any
 """A policy's priority; under the classifier with the number that breaks ties."""
@@ -62,6 +63,10 @@ class ByPolicy(SortedWalk):
         self.changes = Changes()
         self.to_ask: list[int] = []
         """Requests that changed in this step: the policy is to say what comes next."""
+        self.numbers: dict[str, int] = {}
+        self.named: set[str] = set()
+        """Ids of requests that others have moved."""
+        self.sessions = SessionService() if policy.reads_sessions else None
 
     def arrived(self, number: int, arrival: Arrival, now: float) -> None:
         super().arrived(number, arrival, now)
@@ -73,7 +78,10 @@ class ByPolicy(SortedWalk):
             self.tie.append(arrival.random_id if self.config.random_ties else number)
         view = LtrView(self, self.spells, number, arrival)
         self.views.append(view)
-        self.policy.on_arrival(view, now)
+        self.numbers[view.request_id] = number
+        if self.sessions is not None:
+            self.sessions.arrived(view)
+        self._note(self.policy.on_arrival(view, now))
         key = self._key(number)
         self.keys.append(key)
         insort(self.waiting, (key, number))
@@ -208,7 +216,7 @@ class ByPolicy(SortedWalk):
         self.among.update((i, 0) for i, _ in step.new)
         self.among.update(dict.fromkeys(in_prefills, 2))
         for i in step.out:
-            self.policy.on_preempt(self._view(i), self.now)
+            self._note(self.policy.on_preempt(self._view(i), self.now))
             keys[i] = self._key(i)
             insort(self.swapped, (keys[i], self._count(i), i))
             self.to_ask.append(i)
@@ -234,7 +242,11 @@ class ByPolicy(SortedWalk):
         self.num_resident -= len(finished)
         for i in finished:
             self.changes.void(i)
-            self.policy.on_finish(self._view(i), self.now)
+            view = self._view(i)
+            self.numbers.pop(view.request_id, None)
+            if self.sessions is not None:
+                self._note(self.sessions.finished(view))
+            self._note(self.policy.on_finish(view, self.now))
             self.views[i] = None
             (self.partial if i in self.partial else self.decoding).remove(i)
 
@@ -245,6 +257,11 @@ class ByPolicy(SortedWalk):
         assert view is not None
         return view
 
+    def _note(self, moved: Moved) -> None:
+        """Others have moved: they are asked again before the next step."""
+        if moved:
+            self.named.update(moved)
+
     def _key(self, i: int) -> Key:
         priority = self.policy.priority(self._view(i), self.now)
         return priority if self.tie is None else (priority, self.tie[i])
@@ -252,8 +269,12 @@ class ByPolicy(SortedWalk):
     def _announced_changes(self) -> None:
         """Tell the policy what has come due; the lists have each request in its new place."""
         moved: list[int] = []
-        for i in self.changes.due(self.step, self.now):
-            self.policy.on_change(self._view(i), self.now)
+        due = self.changes.due(self.step, self.now)
+        for i in due:
+            self._note(self.policy.on_change(self._view(i), self.now))
+        named = {self.numbers[name] for name in self.named if name in self.numbers}
+        self.named.clear()
+        for i in [*due, *sorted(named.difference(due))]:
             self.to_ask.append(i)
             key, old = self._key(i), self.keys[i]
             if self.where[i] == DECODING and self.drift is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simsched.engine.arrival import Arrival
+from simsched.engine.facts import WithFacts
 from simsched.engine.vllm_ltr.sorted_walk import SortedWalk
 
 
@@ -23,7 +24,7 @@ class Spells:
         self.changed_step.append(step)
 
 
-class LtrView:
+class LtrView(WithFacts):
     """A `RequestView` over the engine's columns."""
 
     __slots__ = (
@@ -31,6 +32,8 @@ class LtrView:
         "_number",
         "_spells",
         "arrival_time",
+        "cached",
+        "facts",
         "length_quantiles",
         "num_prompt_tokens",
         "predicted_class",
@@ -38,6 +41,7 @@ class LtrView:
         "priority",
         "request_id",
         "score",
+        "session_seconds",
         "tenant",
     )
 
@@ -54,6 +58,9 @@ class LtrView:
         self.length_quantiles = arrival.length_quantiles
         self.priority = arrival.priority
         self.tenant = arrival.tenant
+        self.facts = arrival.facts
+        self.cached = 0  # this engine has no prefix caching
+        self.session_seconds = -1.0
 
     @property
     def num_output_tokens(self) -> int:

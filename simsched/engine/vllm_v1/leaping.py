@@ -183,6 +183,7 @@ class VllmV1Leap(LeapingState):
             self.allocate(self.blocks_for(before + 1, steps - 1))
         clock.formed = clock.done = after = before + steps
         clock.time = now
+        self.step_start = self._start
         self.decode_context += N * steps
         finished: list[int] = []
         ends = self.ends
@@ -311,6 +312,12 @@ class VllmV1Leap(LeapingState):
     def _lookup(self, request: LeapRequest) -> tuple[int, int]:
         """How many blocks of a waiting request are cached, and how many of those are held by others."""
         return self.queue.survivors(request.number) if self.queue.runs else 0, 0
+
+    def catch_up_cache(self) -> None:
+        """Without sharing nobody hits what another one has filled."""
+
+    def cached_tokens(self, request: LeapRequest) -> int:
+        return self._lookup(request)[0] * self.block_size
 
     def _allocate_admitted(self, request: LeapRequest, hits: int, blocks: int) -> None:
         """It is admitted with the hits of the latest lookup among so many blocks."""

@@ -306,6 +306,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         recorder, policy_order = self.recorder, self.policy_order
         # it began when the one before it ended, or when it was formed, if that was later
         start = max(self.ended, step.formed_at)
+        self.step_start = start
         self.ended = self.clock.time = now
         for request in step.paused:
             if request.where != FINISHED:

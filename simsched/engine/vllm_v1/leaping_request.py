@@ -7,6 +7,7 @@ from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
+from simsched.engine.facts import WithFacts
 from simsched.engine.request_status import DECODING, WAITING
 from simsched.engine.step_clock import StepClock
 from simsched.policies.base import NEVER, Change, Priority
@@ -21,7 +22,7 @@ Announced = tuple[Change, int, float, int]
 NO_CHANGE: Announced = (NEVER, 0, 0.0, 0)
 
 
-class LeapRequest:
+class LeapRequest(WithFacts):
     """What the engine keeps of a request and, where one of our policies orders requests, what that policy
     sees of it (`simsched.request.RequestView`) and what its order notes of it.
 
@@ -33,10 +34,12 @@ class LeapRequest:
         "_clock",
         "announced",
         "arrival_time",
+        "cached",
         "coming",
         "computed",
         "due_step",
         "due_time",
+        "facts",
         "idle_from",
         "key",
         "known",
@@ -56,6 +59,7 @@ class LeapRequest:
         "score",
         "service_before",
         "service_from",
+        "session_seconds",
         "since",
         "tenant",
         "where",
@@ -89,6 +93,9 @@ class LeapRequest:
         self.length_quantiles = arrival.length_quantiles
         self.priority = arrival.priority
         self.tenant = arrival.tenant
+        self.facts = arrival.facts
+        self.cached = -1
+        self.session_seconds = -1.0
         self.num_preemptions = 0
         self.ran = False  # in the step done last
         self.run_before = 0  # steps, before its current streak

@@ -135,6 +135,9 @@ class SharedVllmV1Leap(VllmV1Leap):
             self._blocks.fill(request.number, tokens)
         self.free += self._blocks.release(request.number, tokens, finished=False)
 
+    def catch_up_cache(self) -> None:
+        self._catch_up(self.clock.formed - 1)
+
     def _lookup(self, request: LeapRequest) -> tuple[int, int]:
         self._found, held = self._blocks.lookup(request.number, request.known)
         return self._found[-1].end if self._found else 0, held

@@ -15,12 +15,13 @@ from typing import Final
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
 from simsched.engine.request_status import FINISHED, WAITING
+from simsched.engine.session_service import SessionService
 from simsched.engine.vllm_v1.changes import Changes
 from simsched.engine.vllm_v1.discipline import QueueDiscipline
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.queues import RunningByPriority, WaitingQueue
 from simsched.engine.vllm_v1.state import LeapingState
-from simsched.policies.base import Policy, Priority
+from simsched.policies.base import Change, Policy, Priority
 
 Entry = tuple[Priority, int]
 """A place in an order: (priority, arrival number)."""
@@ -48,12 +49,31 @@ class PolicyOrder(QueueDiscipline):
         self._order: RunningByPriority | None = None  # while it is of use
         self._last_used = 0  # step counter when it was of use
         self._changes = Changes(engine.clock)
+        self._reads_cache = policy.reads_cache
+        self._shares = policy.shares_state or policy.reads_sessions
+        told = type(policy).on_change is not Policy.on_change or (self._shares and self._reads_cache)
+        self._waits_silently = not (policy.preemptive or told)
+        """Are changes of those who wait of no concern while nobody can be admitted?"""
+        self._by_id: dict[str, LeapRequest] = {}  # where requests share what the policy remembers
+        self._moved: set[str] = set()  # ids of those who are to be asked again
+        self._sessions = SessionService() if policy.reads_sessions else None
+        if self._shares:
+            self._changes.on_time = True
+            self._order = RunningByPriority(engine.running)
 
     # -- the waiting queue -------------------------------------------------------------------------------
     def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
         request = LeapRequest(number, arrival)
         request.attach_view(self._engine.clock, arrival)
-        self._policy.on_arrival(request, now)
+        if self._reads_cache:
+            request.cached = 0
+        if self._shares:
+            self._by_id[request.request_id] = request
+            if self._sessions is not None:
+                self._sessions.arrived(request)
+        moved = self._policy.on_arrival(request, now)
+        if moved:
+            self._moved.update(moved)
         return request
 
     def arrived(self, number: int, arrival: Arrival, now: float) -> None:
@@ -100,28 +120,67 @@ class PolicyOrder(QueueDiscipline):
     def prepare(self, now: float) -> bool:
         """Let announced changes come and make room; returns whether this step may repeat."""
         engine = self._engine
+        looks_up = self._reads_cache and engine.num_waiting > 0 and not self._is_of_no_concern()
+        if looks_up:
+            self._look_up()
         due = self._changes.due(now)
         if due:
             self._change(due, now)
+        if self._moved:
+            self._ask_moved(now)
         if self._order is None:
             for request in engine.partials.values():
                 self._catch_up(request)
-        elif engine.clock.done - self._last_used > CALM and not engine.partials:
+        elif not self._shares and engine.clock.done - self._last_used > CALM and not engine.partials:
             self._order = None
             self._changes.put_off(engine.running.values())
         elif self._order.num_pushed > STALE:
             self._order = RunningByPriority(engine.running)
         if not engine.num_waiting or not self._preemptive:
-            return True
-        return self._make_room(now)
+            return not looks_up
+        return self._make_room(now) and not looks_up
 
     def limit(self) -> tuple[int, float]:
         """The step counter and the time at which the next announced changes come."""
-        return self._changes.limit()
+        return (NO_LIMIT, inf) if self._is_of_no_concern() else self._changes.limit()
+
+    def _is_of_no_concern(self) -> bool:
+        """Is the order of those who wait, since nobody can be admitted before someone is done?"""
+        return self._waits_silently and len(self._engine.running) >= self._engine.max_running
+
+    def _look_up(self) -> None:
+        """What would admission find in the cache? Whose answer is another one is asked again."""
+        engine = self._engine
+        engine.catch_up_cache()
+        for request in self._queue:
+            cached = engine.cached_tokens(request)
+            if cached != request.cached:
+                request.cached = cached
+                self._by_id[request.request_id] = request
+                self._moved.add(request.request_id)
+
+    def _ask_moved(self, now: float) -> None:
+        """Something else has moved these requests."""
+        steps, policy, changes = self._engine.clock.done, self._policy, self._changes
+        requests = [self._by_id[each] for each in self._moved if each in self._by_id]
+        self._moved.clear()
+        requests.sort(key=_number)
+        for request in requests:
+            change = policy.next_change(request, now)
+            if request.ran:
+                changes.announce_running(request, change, steps, now, steps + 1)
+            elif self._asks_waiting:
+                changes.announce_waiting(request, change, steps, now)
+            key = policy.priority(request, now)
+            if key != request.key:
+                self._move(request, key)
+        if not self._shares:
+            self._by_id.clear()
 
     def _change(self, due: Sequence[LeapRequest], now: float) -> None:
         """The announced changes of these requests have come."""
-        steps, advance, changes = self._engine.clock.done, self._policy.advance, self._changes
+        steps, changes = self._engine.clock.done, self._changes
+        advance = self._advance_and_note if self._shares else self._policy.advance
         for request in due:
             key, change = advance(request, now)
             if request.ran:
@@ -130,6 +189,12 @@ class PolicyOrder(QueueDiscipline):
                 changes.announce_waiting(request, change, steps, now)
             if key != request.key:
                 self._move(request, key)
+
+    def _advance_and_note(self, request: LeapRequest, now: float) -> tuple[Priority, Change]:
+        """`Policy.advance`, and who else has moved."""
+        policy = self._policy
+        self._moved.update(policy.on_change(request, now) or ())
+        return policy.priority(request, now), policy.next_change(request, now)
 
     def _move(self, request: LeapRequest, key: Priority) -> None:
         """This is its priority now."""
@@ -243,7 +308,9 @@ class PolicyOrder(QueueDiscipline):
         on_preempt = self._policy.on_preempt
         for request in victims:
             request.num_preemptions += 1
-            on_preempt(request, now)
+            moved = on_preempt(request, now)
+            if moved:
+                self._moved.update(moved)
             request.due_step, request.due_time = NO_LIMIT, inf
             if self._asks_waiting and not request.ran:  # else it is asked when this step is over
                 self._ask_waiting(request, now)
@@ -265,7 +332,15 @@ class PolicyOrder(QueueDiscipline):
 
     def finished(self, request: LeapRequest, now: float) -> None:
         request.due_step, request.due_time = NO_LIMIT, inf
-        self._policy.on_finish(request, now)
+        if not request.ran:  # it began and ended in the step that is over
+            request.start(self._engine.clock.done - 1, self._engine.step_start)
+        if self._shares:
+            self._by_id.pop(request.request_id, None)
+            if self._sessions is not None:
+                self._moved.update(self._sessions.finished(request))
+        moved = self._policy.on_finish(request, now)
+        if moved:
+            self._moved.update(moved)
 
     def is_uncontended(self) -> bool:
         """Is the order of the running requests of no concern?"""
@@ -334,3 +409,7 @@ class PolicyOrder(QueueDiscipline):
         if self._order is not None:
             return self._engine.clock.done
         return self._changes.oldest(self._engine.running.values())
+
+
+def _number(request: LeapRequest) -> int:
+    return request.number

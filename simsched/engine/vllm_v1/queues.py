@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from simsched.engine.request_status import ENDING
@@ -29,6 +30,10 @@ class WaitingQueue:
             heappush(self._priorities, priority)
         else:
             heappush(numbers, number)
+
+    def __iter__(self) -> Iterator[LeapRequest]:
+        """All that wait, in no order."""
+        return iter(self._waiting.values())
 
     def remove(self, request: LeapRequest) -> None:
         """It is done without running again."""

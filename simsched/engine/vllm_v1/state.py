@@ -52,6 +52,9 @@ class LeapingState(ABC):
         self.num_blocks = config.num_gpu_blocks - 1
         self.free = self.num_blocks
 
+        self.step_start = 0.0
+        """When the step began that is over last."""
+
         # of the step that is being formed
         self.irregular: list[tuple[LeapRequest, int]] = []
         """All but the decoding requests, with their tokens."""
@@ -61,6 +64,14 @@ class LeapingState(ABC):
     @abstractmethod
     def allocate(self, blocks: int) -> None:
         """So many blocks are allocated."""
+
+    @abstractmethod
+    def catch_up_cache(self) -> None:
+        """What running requests have filled up to now can be hit from now on."""
+
+    @abstractmethod
+    def cached_tokens(self, request: LeapRequest) -> int:
+        """How many tokens of a waiting request would be hit."""
 
     @abstractmethod
     def mark_cached(self, request: LeapRequest, tokens: int) -> None:

@@ -18,9 +18,10 @@ from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.preemption import Room, plan_preemptions
 from simsched.engine.recorder import Recorder
+from simsched.engine.session_service import SessionService
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.stepping_request import Request
-from simsched.policies.base import Policy, Priority
+from simsched.policies.base import Moved, Policy, Priority
 from simsched.vllm_versions import rules_of
 
 
@@ -59,6 +60,10 @@ class VllmV1:
         self._in_streak: set[int] = set()  # those that got a token in the step done last
         self._tokens: dict[Request, int] = {}  # this step's batch
         self._start = 0.0
+        # for policies whose requests share state, or read the cache or their sessions
+        self._by_id: dict[str, Request] = {}
+        self._moved: set[str] = set()
+        self._sessions = SessionService() if policy.reads_sessions else None
 
     # -- the protocol ------------------------------------------------------------------------------------
     def add_request(self, arrival: Arrival, now: float) -> None:
@@ -70,7 +75,12 @@ class VllmV1:
         request.time = now
         self._requests[number] = request
         self._num_new += 1
-        self._policy.on_arrival(request, now)
+        self._by_id[request.request_id] = request
+        if self._policy.reads_cache:
+            request.cached = 0
+        if self._sessions is not None:
+            self._sessions.arrived(request)
+        self._note(self._policy.on_arrival(request, now))
         self._ask(request, now)
         self._enqueue(request)
 
@@ -155,13 +165,16 @@ class VllmV1:
         """A step is over: who ran in it, who did not, and who is done."""
         if self._discipline != "policy":  # nobody asks
             for number in finished:
-                del self._requests[number]
+                self._by_id.pop(self._requests.pop(number).request_id, None)
             return
         for request in list(self._requests.values()):
             changed = request.step_done(self._start, now, request in ran)
             if request.number in finished:
                 del self._requests[request.number]
-                self._policy.on_finish(request, now)
+                self._by_id.pop(request.request_id, None)
+                if self._sessions is not None:
+                    self._note(self._sessions.finished(request))
+                self._note(self._policy.on_finish(request, now))
             elif changed:
                 self._ask(request, now)
 
@@ -174,12 +187,32 @@ class VllmV1:
     def _ask(self, request: Request, now: float) -> None:
         request.announce(self._policy.next_change(request, now), now)
 
+    def _note(self, moved: Moved) -> None:
+        """Others have moved: they are asked again before the next step."""
+        if moved:
+            self._moved.update(moved)
+
+    def _look_up(self) -> None:
+        """What would admission find in the cache?"""
+        for request in self._waiting:
+            hits = self._kv.lookup(request.number, request.num_tokens)
+            cached = len(hits) * self._config.block_size
+            if cached != request.cached:
+                request.cached = cached
+                self._moved.add(request.request_id)
+
     def _refresh(self, now: float) -> None:
         """Tell the policy which announced changes have come, and sort both queues by its priorities."""
+        if self._policy.reads_cache:
+            self._look_up()
         for request in self._requests.values():
             if request.due(now):
-                self._policy.on_change(request, now)
+                self._note(self._policy.on_change(request, now))
                 self._ask(request, now)
+        for moved in self._moved:
+            if moved in self._by_id:
+                self._ask(self._by_id[moved], now)
+        self._moved.clear()
         for request in self._requests.values():
             request.key = self._policy.priority(request, now)
         self._waiting.sort(key=_place)
@@ -220,7 +253,7 @@ class VllmV1:
         request.num_preemptions += 1
         self._preempted.append(request.number)
         self._recorder.preempted(request.number)
-        self._policy.on_preempt(request, now)
+        self._note(self._policy.on_preempt(request, now))
         self._ask(request, now)
 
     # -- vLLM's schedule() ---------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from simsched.engine.arrival import Arrival
+from simsched.engine.facts import WithFacts
 from simsched.policies.base import Change, Priority
 
 
-class Request:
+class Request(WithFacts):
     """State of one request in an engine that touches every running request in every step.
 
     It does not know its true output length: the engine does.
@@ -16,6 +17,8 @@ class Request:
         "announced",
         "announced_at",
         "arrival_time",
+        "cached",
+        "facts",
         "key",
         "length_quantiles",
         "num_computed_tokens",
@@ -31,6 +34,7 @@ class Request:
         "running_since",
         "score",
         "service_before",
+        "session_seconds",
         "steps_idle",
         "steps_run",
         "tenant",
@@ -48,6 +52,9 @@ class Request:
         self.length_quantiles = arrival.length_quantiles
         self.priority = arrival.priority
         self.tenant = arrival.tenant
+        self.facts = arrival.facts
+        self.cached = -1
+        self.session_seconds = -1.0
         self.num_output_tokens = 0
         self.num_computed_tokens = 0
         self.num_preemptions = 0

@@ -1,0 +1,69 @@
+"""What a trace says of a request besides its lengths and predictions, for policies that ask."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from simsched.errors import InputError
+
+
+class Facts(NamedTuple):
+    """Seconds count from arrival; None: not given."""
+
+    slo_ttft: float | None = None
+    slo_tpot: float | None = None
+    deadline: float | None = None
+    request_class: str | None = None
+    session_id: str | None = None
+    turn: int | None = None
+
+
+NO_FACTS = Facts()
+
+
+class WithFacts:
+    """The part of `simsched.request.RequestView` that reads `facts`, the cache and the session."""
+
+    __slots__ = ()
+
+    facts: Facts
+    cached: int
+    """Tokens that admission would find in the cache; -1: the policy has not said that it reads them."""
+    session_seconds: float
+    """Likewise the service of the session's turns that are done."""
+
+    @property
+    def slo_ttft(self) -> float | None:
+        return self.facts.slo_ttft
+
+    @property
+    def slo_tpot(self) -> float | None:
+        return self.facts.slo_tpot
+
+    @property
+    def deadline(self) -> float | None:
+        return self.facts.deadline
+
+    @property
+    def request_class(self) -> str | None:
+        return self.facts.request_class
+
+    @property
+    def session_id(self) -> str | None:
+        return self.facts.session_id
+
+    @property
+    def turn(self) -> int | None:
+        return self.facts.turn
+
+    @property
+    def num_cached_tokens(self) -> int:
+        if self.cached < 0:
+            raise InputError("a policy that reads num_cached_tokens says so: reads_cache = True")
+        return self.cached
+
+    @property
+    def session_service(self) -> float:
+        if self.session_seconds < 0.0:
+            raise InputError("a policy that reads session_service says so: reads_sessions = True")
+        return self.session_seconds

@@ -1,0 +1,75 @@
+"""Program-level attained service of Autellix (Luo et al., NSDI 2026, arXiv 2502.13965)."""
+
+from __future__ import annotations
+
+from math import inf
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from simsched.policies.base import Change, Policy, register
+from simsched.request import RequestView
+
+
+@register("plas")
+@dataclass(eq=False)
+class Plas(Policy):
+    """The session that has been served least goes first, in levels, as the multi-level queue has requests.
+
+    A call starts in the level of the service that earlier calls of its session have attained, and goes down
+    as it attains its own: level i ends at `quantum` (2^(i + 1) - 1) seconds. In a level, the earliest call
+    goes first. A call that has waited `starvation_ratio` times as long as its session has been served goes to
+    the top and counts anew (the paper's W / T >= beta; its waiting is here that of the call). The paper gives
+    no numbers for levels, quanta and beta: the defaults are ours. A request without a session is one of its
+    own.
+    """
+
+    preemptive: bool = True
+    levels: int = Field(default=8, ge=1, le=64)
+    quantum: float = Field(default=0.5, gt=0, lt=inf)
+    """Seconds of the top level; each further one is twice as long."""
+    starvation_ratio: float = Field(default=10.0, gt=0)
+    """inf: nobody is taken to the top."""
+
+    orders_by = ("session_id",)
+    reads_sessions = True
+
+    def __post_init__(self) -> None:
+        self._ends = [self.quantum * (2.0 ** (level + 1) - 1) for level in range(self.levels - 1)]
+        self._counts_from: dict[str, tuple[float, float]] = {}  # service and waiting as it went to the top
+
+    def _service(self, request: RequestView) -> float:
+        return request.session_service + request.attained_service
+
+    def _level(self, request: RequestView) -> int:
+        service = self._service(request) - self._counts_from[request.request_id][0]
+        return sum(service > end for end in self._ends)
+
+    def _waits_for(self, request: RequestView, now: float) -> float:
+        """Seconds until it has waited for too long."""
+        service, waited = self._counts_from[request.request_id]
+        wait = now - request.arrival_time - request.attained_service - waited
+        return self.starvation_ratio * (self._service(request) - service) - wait
+
+    def on_arrival(self, request: RequestView, now: float) -> None:
+        self._counts_from[request.request_id] = 0.0, 0.0
+
+    def priority(self, request: RequestView, now: float) -> int:
+        return self._level(request)
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        level = self._level(request)
+        service = self._service(request) - self._counts_from[request.request_id][0]
+        down = max(0.0, self._ends[level] - service) if level < len(self._ends) else None
+        up = None
+        if level and self.starvation_ratio < inf and request.steps_idle:
+            up = max(0.0, self._waits_for(request, now))
+        return Change(after_service=down, after_time=up)
+
+    def on_change(self, request: RequestView, now: float) -> None:
+        if request.steps_idle and self._level(request) and self._waits_for(request, now) <= 0.0:
+            waited = now - request.arrival_time - request.attained_service
+            self._counts_from[request.request_id] = self._service(request), waited
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        del self._counts_from[request.request_id]
