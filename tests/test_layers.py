@@ -52,7 +52,7 @@ _SIMULATION = {
 }
 BELOW |= {
     "sweep": _SIMULATION | {"record", "results"},
-    "capacity": {"workload", "metrics", "steady", "slo", "results", "sweep"},
+    "capacity": {"policies", "workload", "metrics", "steady", "slo", "results", "sweep"},
     "calibration": _SIMULATION | {"sweep", "results"},
     "timeline": set(),
     "compare": {"text", "metrics", "slo", "results", "bounds", "sweep"},

@@ -11,6 +11,7 @@ from typing import Any
 from simsched.capacity.probe import HOUR, Probe, Prober
 from simsched.capacity.search import Found, Rate, find_rates, over_seeds
 from simsched.errors import InputError
+from simsched.policies.spec import make_policy
 from simsched.results import LOAD_OPTIONS, RUN_OPTIONS
 from simsched.slo import Slo
 from simsched.sweep.cell import Arm, Load
@@ -191,9 +192,17 @@ def _run(tasks: Sequence[tuple[Key, Task]], jobs: int | None) -> list[tuple[Key,
         return [(key, _find(task)) for key, task in tasks]
     from joblib import Parallel, delayed
 
-    # policies that preempt take longest, and come last in most lists: they begin
-    found = Parallel(n_jobs=wanted, batch_size=1)(delayed(_find)(task) for _, task in reversed(tasks))
-    return [(key, result) for (key, _), result in zip(tasks, reversed(found), strict=True)]
+    # those that take longest begin, so that all processes are busy to the end
+    order = sorted(range(len(tasks)), key=lambda place: _takes_long(tasks[place][1][0]), reverse=True)
+    found = Parallel(n_jobs=wanted, batch_size=1)(delayed(_find)(tasks[place][1]) for place in order)
+    results = dict(zip(order, found, strict=True))
+    return [(key, results[place]) for place, (key, _) in enumerate(tasks)]
+
+
+def _takes_long(arm: Arm) -> tuple[bool, bool]:
+    """What preempts takes long, and longest what preempts without knowing whom."""
+    policy = make_policy(arm.policy)
+    return policy.preemptive and policy.reads is None, policy.preemptive
 
 
 def _find(task: Task) -> Found:

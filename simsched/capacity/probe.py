@@ -66,6 +66,8 @@ class Prober:
         """
         self.arm, self.load, self.slo, self.group, self.hour = arm, load, slo, group, hour
         self._probes: dict[float, Probe] = {}
+        self._unclear = 0.0
+        """The largest rate at which a glance did not show a growing backlog: nor will it below."""
         self._drains: dict[tuple[float, int], bool] = {}
 
     @property
@@ -76,20 +78,28 @@ class Prober:
     def probe(self, rate: float) -> Probe:
         """From an empty engine: a glance where the backlog plainly grows, else the hour."""
         if rate not in self._probes:
-            requests, trace, state = self._run(rate, min(GLANCE, self.hour))
-            if state is None or state.requests.low < PLAINLY * rate:
-                requests, trace, state = self._run(rate, self.hour)
-            self._probes[rate] = self._seen(rate, requests, trace, state)
+            self._probes[rate] = self._glance(rate) or self._seen(rate, *self._run(rate, self.hour))
         return self._probes[rate]
 
-    def drains(self, rate: float, burst: int, usual: float) -> bool:
+    def _glance(self, rate: float) -> Probe | None:
+        """None: it says nothing."""
+        if rate < self._unclear or self.hour <= GLANCE:
+            return None
+        requests, trace, state = self._run(rate, GLANCE)
+        if state is None or state.requests.low < PLAINLY * rate:
+            self._unclear = rate
+            return None
+        return self._seen(rate, requests, trace, state)
+
+    def drains(self, rate: float, burst: int, usual: float, glance: bool = True) -> bool:
         """Does a burst of so many requests at the start drain, while others arrive at this rate?
 
         It does if no more than about `usual` requests are left in the system, or they become fewer; it does
-        not where what the burst has made the engine recompute keeps them there.
+        not where what the burst has made the engine recompute keeps them there. `glance`: will a part of the
+        half hour do?
         """
         if (rate, burst) not in self._drains:
-            seen = self._drained(rate, burst, usual, GLANCE) if self.hour > GLANCE else None
+            seen = self._drained(rate, burst, usual, GLANCE) if glance and self.hour > GLANCE else None
             if seen is None:
                 seen = self._drained(rate, burst, usual, min(HALF_HOUR, self.hour), last=True)
             self._drains[rate, burst] = bool(seen)

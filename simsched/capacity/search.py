@@ -10,12 +10,14 @@ from simsched.slo import Slo
 
 PRECISION = 0.015
 """Relative width of the interval at which a search ends."""
-STEP = 0.06
-"""The first step of a search, relative; it doubles."""
+STEP = 0.03
+"""The first step of a search, relative; it doubles. An estimate of the capacity is about so good."""
 LOWEST, HIGHEST = 0.02, 20.0
 """Bounds of a search, over the estimate that it starts from."""
 COARSE = 0.03
-"""Relative width for the rate that heals from a burst, whose runs are the dearest."""
+"""Relative width for the rate that heals from a burst, whose runs are the dearest;"""
+COARSE_STEP = 0.12
+"""and its first step: where the largest stable rate does not heal, one that does is far below."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Bracket:
     bad: float | None
 
 
-def bracket(is_good: Callable[[float], bool], start: float, *, precision: float = PRECISION) -> Bracket:
+def bracket(
+    is_good: Callable[[float], bool], start: float, *, precision: float = PRECISION, step: float = STEP
+) -> Bracket:
     """Search the largest good rate; good is supposed to be all that is below a good one."""
     lowest, highest = LOWEST * start, HIGHEST * start
     good: float | None = None
     bad: float | None = None
-    rate, step = start, STEP
+    rate = start
     while good is None or bad is None:
         if is_good(rate):
             good = rate
@@ -106,9 +110,14 @@ def _recovers(prober: Prober, stable: Bracket, burst: int) -> Bracket:
     assert stable.good is not None
     most = stable.good
     usual = prober.probe(most).backlog
-    if prober.drains(most, burst, usual):
+    if prober.drains(most, burst, usual, glance=False):
         return stable
-    return bracket(lambda rate: rate < most and prober.drains(rate, burst, usual), most, precision=COARSE)
+    return bracket(
+        lambda rate: rate < most and prober.drains(rate, burst, usual),
+        most,
+        precision=COARSE,
+        step=COARSE_STEP,
+    )
 
 
 def _meets(prober: Prober, stable: Bracket, slo: Slo, group: str) -> Bracket:
