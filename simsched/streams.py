@@ -8,7 +8,7 @@ import numpy as np
 
 Purpose = Literal[
     "arrivals", "prompts", "outputs", "ties", "predictor", "engine", "prefixes", "blocks",
-    "turns", "first prompts", "think times",
+    "turns", "first prompts", "think times", "uneven",
 ]  # fmt: skip
 _KEYS: dict[Purpose, int] = {
     "arrivals": 0,
@@ -22,6 +22,7 @@ _KEYS: dict[Purpose, int] = {
     "turns": 8,
     "first prompts": 9,
     "think times": 10,
+    "uneven": 11,
 }
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+CLAIMS = "claims"
+
 
 @click.command("reproduce")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
@@ -24,11 +26,13 @@ def reproduce_command(
 ) -> None:
     """Reproduce the paper's tables and figures, published beside simulated, with the error in every cell.
 
-    Without NAME, all studies.
+    Without NAME, all studies of the paper. `claims`, which goes alone, checks the headline claims of other
+    scheduling papers and draws all policies in one figure.
 
     \b
     simsched reproduce --list
     simsched reproduce table1 figure3 -o out/
+    simsched reproduce claims -o claims/
     """
     from simsched.errors import InputError
     from simsched.reproduce import reproduce
@@ -36,6 +40,10 @@ def reproduce_command(
     if list_only:
         for name, (title, _) in reproduce.STUDIES.items():
             click.echo(f"{name:14}{title}")
+        click.echo(f"{CLAIMS:14}Headline claims of scheduling papers, and all policies in one figure (alone)")
+        return
+    if CLAIMS in names:
+        _claims(names, output, jobs)
         return
     chosen = reproduce.choose(names)
     if data is not None and not data.is_dir():
@@ -52,3 +60,15 @@ def reproduce_command(
     for line in reproduce.summary(outcomes):
         click.echo(line)
     click.echo(f"wrote {output / 'report.html'} and {output / 'cells.json'}")
+
+
+def _claims(names: tuple[str, ...], output: Path, jobs: int) -> None:
+    from simsched.errors import InputError
+    from simsched.reproduce.claims.study import reproduce_claims
+
+    if len(names) > 1:
+        raise InputError(f"reproduce {' '.join(names)}: expected {CLAIMS} alone")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"-o {output}: expected a folder")
+    reproduce_claims(output, jobs, lambda line: click.echo(line, err=True))
+    click.echo(f"wrote {output / 'claims.md'}, {output / 'claims.json'} and {output / 'report.html'}")

@@ -42,8 +42,9 @@ class SjfAging(Policy):
       m = `length_median`, h = `time_median`, u = `time_weight`. The rule, not its heap, which compares a
       fresh score with an old one.
     - `trtllm` (TensorRT-LLM #12428): the largest (1 - u) / (1 + L / m) + u w / h.
-    - `trtllm-cached` (TensorRT-LLM #13096): the smallest L max(0, 1 - `aging` w).
-    - `sglang` (SGLang #30806): the smallest L - `aging_tokens` w; the default of 1,000 a second is ours.
+    - `trtllm-cached` (TensorRT-LLM #13096): the smallest L max(0, 1 - `aging` w), L without what is cached.
+    - `sglang` (SGLang #30806): the smallest L - `aging_tokens` w, L without what is cached; the default of
+      1,000 a second is ours.
     - `ewsjf` (EWSJF, vLLM #33392): the largest w (1 + ln(L + 1) / 2) / (i + 1) in length class i. There the
       classes follow the workload; here they are `class_width` tokens wide, a choice of ours.
 
@@ -84,6 +85,8 @@ class SjfAging(Policy):
         self._ages_alike = self.form in ("trtllm", "sglang")
         if self.size == "output":
             self.reads = "predicted_length"  # type: ignore[misc]
+        elif self.form in ("trtllm-cached", "sglang"):
+            self.reads_cache = True  # type: ignore[misc]
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
         if request.steps_run and not self.preemptive:
@@ -93,7 +96,8 @@ class SjfAging(Policy):
     def _size(self, request: RequestView) -> float:
         """Tokens; at least one, for a request may outlive its prediction."""
         if self.size == "prompt":
-            return request.num_prompt_tokens
+            cached = request.num_cached_tokens if self.reads_cache else 0
+            return max(1, request.num_prompt_tokens - cached)
         length = needed(request.predicted_length, "predicted_length", request)
         return max(1.0, length - request.num_output_tokens)
 

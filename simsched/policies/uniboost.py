@@ -24,8 +24,9 @@ _LOWEST, _HIGHEST = 1.0, 200.0
 @dataclass(eq=False)
 class UniBoost(Policy):
     """By arrival - b(w), with the boost b(w) = ln(1 / (1 - exp(-gamma w))) / gamma of the work
-    w = `time_per_token` * prompt tokens (s). The boost falls with the work and to nothing, so nobody starves;
-    gamma leads from shortest prompt first (0) to first come, first served (infinity).
+    w = `time_per_token` * prompt tokens that are not in the cache (s). The boost falls with the work and to
+    nothing, so nobody starves; gamma leads from shortest prompt first (0) to first come, first served
+    (infinity).
 
     The formula, its defaults and the adaptive gamma are those of the authors' SGLang #35637, which orders the
     queue alone; hence not preemptive. The paper's MemGuard, which says when a running request may be evicted,
@@ -42,6 +43,8 @@ class UniBoost(Policy):
     time_per_token: float = Field(default=64e-6, gt=0, lt=inf)
     """Seconds of prefill a token."""
 
+    reads_cache = True
+
     def __post_init__(self) -> None:
         self._done: deque[tuple[int, float]] = (
             deque()
@@ -55,7 +58,8 @@ class UniBoost(Policy):
         return -log(-expm1(-gamma * work)) / gamma
 
     def priority(self, request: RequestView, now: float) -> float:
-        work = self.time_per_token * request.num_prompt_tokens
+        # of one that was preempted a part of its answer may be cached too
+        work = self.time_per_token * max(1, request.num_prompt_tokens - request.num_cached_tokens)
         return request.arrival_time - self.boost(work, self._gamma(now) if self.adaptive else self.gamma)
 
     def next_change(self, request: RequestView, now: float) -> Change:

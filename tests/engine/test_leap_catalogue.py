@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.engine.vllm_v1 import changes
 from simsched.errors import InputError
+from simsched.policies import uniboost
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
@@ -88,3 +91,21 @@ def test_it_leaps(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "CannotLeap", refused)
     config = engine_config(max_num_seqs=16, num_gpu_blocks=400, max_model_len=1500)
     assert simulate(with_owners(trace(60, 20.0, 5), 1), make_policy(spec), Linear(), config).finished.all()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(trace=traces(), config=configs(), ahead=st.booleans())
+def test_gamma_is_refitted_alike(trace: Trace, config: EngineConfig, ahead: bool) -> None:
+    """Often, and from few requests."""
+    config = config.model_copy(update={"async_scheduling": ahead})
+    spec = "uniboost(adaptive=true,gamma=2,time_per_token=0.003,preemptive=true)"
+    with (
+        mock.patch.object(uniboost, "_LEAST_SAMPLES", 3),
+        mock.patch.object(uniboost, "_INTERVAL", 0.25),
+    ):
+        stepped = outcome(trace, spec, config, False)
+        leapt = outcome(trace, spec, config, True)
+    if isinstance(stepped, str) or isinstance(leapt, str):
+        assert stepped == leapt
+    else:
+        same(stepped, leapt)

@@ -96,3 +96,12 @@ def test_aging_bounds_who_may_overtake(spec: str, seconds_per_token: float, seco
     assert (scheduled[:, None] <= scheduled[None, :])[later].all()
     overtaken = (scheduled[:, None] > scheduled[None, :]) & (arrival[None, :] > arrival[:, None])
     assert overtaken.sum() > 100
+
+
+@pytest.mark.parametrize(("form", "counts"), [("sglang", True), ("trtllm-cached", True), ("trtllm", False)])
+def test_two_forms_leave_out_what_is_cached(form: str, counts: bool) -> None:
+    policy = make_policy(f"sjf-aging(form={form})")
+    assert policy.reads_cache == counts
+    hit = View(num_prompt_tokens=2000, num_cached_tokens=1900)
+    alike = View(num_prompt_tokens=100 if counts else 2000)
+    assert policy.priority(hit, 1.0) == policy.priority(alike, 1.0)

@@ -85,3 +85,9 @@ def test_the_next_refit_is_announced_not_too_late() -> None:
         assert after is not None
         assert now + after <= (now // 5 + 1) * 5
         assert now + after > (now // 5 + 1) * 5 - 1e-9
+
+
+def test_what_is_cached_is_no_work() -> None:
+    policy = UniBoost()
+    hit = View(num_prompt_tokens=20_000, num_cached_tokens=19_900)
+    assert policy.priority(hit, 1.0) == policy.priority(View(num_prompt_tokens=100), 1.0)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
-from simsched.predictors.spec import apply_predictor, choose_predictor
+from simsched.predictors.spec import apply_predictor, choose_predictor, predict_column
 from simsched.workload.named import named_workload
 from simsched.workload.trace import Trace
 
@@ -180,3 +181,23 @@ def test_bad_specs(spec: str, message: str) -> None:
 def test_a_model_needs_prompts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="reads prompts, and sharegpt has none"):
         apply(str(tmp_path), "ranking", trace())
+
+
+def test_an_uneven_predictor_knows_half_of_the_requests_better() -> None:
+    """Its distributions are calibrated all the same, and the narrow ones belong to those it knows."""
+    before = trace()
+    true = before.num_output_tokens
+    spec = "emulated(tau=0.5,uneven=0.4)"
+    wide = predict_column(spec, "length_quantiles", before, seed=1)[0].length_quantiles
+    scores = predict_column(spec, "score", before, seed=1)[0].score
+    assert wide is not None
+    assert scores is not None
+    lengths = predict_column(spec, "predicted_length", before, seed=1)[0].predicted_length
+    np.testing.assert_array_equal(scores, lengths)
+    assert (true[:, None] <= wide).mean(axis=0) == pytest.approx((np.arange(20) + 0.5) / 20, abs=0.05)
+    width = np.log(wide[:, 15] / wide[:, 4])
+    known = width < np.median(width)
+    taus = [kendalltau(scores[some], true[some]).statistic for some in (known, ~known)]
+    assert taus[0] > 0.7 > 0.3 > taus[1]
+    with pytest.raises(InputError, match=r"uneven=0\.6"):
+        predict_column("emulated(tau=0.5,uneven=0.6)", "score", before, seed=1)

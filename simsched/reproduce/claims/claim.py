@@ -1,0 +1,156 @@
+"""A paper's claim, what is measured of it, and the verdict that the numbers give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from simsched.compare.arms import find_arm, json_load
+from simsched.compare.samples import Samples, samples_of
+from simsched.compare.statistics import Ratio
+from simsched.results import Results
+
+Verdict = Literal["holds", "holds in part", "does not hold here"]
+Found = Literal["as claimed", "less", "not"]
+"""Of a ratio: it reaches what is claimed, it goes that way and not so far, or it does not go that way."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A ratio of two arms that the claim is about."""
+
+    arm: str
+    baseline: str
+    metric: str
+    claimed: float
+    """The published ratio: below 1 where the arm is to have less, above 1 where it is to have more."""
+    part: Literal["everywhere", "somewhere", "price", "beside"] = "everywhere"
+    """Claimed of every load, or of some ("up to"); a price that is not exceeded at any; or no part of the
+    claim, and shown beside it."""
+
+    def found(self, ratio: Ratio | None) -> Found:
+        """What a paired ratio says, by its 95 % interval."""
+        if ratio is None:
+            return "not"
+        low = ratio.ratio if ratio.low is None else ratio.low
+        high = ratio.ratio if ratio.high is None else ratio.high
+        claimed = self.claimed
+        if self.part == "price":
+            return "as claimed" if high <= claimed else "less" if low <= claimed else "not"
+        if claimed > 1:
+            low, high, claimed = 1 / high, 1 / low, 1 / claimed
+        if high >= 1:
+            return "not"
+        return "as claimed" if low <= claimed else "less"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of a paper, and the study that looks for it."""
+
+    name: str
+    policies: tuple[str, ...]
+    """Those that the claim is about."""
+    says: str
+    """The claim in one line."""
+    source: str
+    theirs: str
+    """The paper's workload, load and engine."""
+    ours: str
+    """What comes closest here."""
+    study: Mapping[str, Any]
+    """A recipe of `simsched run`."""
+    checks: Sequence[Check] = field(default=())
+    why: str = ""
+    """What is known of the reason for what was found."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One check at one load."""
+
+    check: Check
+    load: Mapping[str, Any]
+    value: float | None
+    baseline: float | None
+    ratio: Ratio | None
+
+    @property
+    def found(self) -> Found:
+        return self.check.found(self.ratio)
+
+    def to_json(self) -> dict[str, Any]:
+        ratio = self.ratio
+        return {
+            "arm": self.check.arm,
+            "baseline": self.check.baseline,
+            "metric": self.check.metric,
+            **json_load(dict(self.load)),
+            "value": self.value,
+            "baseline_value": self.baseline,
+            "ratio": None if ratio is None else ratio.ratio,
+            "ci95": None if ratio is None or ratio.low is None else [ratio.low, ratio.high],
+            "claimed": self.check.claimed,
+            "claimed_of": self.check.part,
+            "found": self.found,
+        }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim beside what was measured."""
+
+    claim: Claim
+    measured: list[Measured]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Holds if every check that is part of the claim is as claimed; not if none goes its way anywhere."""
+        found: list[Found] = []
+        for check in self.claim.checks:
+            here = [each.found for each in self.measured if each.check is check]
+            if check.part == "somewhere":
+                found.append(min(here, key=_ORDER.index))
+            elif check.part != "beside":
+                found += here
+        if all(each == "as claimed" for each in found):
+            return "holds"
+        return "does not hold here" if all(each == "not" for each in found) else "holds in part"
+
+    def to_json(self) -> dict[str, Any]:
+        claim = self.claim
+        return {
+            "claim": claim.name,
+            "policies": list(claim.policies),
+            "says": claim.says,
+            "source": claim.source,
+            "verdict": self.verdict,
+            "why": claim.why,
+            "checks": [each.to_json() for each in self.measured],
+        }
+
+
+_ORDER: tuple[Found, ...] = ("as claimed", "less", "not")
+
+
+def judge(claim: Claim, results: Results) -> Judged:
+    """Measure a claim's checks on the results of its study, paired over runs.
+
+    Raises:
+        InputError: a check names an arm that is not there.
+    """
+    samples = samples_of(results)
+    loads = range(len(samples.loads))
+    return Judged(claim, [_measure(samples, check, load) for check in claim.checks for load in loads])
+
+
+def _measure(samples: Samples, check: Check, load: int) -> Measured:
+    arm, baseline = (find_arm(samples.arms, name, "claim") for name in (check.arm, check.baseline))
+    return Measured(
+        check,
+        samples.loads[load],
+        samples.mean(load, arm, check.metric),
+        samples.mean(load, baseline, check.metric),
+        samples.ratio(load, arm, baseline, check.metric),
+    )
