@@ -69,7 +69,7 @@ BELOW |= {
     },
     "simulation": {"engine", "results", "plotting"},
     "report": {"text", "files", "slo", "results", "compare", "plotting"},
-    "reproduce": _SIMULATION | {"sweep", "bounds", "compare", "plotting", "report"},
+    "reproduce": _SIMULATION | {"sweep", "results", "bounds", "compare", "plotting", "report"},
 }
 TOP = {"cli", "__main__", "__init__", "api"}
 EVERYWHERE = ("errors", "_version")
