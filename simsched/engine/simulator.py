@@ -10,13 +10,15 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from math import fsum, nan
 
 import numpy as np
+import simpy
 
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.host import HostedCost
-from simsched.engine.admission_control import admission_control
+from simsched.engine.admission_control import AdmissionControl, admission_control
 from simsched.engine.base import CannotLeap
 from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.engine.event_loop import EventLoop
@@ -26,7 +28,8 @@ from simsched.engine.recorder import Recorder, run_record
 from simsched.engine.replica import Inbox, Replica, StepCallback
 from simsched.engine.routing import Routing
 from simsched.engine.serial import SerialReplica
-from simsched.engine.source import source_of
+from simsched.engine.source import Source, TraceSource, source_of
+from simsched.engine.split import deal_out, share_of
 from simsched.engine.step_cost import step_cost
 from simsched.errors import InputError
 from simsched.policies.base import Policy
@@ -34,7 +37,7 @@ from simsched.record import RunRecord
 from simsched.routers.base import Router
 from simsched.streams import stream
 from simsched.workload.content import shares
-from simsched.workload.trace import Trace
+from simsched.workload.trace import IntArray, Trace
 
 
 def simulate(
@@ -71,70 +74,73 @@ def simulate(
         raise InputError(
             f"{trace.name}: no {policy.reads}, which policy {policy.name} reads; expected a predictor"
         )
+    run = _Run(trace, cost, config, predictor_time, seed, num_replicas, router)
     if leap and step_log is None:
         try:
             # of the policy as it is: should leaping prove impossible, the run starts again
-            return _run(
-                trace, deepcopy(policy), cost, config, True, predictor_time, None, seed, num_replicas, router
-            )
+            return _simulate(run, deepcopy(policy), leap=True)
         except CannotLeap:
             pass
-    return _run(trace, policy, cost, config, False, predictor_time, step_log, seed, num_replicas, router)
+    return _simulate(run, policy, leap=False, step_log=step_log)
 
 
-def _run(
-    trace: Trace,
-    policy: Policy,
-    cost: CostModel | HostedCost,
-    config: ResolvedConfig,
-    leap: bool,
-    predictor_time: float,
-    step_log: StepCallback | None,
-    seed: int,
-    num_replicas: int,
-    router: Router | None,
-) -> RunRecord:
+@dataclass(frozen=True)
+class _Run:
+    """The arguments of `simulate` that stay when a run starts again."""
+
+    trace: Trace
+    cost: CostModel | HostedCost
+    config: ResolvedConfig
+    predictor_time: float
+    seed: int
+    num_replicas: int
+    router: Router | None
+
+
+def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback | None = None) -> RunRecord:
+    trace, config, router = run.trace, run.config, run.router
+    random_ids = None
+    if config.random_ties:
+        random_ids = stream(run.seed, "ties").permutation(len(trace)).tolist()
     event_loop = EventLoop()
-    random_ids = stream(seed, "ties").permutation(len(trace)).tolist() if config.random_ties else None
     source = source_of(trace, random_ids)
     gate = admission_control(config)
-    preset = find_preset(config.preset)
-    # a user's own cost model need not know the term
-    padded = getattr(cost, "per_padded", 0.0) > 0
-    shares_prefixes = shares(trace)
-    step = step_cost(cost, config)
 
-    routing = None
+    # First, where each replica gets its requests: alone from the trace, or what the router sends it.
+    sources, routing = [source], None
+    dealt: list[IntArray] | None = None
     if router is not None:
-        routing = Routing(event_loop, source, router, num_replicas, gate, seed)
-    replicas: list[Replica] = []
-    policies = [policy, *(deepcopy(policy) for _ in range(1, num_replicas))]
-    for number, own_policy in enumerate(policies):
-        inbox = source if routing is None else Inbox(routing, number)
-        recorder = Recorder(len(trace) if routing is None else 0)
-        scheduler = preset.make_scheduler(
-            own_policy, config, recorder, leap=leap, padded=padded, shares_prefixes=shares_prefixes
-        )
-        own_gate = gate if routing is None else None
-        common = (event_loop, inbox, scheduler, recorder)
-        if config.async_scheduling:
-            clock = make_clock(cost, config, predictor_time, seed + number)
-            replicas.append(PipelinedReplica(*common, clock, own_gate, step_log))
+        if gate is None and step_log is None:
+            dealt = deal_out(trace, source, router, run.num_replicas, run.seed)
+        if dealt is not None:
+            sources = [share_of(trace, rows, random_ids) for rows in dealt]
         else:
-            replicas.append(SerialReplica(*common, step, predictor_time, own_gate, step_log))
-        if routing is not None:
-            routing.add(replicas[-1])
-    end = replicas[0].start() if routing is None else routing.start()
+            routing = Routing(event_loop, source, router, run.num_replicas, gate, run.seed)
+            sources = [Inbox(routing, number) for number in range(run.num_replicas)]
+    policies = [policy, *(deepcopy(policy) for _ in range(1, run.num_replicas))]
+    replicas = [
+        _replica(run, event_loop, *pair, number, None if routing else gate, leap=leap, step_log=step_log)
+        for number, pair in enumerate(zip(sources, policies, strict=True))
+    ]
+    # Then all of them run, until the last request is done.
+    if routing is None:
+        end: simpy.Event = simpy.AllOf(event_loop, [each.start() for each in replicas])
+    else:
+        for each in replicas:
+            routing.add(each)
+        end = routing.start()
     with _no_collection():
         event_loop.run(end)
+
     counters: dict[str, int] = {}
     for each in replicas:
         for name, count in each.scheduler.counters.items():
             counters[name] = counters.get(name, 0) + count
+    rows = [each.rows for each in replicas] if dealt is None else [each.tolist() for each in dealt]
     record = run_record(
         trace,
         source.arrival_times(),
-        [(each.rows, each.recorder) for each in replicas],
+        [(numbered, each.recorder) for numbered, each in zip(rows, replicas, strict=True)],
         max(each.now for each in replicas),
         counters,
         {} if gate is None else gate.refused,
@@ -143,9 +149,37 @@ def _run(
     record.host_bound_share = bound / busy if busy else nan
     if router is not None:
         record.replica = np.full(len(trace), -1)
-        for number, each in enumerate(replicas):
-            record.replica[np.array(each.rows, dtype=np.int64)] = number
+        for number, numbered in enumerate(rows):
+            record.replica[np.array(numbered, dtype=np.int64)] = number
     return record
+
+
+def _replica(
+    run: _Run,
+    event_loop: EventLoop,
+    source: Source,
+    policy: Policy,
+    number: int,
+    gate: AdmissionControl | None,
+    *,
+    leap: bool,
+    step_log: StepCallback | None,
+) -> Replica:
+    recorder = Recorder(len(source) if isinstance(source, TraceSource) else 0)
+    scheduler = find_preset(run.config.preset).make_scheduler(
+        policy,
+        run.config,
+        recorder,
+        leap=leap,
+        # a user's own cost model need not know the term
+        padded=getattr(run.cost, "per_padded", 0.0) > 0,
+        shares_prefixes=shares(run.trace),
+    )
+    common = (event_loop, source, scheduler, recorder)
+    if run.config.async_scheduling:
+        clock = make_clock(run.cost, run.config, run.predictor_time, run.seed + number)
+        return PipelinedReplica(*common, clock, gate, step_log)
+    return SerialReplica(*common, step_cost(run.cost, run.config), run.predictor_time, gate, step_log)
 
 
 @contextmanager

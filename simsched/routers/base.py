@@ -112,6 +112,15 @@ class Router(ABC):
     """The predicted column it reads; None if it reads none."""
     reads_future: ClassVar[bool] = False
     """Is it told the true work that is left (a limit for others)?"""
+    looks_at_replicas: ClassVar[bool] = True
+    """Does `choose` look at more than the requests and their order? If not, each replica is simulated by
+    itself, which is several times faster. A subclass with methods of its own has to say so anew."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = {name for name, value in vars(cls).items() if callable(value) and not name.startswith("__")}
+        if own and "looks_at_replicas" not in vars(cls):
+            cls.looks_at_replicas = True
 
     def start(self, num_replicas: int, seed: int) -> None:
         """A run begins; forget the last one. `random` is seeded here."""

@@ -12,5 +12,7 @@ from simsched.routers.base import Replicas, RoutedRequest, Router, register
 class RandomChoice(Router):
     """Every replica with the same probability."""
 
+    looks_at_replicas = False
+
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
         return self.random.randrange(len(replicas))

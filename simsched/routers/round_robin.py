@@ -12,6 +12,8 @@ from simsched.routers.base import Replicas, RoutedRequest, Router, register
 class RoundRobin(Router):
     """Request k goes to replica k modulo their number, whatever their load."""
 
+    looks_at_replicas = False
+
     def start(self, num_replicas: int, seed: int) -> None:
         super().start(num_replicas, seed)
         self._next = 0

@@ -18,6 +18,8 @@ from simsched.routers.ring import HashRing
 class Session(Router):
     """A request without a session is one of its own."""
 
+    looks_at_replicas = False
+
     virtual_nodes: int = Field(default=160, ge=1, le=100_000)
     """Points of each replica on the ring."""
 

@@ -152,3 +152,45 @@ def test_every_request_is_served_once_wherever_it_goes(
     again = once()
     assert (record.replica == again.replica).all()
     same(record, again)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    work=traces(),
+    config=configs(),
+    ahead=st.booleans(),
+    replicas=st.integers(1, 4),
+    router=st.sampled_from(["round-robin", "random", "session"]),
+    spec=st.sampled_from(POLICIES),
+)
+def test_what_is_dealt_out_beforehand_is_served_as_what_is_delivered(
+    work: Trace, config: EngineConfig, ahead: bool, replicas: int, router: str, spec: str
+) -> None:
+    """A router that looks at no replica is asked for all requests at once, or for each as it comes."""
+
+    class AsItComes(type(make_router(router))):  # type: ignore[misc]
+        looks_at_replicas = True
+
+    config = config.model_copy(update={"async_scheduling": ahead})
+    try:
+        delivered = run(work, spec, config, replicas, AsItComes())
+    except RunError:
+        with pytest.raises(RunError):
+            run(work, spec, config, replicas, router)
+        return
+    dealt = run(work, spec, config, replicas, router)
+    same(delivered, dealt)
+    assert delivered.replica is not None
+    assert dealt.replica is not None
+    assert delivered.replica.tolist() == dealt.replica.tolist()
+
+
+def test_a_router_with_a_rule_of_its_own_looks_at_replicas_unless_it_says_otherwise() -> None:
+    static = {name for name, router in registered().items() if not router.looks_at_replicas}
+    assert static == {"round-robin", "random", "session"}
+
+    class Fullest(type(make_router("round-robin"))):  # type: ignore[misc]
+        def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
+            return replicas.in_flight.index(max(replicas.in_flight))
+
+    assert Fullest.looks_at_replicas
