@@ -115,6 +115,8 @@ CATALOGUE = (
     "sjf-aging(form=trtllm-cached,aging=0.9)", "sjf-aging(form=ewsjf,class_width=50)",
     "tie", "tie(batch_size=4,decay_seconds=0.5,max_length=200)", "gittins", "sagesched",
     "trail", "trail(c=0)", "trail(c=0.2,every=30)", "elis", "elis(every=7)",
+    "lpm", "hrrn", "hrrn(service=output)", "edf", "edf(preemptive=true)", "least-slack",
+    "least-slack(preemptive=true,time_per_token=0.01)", "least-slack(form=vllm)",
     "uncached-first", "uncached-first(starvation_steps=30)", "vtc", "vtc(input_weight=0,output_weight=1)",
     "plas", "plas(quantum=0.02,levels=4,starvation_ratio=3)", "plas(preemptive=false,quantum=0.1)",
     "uniboost", "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)", "uniboost(adaptive=true)",

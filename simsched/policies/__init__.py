@@ -4,6 +4,9 @@ from simsched.policies import (
     classification as classification,
 )
 from simsched.policies import (
+    edf as edf,
+)
+from simsched.policies import (
     elis as elis,
 )
 from simsched.policies import (
@@ -16,7 +19,16 @@ from simsched.policies import (
     gittins as gittins,
 )
 from simsched.policies import (
+    hrrn as hrrn,
+)
+from simsched.policies import (
+    least_slack as least_slack,
+)
+from simsched.policies import (
     ljf as ljf,
+)
+from simsched.policies import (
+    lpm as lpm,
 )
 from simsched.policies import (
     mlfq as mlfq,

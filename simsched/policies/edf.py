@@ -1,0 +1,35 @@
+"""Earliest deadline first."""
+
+from __future__ import annotations
+
+from math import inf
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from simsched.policies.base import NEVER, Change, Policy, register
+from simsched.request import RequestView
+
+
+def due(request: RequestView, otherwise: float) -> float:
+    """When it is due: `deadline` seconds after its arrival, else `slo_ttft` seconds, else these (s)."""
+    given = request.deadline if request.deadline is not None else request.slo_ttft
+    return request.arrival_time + (otherwise if given is None else given)
+
+
+@register("edf")
+@dataclass(eq=False)
+class EarliestDeadline(Policy):
+    """By the time at which a request is due: its arrival plus its `deadline`, or its `slo_ttft` where it has
+    no deadline, or `deadline` of this policy where it has neither. On one server it meets all deadlines if
+    any order does (Liu and Layland, 1973). Requests with the same allowance come in order of arrival."""
+
+    preemptive: bool = False
+    deadline: float = Field(default=10.0, ge=0, lt=inf)
+    """Seconds, for requests that bring none."""
+
+    def priority(self, request: RequestView, now: float) -> float:
+        return due(request, self.deadline)
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        return NEVER
