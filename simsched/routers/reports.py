@@ -50,7 +50,8 @@ class Reports:
             self._publish(floor(now / interval) * interval if interval else now)
             return
         # Each message, in order: the next is due when something has changed, or when the last is old.
-        while True:
+        soonest = min(self._reporting.interval, self._reporting.keep_alive)
+        while self._last + soonest <= now:
             changed = min((pending[0].time for pending in self._pending if pending), default=inf)
             due = max(self._last + self._reporting.interval, changed)
             if self._last > -inf:

@@ -100,9 +100,10 @@ class VllmDp(Router):
             return [4 * waiting + running for waiting, running in counts]
         servers = self.api_servers
         known = zip(client.in_flight, client.waiting, replicas.running, replicas.kv_usage, strict=True)
+        # (conditions are faster than calls of `max`, and this is asked of every replica at each arrival)
         return [
-            max(servers * in_flight, waiting + running)
-            + (waiting * 6.0 * max(0.0, usage - 0.5) if waiting else 0)
+            (servers * in_flight if servers * in_flight > waiting + running else waiting + running)
+            + (waiting * 6.0 * (usage - 0.5) if waiting and usage > 0.5 else 0)
             for in_flight, waiting, running, usage in known
         ]
 
