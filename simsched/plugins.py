@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 import traceback
@@ -60,13 +61,43 @@ def _from_file(kind: str, name: str) -> Found:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look here for what annotations mean
+    for imported, file in neighbours(path).items():
+        there = getattr(sys.modules.get(imported), "__file__", file)
+        if there is None or not Path(there).samefile(file):
+            del sys.modules[imported]  # another folder's module of this name
+    folder = str(Path(path).resolve().parent)
+    sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise InputError(f"{kind} {name}: {raised(error, path)}") from error
+    finally:
+        sys.path.remove(folder)
     if not hasattr(module, attribute):
         raise InputError(f"{kind} {name}: {path} has no {attribute}")
     return Found(getattr(module, attribute), attribute)
+
+
+def neighbours(path: str | Path) -> dict[str, str]:
+    """The modules beside a file that it imports, and those that they import: name -> file."""
+    found: dict[str, str] = {}
+    to_read = [Path(path)]
+    while to_read:
+        file = to_read.pop()
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            continue  # importing it says what is wrong
+        for node in ast.walk(tree):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.append(node.module)
+            for name in (each.partition(".")[0] for each in names):
+                beside = Path(path).resolve().parent / f"{name}.py"
+                if name not in found and beside.is_file():
+                    found[name] = str(beside)
+                    to_read.append(beside)
+    return found
 
 
 def construct(

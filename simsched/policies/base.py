@@ -73,6 +73,8 @@ class Policy(ABC):
     """Does the model guess its own length as it answers, so that no predictor takes time?"""
     orders_by: ClassVar[tuple[str, ...]] = ()
     """Columns of the trace that it orders by; where one is missing, all requests are equal in it."""
+    is_watched: ClassVar[bool] = False
+    """Does it come from outside, so that what it promises is checked as it runs?"""
     reads_cache: ClassVar[bool] = False
     """Does it read `num_cached_tokens`? Then the cache is looked up for all that wait before each step that
     may admit one, and a request whose number has changed is asked for its priority again."""
@@ -82,6 +84,11 @@ class Policy(ABC):
     """Do requests share what it remembers, so that what happens to one may move others? Then its `on_*` calls
     come when things happen, never later, and each may return the ids of the others that have moved: they are
     asked again before the next step. What is not named has not moved. False: each remembers its own."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files that it has read: their hashes go into the manifest."""
+        return ()
 
     def on_arrival(self, request: RequestView, now: float) -> Moved:
         """The request has been added to the waiting queue."""

@@ -6,7 +6,7 @@ Built-in policies are not watched, so that they cost nothing more.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import fields
 from numbers import Integral, Real
@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.plugins import raised
+from simsched.plugins import neighbours, raised
 from simsched.policies.base import NEVER, Change, Policy, Reads
 
 Hook = Callable[..., Any]
@@ -24,6 +24,8 @@ Check = Callable[[Any, str], Any]
 
 HOOKS = ("on_arrival", "priority", "next_change", "on_change", "on_preempt", "on_finish")
 _DRIFTS = ("none", "improves", "any")
+ASKED_TWICE = 500
+"""So many times at first, and then once in so many, a priority is asked for twice."""
 
 
 class PolicyError(InputError):
@@ -49,7 +51,14 @@ def watched(cls: type[Policy], name: str) -> type[Policy]:
     if cls.predictor not in ("oracle", "trace"):
         raise InputError(f"policy {name}: predictor is {cls.predictor!r}; expected oracle or trace")
     _refuse_undecorated(cls, name)
-    checks: dict[str, Check] = {"priority": _PriorityCheck()}
+    for flag in ("reads_cache", "reads_sessions", "shares_state"):
+        if not isinstance(getattr(cls, flag), bool):
+            raise InputError(f"policy {name}: {flag} is {getattr(cls, flag)!r}; expected True or False")
+    shares = cls.shares_state
+    checks: dict[str, Check] = {
+        "priority": _PriorityCheck(),
+        **{hook: _moved_check(shares) for hook in HOOKS if hook.startswith("on_")},
+    }
     if not cls.next_change.__module__.startswith("simsched."):  # a built-in one may announce what is overdue
         checks["next_change"] = _check_change
     hooks = {
@@ -58,7 +67,14 @@ def watched(cls: type[Policy], name: str) -> type[Policy]:
         if getattr(cls, hook) is not getattr(Policy, hook)
     }
     same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (cls,), {**same, **hooks})
+    beside = tuple(neighbours(file).values()) if (file := _file_of(cls)) else ()
+    files = property(lambda self: (*cls.files.fget(self), *beside))  # type: ignore[attr-defined]
+    return type(cls.__name__, (cls,), {**same, **hooks, "is_watched": True, "files": files})
+
+
+def _file_of(cls: type) -> str | None:
+    file: str | None = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return file
 
 
 def is_own(policy: Policy) -> bool:
@@ -93,21 +109,46 @@ def _refuse_undecorated(cls: type[Policy], name: str) -> None:
 
 def _watched_hook(method: Hook, hook: str, name: str, check: Check | None) -> Hook:
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    asked = 0
 
     def call(self: Policy, request: Any, now: float) -> Any:
+        nonlocal asked
         try:
             answer = method(self, request, now)
+            asked += 1
+            again = hook == "priority" and (asked < ASKED_TWICE or not asked % ASKED_TWICE)
+            second = method(self, request, now) if again else None
         except InputError:
             raise
         except (Exception, SystemExit) as error:
             raise PolicyError(
                 f"policy {name}: {hook} of request {request.request_id} raised {raised(error, file)}"
             ) from error
+        where = f"policy {name}: {hook} of request {request.request_id}"
         if check is not None:
-            return check(answer, f"policy {name}: {hook} of request {request.request_id}")
+            answer = check(answer, where)
+        if again and check is not None and check(second, where) != answer:
+            raise PolicyError(
+                f"{where} is {_short(answer)}, and asked again {_short(second)}; expected the same at the "
+                "same time: random numbers are drawn in on_arrival"
+            )
         return answer
 
     return call
+
+
+def _moved_check(shares: bool) -> Check:
+    def check(answer: Any, where: str) -> Any:
+        if answer is None:
+            return None
+        named = [] if isinstance(answer, str) or not isinstance(answer, Iterable) else list(answer)
+        if not all(isinstance(each, str) for each in named) or isinstance(answer, str):
+            raise PolicyError(f"{where} is {_short(answer)}; expected None, or a list of request ids")
+        if named and not shares:
+            raise PolicyError(f"{where} names other requests; expected shares_state = True in its class")
+        return named
+
+    return check
 
 
 class _PriorityCheck:

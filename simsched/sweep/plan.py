@@ -14,6 +14,7 @@ from simsched._version import __version__
 from simsched.engine.config import find_preset
 from simsched.errors import InputError
 from simsched.metrics import METRICS, TRACE_COLUMNS
+from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import is_own
 from simsched.predictors.spec import make_predictor
 from simsched.results import Options
@@ -219,7 +220,8 @@ def _hashes(study: Study) -> dict[str, str]:
     profiles = study.cost_profile or [find_preset(preset).cost_profile for preset in study.preset]
     hashes = {name: profile_of(expand(name)).hash for name in profiles}
     own = (*study.policy, *study.router)
-    files = [*study.trace, *(text.rpartition(":")[0] for text in own if ".py:" in text)]
+    files = [*study.trace, *(text.partition("(")[0].rpartition(":")[0] for text in own if ".py:" in text)]
+    files += [file for text in study.policy for file in make_policy(text).files]
     files += [file for text in study.predictor for file in make_predictor(text).files]
     for file in files:
         path = Path(expand(file))

@@ -25,7 +25,7 @@ from simsched.engine.config import DEFAULT_PRESET, EngineConfig
 from simsched.errors import InputError
 from simsched.policies.base import registered
 from simsched.text.options import option_flag, value_type
-from simsched.text.specs import split_specs
+from simsched.text.specs import specs_of, split_specs
 
 PAPER_POLICIES = ("fcfs", "mlfq", "po", "classification", "ranking")
 PAPER_RATES = ("2", "4", "8", "16", "32", "64")
@@ -272,6 +272,9 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
         InputError: an unknown option or a value out of bounds.
     """
     options = {name: value for name, value in given.items() if value is not None}
+    for name in ("policy", "router"):
+        if name in options:
+            options[name] = specs_of(options[name])
     if not any(name in options for name in RUN_COMPARES):
         options.setdefault("num_runs", 3)
     if "workload" not in options and "trace" not in options:

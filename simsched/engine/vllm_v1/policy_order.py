@@ -22,6 +22,7 @@ from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.queues import RunningByPriority, WaitingQueue
 from simsched.engine.vllm_v1.state import LeapingState
 from simsched.policies.base import Change, Policy, Priority
+from simsched.policies.user_policy import PolicyError
 
 Entry = tuple[Priority, int]
 """A place in an order: (priority, arrival number)."""
@@ -49,6 +50,8 @@ class PolicyOrder(QueueDiscipline):
         self._order: RunningByPriority | None = None  # while it is of use
         self._last_used = 0  # step counter when it was of use
         self._changes = Changes(engine.clock)
+        self._checks = policy.is_watched
+        self._now = 0.0
         self._reads_cache = policy.reads_cache
         self._shares = policy.shares_state or policy.reads_sessions
         told = type(policy).on_change is not Policy.on_change or (self._shares and self._reads_cache)
@@ -102,9 +105,26 @@ class PolicyOrder(QueueDiscipline):
 
     def pop(self) -> LeapRequest:
         request = self._to_admit.pop() if self._to_admit else self._queue.pop()
+        if self._checks:
+            self._check(request)
         if self._order is not None:
             self._order.push(request)
         return request
+
+    def _check(self, request: LeapRequest) -> None:
+        """Has the policy kept its promise of when this priority may change?
+
+        Raises:
+            PolicyError: it has not.
+        """
+        now = self._now
+        priority = self._policy.priority(request, now)
+        if priority != request.key and not self._moved:
+            raise PolicyError(
+                f"policy {self._policy.name}: priority of request {request.request_id} is {priority} at "
+                f"{now:g} s and was {request.key}, which next_change had promised to stay; expected the next "
+                "change, or no next_change at all"
+            )
 
     def release(self, now: float) -> None:
         """The step is scheduled: who was kept out of the queue until then goes back."""
@@ -120,6 +140,7 @@ class PolicyOrder(QueueDiscipline):
     def prepare(self, now: float) -> bool:
         """Let announced changes come and make room; returns whether this step may repeat."""
         engine = self._engine
+        self._now = now
         looks_up = self._reads_cache and engine.num_waiting > 0 and not self._is_of_no_concern()
         if looks_up:
             self._look_up()
@@ -237,6 +258,8 @@ class PolicyOrder(QueueDiscipline):
                 if victim is None or not head.key < victim.key:  # type: ignore[operator]
                     break
                 order.take_out()
+                if self._checks and not self._changes.drifting:
+                    self._check(victim)
                 victims.append(victim)
                 planned += 1
                 room += -(-victim.num_computed_tokens // size)
