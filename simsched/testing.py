@@ -1,0 +1,222 @@
+"""What every policy owes its engine, tried: for tests of your own.
+
+from simsched.testing import check_policy
+
+def test_mine():
+    check_policy(Mine)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from simsched.cost_model.models import LinearCost
+from simsched.engine.config import ResolvedConfig, engine_config
+from simsched.engine.simulator import simulate
+from simsched.errors import InputError
+from simsched.policies.adopted import adopt
+from simsched.policies.base import Policy
+from simsched.policies.spec import make_policy
+from simsched.policies.user_policy import HOOKS, PolicyError
+from simsched.record import RunRecord
+from simsched.request import RequestView
+from simsched.workload.trace import Trace
+
+__all__ = ["PolicyError", "check_policy", "workloads"]
+
+COST = LinearCost(t0=0.011, a=5.3e-5, b=6.4e-5, c=8.1e-8, d=3.7e-9)
+"""About an A100 with Llama-3-8B; no two steps take the same time, so that nothing coincides by chance."""
+VIEW = frozenset(name for name in dir(RequestView) if not name.startswith("_"))
+"""What a policy may look at."""
+
+
+def check_policy(policy: type[Policy] | Policy | str, *, seeds: int = 2) -> None:
+    """Run a policy on small workloads that strain every rule of the engine.
+
+    Checked is that all requests finish; that it reads nothing but `simsched.request.RequestView`; that
+    `priority` and `next_change` change nothing and answer alike when asked twice, in the form that they
+    should; that an engine which takes the policy's word for when priorities change, and one which asks in
+    every step, do the same; that it decides the same whatever answers are yet to come; and that two of its
+    kind share no memory. Engines: with many and few places, tokens and KV blocks, synchronous and one step
+    ahead, with and without prefix caching.
+
+    Args:
+        policy: a class, an object or a specification, such as `"./mine.py:Mine(cap=512)"`.
+        seeds: workloads of each kind.
+
+    Raises:
+        PolicyError: it breaks the contract: one line that says which part.
+        InputError: it can't be made.
+    """
+    spec = policy if isinstance(policy, str) else adopt(policy)
+    _check_memory(spec)
+    for trace in workloads(seeds):
+        for config in _engines():
+            _check_run(spec, trace, config)
+    _check_future(spec)
+
+
+def workloads(seeds: int = 2) -> Iterator[Trace]:
+    """Small workloads with all that a trace may say of requests: in overload, one by one, with shared prefixes."""
+    for seed in range(seeds):
+        for rate in (2.0, 40.0):
+            plain = _requests(40, rate, seed)
+            yield plain
+            yield _sharing(plain, seed)
+
+
+def _requests(n: int, rate: float, seed: int) -> Trace:
+    random = np.random.default_rng([seed, n])
+    outputs = np.clip(random.lognormal(3.5, 1.0, n), 1, 300).astype(np.int64)
+    return Trace(
+        arrival_time=np.cumsum(random.exponential(1 / rate, n)),
+        num_prompt_tokens=np.clip(random.lognormal(4.3, 1.0, n), 1, 600).astype(np.int64),
+        num_output_tokens=outputs,
+        score=np.log(outputs) + random.normal(0, 1, n),
+        predicted_class=np.digitize(outputs, [16, 64, 200]),
+        predicted_length=outputs * random.lognormal(0, 0.5, n),
+        length_quantiles=np.sort(outputs[:, None] * random.lognormal(0, 0.7, (n, 5)), axis=1),
+        priority=random.integers(0, 3, n),
+        tenant=[f"tenant-{i}" for i in random.integers(3, size=n)],
+        request_class=["chat" if i else "batch" for i in random.integers(2, size=n)],
+        session_id=[f"session-{i}" if i < 6 else None for i in random.integers(8, size=n)],
+        history_length=np.zeros(n, dtype=np.int64),
+        slo_ttft=random.choice([0.5, 5.0, np.nan], n),
+        slo_tpot=random.choice([0.05, np.nan], n),
+        deadline=random.choice([5.0, 60.0, np.nan], n),
+        name=f"{n} requests at {rate:g}/s, seed {seed}",
+    )
+
+
+def _sharing(plain: Trace, seed: int) -> Trace:
+    """The same requests; their prompts begin with one of three texts, or a part of it."""
+    random = np.random.default_rng([seed, 1])
+    ids = [
+        (100 * int(random.integers(3)) + depth for depth in range(int(random.integers(5))))
+        for _ in plain.arrival_time
+    ]
+    return plain.with_columns(
+        hash_ids=[tuple(each) for each in ids], hash_block_size=32, name=f"{plain.name}, sharing prefixes"
+    )
+
+
+def _engines() -> Iterator[ResolvedConfig]:
+    for ahead in (False, True):
+        for options in (
+            {"max_num_seqs": 4, "max_num_batched_tokens": 256, "num_gpu_blocks": 400},
+            {"max_num_seqs": 16, "max_num_batched_tokens": 128, "num_gpu_blocks": 100},
+            {"max_num_seqs": 8, "num_gpu_blocks": 120, "enable_prefix_caching": False},
+        ):
+            yield engine_config(max_model_len=1000, async_scheduling=ahead, **options)
+
+
+def _check_run(spec: str, trace: Trace, config: ResolvedConfig) -> None:
+    where = (
+        f"policy {spec}: {trace.name}, max_num_seqs {config.max_num_seqs}, {config.num_gpu_blocks} KV blocks"
+    )
+
+    def run(change: Callable[[Policy], Policy], leap: bool) -> RunRecord | str:
+        try:
+            return simulate(trace, change(make_policy(spec)), COST, config, leap=leap)
+        except PolicyError:
+            raise
+        except InputError as error:
+            return str(error)  # such as requests that displace each other for ever
+
+    stepped, leapt = run(_guarded, False), run(lambda policy: policy, True)
+    if isinstance(stepped, str) or isinstance(leapt, str):
+        if stepped != leapt:
+            raise PolicyError(f"{where}: {stepped if isinstance(stepped, str) else leapt}")
+        return
+    if not (stepped.finished | stepped.rejected).all():
+        raise PolicyError(f"{where}: {int((~stepped.finished).sum())} requests never finish")
+    for name in ("first_scheduled_time", "first_token_time", "finish_time", "num_preemptions"):
+        if not np.array_equal(getattr(stepped, name), getattr(leapt, name), equal_nan=True):
+            raise PolicyError(
+                f"{where}: {name} differs between an engine that takes its word for when priorities change "
+                "and one that asks in every step; expected the next change from next_change, or none"
+            )
+
+
+def _guarded(policy: Policy) -> Policy:
+    """The same policy, which sees what it may and no more, and whose answers are asked for twice."""
+    cls = type(policy)
+
+    def watched(hook: str) -> Callable[[Policy, Any, float], Any]:
+        method = getattr(cls, hook)
+
+        def call(self: Policy, request: Any, now: float) -> Any:
+            seen = Guarded(request, f"policy {cls.name}: {hook}")
+            answer = method(self, seen, now)
+            if hook in ("priority", "next_change") and method(self, seen, now) != answer:
+                raise PolicyError(
+                    f"policy {cls.name}: {hook} of request {request.request_id}, asked twice, gives two "
+                    "answers; expected the same at the same time"
+                )
+            return answer
+
+        return call
+
+    hooks = {hook: watched(hook) for hook in HOOKS if getattr(cls, hook) is not getattr(Policy, hook)}
+    same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    kept = {"builtin": cls.builtin}
+    try:
+        policy.__class__ = type(cls.__name__, (cls,), {**same, **kept, **hooks})
+    except TypeError:
+        return policy  # a class with slots can't be guarded
+    return policy
+
+
+class Guarded:
+    """Passes on what `RequestView` names, and nothing else."""
+
+    __slots__ = ("_view", "_where")
+
+    def __init__(self, view: RequestView, where: str) -> None:
+        self._view = view
+        self._where = where
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in VIEW:
+            raise PolicyError(
+                f"{self._where} looks at {name}; expected what simsched.request.RequestView names"
+            )
+        return getattr(self._view, name)
+
+
+def _check_future(spec: str) -> None:
+    """Requests that differ in their true length alone are served alike until the first is done."""
+    base = _requests(30, 0.0001, 7)
+    short = base.with_columns(
+        arrival_time=base.arrival_time * 0.0, num_output_tokens=np.full(len(base), 200, dtype=np.int64)
+    )
+    config = engine_config(max_num_seqs=4, max_num_batched_tokens=256, num_gpu_blocks=400, max_model_len=1000)
+    logs = []
+    for trace in (short, short.with_columns(num_output_tokens=short.num_output_tokens + 90)):
+        log: list[dict[str, Any]] = []
+        try:
+            simulate(trace, make_policy(spec), COST, config, step_log=log.append)
+        except PolicyError:
+            raise
+        except InputError:
+            return  # requests that displace each other for ever
+        logs.append([(line["scheduled"], line["preempted"]) for line in log[:190]])
+    if logs[0] != logs[1]:
+        raise PolicyError(
+            f"policy {spec}: serves requests in another order when only answers to come are longer; expected "
+            "a policy that does not see the future"
+        )
+
+
+def _check_memory(spec: str) -> None:
+    one, other = vars(make_policy(spec)), vars(make_policy(spec))
+    for name, value in one.items():
+        if isinstance(value, dict | list | set | Policy) and value is other.get(name):
+            raise PolicyError(
+                f"policy {spec}: two objects share {name}; expected one each (field(default_factory=...))"
+            )
+    deepcopy(make_policy(spec))
