@@ -18,10 +18,10 @@ from simsched.cost_model.models import LinearCost
 from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
-from simsched.policies.adopted import adopt
+from simsched.plugins import construct
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
-from simsched.policies.user_policy import HOOKS, PolicyError
+from simsched.policies.user_policy import HOOKS, PolicyError, watched
 from simsched.record import RunRecord
 from simsched.request import RequestView
 from simsched.workload.trace import Trace
@@ -30,6 +30,7 @@ __all__ = ["PolicyError", "check_policy", "workloads"]
 
 COST = LinearCost(t0=0.011, a=5.3e-5, b=6.4e-5, c=8.1e-8, d=3.7e-9)
 """About an A100 with Llama-3-8B; no two steps take the same time, so that nothing coincides by chance."""
+Make = Callable[[], Policy]
 VIEW = frozenset(name for name in dir(RequestView) if not name.startswith("_"))
 """What a policy may look at."""
 
@@ -52,16 +53,30 @@ def check_policy(policy: type[Policy] | Policy | str, *, seeds: int = 2) -> None
         PolicyError: it breaks the contract: one line that says which part.
         InputError: it can't be made.
     """
-    spec = policy if isinstance(policy, str) else adopt(policy)
-    _check_memory(spec)
+    make, name = _maker(policy)
+    _check_memory(make, name)
     for trace in workloads(seeds):
         for config in _engines():
-            _check_run(spec, trace, config)
-    _check_future(spec)
+            _check_run(make, name, trace, config)
+    _check_future(make, name)
+
+
+def _maker(policy: type[Policy] | Policy | str) -> tuple[Make, str]:
+    """What makes a fresh policy, watched if it comes from outside, and its name."""
+    if isinstance(policy, str):
+        return lambda: make_policy(policy), policy
+    cls = policy if isinstance(policy, type) else type(policy)
+    name = cls.__name__
+    own = cls if cls.__module__.startswith("simsched.") and issubclass(cls, Policy) else watched(cls, name)
+    if isinstance(policy, type):
+        return lambda: construct("policy", own, name, {}), name
+    held = deepcopy(policy)
+    held.__class__ = own
+    return lambda: deepcopy(held), name
 
 
 def workloads(seeds: int = 2) -> Iterator[Trace]:
-    """Small workloads with all that a trace may say of requests: in overload, one by one, with shared prefixes."""
+    """Small workloads with all that a trace may say of requests: few at a time, many, with shared prefixes."""
     for seed in range(seeds):
         for rate in (2.0, 40.0):
             plain = _requests(40, rate, seed)
@@ -95,13 +110,9 @@ def _requests(n: int, rate: float, seed: int) -> Trace:
 def _sharing(plain: Trace, seed: int) -> Trace:
     """The same requests; their prompts begin with one of three texts, or a part of it."""
     random = np.random.default_rng([seed, 1])
-    ids = [
-        (100 * int(random.integers(3)) + depth for depth in range(int(random.integers(5))))
-        for _ in plain.arrival_time
-    ]
-    return plain.with_columns(
-        hash_ids=[tuple(each) for each in ids], hash_block_size=32, name=f"{plain.name}, sharing prefixes"
-    )
+    texts, depths = random.integers(3, size=len(plain)), random.integers(5, size=len(plain))
+    ids = [tuple(range(100 * text, 100 * text + depth)) for text, depth in zip(texts, depths, strict=True)]
+    return plain.with_columns(hash_ids=ids, hash_block_size=32, name=f"{plain.name}, sharing prefixes")
 
 
 def _engines() -> Iterator[ResolvedConfig]:
@@ -114,14 +125,12 @@ def _engines() -> Iterator[ResolvedConfig]:
             yield engine_config(max_model_len=1000, async_scheduling=ahead, **options)
 
 
-def _check_run(spec: str, trace: Trace, config: ResolvedConfig) -> None:
-    where = (
-        f"policy {spec}: {trace.name}, max_num_seqs {config.max_num_seqs}, {config.num_gpu_blocks} KV blocks"
-    )
+def _check_run(make: Make, policy_name: str, trace: Trace, config: ResolvedConfig) -> None:
+    where = f"policy {policy_name}: {trace.name}, max_num_seqs {config.max_num_seqs}, {config.num_gpu_blocks} KV blocks"
 
     def run(change: Callable[[Policy], Policy], leap: bool) -> RunRecord | str:
         try:
-            return simulate(trace, change(make_policy(spec)), COST, config, leap=leap)
+            return simulate(trace, change(make()), COST, config, leap=leap)
         except PolicyError:
             raise
         except InputError as error:
@@ -132,7 +141,8 @@ def _check_run(spec: str, trace: Trace, config: ResolvedConfig) -> None:
         if stepped != leapt:
             raise PolicyError(f"{where}: {stepped if isinstance(stepped, str) else leapt}")
         return
-    if not (stepped.finished | stepped.rejected).all():
+    refused = np.zeros(len(trace), dtype=bool) if stepped.rejected is None else stepped.rejected
+    if not (stepped.finished | refused).all():
         raise PolicyError(f"{where}: {int((~stepped.finished).sum())} requests never finish")
     for name in ("first_scheduled_time", "first_token_time", "finish_time", "num_preemptions"):
         if not np.array_equal(getattr(stepped, name), getattr(leapt, name), equal_nan=True):
@@ -182,13 +192,11 @@ class Guarded:
 
     def __getattr__(self, name: str) -> Any:
         if name not in VIEW:
-            raise PolicyError(
-                f"{self._where} looks at {name}; expected what simsched.request.RequestView names"
-            )
+            raise PolicyError(f"{self._where} looks at {name}; expected what RequestView names")
         return getattr(self._view, name)
 
 
-def _check_future(spec: str) -> None:
+def _check_future(make: Make, name: str) -> None:
     """Requests that differ in their true length alone are served alike until the first is done."""
     base = _requests(30, 0.0001, 7)
     short = base.with_columns(
@@ -199,7 +207,7 @@ def _check_future(spec: str) -> None:
     for trace in (short, short.with_columns(num_output_tokens=short.num_output_tokens + 90)):
         log: list[dict[str, Any]] = []
         try:
-            simulate(trace, make_policy(spec), COST, config, step_log=log.append)
+            simulate(trace, make(), COST, config, step_log=log.append)
         except PolicyError:
             raise
         except InputError:
@@ -207,16 +215,15 @@ def _check_future(spec: str) -> None:
         logs.append([(line["scheduled"], line["preempted"]) for line in log[:190]])
     if logs[0] != logs[1]:
         raise PolicyError(
-            f"policy {spec}: serves requests in another order when only answers to come are longer; expected "
+            f"policy {name}: serves requests in another order when only answers to come are longer; expected "
             "a policy that does not see the future"
         )
 
 
-def _check_memory(spec: str) -> None:
-    one, other = vars(make_policy(spec)), vars(make_policy(spec))
-    for name, value in one.items():
-        if isinstance(value, dict | list | set | Policy) and value is other.get(name):
+def _check_memory(make: Make, name: str) -> None:
+    one, other = vars(make()), vars(make())
+    for field, value in one.items():
+        if isinstance(value, dict | list | set | Policy) and value is other.get(field):
             raise PolicyError(
-                f"policy {spec}: two objects share {name}; expected one each (field(default_factory=...))"
+                f"policy {name}: two objects share {field}; expected one each (field(default_factory=...))"
             )
-    deepcopy(make_policy(spec))

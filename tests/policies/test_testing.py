@@ -55,9 +55,10 @@ class Shares(Good):
         self.memory = SHARED
 
 
-@pytest.mark.parametrize(
-    "policy", [Good, Ranking, "srtf", "ranking(starvation_threshold=20)", Good(preemptive=False)]
-)
+CONTROLLED = "ranking(starvation_threshold=20)"
+
+
+@pytest.mark.parametrize("policy", [Good, Ranking, "srtf", CONTROLLED, Good(preemptive=False)])
 def test_good_ones_pass(policy: Any) -> None:
     check_policy(policy, seeds=1)
 
