@@ -76,7 +76,7 @@ def _maker(policy: type[Policy] | Policy | str) -> tuple[Make, str]:
 
 
 def workloads(seeds: int = 2) -> Iterator[Trace]:
-    """Small workloads with all that a trace may say of requests: few at a time, many, with shared prefixes."""
+    """Small workloads with all that a trace may say of requests: few at a time, many, sharing prefixes."""
     for seed in range(seeds):
         for rate in (2.0, 40.0):
             plain = _requests(40, rate, seed)
@@ -117,16 +117,18 @@ def _sharing(plain: Trace, seed: int) -> Trace:
 
 def _engines() -> Iterator[ResolvedConfig]:
     for ahead in (False, True):
-        for options in (
+        engines: tuple[dict[str, Any], ...] = (
             {"max_num_seqs": 4, "max_num_batched_tokens": 256, "num_gpu_blocks": 400},
             {"max_num_seqs": 16, "max_num_batched_tokens": 128, "num_gpu_blocks": 100},
             {"max_num_seqs": 8, "num_gpu_blocks": 120, "enable_prefix_caching": False},
-        ):
+        )
+        for options in engines:
             yield engine_config(max_model_len=1000, async_scheduling=ahead, **options)
 
 
 def _check_run(make: Make, policy_name: str, trace: Trace, config: ResolvedConfig) -> None:
-    where = f"policy {policy_name}: {trace.name}, max_num_seqs {config.max_num_seqs}, {config.num_gpu_blocks} KV blocks"
+    engine = f"max_num_seqs {config.max_num_seqs}, {config.num_gpu_blocks} KV blocks"
+    where = f"policy {policy_name}: {trace.name}, {engine}"
 
     def run(change: Callable[[Policy], Policy], leap: bool) -> RunRecord | str:
         try:

@@ -71,7 +71,7 @@ BELOW |= {
     "report": {"text", "files", "slo", "results", "compare", "plotting"},
     "reproduce": _SIMULATION | {"sweep", "results", "bounds", "compare", "plotting", "report"},
 }
-TOP = {"cli", "__main__", "__init__", "api"}
+TOP = {"cli", "__main__", "__init__", "api", "testing"}
 EVERYWHERE = ("errors", "_version")
 
 
