@@ -15,8 +15,8 @@ HOT = {
     ],
     "engine/vllm_v1": [
         *("changes", "discipline", "free_queue", "leaping", "leaping_async", "leaping_request"),
-        *("leaping_shared", "policy_order", "pressure", "queues", "state", "uncontended"),
-        *("uncontended_ahead",),
+        *("leaping_async_shared", "leaping_shared", "policy_order", "pressure", "queues", "state"),
+        *("uncontended", "uncontended_ahead"),
     ],
     "cost_model": ["base"],
 }

@@ -41,7 +41,11 @@ class VllmV1Preset(Preset):
         shares_prefixes: bool,
     ) -> Scheduler:
         if config.async_scheduling:
-            if leap and not config.decodes_first and not (shares_prefixes and config.enable_prefix_caching):
+            if leap and not config.decodes_first and shares_prefixes and config.enable_prefix_caching:
+                from simsched.engine.vllm_v1.leaping_async_shared import AsyncSharedVllmV1Leap
+
+                return AsyncSharedVllmV1Leap(policy, config, recorder)
+            if leap and not config.decodes_first:
                 from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap
 
                 return AsyncVllmV1Leap(policy, config, recorder)

@@ -24,7 +24,6 @@ from simsched.sweep.cell import Arm, Cell
 from simsched.sweep.requests import requests_of, version_of
 from simsched.text.options import option_flag
 from simsched.text.table import counted
-from simsched.workload.content import shares
 from simsched.workload.trace import Trace
 
 
@@ -121,11 +120,6 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     elif arm.config.async_scheduling is None and config.async_scheduling:
         notes.append(
             f"{profile.name}: asynchronous scheduling, as vLLM on a GPU; --no-async-scheduling says otherwise"
-        )
-    if config.async_scheduling and config.enable_prefix_caching and shares(trace):
-        notes.append(
-            f"{trace.name}: prompts share prefixes, so asynchronous scheduling goes step by step, 10 to 20 "
-            "times as slowly as --no-async-scheduling"
         )
     return Inputs(
         trace, policy, profile.step_cost(arm.host_speed, arm.host_jitter), config,

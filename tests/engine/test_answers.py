@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import ResolvedConfig, engine_config
-from simsched.engine.simulator import _run, simulate
+from simsched.engine.simulator import _Run, _simulate, simulate
 from simsched.metrics import request_table, summarize
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
@@ -23,6 +23,11 @@ COST = LinearCost(t0=0.011, a=5.3e-5, b=6.4e-5, c=8.1e-8, d=3.7e-9)
 
 def config(**options: object) -> ResolvedConfig:
     return engine_config("vllm-v1", **{"num_gpu_blocks": 500, "max_model_len": 4096, **options})
+
+
+def run(trace: Trace, policy: str, settings: ResolvedConfig, leap: bool) -> RunRecord:
+    """As it is asked for, or `CannotLeap`."""
+    return _simulate(_Run(trace, COST, settings, 0.0, 0, 1, None), make_policy(policy), leap=leap)
 
 
 def computed(trace: Trace, settings: ResolvedConfig, policy: str = "fcfs") -> int:
@@ -37,7 +42,7 @@ def computed(trace: Trace, settings: ResolvedConfig, policy: str = "fcfs") -> in
 def test_the_hit_rate_counts_tokens_found_over_tokens_looked_up() -> None:
     trace = turns([80, 240], [49, 5], session_id=["a", "a"])
     for leap in (True, False):
-        record = _run(trace, make_policy("fcfs"), COST, config(), leap, 0.0, None, 0, 1, None)
+        record = run(trace, "fcfs", config(), leap)
         assert record.num_cached_tokens is not None
         assert record.num_cached_tokens.tolist() == [0, 128]
         table = request_table(record)
@@ -130,7 +135,7 @@ def outcome(trace: Trace, policy: str, settings: ResolvedConfig, leap: bool) -> 
     from simsched.errors import RunError
 
     try:
-        return _run(trace, make_policy(policy), COST, settings, leap, 0.0, None, 0, 1, None)
+        return run(trace, policy, settings, leap)
     except RunError as error:
         return str(error)
 
@@ -139,16 +144,17 @@ def outcome(trace: Trace, policy: str, settings: ResolvedConfig, leap: bool) -> 
     "policy", ["fcfs", "priority", "srtf", "ranking", "mlfq(base_quantum=0.05)",
                "ranking(starvation_threshold=20,starvation_period=5)"]
 )  # fmt: skip
+@pytest.mark.parametrize("ahead", [False, True])
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_leaping_equals_stepping(policy: str, data: st.DataObject) -> None:
+def test_leaping_equals_stepping(policy: str, ahead: bool, data: st.DataObject) -> None:
     from simsched.engine.base import CannotLeap
 
     trace = data.draw(conversations())
     blocks = data.draw(st.sampled_from([70, 90, 150, 1000]))
     options = config(
         num_gpu_blocks=blocks, max_model_len=1000, max_num_seqs=data.draw(st.sampled_from([2, 4, 16])),
-        max_num_batched_tokens=data.draw(st.sampled_from([16, 64, 512])),
+        max_num_batched_tokens=data.draw(st.sampled_from([16, 64, 512])), async_scheduling=ahead,
     )  # fmt: skip
     try:
         leaping = outcome(trace, policy, options, True)
@@ -165,14 +171,16 @@ def test_leaping_equals_stepping(policy: str, data: st.DataObject) -> None:
         np.testing.assert_array_equal(getattr(leaping, column), getattr(stepping, column), err_msg=column)
 
 
-def test_who_waits_for_blocks_is_asked_again_when_an_answer_fills_one() -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_who_waits_for_blocks_is_asked_again_when_an_answer_fills_one(ahead: bool) -> None:
     """The turn needs 18 blocks. It fits beside the answer under way (17 usable blocks and that one's last)
-    only in a step in which the answer's last block is full, so that it can be hit."""
+    only in a step in which the answer's last block is full, so that it can be hit. (One step ahead its last
+    token is on its way then.)"""
     trace = turns([64, 280], [200, 5], gap=0.5, session_id=["a", "a"])
-    tight = config(num_gpu_blocks=19, max_model_len=288)
+    tight = config(num_gpu_blocks=19, max_model_len=288, async_scheduling=ahead)
     leaping, stepping = (outcome(trace, "fcfs", tight, leap) for leap in (True, False))
     assert isinstance(leaping, RunRecord)
     assert isinstance(stepping, RunRecord)
-    assert stepping.first_scheduled_time[1] < stepping.finish_time[0]
+    assert stepping.first_scheduled_time[1] < stepping.finish_time[0] or ahead
     assert leaping.first_scheduled_time.tolist() == stepping.first_scheduled_time.tolist()
     assert leaping.finish_time.tolist() == stepping.finish_time.tolist()

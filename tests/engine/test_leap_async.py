@@ -20,7 +20,16 @@ from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.routers.spec import make_router
 from simsched.workload.trace import Trace
-from tests.engine.scenarios import POLICIES, Linear, configs, same, shared_prefixes, trace, traces
+from tests.engine.scenarios import (
+    POLICIES,
+    Linear,
+    configs,
+    conversations,
+    same,
+    shared_prefixes,
+    trace,
+    traces,
+)
 from tests.engine.test_clock import COST, DEVICE, HOST
 
 COSTS: dict[str, CostModel | HostedCost] = {
@@ -90,6 +99,21 @@ def test_leaping_equals_stepping(
         same(stepped, leapt)
 
 
+@pytest.mark.parametrize("spec", POLICIES)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(trace=conversations(), config=configs(), cost=costs())
+def test_leaping_equals_stepping_with_shared_prefixes(
+    trace: Trace, spec: str, config: ResolvedConfig, cost: CostModel | HostedCost
+) -> None:
+    config = config.model_copy(update={"async_scheduling": True, "enable_prefix_caching": True})
+    stepped = outcome(trace, spec, cost, config, False, 0.0)
+    leapt = outcome(trace, spec, cost, config, True, 0.0)
+    if isinstance(stepped, str) or isinstance(leapt, str):
+        assert stepped == leapt
+    else:
+        same(stepped, leapt)
+
+
 @pytest.mark.parametrize("cost", ["device", "host", "slow host"])
 @pytest.mark.parametrize("spec", ["fcfs", "srtf", "mlfq"])
 @pytest.mark.parametrize("load", [3.0, 20.0])
@@ -135,11 +159,19 @@ def test_pressure_is_leapt_over(monkeypatch: pytest.MonkeyPatch, spec: str) -> N
     same(stepped, simulate(work, make_policy(spec), COST, config))
 
 
-def test_shared_prefixes_are_stepped() -> None:
-    config = engine_config(max_num_seqs=16, num_gpu_blocks=120, max_model_len=1500, async_scheduling=True)
-    work = shared_prefixes(trace(40, 20.0, 3, longest=1000), 4)
-    stepped = simulate(work, make_policy("fcfs"), COST, config, leap=False)
-    same(stepped, simulate(work, make_policy("fcfs"), COST, config))
+@pytest.mark.parametrize("spec", ["fcfs", "priority", "srtf", "mlfq"])
+def test_shared_prefixes_are_leapt_over(monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+    """Under pressure, too: the reference is not asked."""
+
+    def never(self: AsyncVllmV1, now: float) -> None:
+        raise AssertionError
+
+    config = engine_config(max_num_seqs=16, num_gpu_blocks=110, max_model_len=1500, async_scheduling=True)
+    work = shared_prefixes(trace(80, 20.0, 3, longest=1000), 4)
+    stepped = simulate(work, make_policy(spec), COST, config, leap=False)
+    assert stepped.num_preemptions.sum() > 0
+    monkeypatch.setattr(AsyncVllmV1, "schedule", never)
+    same(stepped, simulate(work, make_policy(spec), COST, config))
 
 
 def test_outputs_beyond_the_context_are_cut_off() -> None:

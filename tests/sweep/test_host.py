@@ -105,17 +105,3 @@ def test_bad_values_are_refused(bad: dict[str, Any]) -> None:
     ((name, value),) = bad.items()
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} {value}: "):
         make_study({"policy": "fcfs", **bad})
-
-
-def test_a_run_says_where_it_steps(tmp_path: Path) -> None:
-    trace = tmp_path / "shared.jsonl"
-    row = {"timestamp": 0.0, "input_length": 40, "output_length": 3, "hash_ids": [1, 2, 3]}
-    trace.write_text(json.dumps(row) + "\n")
-
-    def notes(**options: Any) -> str:
-        study = {"policy": "fcfs", "trace": str(trace), **options}
-        return " ".join(make_plan(make_study(study)).manifest()["notes"])
-
-    assert "prompts share prefixes, so asynchronous scheduling goes step by step" in notes()
-    assert "step by step" not in notes(async_scheduling=False)
-    assert "step by step" not in notes(enable_prefix_caching=False)

@@ -156,7 +156,7 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path, jobs: int) -> N
 
 def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    flags = ["--policy", "fcfs,ranking", "--request-rate", "8", "--num-requests", "500", "--num-runs", "20"]
+    flags = ["--policy", "fcfs,ranking", "--request-rate", "8", "--num-requests", "2000", "--num-runs", "20"]
     run = [sys.executable, "-m", "simsched", "run", *flags, "--no-plot", "-o", str(out), "--jobs", "2"]
     process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60

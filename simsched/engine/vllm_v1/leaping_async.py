@@ -32,7 +32,7 @@ from simsched.policies.base import Policy
 NOTHING: Final = StepFeatures()
 
 
-class _Step:
+class Step:
     """A step that is formed and not over."""
 
     __slots__ = (
@@ -97,7 +97,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
     def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
         super().__init__(policy, config, recorder)
         self._displaces = self.policy_order is not None and policy.preemptive
-        self._under_way: deque[_Step] = deque()
+        self._under_way: deque[Step] = deque()
         self.ended = 0.0  # when the step done last ended
         self._paused: list[LeapRequest] = []  # by the step that is being formed
 
@@ -119,7 +119,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
             and self._most > 1
             and not (irregular or preempted or paused or batch.features.num_predicted)
         )
-        step = _Step(batch, now, self.num_decoding, irregular, self._left_out(), paused, repeats)
+        step = Step(batch, now, self.num_decoding, irregular, self._left_out(), paused, repeats)
         self.preempted_this_step, self._paused = [], []
         self._under_way.append(step)
         self._advance(step, 1)
@@ -135,7 +135,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         some = [*self.preempted_this_step, *self.partials.values()]
         return [request for request in some if request.number not in ran]
 
-    def _advance(self, step: _Step, steps: int) -> None:
+    def _advance(self, step: Step, steps: int) -> None:
         """As if this step, after so many steps of its decoding requests less one, were over."""
         self.clock.formed = after = self.clock.formed + steps
         self.decode_context += self.num_decoding * steps
@@ -167,7 +167,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
             else:
                 self._await_end(request, step)
 
-    def _await_end(self, request: LeapRequest, step: _Step) -> None:
+    def _await_end(self, request: LeapRequest, step: Step) -> None:
         """Its last token is that of this step."""
         request.where = ENDING
         request.coming = 1
@@ -270,7 +270,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
             self.recorder.scheduled(request.number, current.formed_at)
         repeats = not (features.S or features.num_waiting)
         irregular = [(request, request.num_prompt_tokens) for request in new]
-        step = _Step(Batch(features), current.formed_at, features.N, irregular, (), [], repeats)
+        step = Step(Batch(features), current.formed_at, features.N, irregular, (), [], repeats)
         step.sampled = new
         for who in current.endings:
             request = running[who]
@@ -338,7 +338,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
                 self.clock.trim_history(policy_order.oldest_change())
         return finished
 
-    def _repeat(self, ahead: _Step, steps: int) -> None:
+    def _repeat(self, ahead: Step, steps: int) -> None:
         """The step that is formed ahead is that which comes so many steps later."""
         self.allocate(self.blocks_for(self.clock.formed, steps))
         features = ahead.batch.features

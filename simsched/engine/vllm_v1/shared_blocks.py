@@ -187,9 +187,15 @@ class SharedBlocks:
             covered = end
         self._covered[number] = covered
 
-    def release(self, number: int, num_tokens: int, finished: bool) -> int:
-        """It gives up its blocks, which hold so many tokens; returns how many are free now."""
+    def release(self, number: int, num_tokens: int, finished: bool, unhashed: int | None = None) -> int:
+        """It gives up its blocks, which hold so many tokens; returns how many are free now.
+
+        Args:
+            unhashed: blocks besides those that these tokens fill; None: one, if there are tokens left.
+        """
         full, rest = divmod(num_tokens, self._block_size)
+        if unhashed is None:
+            unhashed = 1 if rest else 0
         group: list[Run] = []
         freed = 0
         for run, end in self._held.pop(number):
@@ -216,7 +222,10 @@ class SharedBlocks:
             del self._paths[number]
         if group:
             self._queue.append(group)
-        if rest:
-            self._empty += 1
-            freed += 1
-        return freed
+        self._empty += unhashed
+        return freed + unhashed
+
+    def forget(self, number: int) -> None:
+        """A request that has no blocks is done."""
+        self._own.pop(number, None)
+        del self._paths[number]
