@@ -302,6 +302,9 @@ TRACE_COLUMNS = {
 }
 """What a trace may bring of its requests, by the name it has in requests.parquet -> in `Trace`."""
 
+GROUPS = (*TRACE_COLUMNS, "replica")
+"""By what requests may be grouped, where they have it."""
+
 
 def trace_columns(trace: Trace) -> dict[str, Any]:
     """The columns of `TRACE_COLUMNS` that the trace has."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @measured_options
 @click.option(
-    "--by", metavar="COLUMN", help="Also by tenant, class, priority, ..., with fairness; or by session."
+    "--by", metavar="COLUMN", help="Also by tenant, class, replica, ..., with fairness; or by session."
 )
 @click.option("--json", "json_file", is_flag=False, flag_value="-", metavar="[FILE]",
               help="Write JSON to FILE, or print it instead of tables.")  # fmt: skip

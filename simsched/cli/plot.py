@@ -27,7 +27,7 @@ from simsched.cli._measured import measured_options, opened
 @click.option("--metric", metavar="NAME[,NAME...]", help="What to draw instead of the figure's own choice.")
 @click.option("--relative-to", metavar="ARM", help="latency, tau: draw ratios to this arm.")
 @click.option("--along", metavar="OPTION[,OPTION]", help="latency: horizontal axis; heatmap: both axes.")
-@click.option("--by", metavar="COLUMN", help="groups: by tenant, class, priority, ... of the trace.")
+@click.option("--by", metavar="COLUMN", help="groups: by tenant, class, ... of the trace, or by replica.")
 @measured_options
 @click.option("--format", "formats", metavar="png,svg,pdf", help="File formats; default: png, or the file's.")
 def plot_command(

@@ -10,7 +10,7 @@ import numpy as np
 
 from simsched.compare.deciles import requests_at
 from simsched.errors import InputError
-from simsched.metrics import TRACE_COLUMNS, Requests, measure
+from simsched.metrics import GROUPS, Requests, measure
 from simsched.text.table import text_table
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SHOWN = {
     "p99_tpot_ms": "P99",
     "mean_slowdown": "slowdown",
 }
-_MOST_GROUPS = 40
+_MOST_GROUPS = 64
 
 
 @dataclass(frozen=True)
@@ -81,21 +81,21 @@ class Groups:
 def by_group(
     results: Results, samples: Samples, load: int, by: str, goodput: Mapping[str, float] | None = None
 ) -> Groups:
-    """The requests of a load by a column that their trace brought.
+    """The requests of a load by a column that their trace brought, or by the replica that served them.
 
     Args:
         results: the directory.
         samples: of it.
         load: index of the load.
-        by: one of `simsched.metrics.TRACE_COLUMNS`.
+        by: one of `simsched.metrics.GROUPS`.
         goodput: limits of a good request, in milliseconds.
 
     Raises:
         InputError: no such column, or too many groups for a table.
     """
     requests = requests_at(results, samples, load)
-    if by not in TRACE_COLUMNS or by not in requests.columns:
-        known = [name for name in TRACE_COLUMNS if name in requests.columns]
+    if by not in GROUPS or by not in requests.columns:
+        known = [name for name in GROUPS if name in requests.columns]
         raise InputError(f"--by {by}: these requests have {', '.join(known) or 'no column to go by'}")
     names = requests[by].drop_nulls().unique().sort().to_list()
     if len(names) > _MOST_GROUPS:

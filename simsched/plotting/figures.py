@@ -249,7 +249,8 @@ def _decile(results: Results, metric: Metric = None, where: Where = None) -> Fig
 def _occupancy(results: Results, where: Where = None) -> Figure:
     fixed, load = _one_load(results, where)
     display = OccupancyDisplay.from_results(results, where=fixed).plot()
-    display.axes_[0].set_title(load_text(load))
+    first = display.axes_[0]
+    first.set_title("\n".join(filter(None, (load_text(load), first.get_title(loc="left")))))
     return display.figure_
 
 

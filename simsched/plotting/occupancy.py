@@ -24,6 +24,7 @@ QUANTITIES = {
     "num_waiting": "Waiting requests",
 }
 _BINS = 240
+_MOST_REPLICAS = 8  # columns of panels; the others are left out, and their number is said
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,21 @@ def _before(values: FloatArray) -> FloatArray:
     return total
 
 
+def by_replica(steps: Iterable[Mapping[str, Any]]) -> list[Series]:
+    """The occupancy of each replica of a step log, by its number; of one engine, one."""
+    logs: dict[int, list[Mapping[str, Any]]] = {}
+    for step in steps:
+        logs.setdefault(step.get("replica", 0), []).append(step)
+    return [series_of(logs[number]) for number in sorted(logs)] or [series_of(())]
+
+
 @dataclass
 class OccupancyDisplay:
-    """KV memory, batch and queue over time: three panels, a line per policy."""
+    """KV memory, batch and queue over time: three panels, a line per policy; of several replicas, a column of
+    panels for each, on one scale."""
 
-    series: dict[str, Series]
+    series: dict[str, list[Series]]
+    """Arm -> the series of each replica."""
 
     @classmethod
     def from_results(cls, results: Results, *, where: Mapping[str, Any] | None = None) -> Self:
@@ -79,40 +90,51 @@ class OccupancyDisplay:
             InputError: no step logs (`--log-steps`).
         """
         samples = samples_of(results, where=where)
-        series: dict[str, Series] = {}
+        series: dict[str, list[Series]] = {}
         for (_, arm), cells in samples.cells.items():
             logged = [cell for cell in cells if (results.path / "steps" / f"{cell}.jsonl").is_file()]
             if logged and arm not in series:
-                series[arm] = series_of(results.steps(logged[0]))
+                series[arm] = by_replica(results.steps(logged[0]))
         if not series:
             raise NoDataError(f"{results.path}: no step logs to draw (--log-steps)")
         return cls(series)
 
     def plot(self, axes: Sequence[Axes] | None = None) -> Self:
-        """Draw on three axes, one above the other. Sets `axes_` and `figure_`."""
+        """Draw, one quantity below the other; `axes`: three a replica, row by row. Sets `axes_` and
+        `figure_`."""
         from matplotlib.figure import Figure
         from matplotlib.ticker import StrMethodFormatter
 
+        most = max(map(len, self.series.values()))
+        columns = min(most, _MOST_REPLICAS)
         with styled():
             if axes is None:
-                panels = Figure(figsize=(WIDTH, 6.0)).subplots(len(QUANTITIES), 1, sharex=True)
-                axes = list(panels)
+                size = (WIDTH if columns < 3 else 2.6 * columns + 0.6, 6.0)
+                panels = Figure(figsize=size).subplots(
+                    len(QUANTITIES), columns, sharex=True, sharey="row", squeeze=False
+                )
+                axes = list(panels.flat)
             self.axes_ = axes
             figure = axes[0].get_figure()
             assert isinstance(figure, Figure)
             self.figure_ = figure
-            for ax, (name, label) in zip(axes, QUANTITIES.items(), strict=True):
-                for policy, series in self.series.items():
-                    ax.plot(
-                        series.time,
-                        series.values[name],
-                        label=policy,
-                        color=policy_color(policy, self.series),
-                        linewidth=1.4,
-                    )
-                ax.set_ylim(bottom=0)
+            for place, ax in enumerate(axes):
+                row, column = divmod(place, columns)
+                name, label = list(QUANTITIES.items())[row]
+                for policy, replicas in self.series.items():
+                    if column < len(replicas):
+                        each = replicas[column]
+                        color = policy_color(policy, self.series)
+                        ax.plot(each.time, each.values[name], label=policy, color=color, linewidth=1.4)
                 ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-                ax.set_ylabel(label)
-            axes[-1].set_xlabel("Time (s)")
+                if column == 0:
+                    ax.set_ylabel(label)
+                if row == len(QUANTITIES) - 1:
+                    ax.set_xlabel("Time (s)")
+                if row == 0 and most > 1:
+                    of_all = f" of {most}" if most > columns else ""
+                    ax.set_title(f"replica {column}{of_all}")
+            for ax in axes:  # once all that shares its scale is drawn
+                ax.set_ylim(bottom=0)
             legend_on_top(figure, axes[0])
         return self

@@ -13,7 +13,7 @@ from typing import Any
 from simsched._version import __version__
 from simsched.engine.config import find_preset
 from simsched.errors import InputError
-from simsched.metrics import METRICS, TRACE_COLUMNS
+from simsched.metrics import GROUPS, METRICS
 from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import is_own
 from simsched.predictors.spec import make_predictor
@@ -203,8 +203,8 @@ def _check_figures(plan: Plan) -> None:
                 raise InputError(f"{where}: metric {metric}: expected some of {', '.join(METRICS)}")
         if (figure.kind == "groups") != (figure.by is not None):
             raise InputError(f"{where}: expected kind: groups and by: tenant (or class, ...) together")
-        if figure.by is not None and figure.by not in TRACE_COLUMNS:
-            raise InputError(f"{where}: by {figure.by}: expected one of {', '.join(TRACE_COLUMNS)}")
+        if figure.by is not None and figure.by not in GROUPS:
+            raise InputError(f"{where}: by {figure.by}: expected one of {', '.join(GROUPS)}")
         if figure.kind == "occupancy" and not plan.study.log_steps:
             raise InputError(f"{where}: needs log_steps: true")
         if figure.kind == "tau" and len(plan.study.tau) < 2:

@@ -25,7 +25,7 @@ from simsched.plotting import (
 )
 from simsched.plotting.figures import KINDS, draw, draw_all, save
 from simsched.plotting.grids import HeatmapDisplay, ParetoDisplay
-from simsched.plotting.occupancy import series_of
+from simsched.plotting.occupancy import by_replica, series_of
 from simsched.plotting.style import image_bytes, legend_columns, policy_color, policy_line, policy_marker
 from simsched.results import Results
 from tests.fake_results import make_results
@@ -416,3 +416,19 @@ def test_along_an_arms_option_lines_are_the_other_arms(tmp_path: Path) -> None:
     assert [point.x for point in lines["fcfs"]] == [64, 128, 256]
     with pytest.raises(InputError, match="along preset: it does not vary"):
         draw(grid, along="preset")
+
+
+def test_occupancy_of_replicas_is_told_apart_and_on_one_scale() -> None:
+    """Their steps lie side by side in the log, and overlap in time."""
+    steps = []
+    for number, running in ((0, 2), (1, 20)):
+        steps += [{**step, "replica": number, "num_running": running} for step in STEPS]
+    steps.sort(key=lambda step: step["time"])
+    one, other = by_replica(steps)
+    assert np.nanmax(one.values["num_running"]) == pytest.approx(2)
+    assert np.nanmin(other.values["num_running"]) == pytest.approx(20)
+    axes = OccupancyDisplay({"fcfs": [one, other]}).plot().axes_
+    assert [ax.get_title(loc="left") for ax in axes[:2]] == ["replica 0", "replica 1"]
+    assert axes[2].get_ylim() == axes[3].get_ylim()
+    assert axes[2].get_ylim()[1] > 20
+    assert len(OccupancyDisplay({"fcfs": [one]}).plot().axes_) == 3
