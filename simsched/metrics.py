@@ -9,7 +9,8 @@ the finished ones; `unfinished` says how many are missing. In all of them
 - latency per token = E2EL / output tokens;
 - max waiting time = the larger of TTFT and the request's longest gap between tokens;
 - prefix cache hit rate = prompt tokens found in the cache / looked up, when a request is first admitted;
-- slowdown = E2EL / the time that the request takes alone on an idle engine (`alone_time`).
+- slowdown = E2EL / the time that the request takes alone on an idle engine (`simsched.alone`);
+- those of sessions, where requests have any: see `simsched.session_metrics`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simsched.cost_model.base import CostModel, StepFeatures
-from simsched.cost_model.host import HostedCost
-from simsched.engine.config import ResolvedConfig
-from simsched.engine.step_cost import OverlappedCost, step_cost
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
+from simsched.session_metrics import SESSION_METRICS, session_numbers, session_values
 from simsched.workload.trace import FloatArray, IntArray, Trace
 
 if TYPE_CHECKING:
@@ -57,7 +55,9 @@ METRICS = (
     "good_share",
     *WINDOW,
 )
-"""Every metric of `measure`, in the order of summary.csv."""
+"""Every metric that all runs have, in the order of summary.csv."""
+ALL_METRICS = (*METRICS, *SESSION_METRICS)
+"""And those of sessions, which come last."""
 GROWTH = ("growth", "growth_low", "growth_high")
 """How fast the backlog grows behind the warm-up, in requests/s, and its 95 % interval (`simsched.steady`)."""
 SUMMARY = (*METRICS, "steady", *GROWTH, "host_bound_share")
@@ -88,10 +88,17 @@ class Requests:
     """Refused by the server; of the unfinished ones."""
     num_cached_tokens: FloatArray | None = None
     """Of each prompt, found in the prefix cache; NaN where not known. None: of none."""
+    session: IntArray | None = None
+    """The number of each one's session; -1: it is of none. None: there are no sessions."""
+    session_alone: FloatArray | None = None
+    """Seconds that the session takes alone on an idle engine; NaN or None: not known."""
 
     @classmethod
-    def of_record(cls, record: RunRecord, alone: FloatArray | None = None) -> Requests:
-        """The requests of a run; `alone`: (n,) seconds that each takes alone (`alone_time`)."""
+    def of_record(
+        cls, record: RunRecord, alone: FloatArray | None = None, session_alone: FloatArray | None = None
+    ) -> Requests:
+        """The requests of a run; `alone` and `session_alone`: (n,) seconds that each and its session take
+        alone (`simsched.alone`)."""
         slowdown = np.full(len(record.trace), np.nan)
         if alone is not None:
             slowdown = (record.finish_time - record.arrival_time) / alone
@@ -99,6 +106,7 @@ class Requests:
             record.arrival_time, record.first_token_time, record.finish_time,
             record.trace.num_prompt_tokens, record.trace.num_output_tokens,
             record.num_preemptions, record.max_itl, slowdown, rejected_of(record), cached_of(record),
+            session_numbers(record.trace.session_id), session_alone,
         )  # fmt: skip
 
     @classmethod
@@ -119,6 +127,8 @@ class Requests:
             counts("num_prompt_tokens"), counts("num_output_tokens"), counts("num_preemptions"),
             times("max_itl"), times("slowdown"), refused,
             times("num_cached_tokens") if "num_cached_tokens" in table.columns else None,
+            session_numbers(table["session_id"].to_list() if "session_id" in table.columns else None),
+            times("session_alone") if "session_alone" in table.columns else None,
         )  # fmt: skip
 
     def take(self, rows: NDArray[np.intp]) -> Requests:
@@ -189,16 +199,20 @@ def summarize(
     *,
     goodput: Mapping[str, float] | None = None,
     alone: FloatArray | None = None,
+    session_alone: FloatArray | None = None,
 ) -> dict[str, float]:
-    """The metrics of a whole run: `METRICS` -> value; NaN where undefined.
+    """The metrics of a whole run: `METRICS` -> value, and `SESSION_METRICS` where there are sessions; NaN
+    where undefined.
 
     Args:
         record: what the run left behind (n requests).
         goodput: most milliseconds that a good request may take, e.g. `{"ttft": 200, "tpot": 50}`. None:
             `request_goodput` and `good_share` are NaN.
-        alone: (n,) seconds that each request takes alone (`alone_time`). None: `mean_slowdown` is NaN.
+        alone: (n,) seconds that each request takes alone (`simsched.alone`). None: `mean_slowdown` is NaN.
+        session_alone: (n,) seconds that its session takes alone. None: the slowdowns of sessions are NaN.
     """
-    return measure(Requests.of_record(record, alone), itl=itl_statistics(record.itl), goodput=goodput)
+    requests = Requests.of_record(record, alone, session_alone)
+    return measure(requests, itl=itl_statistics(record.itl), goodput=goodput)
 
 
 def measure(
@@ -208,7 +222,8 @@ def measure(
     goodput: Mapping[str, float] | None = None,
     window: tuple[float, float] | None = None,
 ) -> dict[str, float]:
-    """The metrics of the requests that arrive in a window: `METRICS` -> value; NaN where undefined.
+    """The metrics of the requests that arrive in a window: `METRICS` -> value, and where there are sessions
+    `SESSION_METRICS`, of those that start in it; NaN where undefined.
 
     Args:
         requests: all requests of the run.
@@ -271,7 +286,12 @@ def measure(
     values["num_preemptions"] = int(requests.num_preemptions[inside].sum())
     values["prefix_cache_hit_rate"] = _hit_rate(requests, inside)
     values |= {"window_start": start, "window_end": end}
-    return {name: values[name] for name in METRICS}
+    found = {name: values[name] for name in METRICS}
+    if requests.session is not None:
+        found |= session_values(
+            requests.session, requests.arrival, requests.finish, requests.session_alone, (start, end)
+        )
+    return found
 
 
 def _hit_rate(requests: Requests, inside: BoolArray) -> float:
@@ -316,13 +336,15 @@ def trace_columns(trace: Trace) -> dict[str, Any]:
     }
 
 
-def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.DataFrame:
+def request_table(
+    record: RunRecord, *, alone: FloatArray | None = None, session_alone: FloatArray | None = None
+) -> pl.DataFrame:
     """One row a request, in the order of the trace, with the columns of requests.parquet.
 
     Times are seconds on the run's clock, null where they never came. `slowdown` is null without `alone` ((n,)
     seconds) and for unfinished requests; `rejected` are those of them that the server refused. Behind them
     come `num_cached_tokens` and `prefix_cache_hit_rate` (of the prompt), where a run knows them, and
-    what the trace brought (`TRACE_COLUMNS`).
+    what the trace brought (`TRACE_COLUMNS`), and `session_alone` ((n,) seconds) where it is given.
     """
     import polars as pl
 
@@ -357,45 +379,10 @@ def request_table(record: RunRecord, *, alone: FloatArray | None = None) -> pl.D
         columns["replica"] = pl.Series(record.replica).replace(-1, None)
     for name, values in trace_columns(trace).items():
         columns[name] = values
+    if session_alone is not None:
+        columns["session_alone"] = session_alone
+        never.append("session_alone")
     return pl.DataFrame(columns).with_columns(pl.col(never).fill_nan(None))
-
-
-def alone_time(trace: Trace, cost: CostModel | HostedCost, config: ResolvedConfig) -> FloatArray:
-    """(n,) seconds each request would take alone on an idle engine: prefill by chunks, then decodes.
-
-    Closed form, exact for the cost model (a request alone is never preempted), but for asynchronous
-    scheduling with host times: there it is an estimate, a few launches off. Without prefix hits and predictor
-    time, so that all policies share one denominator.
-    """
-    each = step_cost(cost, config)
-    budget = config.lone_chunk
-    full_chunks = [0.0]  # seconds for the first k chunks of `budget` tokens
-
-    def prefill(tokens: int) -> float:
-        whole, rest = divmod(tokens, budget)
-        while len(full_chunks) <= whole:
-            prior = budget * (len(full_chunks) - 1)
-            chunk = StepFeatures(P=budget, S=1, Q=budget * (prior + budget / 2))
-            full_chunks.append(full_chunks[-1] + each.step_time(chunk))
-        if not rest:
-            return full_chunks[whole]
-        return full_chunks[whole] + each.step_time(
-            StepFeatures(P=rest, S=1, Q=rest * (whole * budget + rest / 2))
-        )
-
-    prompts, place = np.unique(trace.num_prompt_tokens, return_inverse=True)
-    prefills = np.array([prefill(int(tokens)) for tokens in prompts])
-    base, slope = each.decode_line(1, 0)
-    decodes = trace.num_output_tokens - 1.0
-    # decode j (1, 2, ...) attends to prompt + j tokens
-    context = decodes * trace.num_prompt_tokens + decodes * (decodes + 1) / 2
-    seconds: FloatArray = prefills[place] + base * decodes + slope * context
-    if isinstance(each, OverlappedCost) and (missing := each.decode_floor(1) - base) > 0:
-        # the first decodes take as long as their launch, until the context makes them longer
-        until = missing / slope - trace.num_prompt_tokens if slope else np.full(len(trace), np.inf)
-        short = np.clip(np.ceil(until) - 1, 0, decodes)
-        seconds += missing * short - slope * (short * trace.num_prompt_tokens + short * (short + 1) / 2)
-    return seconds
 
 
 def parse_goodput(text: str) -> dict[str, float]:

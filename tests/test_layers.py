@@ -34,7 +34,9 @@ BELOW: dict[str, set[str]] = {
     },
     "steady": {"workload"},
     "slo": {"metrics"},
-    "metrics": {"histogram", "record", "workload", "cost_model", "engine"},
+    "session_metrics": {"workload"},
+    "metrics": {"histogram", "record", "workload", "session_metrics"},
+    "alone": {"workload", "cost_model", "engine", "session_metrics"},
     "results": {"metrics", "steady", "files", "text", "workload", "histogram", "record"},
     "bounds": {"workload", "cost_model", "engine"},
     "vllm": {"request", "policies", "cost_model", "engine", "vllm_versions"},
@@ -47,6 +49,7 @@ _SIMULATION = {
     "cost_model",
     "engine",
     "metrics",
+    "alone",
     "files",
     "text",
 }

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 
+from simsched.alone import alone_time
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.histogram import WeightedHistogram
-from simsched.metrics import METRICS, alone_time, parse_goodput, request_table, summarize
+from simsched.metrics import METRICS, parse_goodput, request_table, summarize
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace

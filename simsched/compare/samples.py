@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from simsched.compare.arms import Arm, Load, arm_name, is_chosen
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.errors import InputError
-from simsched.metrics import GROWTH, METRICS
+from simsched.metrics import ALL_METRICS, GROWTH
 from simsched.results import RUN_OPTIONS
 from simsched.text.labels import higher_is_better
 from simsched.text.selection import same_value
@@ -30,6 +30,9 @@ DEFAULT_METRICS = (
     "mean_e2el_ms",
     "p99_max_waiting_time_ms",
     "request_goodput",
+    "mean_session_completion_ms",
+    "p99_session_completion_ms",
+    "mean_session_slowdown",
 )
 """What is compared unless metrics are named; those without values are left out."""
 
@@ -189,7 +192,7 @@ def samples_of(
     varying = [name for name in options if name in also or len({row[name] for row in rows}) > 1]
     of_load = [name for name in varying if not is_chosen(name)]
     of_arm = [name for name in varying if is_chosen(name)]
-    numbers = {name for name in (*METRICS, *GROWTH, "steady") if name in rows[0]}
+    numbers = {name for name in (*ALL_METRICS, *GROWTH, "steady") if name in rows[0]}
     arms: dict[str, Arm] = {}
     loads: list[Load] = []
     values: dict[tuple[int, str, str], dict[Any, float]] = {}
@@ -253,6 +256,7 @@ def choose_metrics(summary: pl.DataFrame, wanted: Sequence[str] | None) -> list[
     if wanted is None:
         return [name for name in DEFAULT_METRICS if name in summary.columns and summary[name].count()]
     for name in wanted:
-        if name not in METRICS or name not in summary.columns:
-            raise InputError(f"--metric {name}: unknown; expected some of {', '.join(METRICS)}")
+        if name not in ALL_METRICS or name not in summary.columns:
+            known = [each for each in ALL_METRICS if each in summary.columns]
+            raise InputError(f"--metric {name}: unknown; expected some of {', '.join(known)}")
     return list(wanted)

@@ -41,6 +41,9 @@ class SessionRow:
     mean_completion_s: float | None
     """From there to the end of its last answer, with the think times between."""
     p99_completion_s: float | None
+    mean_slowdown: float | None
+    """Of the completion time over that of the session alone on an idle engine."""
+    p99_slowdown: float | None
     completion_ratio: float | None
     """Geometric mean over sessions of the completion time over that under the baseline, session by session;
     None for the baseline itself. Sessions of a run depend on each other, so it has no interval."""
@@ -59,6 +62,7 @@ class Sessions:
     def to_table(self, width: int | None = None) -> str:
         """As text; tables at most `width` letters wide."""
         headers = ["arm", "sessions", "turns", "unfinished", "first answer s", "P99", "completion s", "P99"]
+        headers += ["slowdown", "P99"]
         body = []
         for row in self.rows:
             ratio = row.completion_ratio
@@ -67,7 +71,8 @@ class Sessions:
         return (
             f"{text_table([*headers, 'ratio'], body, width=width)}\n"
             "Sessions: from the arrival of the first turn to the end of its answer, and of the last answer; "
-            "ratio: of completion times, geometric mean over the same sessions"
+            "slowdown: the latter over what it would be alone on an idle engine; ratio: of completion "
+            "times, geometric mean over the same sessions"
         )
 
 
@@ -85,7 +90,7 @@ def by_session(results: Results, samples: Samples, load: int, baseline: str) -> 
     """
     if "session_id" not in results.requests.columns:
         raise InputError(f"--by {BY}: these requests have no session_id")
-    tables = {arm: _sessions(results, samples, load, arm) for arm in samples.arms}
+    tables = {arm: session_table(results, samples, load, arm) for arm in samples.arms}
     return Sessions(
         [
             _row(arm, table, None if arm == baseline else tables[baseline])
@@ -95,13 +100,14 @@ def by_session(results: Results, samples: Samples, load: int, baseline: str) -> 
     )
 
 
-def _sessions(results: Results, samples: Samples, load: int, arm: str) -> pl.DataFrame:
-    """One row a session: `run`, `session_id`, `turns`, and in seconds `first_answer` and `completion`, null
-    where an answer is missing."""
+def session_table(results: Results, samples: Samples, load: int, arm: str) -> pl.DataFrame:
+    """One row a session: `run`, `session_id`, `turns`, in seconds `first_answer` and `completion`, null
+    where an answer is missing, and `slowdown`, null too where it is not known."""
     import polars as pl
 
     rows = {row["cell"]: row for row in results.summary.select("cell", *WINDOW).to_dicts()}
     start, done = pl.col("arrival_time"), pl.col("finish_time")
+    alone = pl.col("session_alone") if "session_alone" in results.requests.columns else pl.lit(None)
     parts = []
     for cell in samples.cells.get((load, arm), ()):
         requests = requests_of_cell(results, cell).filter(pl.col("session_id").is_not_null())
@@ -115,7 +121,9 @@ def _sessions(results: Results, samples: Samples, load: int, arm: str) -> pl.Dat
                 start.first().alias("start"),
                 (done.first() - start.first()).alias("first_answer"),
                 pl.when(done.null_count() == 0).then(done.max() - start.first()).alias("completion"),
+                alone.first().cast(pl.Float64).alias("alone"),
             )
+            .with_columns((pl.col("completion") / pl.col("alone")).alias("slowdown"))
         )
         first, last = (rows[cell][name] for name in WINDOW)
         if first is not None:
@@ -127,7 +135,8 @@ def _sessions(results: Results, samples: Samples, load: int, arm: str) -> pl.Dat
 
 
 def _row(arm: str, table: pl.DataFrame, baseline: pl.DataFrame | None) -> SessionRow:
-    first, whole = (table[name].drop_nulls().to_numpy() for name in ("first_answer", "completion"))
+    names = ("first_answer", "completion", "slowdown")
+    first, whole, slowdown = (table[name].drop_nulls().to_numpy() for name in names)
     ratio = None
     if baseline is not None and baseline.height:
         both = table.join(baseline, on=["run", "session_id"], suffix="_baseline").drop_nulls("completion")
@@ -143,6 +152,8 @@ def _row(arm: str, table: pl.DataFrame, baseline: pl.DataFrame | None) -> Sessio
         _finite(np.percentile(first, 99) if len(first) else math.nan),
         _finite(whole.mean() if len(whole) else math.nan),
         _finite(np.percentile(whole, 99) if len(whole) else math.nan),
+        _finite(slowdown.mean() if len(slowdown) else math.nan),
+        _finite(np.percentile(slowdown, 99) if len(slowdown) else math.nan),
         ratio,
     )
 

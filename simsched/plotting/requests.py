@@ -10,6 +10,7 @@ import numpy as np
 
 from simsched.compare import samples_of
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
+from simsched.compare.sessions import session_table
 from simsched.errors import InputError
 from simsched.plotting.style import (
     NoDataError,
@@ -36,7 +37,11 @@ _CDF_LABELS = {
     "tpot": "Time per output token (ms)",
     "e2el": "End-to-end latency (s)",
     "latency_per_token": "Latency per token (ms)",
+    "first_answer": "Time to a session's first answer (s)",
+    "session_completion": "Session completion time (s)",
+    "session_slowdown": "Session slowdown (times alone)",
 }
+OF_SESSIONS = ("first_answer", "session_completion", "session_slowdown")
 
 
 def _unit(label: str, values: Iterable[float]) -> tuple[str, float]:
@@ -57,7 +62,7 @@ def measured_requests(results: Results, where: Mapping[str, Any] | None) -> pl.D
 
 @dataclass
 class CDFDisplay:
-    """The share of finished requests that took at most so long, a line per arm."""
+    """The share of finished requests, or sessions, that took at most so long, a line per arm."""
 
     values: dict[str, FloatArray]
     """Arm -> sorted values, in the label's unit."""
@@ -71,7 +76,8 @@ class CDFDisplay:
 
         Args:
             results: a finished directory.
-            metric: `ttft`, `tpot`, `e2el` or `latency_per_token`.
+            metric: `ttft`, `tpot`, `e2el` or `latency_per_token`; of sessions `first_answer`,
+                `session_completion` or `session_slowdown`.
             where: options that pick one load.
 
         Raises:
@@ -81,6 +87,8 @@ class CDFDisplay:
 
         if metric not in _CDF_LABELS:
             raise InputError(f"metric {metric}: expected one of {', '.join(_CDF_LABELS)}")
+        if metric in OF_SESSIONS:
+            return cls(_of_sessions(results, metric, where), metric)
         tokens = pl.col("num_output_tokens")
         latency = pl.col("finish_time") - pl.col("arrival_time")
         column = {
@@ -113,10 +121,27 @@ class CDFDisplay:
             log_ticks(ax, "x")
             ax.set_ylim(0, 101)
             ax.set_xlabel(log_label(label))
-            ax.set_ylabel("Requests (%)")
+            ax.set_ylabel("Sessions (%)" if self.metric in OF_SESSIONS else "Requests (%)")
             if label_lines:
                 legend_on_top(ax.get_figure(root=True), ax)
         return self
+
+
+def _of_sessions(results: Results, metric: str, where: Mapping[str, Any] | None) -> dict[str, FloatArray]:
+    """Arm -> sorted values of its sessions."""
+    samples = samples_of(results, where=where)
+    if "session_id" not in results.requests.columns:
+        raise NoDataError(f"{results.path}: no sessions to draw")
+    values: dict[str, FloatArray] = {}
+    for arm in samples.arms:
+        table = session_table(results, samples, samples.highest(), arm)
+        if table.height:
+            found = table[metric.removeprefix("session_")].drop_nulls().to_numpy()
+            if len(found):
+                values[arm] = np.sort(found)
+    if not values:
+        raise NoDataError(f"{results.path}: no finished session to draw")
+    return values
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 
 from simsched.metrics import GROWTH, METRICS
 from simsched.results.layout import RUN_OPTIONS
+from simsched.session_metrics import SESSION_METRICS
 
 
 def over_runs(rows: Sequence[Mapping[str, Any]], options: Sequence[str]) -> list[dict[str, Any]]:
@@ -25,7 +26,8 @@ def over_runs(rows: Sequence[Mapping[str, Any]], options: Sequence[str]) -> list
     summaries = []
     for key, group in groups.items():
         summary: dict[str, Any] = dict(zip(settings, key, strict=True))
-        for metric in (*METRICS, *GROWTH):
+        of_sessions = [name for name in SESSION_METRICS if any(name in row for row in group)]
+        for metric in (*METRICS, *GROWTH, *of_sessions):
             values = np.array([row[metric] for row in group if row.get(metric) is not None], dtype=float)
             n = len(values)
             interval = None

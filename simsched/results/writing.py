@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from simsched.errors import InputError, RunError
 from simsched.files import TEMPORARY, temporary_name, write_file
-from simsched.metrics import METRICS, Requests, measure
+from simsched.metrics import ALL_METRICS, METRICS, Requests, measure
 from simsched.results.layout import (
     FAILED,
     FIGURES,
@@ -124,7 +124,7 @@ class ResultsWriter:
         temporary = temporary_name(self.path / "cells" / cell)
         temporary.mkdir(parents=True, exist_ok=True)
         (temporary / "requests.parquet").write_bytes(buffer.getvalue())
-        row = {name: _json_number(metrics[name]) for name in METRICS}
+        row = {name: _json_number(metrics[name]) for name in ALL_METRICS if name in metrics}
         backlog = backlog_of(Requests.of_table(table))
         more = {
             "backlog": backlog,
@@ -222,15 +222,19 @@ class ResultsWriter:
         windows = load_windows(cells, backlogs, tails, manifest.get("window") or {})
         goodput = (manifest.get("study") or {}).get("goodput")
         rows = []
+        # those of sessions are columns where any cell has some
+        names = [name for name in ALL_METRICS if any(name in metrics for metrics in found.values())]
         for cell, options in cells.items():
-            metrics = {name: found[cell][name] for name in METRICS}
+            metrics = {name: found[cell].get(name) for name in names}
             if (window := windows.get(cell)) is not None:
                 itl = {name: metrics[name] or math.nan for name in METRICS if name.endswith("_itl_ms")}
                 requests = Requests.of_table(tables[cell])
                 inside = measure(requests, itl=itl, goodput=goodput, window=window)
-                metrics = {name: _json_number(value) for name, value in inside.items()}
+                metrics = {name: _json_number(inside.get(name, math.nan)) for name in names}
+            of_all = {name: metrics.pop(name) for name in METRICS}
             host = {"host_bound_share": found[cell].get("host_bound_share")}
-            rows.append({"cell": cell, **options, **metrics, **verdict_columns(backlogs[cell]), **host})
+            verdict = verdict_columns(backlogs[cell])
+            rows.append({"cell": cell, **options, **of_all, **verdict, **host, **metrics})
         return rows
 
     def log(self, line: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from simsched._version import __version__
 from simsched.engine.config import find_preset
 from simsched.errors import InputError
-from simsched.metrics import GROUPS, METRICS
+from simsched.metrics import ALL_METRICS, GROUPS
 from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import is_own
 from simsched.predictors.spec import make_predictor
@@ -199,8 +199,8 @@ def _check_figures(plan: Plan) -> None:
                 raise InputError(f"{where}: along {option}: expected an option with several values")
         metrics = (figure.metric,) if isinstance(figure.metric, str) else figure.metric or ()
         for metric in metrics if figure.kind in ("latency", "tau", "groups") else ():
-            if metric not in METRICS:
-                raise InputError(f"{where}: metric {metric}: expected some of {', '.join(METRICS)}")
+            if metric not in ALL_METRICS:
+                raise InputError(f"{where}: metric {metric}: expected some of {', '.join(ALL_METRICS)}")
         if (figure.kind == "groups") != (figure.by is not None):
             raise InputError(f"{where}: expected kind: groups and by: tenant (or class, ...) together")
         if figure.by is not None and figure.by not in GROUPS:

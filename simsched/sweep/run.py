@@ -10,10 +10,11 @@ from pathlib import Path
 
 import polars as pl
 
+from simsched.alone import alone_time, session_alone_time
 from simsched.engine.replica import StepCallback
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError, RunError
-from simsched.metrics import alone_time, beyond_fit, request_table, summarize
+from simsched.metrics import beyond_fit, request_table, summarize
 from simsched.record import RunRecord
 from simsched.results import Options, ResultsWriter
 from simsched.sweep.cell import Cell
@@ -50,10 +51,11 @@ def run(inputs: Inputs, *, step_log: StepCallback | None = None) -> RunRecord:
 def measure(inputs: Inputs, record: RunRecord, goodput: Mapping[str, float] | None = None) -> Measured:
     """The requests and metrics of a run; `goodput`: metric -> limit (ms) of a good request."""
     alone = alone_time(inputs.trace, inputs.cost, inputs.config)
+    session = session_alone_time(inputs.trace, inputs.cost, inputs.config)
     limits = dict(goodput) if goodput is not None else None
     return Measured(
-        requests=request_table(record, alone=alone),
-        metrics=summarize(record, goodput=limits, alone=alone),
+        requests=request_table(record, alone=alone, session_alone=session),
+        metrics=summarize(record, goodput=limits, alone=alone, session_alone=session),
         beyond_fit=beyond_fit(record, inputs.max_decodes),
         host_bound_share=record.host_bound_share,
     )

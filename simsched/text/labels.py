@@ -13,6 +13,9 @@ _QUANTITY = {
     "e2el": "end-to-end latency",
     "latency_per_token": "latency per token",
     "max_waiting_time": "longest wait for a token",
+    "first_answer": "time to a session's first answer",
+    "session_completion": "session completion time",
+    "session_slowdown": "session slowdown",
 }
 _WHOLE = {
     "request_throughput": "Request throughput (req/s)",
@@ -58,9 +61,8 @@ def metric_label(name: str, *, unit: bool = True, seconds: bool = False) -> str:
     statistic, quantity = split_metric(name)
     if not statistic:
         return name.replace("_", " ")
-    return f"{statistic} {quantity}" + (
-        f" ({'s' if seconds else 'ms'})" if unit and name.endswith("_ms") else ""
-    )
+    measured = ("s" if seconds else "ms") if name.endswith("_ms") else "times alone"
+    return f"{statistic} {quantity}" + (f" ({measured})" if unit else "")
 
 
 def higher_is_better(name: str) -> bool:

@@ -146,12 +146,22 @@ def shared_stretches(paths: Sequence[Path]) -> list[tuple[Stretch, ...]]:
     return shared
 
 
-def shared_tokens(trace: Trace) -> list[int] | None:
+def shared_tokens(trace: Trace, within: IntArray | None = None) -> list[int] | None:
     """Of each prompt the tokens that earlier requests have too, in prompt or (but for its last token) answer:
-    what a prefix cache without end would hold; None where no two requests can share anything."""
+    what a prefix cache without end would hold; None where no two requests can share anything.
+
+    `within`: (n,) only those count that have the same number there.
+    """
     paths = contents(trace)
     if paths is None:
         return None
+    if within is not None:
+        # a node of its own for each group
+        nodes: dict[tuple[int, int], int] = {}
+        paths = [
+            [Stretch(nodes.setdefault((group, node), len(nodes)), end) for node, end in path]
+            for group, path in zip(within.tolist(), paths, strict=True)
+        ]
     reached: dict[int, int] = {}  # node -> the furthest token that anyone before has of it
     found = []
     prompts, answers = trace.num_prompt_tokens.tolist(), trace.num_output_tokens.tolist()

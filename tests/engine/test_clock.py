@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simsched.alone import alone_time
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.host import Graphs, HostCost, HostedCost, LaunchMode
 from simsched.cost_model.models import LinearCost, TableCost
@@ -18,7 +19,6 @@ from simsched.engine.config import engine_config
 from simsched.engine.host_clock import HostClock
 from simsched.engine.simulator import simulate
 from simsched.engine.step_cost import SerialCost
-from simsched.metrics import alone_time
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.routers.base import Replicas, RoutedRequest, Router

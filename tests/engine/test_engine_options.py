@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simsched.alone import alone_time
 from simsched.cli import main
 from simsched.cost_model.models import LinearCost
 from simsched.cost_model.profile import load_profile
@@ -15,7 +16,6 @@ from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.gpu_defaults import batch_defaults
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
-from simsched.metrics import alone_time
 from simsched.policies.spec import make_policy
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import same
