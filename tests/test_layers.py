@@ -37,7 +37,7 @@ BELOW: dict[str, set[str]] = {
     "session_metrics": {"workload"},
     "metrics": {"histogram", "record", "workload", "session_metrics"},
     "alone": {"workload", "cost_model", "engine", "session_metrics"},
-    "results": {"metrics", "steady", "files", "text", "workload", "histogram", "record"},
+    "results": {"metrics", "session_metrics", "steady", "files", "text", "workload", "histogram", "record"},
     "bounds": {"workload", "cost_model", "engine"},
     "vllm": {"request", "policies", "cost_model", "engine", "vllm_versions"},
 }
