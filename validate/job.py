@@ -38,8 +38,8 @@ def job_of(cell: Cell) -> Job:
     """Read, generate and check what the cell needs, as the simulator does.
 
     Raises:
-        InputError: what the simulator refuses, another engine than vLLM V1, limits by which a server refuses
-            requests, or arrivals without time stamps.
+        InputError: what the simulator refuses, another engine than vLLM V1, or limits by which a server
+            refuses requests.
     """
     arm = cell.arm
     if arm.config.preset != "vllm-v1":
@@ -50,12 +50,6 @@ def job_of(cell: Cell) -> Job:
                 f"{option_flag(option)}: a replay wants every answer; lock-step compares refusals"
             )
     inputs = prepare(cell)
-    if inputs.trace.closed_loop_users is not None:
-        raise InputError(
-            f"--arrivals {cell.load.arrivals}: a replay sends at time stamps, a closed loop has none"
-        )
-    if inputs.trace.think_times is not None:
-        raise InputError(f"{inputs.trace.name}: a replay sends at time stamps, and turns of it have none")
     blocks = arm.config.num_gpu_blocks
     given = {"num_gpu_blocks": blocks} if blocks is not None else {}
     return Job(arm.policy, inputs.trace, inputs.config, given)

@@ -8,12 +8,14 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.source import Source, source_of
 from simsched.errors import InputError
 from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT
@@ -82,22 +84,28 @@ class OfflineEngine:
         self._runs = 0
 
     def run(self, job: Job) -> Outcome:
-        """Play the trace at its time stamps.
+        """Play the trace: requests at their time stamps, turns when what they wait for has been answered.
 
         Raises:
             InputError: the engine died, or requests were lost.
         """
         recorder = RealRecorder(job.trace)
+        source = source_of(job.trace)
 
         def play(clock: RunClock) -> None:
             tokens = TokenIds(job.trace, self._vocabulary)
+            if tokens.share:
+                # a prompt may go on from an answer, so it is made when it is due
+                clock.restart()
+                self._play(lambda row: self._request(job.trace, row, tokens), source, recorder, clock, tokens)
+                return
             requests = [self._request(job.trace, index, tokens) for index in range(len(job.trace))]
             clock.restart()
-            self._play(job.trace, requests, recorder, clock)
+            self._play(requests.__getitem__, source, recorder, clock)
 
         settings = {"policy": job.policy, "decodes_first": job.config.decodes_first}
         steps, end = self._logged(job.config, settings, play)
-        return Outcome(recorder.record(steps, end), steps, recorder.lateness)
+        return Outcome(recorder.record(steps, end, source.arrival_times()), steps, recorder.lateness)
 
     def probe(
         self, blocks: Sequence[Block], marker_block: Block, limit: float
@@ -190,27 +198,43 @@ class OfflineEngine:
         tasks = self._engine.get_supported_tasks()
         return self._engine.input_processor.process_inputs(str(index), prompt, sampling, tasks)
 
-    def _play(self, trace: Trace, requests: list[Any], recorder: RealRecorder, clock: RunClock) -> None:
+    def _play(
+        self,
+        request_of: Callable[[int], Any],
+        source: Source,
+        recorder: RealRecorder,
+        clock: RunClock,
+        tokens: TokenIds | None = None,
+    ) -> None:
+        """Play what comes from the source; `tokens` are told the answers, if given."""
         engine = self._stepped
-        arrivals = trace.arrival_time.tolist()
-        arrived = 0
+        answers: dict[int, list[int]] = {}
         free = 0.0  # when the loop last came to look for arrivals
-        while arrived < len(arrivals) or engine.num_unfinished():
+        while source.next_time < inf or engine.num_unfinished():
+            # First, what has arrived by now.
             now = clock.now()
-            while arrived < len(arrivals) and arrivals[arrived] <= now:
-                request, due = requests[arrived], arrivals[arrived]
+            while source.next_time <= now:
+                due = source.next_time
+                request = request_of(source.pop().row)
                 request.arrival_time = due
                 engine.add(request)
                 recorder.lateness.append(clock.now() - max(due, free))
-                arrived += 1
             if not engine.num_unfinished():
-                clock.wait_until(arrivals[arrived])
+                clock.wait_until(source.next_time)
                 free = 0.0
                 continue
+            # Then a step. Its answers may bring further requests.
             outputs = engine.step()
             free = engine.returns[-1]
             for output in outputs:
-                recorder.tokens(int(output.request_id), len(output.outputs[0].token_ids), free)
+                row, new = int(output.request_id), list(output.outputs[0].token_ids)
+                recorder.tokens(row, len(new), free)
+                if tokens is not None:
+                    answers.setdefault(row, []).extend(new)
+                if output.finished:
+                    if tokens is not None:
+                        tokens.answered(row, answers.pop(row))
+                    source.finished(row, free)
 
 
 class SteppedEngine:

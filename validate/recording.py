@@ -14,7 +14,7 @@ from simsched.errors import InputError
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
 from simsched.vllm.stamps import COLUMNS
-from simsched.workload.trace import Trace
+from simsched.workload.trace import FloatArray, Trace
 
 
 class RealRecorder:
@@ -53,8 +53,12 @@ class RealRecorder:
         wanted = self.trace.num_output_tokens.tolist()
         return [index for index, got in enumerate(self.num_tokens) if got != wanted[index]]
 
-    def record(self, steps: Sequence[dict[str, Any]], end: float) -> RunRecord:
+    def record(
+        self, steps: Sequence[dict[str, Any]], end: float, arrival_time: FloatArray | None = None
+    ) -> RunRecord:
         """The run's record; first-scheduled times and preemptions are the engine's, from its step log.
+
+        `arrival_time`: (n,) seconds, where turns waited for answers; None: the trace's.
 
         Raises:
             InputError: requests were lost.
@@ -76,7 +80,7 @@ class RealRecorder:
                 preempted[index[name]] += 1
         return RunRecord(
             trace=self.trace,
-            arrival_time=self.trace.arrival_time,
+            arrival_time=self.trace.arrival_time if arrival_time is None else arrival_time,
             first_scheduled_time=scheduled,
             first_token_time=np.array(self._first),
             finish_time=np.array(self._last),

@@ -21,6 +21,7 @@ from simsched.compare.statistics import holm, kendall_tau, paired_ratio, unpaire
 from simsched.compare.text import directory_text, remark
 from simsched.errors import InputError
 from simsched.results import Results
+from simsched.session_metrics import SESSION_METRICS
 from tests.fake_results import make_results
 
 
@@ -300,7 +301,8 @@ def test_command_prints_tables_and_json(tmp_path: Path) -> None:
         assert part in shown.output
     parsed = json.loads(CliRunner().invoke(compare_command, [str(tmp_path / "out"), "--json"]).output)
     assert parsed["baseline"] == {"policy": "fcfs"}
-    defined = [name for name in DEFAULT_METRICS if name != "request_goodput"]
+    none = ("request_goodput", *SESSION_METRICS)  # no goodput was asked for, and there are no sessions
+    defined = [name for name in DEFAULT_METRICS if name not in none]
     assert {row["metric"] for row in parsed["rows"]} == set(defined)
     assert len(parsed["rows"]) == len(defined) * 2 * 3
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 pytestmark = pytest.mark.vllm
@@ -62,6 +63,53 @@ def test_a_replay_decides_as_the_simulator(vllm_version: str, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())
     assert set(result["speedup_error"]) == {"fcfs", "srtf", "mlfq(base_quantum=0.02)", "priority"}
+
+
+def session_trace(folder: Path) -> Path:
+    """Six conversations that begin with the same block, of three turns each; the third waits for two."""
+    rows: list[dict[str, object]] = []
+    for name in "abcdef":
+        start = {"timestamp": 0.05 * len(rows), "input_length": 50 + 7 * len(rows) % 30, "output_length": 9}
+        shares = {"parent": "a0", "history_length": 32} if rows else {}
+        rows += [
+            {"request_id": f"{name}0", "session_id": name, **start, **shares},
+            {"request_id": f"{name}1", "session_id": name, "think_time": 0.05, "input_length": 110,
+             "output_length": 20},
+            {"request_id": f"{name}2", "session_id": name, "parent": [f"{name}1", f"{name}0"],
+             "think_time": 0.02, "input_length": 180, "output_length": 12},
+        ]  # fmt: skip
+    path = folder / "turns.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("arrivals", [None, "users(3)"])
+def test_turns_are_sent_when_their_answers_have_come(
+    vllm_version: str, tmp_path: Path, arrivals: str | None
+) -> None:
+    """The prompts go on from what the model really said, and hit what the simulator says they hit."""
+    more = [] if arrivals is None else ["--arrivals", arrivals]
+    done = validate(
+        "replay", "--trace", session_trace(tmp_path), "--policy", "fcfs,srtf", *ENGINE, *more,
+        "-o", tmp_path / "real",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for cell in json.loads((tmp_path / "real" / "replay.json").read_text())["cells"].values():
+        assert cell["decisions"]["first_difference"] is None
+        assert cell["decisions"]["steps"] > 40
+    requests = pl.read_parquet(tmp_path / "real" / "requests.parquet").filter(pl.col("policy") == "fcfs")
+    times = {row["request_id"]: row for row in requests.to_dicts()}
+    for name in "abcdef":
+        assert times[f"{name}1"]["arrival_time"] == pytest.approx(times[f"{name}0"]["finish_time"] + 0.05)
+        assert times[f"{name}2"]["arrival_time"] == pytest.approx(times[f"{name}1"]["finish_time"] + 0.02)
+    first_step = {
+        name: step["scheduled"][name]
+        for line in reversed((next((tmp_path / "real" / "steps").iterdir())).read_text().splitlines())
+        for step in [json.loads(line)]
+        for name in step["scheduled"]
+    }
+    # of 110 tokens 59 to 88 were there before: a full block of 32 or two need not be computed again
+    assert sum(first_step[f"{name}1"] <= 110 - 32 for name in "abcdef") >= 4
 
 
 def test_a_replay_over_http(vllm_version: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ COMMANDS = {
     "lockstep": "Compare the simulator with vLLM's real scheduler, step by step, without a model.",
     "release": "Compare with every supported vLLM, one after the other; widen the range.",
     "prepare": "Fetch the files of a vLLM version for lock-step.",
-    "replay": "Play a trace at its time stamps into real vLLM and record what happens.",
+    "replay": "Play a trace into real vLLM, sessions too, and record what happens.",
     "calibrate": "Run the probe workload on real vLLM: step logs to fit a cost profile to.",
     "predict": "Simulate every cell of a replay by a cost profile.",
     "compare": "Compare a replay with a simulation: times, decisions, order of the policies.",

@@ -50,7 +50,9 @@ def replay_command(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Play traces at their time stamps into real vLLM; takes the options of `simsched run`.
+    """Play traces into real vLLM; takes the options of `simsched run`.
+
+    Requests are sent at their time stamps, turns of sessions when what they wait for has been answered.
 
     The results have the simulator's format, with a step log for each cell: compare them with those of
     `simsched run` with the same options (and the engine's resolved --num-gpu-blocks, from replay.json).
