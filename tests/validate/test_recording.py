@@ -115,7 +115,6 @@ def test_engine_failures_are_one_line() -> None:
     ("given", "message"),
     [
         ({"preset": "vllm-0.4.1-ltr"}, "--preset vllm-0.4.1-ltr"),
-        ({"arrivals": "closed(users=4)"}, r"--arrivals closed\(users=4\)"),
         ({"max_num_queued_reqs": "4"}, "--max-num-queued-reqs: a replay wants every answer"),
     ],
 )
