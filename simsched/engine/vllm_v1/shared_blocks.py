@@ -71,8 +71,12 @@ class SharedBlocks:
                 place = end
         self._paths[number] = path
 
-    def answers(self, number: int, num_prompt_tokens: int) -> bool:
-        """May others have blocks in their prompts that are a part of this request's answer?
+    def edges(self, number: int) -> list[int]:
+        """What others have too of a request that has arrived, an edge for each stretch of blocks."""
+        return [edge for edge, _ in self._paths[number]]
+
+    def answers(self, number: int, num_prompt_tokens: int) -> set[int]:
+        """The edges of blocks that are a part of this request's answer, and may be in others' prompts.
 
         Raises:
             CannotLeap: such a block is a part of another answer, too.
@@ -82,7 +86,7 @@ class SharedBlocks:
         if edges & self._answers:
             raise CannotLeap("of two blocks of answers that are alike, which is older is not known")
         self._answers |= edges
-        return bool(edges)
+        return edges
 
     def lookup(self, number: int, num_tokens: int) -> tuple[list[Piece], int]:
         """What is cached of its first tokens, leaving one to compute; how many of those blocks are held."""
