@@ -55,7 +55,10 @@ def read_side(results: Results) -> Side:
     for cell, options in results.cells.items():
         values = {**_metrics(results, cell, gaps.get(cell, {})), **components(results, cell)}
         setting = (str(options["workload"]), _rate(options["request_rate"]))
-        runs_of.setdefault((setting, str(options["policy"])), []).append(values)
+        name = str(options["policy"])
+        if options.get("router") is not None:
+            name += f",router={options['router']}"
+        runs_of.setdefault((setting, name), []).append(values)
     side = Side()
     for (setting, policy), runs in runs_of.items():
         side.values.setdefault(setting, {})[policy] = _mean(runs)

@@ -53,8 +53,29 @@ def check_decisions(job: Job, steps: Sequence[dict[str, Any]], num_gpu_blocks: i
 
     Returns:
         `steps` compared; `first_difference` in words, None if there is none; `not_judged`: why an older log
-        of an asynchronous engine says nothing about this policy, or None.
+        of an asynchronous engine says nothing about this policy, or None. Of several replicas each is
+        checked by itself, and the first difference is that of the first one that has any.
     """
+    replicas = sorted({step["replica"] for step in steps if "replica" in step})
+    if replicas:
+        found = [
+            _check_one(job, [step for step in steps if step["replica"] == number], num_gpu_blocks)
+            for number in replicas
+        ]
+        differ = [
+            f"replica {number}, {each['first_difference']}"
+            for number, each in zip(replicas, found, strict=True)
+            if each["first_difference"]
+        ]
+        return {
+            "steps": sum(each["steps"] for each in found),
+            "first_difference": next(iter(differ), None),
+            "not_judged": next((each["not_judged"] for each in found if each["not_judged"]), None),
+        }
+    return _check_one(job, steps, num_gpu_blocks)
+
+
+def _check_one(job: Job, steps: Sequence[dict[str, Any]], num_gpu_blocks: int) -> dict[str, Any]:
     names = job.trace.request_ids()
     index = {name: place for place, name in enumerate(names)}
     arrivals = np.array(job.trace.arrival_time)

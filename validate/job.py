@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from simsched.engine.config import ResolvedConfig
 from simsched.errors import InputError
 from simsched.record import RunRecord
+from simsched.routers.base import Router
 from simsched.sweep.cell import Cell
 from simsched.sweep.inputs import prepare
 from simsched.text.options import option_flag
@@ -24,6 +25,11 @@ class Job:
     config: ResolvedConfig
     given: dict[str, Any]
     """`num_gpu_blocks`, where it was given."""
+    num_replicas: int = 1
+    router: Router | None = None
+    """Which of several servers gets a request; a run uses it up."""
+    seed: int = 0
+    """Of the router's chance."""
 
 
 class Outcome(NamedTuple):
@@ -52,4 +58,6 @@ def job_of(cell: Cell) -> Job:
     inputs = prepare(cell)
     blocks = arm.config.num_gpu_blocks
     given = {"num_gpu_blocks": blocks} if blocks is not None else {}
-    return Job(arm.policy, inputs.trace, inputs.config, given)
+    return Job(
+        arm.policy, inputs.trace, inputs.config, given, inputs.num_replicas, inputs.router, inputs.seed
+    )

@@ -89,6 +89,8 @@ class OfflineEngine:
         Raises:
             InputError: the engine died, or requests were lost.
         """
+        if job.router is not None:
+            raise InputError("--num-replicas: one engine runs in this process; expected --engine http")
         recorder = RealRecorder(job.trace)
         source = source_of(job.trace)
 

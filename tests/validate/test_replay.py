@@ -123,6 +123,21 @@ def test_a_replay_over_http(vllm_version: str, tmp_path: Path) -> None:
     assert cell["num_gpu_blocks"] == 24
 
 
+def test_sessions_over_two_servers_behind_a_router(vllm_version: str, tmp_path: Path) -> None:
+    done = validate(
+        "replay", "--engine", "http", "--trace", session_trace(tmp_path), "--policy", "fcfs", *ENGINE,
+        "--num-replicas", "2", "--router", "session", "-o", tmp_path / "real",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads((tmp_path / "real" / "replay.json").read_text())["cells"].values()
+    assert cell["decisions"]["first_difference"] is None
+    requests = pl.read_parquet(tmp_path / "real" / "requests.parquet")
+    assert requests["replica"].unique().sort().to_list() == [0, 1]
+    assert requests.group_by("session_id").agg(pl.col("replica").n_unique())["replica"].max() == 1
+    assert (requests["num_cached_tokens"] % 32 == 0).all()
+    assert requests["num_cached_tokens"].max() > 0
+
+
 def test_a_server_that_refuses_is_one_line(vllm_version: str, tmp_path: Path) -> None:
     """A context that the KV blocks can't hold: vLLM says so, and dies."""
     engine = ["--block-size", "32", "--num-gpu-blocks", "4", "--max-model-len", "4096"]
