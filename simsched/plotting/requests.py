@@ -39,7 +39,7 @@ _CDF_LABELS = {
     "latency_per_token": "Latency per token (ms)",
     "first_answer": "Time to a session's first answer (s)",
     "session_completion": "Session completion time (s)",
-    "session_slowdown": "Session slowdown (times alone)",
+    "session_slowdown": "Session slowdown (x alone)",
 }
 OF_SESSIONS = ("first_answer", "session_completion", "session_slowdown")
 

@@ -61,7 +61,7 @@ def metric_label(name: str, *, unit: bool = True, seconds: bool = False) -> str:
     statistic, quantity = split_metric(name)
     if not statistic:
         return name.replace("_", " ")
-    measured = ("s" if seconds else "ms") if name.endswith("_ms") else "times alone"
+    measured = ("s" if seconds else "ms") if name.endswith("_ms") else "x alone"
     return f"{statistic} {quantity}" + (f" ({measured})" if unit else "")
 
 
