@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from simsched.engine.facts import NO_FACTS, Facts
 from simsched.workload.content import Stretch, contents, shared_stretches
-from simsched.workload.trace import Trace
+from simsched.workload.trace import FloatArray, Trace
 
 
 class Arrival(NamedTuple):
@@ -40,37 +40,55 @@ class Arrival(NamedTuple):
     """The part of them that other requests have too, with edges for nodes."""
 
 
+class Quantiles:
+    """A column of points, of which only what is asked for becomes tuples: there are many to a request."""
+
+    def __init__(self, points: FloatArray) -> None:
+        self._points = points
+
+    def __getitem__(self, rows: int | slice) -> Any:
+        found = self._points[rows].tolist()
+        return tuple(found) if isinstance(rows, int) else list(map(tuple, found))
+
+
 class Arrivals:
     """The arrivals of a trace, from its columns."""
 
     def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
-        n = len(trace)
-        nothing: list[None] = [None] * n
-        zeros = [0] * n
-        paths = contents(trace)
+        self._trace = trace
+        self._random_ids = random_ids
         self._prompts: list[int] = trace.num_prompt_tokens.tolist()
         self._outputs: list[int] = trace.num_output_tokens.tolist()
         self._ids = trace.request_id
-        points = trace.length_quantiles
-        # the others, in the order of an arrival's fields
-        self._columns: tuple[Sequence[Any], ...] = (
-            zeros if random_ids is None else random_ids,
-            zeros if trace.priority is None else trace.priority.tolist(),
-            nothing if trace.score is None else trace.score.tolist(),
-            nothing if trace.predicted_class is None else trace.predicted_class.tolist(),
-            nothing if trace.predicted_length is None else trace.predicted_length.tolist(),
-            nothing if points is None else list(map(tuple, points.tolist())),
-            nothing if trace.tenant is None else trace.tenant,
-            nothing if trace.session_id is None else trace.session_id,
-            _facts(trace),
-            [()] * n if paths is None else paths,
-            [()] * n if paths is None else shared_stretches(paths),
-        )
+        self._columns: tuple[Any, ...] = ()  # the others, once anybody asks: an uncontended run does not
+
+    def _others(self) -> tuple[Any, ...]:
+        """The columns behind the request id, in the order of an arrival's fields."""
+        if not self._columns:
+            trace = self._trace
+            n = len(trace)
+            nothing: list[None] = [None] * n
+            zeros = [0] * n
+            paths = contents(trace)
+            self._columns = (
+                zeros if self._random_ids is None else self._random_ids,
+                zeros if trace.priority is None else trace.priority.tolist(),
+                nothing if trace.score is None else trace.score.tolist(),
+                nothing if trace.predicted_class is None else trace.predicted_class.tolist(),
+                nothing if trace.predicted_length is None else trace.predicted_length.tolist(),
+                nothing if trace.length_quantiles is None else Quantiles(trace.length_quantiles),
+                nothing if trace.tenant is None else trace.tenant,
+                nothing if trace.session_id is None else trace.session_id,
+                _facts(trace),
+                [()] * n if paths is None else paths,
+                [()] * n if paths is None else shared_stretches(paths),
+            )
+        return self._columns
 
     def make(self, row: int, time: float) -> Arrival:
         """The request in this row arrives at this time, in seconds."""
         request_id = str(row) if self._ids is None else self._ids[row]
-        others = [column[row] for column in self._columns]
+        others = [column[row] for column in self._others()]
         return _make(Arrival, (row, time, self._prompts[row], self._outputs[row], request_id, *others))
 
     def make_several(self, first: int, times: Sequence[float]) -> list[Arrival]:
@@ -78,7 +96,7 @@ class Arrivals:
         rows = range(first, first + len(times))
         ids = map(str, rows) if self._ids is None else self._ids[first : rows.stop]
         columns = [column[first : rows.stop] for column in (self._prompts, self._outputs)]
-        others = [column[first : rows.stop] for column in self._columns]
+        others = [column[first : rows.stop] for column in self._others()]
         return list(map(_make, repeat(Arrival), zip(rows, times, *columns, ids, *others, strict=True)))
 
 
