@@ -10,13 +10,14 @@ from setuptools import setup
 # what a simulated step goes through; policies stay interpreted, so that anyone can write one
 HOT = {
     "engine": [
-        *("agenda", "arrival", "base", "clock", "facts", "host_clock", "pipelined", "recorder", "repeat"),
-        *("replica", "request_status", "serial", "session_service", "source", "step_clock"),
+        *("agenda", "arrival", "base", "clock", "engine_view", "facts", "host_clock", "pipelined"),
+        *("recorder", "repeat", "replica", "request_status", "serial", "session_service", "source"),
+        *("step_clock",),
     ],
     "engine/vllm_v1": [
         *("changes", "discipline", "free_queue", "leaping", "leaping_async", "leaping_request"),
-        *("leaping_async_shared", "leaping_shared", "policy_order", "pressure", "queues", "state"),
-        *("uncontended", "uncontended_ahead"),
+        *("leaping_async_shared", "leaping_decisions", "leaping_shared", "policy_order", "pressure"),
+        *("queues", "state", "uncontended", "uncontended_ahead"),
     ],
     "cost_model": ["base"],
 }

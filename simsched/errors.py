@@ -11,3 +11,7 @@ class InputError(Exception):
 class RunError(InputError):
     """A run that can't go on, though everything was fine before it began: what the policy does with this load
     on this engine never ends. In a study its cell has failed, and the others go on."""
+
+
+class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts again, stepping
+    """Only the reference engine is exact here."""

@@ -32,7 +32,8 @@ class RunRecord:
     decode_steps: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """How many steps had 2, 3, ... requests with a token in them and in the one before, at those indices."""
     rejected: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
-    """(n,) which requests the server refused: they never came to an engine. None: none."""
+    """(n,) which requests the server refused, so that they never came to an engine, or a policy's `admit`
+    rejected. None: none."""
     replica: IntArray | None = None
     """(n,) which of several replicas served each request; -1: none. None: there was no router."""
     host_bound_share: float = math.nan

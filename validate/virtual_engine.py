@@ -13,6 +13,7 @@ from typing import Any
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.step_cost import step_cost
 from simsched.errors import InputError
 from simsched.vllm.step_log import features
 from simsched.vllm.version import check_version, installed_version
@@ -152,6 +153,9 @@ class VirtualEngine:
         self.config = config
         self.clock = VirtualClock()
         self.scheduler = make_scheduler(config, policy, scheduler, self.clock)
+        decisions = getattr(self.scheduler, "decisions", None)
+        if decisions is not None:
+            decisions.view.take_cost(step_cost(cost, config))
         self._index = {name: index for index, name in enumerate(trace.request_ids())}
         self._hasher = self._block_hasher()
         self._tokens = TokenIds(trace, VOCABULARY)

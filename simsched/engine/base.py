@@ -13,10 +13,7 @@ from typing import Protocol
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.arrival import Arrival
-
-
-class CannotLeap(Exception):  # noqa: N818  # not an error: the simulator starts again, stepping
-    """Only the reference engine is exact here."""
+from simsched.errors import CannotLeap as CannotLeap
 
 
 @dataclass(slots=True)

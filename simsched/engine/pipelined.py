@@ -78,6 +78,7 @@ class PipelinedReplica(Replica):
         source, scheduler = self.source, self.scheduler
         step_ends, alone, reports = scheduler.step_ends, self.is_alone, self.source.waits_for_answers
         clock, logs, tells_counts = self.clock, self.logs, self.tells_counts
+        rejected: list[int] = getattr(scheduler, "rejected", [])
         by_itself = getattr(scheduler, "runs_uncontended_ahead", False) and self.gate is None
         by_itself = by_itself and isinstance(source, OpenLoop)
         uncontended = cast("RunsUncontendedAhead", scheduler) if by_itself else None
@@ -94,6 +95,8 @@ class PipelinedReplica(Replica):
             if batch is None:
                 # Nothing is under way: form a step and launch it.
                 batch = scheduler.schedule(now)
+                if rejected:
+                    self.turn_away(rejected, now)
                 if batch is None:
                     if scheduler.has_unfinished():
                         continue  # it only made room: vLLM schedules again at once
@@ -108,6 +111,8 @@ class PipelinedReplica(Replica):
                         self.take_in(source.pop(), formed)
             # While it is under way, form the next one.
             ahead = scheduler.schedule(formed)
+            if rejected:
+                self.turn_away(rejected, formed)
             duration = clock.step(batch.features, None if ahead is None else ahead.features)
             if logs:
                 self.log(batch, now, duration)

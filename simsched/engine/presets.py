@@ -108,7 +108,15 @@ class VllmLtrPreset(Preset):
         return make_fork(policy, config, recorder, leap=leap, padded=padded)
 
     def check_policy(self, policy: Policy) -> None:
-        """Refuse promotions under the fork's MLFQ: its queues know of none."""
+        """Refuse decisions beyond order, and promotions under the fork's MLFQ: its queues know of none."""
+        from simsched.policies.base import HOOKS, hooks_of
+
+        for hook in HOOKS:
+            if hook in hooks_of(policy):
+                raise InputError(
+                    f"policy {policy.name}: {hook} has no effect on preset {self.name}, whose scheduler "
+                    "asks for an order alone; expected preset vllm-v1"
+                )
         from simsched.policies.mlfq import Mlfq
         from simsched.policies.starvation import StarvationControl
 

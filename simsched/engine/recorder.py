@@ -217,7 +217,7 @@ def run_record(
 
     Args:
         recorded: of each replica, by number, the row of each of its requests; and its recorder.
-        refused: by row, the option for which a request was refused.
+        refused: by row, the option for which a request was refused, or `admit` (by the policy).
     """
     n, num_steps = len(trace), 0
     times = {name: np.full(n, nan) for name in _TIMES}

@@ -25,6 +25,7 @@ from simsched.engine.event_loop import SCHEDULE, EventLoop
 from simsched.engine.recorder import Recorder
 from simsched.engine.routing import Routing
 from simsched.engine.source import Source, TraceSource
+from simsched.errors import InputError
 from simsched.routers.reports import Counts
 
 StepCallback = Callable[[dict[str, Any]], None]
@@ -91,6 +92,8 @@ class Replica(ABC):
         """By number: the row of the record."""
         if isinstance(source, TraceSource) and gate is None:
             self.rows = range(len(source))
+        self.rejected: list[int] = []
+        """Numbers of the requests that the policy has rejected."""
         self.gate = gate
         self._step_log = step_log
         self._request_ids: list[str] = []  # by number, for the log
@@ -175,6 +178,28 @@ class Replica(ABC):
         self._num_finished += len(finished)
         for number in finished:
             self.source.finished(self.rows[number], now)
+
+    def turn_away(self, rejected: list[int], now: float) -> None:
+        """The policy has rejected these requests; the list is emptied.
+
+        Raises:
+            InputError: somebody waits for the answer of one, or the server counts it.
+        """
+        routing = None if self._inbox is None else self._inbox.routing
+        if self.gate is not None or (routing is not None and routing.has_gate):
+            raise InputError(
+                "the policy rejects requests, and --max-num-queued-reqs and --max-num-queued-tokens go by "
+                "the answers that are out; expected one of the two"
+            )
+        if routing.waits_for_answers if routing is not None else self.source.waits_for_answers:
+            raise InputError(
+                "the policy rejects requests: a user of a closed loop or session waits for an answer, and a "
+                "rejected request gets none; expected arrivals of their own"
+            )
+        self.rejected += rejected
+        if routing is not None:
+            self.report(rejected, now)
+        rejected.clear()
 
     def await_arrival(self, now: float) -> Generator[simpy.Event, None, float]:
         """Nothing can run: wait until someone arrives; returns when, or inf if nobody will."""

@@ -68,6 +68,16 @@ class Routing:
         self._process: simpy.Process | None = None
         self._until = inf  # when it will look again, while it waits
 
+    @property
+    def has_gate(self) -> bool:
+        """Are some requests refused before any replica sees them?"""
+        return self._gate is not None
+
+    @property
+    def waits_for_answers(self) -> bool:
+        """Do some arrive when others have their answers?"""
+        return self._source.waits_for_answers
+
     def add(self, destination: Destination) -> None:
         """One more of those that get requests."""
         self._destinations.append(destination)

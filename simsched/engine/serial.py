@@ -80,6 +80,7 @@ class SerialReplica(Replica):
         step_ends, logs, alone = scheduler.step_ends, self.logs, self.is_alone
         reports, tells_counts, tells_host = source.waits_for_answers, self.tells_counts, self.tells_host
         add_request = self.take_in if self.takes_note else scheduler.add_request
+        rejected: list[int] = getattr(scheduler, "rejected", [])
         by_itself = getattr(scheduler, "runs_uncontended", False) and self.gate is None
         uncontended = cast("RunsUncontended", scheduler) if by_itself else None
         now = 0.0
@@ -93,6 +94,8 @@ class SerialReplica(Replica):
                 self.tell_counts(now, scheduler.num_running)
             # Then form the next batch.
             batch = schedule(now)
+            if rejected:
+                self.turn_away(rejected, now)
             if batch is None:
                 if scheduler.has_unfinished():
                     continue  # it only made room: vLLM schedules again at once

@@ -21,6 +21,7 @@ from simsched.cost_model.host import HostedCost
 from simsched.engine.admission_control import AdmissionControl, admission_control
 from simsched.engine.base import CannotLeap
 from simsched.engine.config import ResolvedConfig, find_preset
+from simsched.engine.engine_view import ViewOfEngine
 from simsched.engine.event_loop import EventLoop
 from simsched.engine.host_clock import make_clock
 from simsched.engine.pipelined import PipelinedReplica
@@ -137,13 +138,16 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
         for name, count in each.scheduler.counters.items():
             counters[name] = counters.get(name, 0) + count
     rows = [each.rows for each in replicas] if dealt is None else [each.tolist() for each in dealt]
+    refused = {} if gate is None else gate.refused
+    for numbered, each in zip(rows, replicas, strict=True):
+        refused |= {numbered[number]: "admit" for number in each.rejected}
     record = run_record(
         trace,
         source.arrival_times(),
         [(numbered, each.recorder) for numbered, each in zip(rows, replicas, strict=True)],
         max(each.now for each in replicas),
         counters,
-        {} if gate is None else gate.refused,
+        refused,
     )
     bound, busy = (fsum(each) for each in zip(*(each.host_seconds for each in replicas), strict=True))
     record.host_bound_share = bound / busy if busy else nan
@@ -175,11 +179,15 @@ def _replica(
         padded=getattr(run.cost, "per_padded", 0.0) > 0,
         shares_prefixes=shares(run.trace),
     )
+    step = step_cost(run.cost, run.config)
+    view: ViewOfEngine | None = getattr(scheduler, "engine_view", None)
+    if view is not None:
+        view.take_cost(step)
     common = (event_loop, source, scheduler, recorder)
     if run.config.async_scheduling:
         clock = make_clock(run.cost, run.config, run.predictor_time, run.seed + number)
         return PipelinedReplica(*common, clock, gate, step_log)
-    return SerialReplica(*common, step_cost(run.cost, run.config), run.predictor_time, gate, step_log)
+    return SerialReplica(*common, step, run.predictor_time, gate, step_log)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The policy contract: an ordering of requests, with optional memory.
+"""The policy contract: an ordering of requests, with optional memory, and optional decisions beyond order.
 
 A policy owns no queue, clock or KV blocks, and has no per-step loop. The same object, unchanged, runs in
 the simulator and inside vLLM's own scheduler. Lower priorities are served first; the scheduler breaks ties
@@ -18,10 +18,11 @@ A policy is a dataclass, so its parameters are typed fields with bounds:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
+from simsched.policies.engine_view import EngineView
 from simsched.request import RequestView
 
 Priority = float | tuple[float, ...]
@@ -51,6 +52,28 @@ class Change(NamedTuple):
 
 NEVER = Change()
 EVERY_STEP = Change(after_steps_run=1, after_steps_idle=1, while_running="any")
+
+Verdict = Literal["admit", "reject"]
+ADMIT: Final = "admit"
+REJECT: Final = "reject"
+
+
+class Hold(NamedTuple):
+    """`admit` says: not yet."""
+
+    change: Change
+
+
+def hold(change: Change = NEVER) -> Hold:
+    """The request waits outside; `admit` is asked again when the change has come (of a waiting request:
+    `after_steps_idle`, `after_time`), or as soon as a request has finished or was preempted."""
+    return Hold(change)
+
+
+Decision = Verdict | Hold
+
+HOOKS: Final = ("admit", "victim", "token_budget", "chunk")
+"""Decisions beyond order, each a method of `Policy` that a policy may override."""
 
 
 @dataclass(eq=False)
@@ -84,6 +107,8 @@ class Policy(ABC):
     """Do requests share what it remembers, so that what happens to one may move others? Then its `on_*` calls
     come when things happen, never later, and each may return the ids of the others that have moved: they are
     asked again before the next step. What is not named has not moved. False: each remembers its own."""
+    holds_the_line: ClassVar[bool] = False
+    """Does a request that `admit` holds also hold everybody behind it, unasked?"""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -135,7 +160,44 @@ class Policy(ABC):
         """It lost its place in the batch and its KV blocks."""
 
     def on_finish(self, request: RequestView, now: float) -> Moved:
-        """It is done; forget it."""
+        """It is done, or was rejected; forget it."""
+
+    # Decisions beyond order. An engine asks only those that a policy overrides, all between two steps.
+
+    def admit(self, request: RequestView, engine: EngineView) -> Decision:
+        """May this waiting request be served? `ADMIT`, `REJECT` for good, or `hold(change)`.
+
+        Asked before `schedule()`, in order, of whoever has arrived or was preempted since; `engine.let_in`
+        counts those let in before. Who is let in waits for a place, tokens and blocks as anyone does, and is
+        not asked about again unless it is preempted. Where nothing runs and all are held, the first of them
+        is let in all the same, so that nothing hangs.
+        """
+        return ADMIT
+
+    def victim(self, candidates: Sequence[RequestView], engine: EngineView) -> RequestView:
+        """KV blocks have run short: which of these is preempted? They are the running requests that the
+        walk through the step has not served yet; the first is the one that blocks are short for. If it is its
+        own victim, the walk ends. The lists of waiting requests are as before the first victim of the step.
+        """
+        return candidates[-1]
+
+    def token_budget(self, engine: EngineView) -> int:
+        """The most tokens of the next step, in place of `max_num_scheduled_tokens`; at least 1, and cut to
+        the engine's own. Asked only if the step may compute more than decodes: a running request has more
+        than one token to compute, or someone waits who is not held, and there is a place (or, where the
+        policy is preemptive, might be). Needs chunked prefill."""
+        return engine.max_num_batched_tokens
+
+    def chunk(self, engine: EngineView) -> int:
+        """The most tokens of a request in the next step, in place of `long_prefill_token_threshold` (0: no
+        cap). Asked when `token_budget` is; needs chunked prefill."""
+        return engine.long_prefill_token_threshold
+
+
+def hooks_of(policy: Policy) -> frozenset[str]:
+    """Which decisions beyond order it takes, of `HOOKS`; those of the policy it wraps, if it wraps one."""
+    cls = type(getattr(policy, "inner", policy))
+    return frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Policy, name))
 
 
 _registry: dict[str, type[Policy]] = {}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from simsched.policies.base import NEVER, Change, Moved, Policy, Priority
+from collections.abc import Sequence
+
+from simsched.policies.base import NEVER, Change, Decision, Moved, Policy, Priority
+from simsched.policies.engine_view import EngineView
 from simsched.request import RequestView
 
 
@@ -41,6 +44,7 @@ class StarvationControl(Policy):
         self.predictor = inner.predictor  # type: ignore[misc]
         self.predicts_itself = inner.predicts_itself  # type: ignore[misc]
         self.orders_by = inner.orders_by  # type: ignore[misc]
+        self.holds_the_line = inner.holds_the_line  # type: ignore[misc]
         self.reads_cache = inner.reads_cache  # type: ignore[misc]
         self.reads_sessions = inner.reads_sessions  # type: ignore[misc]
         self.shares_state = inner.shares_state  # type: ignore[misc]
@@ -113,6 +117,19 @@ class StarvationControl(Policy):
     def on_finish(self, request: RequestView, now: float) -> Moved:
         del self._promotions[request.request_id]
         return self.inner.on_finish(request, now)
+
+    # -- decisions beyond order are those of the wrapped policy -------------------------------------------
+    def admit(self, request: RequestView, engine: EngineView) -> Decision:
+        return self.inner.admit(request, engine)
+
+    def victim(self, candidates: Sequence[RequestView], engine: EngineView) -> RequestView:
+        return self.inner.victim(candidates, engine)
+
+    def token_budget(self, engine: EngineView) -> int:
+        return self.inner.token_budget(engine)
+
+    def chunk(self, engine: EngineView) -> int:
+        return self.inner.chunk(engine)
 
 
 def _ranked(rank: int, inner: Priority) -> Priority:

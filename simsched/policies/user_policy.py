@@ -14,9 +14,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from simsched.errors import InputError
+from simsched.errors import CannotLeap, InputError
 from simsched.plugins import neighbours, raised
-from simsched.policies.base import NEVER, Change, Policy, Reads
+from simsched.policies.base import ADMIT, NEVER, REJECT, Change, Hold, Policy, Reads
+from simsched.policies.base import HOOKS as DECISIONS
 
 Hook = Callable[..., Any]
 Check = Callable[[Any, str], Any]
@@ -64,6 +65,11 @@ def watched(cls: type[Policy], name: str) -> type[Policy]:
     hooks = {
         hook: _watched_hook(getattr(cls, hook), hook, name, checks.get(hook))
         for hook in HOOKS
+        if getattr(cls, hook) is not getattr(Policy, hook)
+    }
+    hooks |= {
+        hook: _watched_decision(getattr(cls, hook), hook, name)
+        for hook in DECISIONS
         if getattr(cls, hook) is not getattr(Policy, hook)
     }
     same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
@@ -149,6 +155,40 @@ def _moved_check(shares: bool) -> Check:
         return named
 
     return check
+
+
+def _watched_decision(method: Hook, hook: str, name: str) -> Hook:
+    """`admit(request, engine)`, `victim(candidates, engine)`, `token_budget(engine)` or `chunk(engine)`."""
+    file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    where = f"policy {name}: {hook}"
+
+    def call(self: Policy, *given: Any) -> Any:
+        try:
+            answer = method(self, *given)
+        except (InputError, CannotLeap):
+            raise
+        except (Exception, SystemExit) as error:
+            raise PolicyError(f"{where} raised {raised(error, file)}") from error
+        if hook == "admit":
+            return _check_verdict(answer, f"{where} of request {given[0].request_id}")
+        if hook == "victim":
+            if not any(answer is candidate for candidate in given[0]):
+                raise PolicyError(f"{where} is {_short(answer)}; expected one of the candidates")
+            return answer
+        least = 1 if hook == "token_budget" else 0
+        if not (isinstance(answer, Integral) and int(answer) >= least):
+            raise PolicyError(f"{where} is {_short(answer)}; expected a whole number, at least {least}")
+        return int(answer)
+
+    return call
+
+
+def _check_verdict(answer: Any, where: str) -> Any:
+    if isinstance(answer, Hold):
+        return Hold(_check_change(answer.change, where))
+    if answer not in (ADMIT, REJECT):
+        raise PolicyError(f"{where} is {_short(answer)}; expected ADMIT, REJECT or hold(a Change)")
+    return answer
 
 
 class _PriorityCheck:

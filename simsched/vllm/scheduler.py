@@ -16,14 +16,18 @@ from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.request import Request
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.request import Request, RequestStatus
 
+from simsched.cost_model.profile import load_profile
 from simsched.engine.preemption import Room, plan_preemptions
 from simsched.engine.step_clock import StepClock
 from simsched.engine.vllm_v1.stepping import discipline
 from simsched.errors import InputError
+from simsched.policies.base import hooks_of
 from simsched.policies.spec import make_policy
 from simsched.vllm.clock import Clock, EngineClock
+from simsched.vllm.decisions import Decisions
 from simsched.vllm.launch import LaunchModes
 from simsched.vllm.priority_tracker import PriorityTracker
 from simsched.vllm.queue import KEY, PolicyQueue
@@ -98,7 +102,10 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         self._arrivals = 0
         self._warned = False
         self._decodes_first = settings.decodes_first
-        self._victims_until_scheduled: list[Request] = []
+        self.held_until_scheduled: list[Request] = []
+        """Out of the queue until the step is formed: displaced in it, or not let in."""
+        self._displaced: list[str] = []
+        self._turned_away: list[Request] = []
         self._preempted: list[str] = []
         self._arrived: dict[str, float] = {}
         self._added: list[float] = []
@@ -119,6 +126,9 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             # vLLM's rule "the victim is the last of `running`" then means the worst one
             self.policy = SchedulingPolicy.FCFS
             self.waiting = PolicyQueue()
+        self.decisions = Decisions(self, policy) if hooks_of(policy) else None
+        if self.decisions is not None and settings.cost_profile is not None:
+            self.decisions.view.take_cost(load_profile(settings.cost_profile).cost)
         self.reset_prefix_cache()
         logger.info("simsched: policy %s, preemptive: %s", settings.policy, policy.preemptive)
 
@@ -163,6 +173,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self.priorities.step_done(step.views, step.start, now)
         for request_id in ended:
             view = self.views.pop(request_id)
+            if self.decisions is not None:
+                self.decisions.departed(view)
             if not self.builtin_order:
                 self.priorities.finished(view, now)
 
@@ -170,6 +182,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         super()._preempt_request(request, *args, **kwargs)
         view = self.views[request.request_id]
         self._preempted.append(view.request_id)
+        if self.decisions is not None:
+            self.decisions.departed(view)
         if not self.builtin_order:
             self.priorities.preempted(view, self._now)
 
@@ -180,14 +194,17 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         self._write_over(now)
         if not self.builtin_order:
             self._order(now)
+        if self.decisions is not None:
+            self.decisions.watch_running()
         output = super().schedule(*args, **kwargs)
-        if self._victims_until_scheduled:
+        if self.decisions is not None:
+            self.decisions.after_schedule()
+        if self.held_until_scheduled:
             if output.preempted_req_ids is not None:  # vLLM 0.24 reports only those of its own schedule()
-                output.preempted_req_ids.update(
-                    request.request_id for request in self._victims_until_scheduled
-                )
-            self.waiting.prepend_requests(self._victims_until_scheduled)
-            self._victims_until_scheduled.clear()
+                output.preempted_req_ids.update(self._displaced)
+            self._displaced.clear()
+            self.waiting.prepend_requests(self.held_until_scheduled)
+            self.held_until_scheduled.clear()
         if output.num_scheduled_tokens:
             self._begin(output, now)
         elif self._log is not None:
@@ -208,12 +225,29 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
                 step.over = now
         result = super().update_from_output(scheduler_output, model_runner_output)
         self._forget_finished(now, step)
+        if self._turned_away:
+            self._answer_turned_away(result)
         if step is not None and self._log is not None:
             step.stamps.update_end = updated = self.clock.now()
             self._unwritten.append(step)
             if not self.views:
                 self._write_over(updated, wait=True)
         return result
+
+    def turn_away(self, view: VllmView) -> None:
+        """The policy has rejected this request: its client is told with the output of the next step."""
+        request_id = view.engine_request.request_id
+        self._turned_away += [self.requests[request_id]]
+        self.finish_requests(request_id, RequestStatus.FINISHED_ERROR)
+
+    def _answer_turned_away(self, result: dict[int, EngineCoreOutputs]) -> None:
+        for request in self._turned_away:
+            output = EngineCoreOutput(
+                request_id=request.request_id, new_token_ids=[], finish_reason=request.get_finished_reason()
+            )
+            outputs = result.setdefault(request.client_index, EngineCoreOutputs())
+            outputs.outputs = [*outputs.outputs, output]
+        self._turned_away.clear()
 
     def shutdown(self) -> None:
         self._close_log()
@@ -236,6 +270,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self.waiting.resort()
             self.priorities.moved = False
         self.running.sort(key=KEY)
+        if self.decisions is not None:
+            self.decisions.before_schedule(now)
         if self.priorities.policy.preemptive and self.waiting and self.running:
             self._displace(now)
         if self._decodes_first:
@@ -270,7 +306,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             self._preempt_request(victim, now)
             # out of sight of vLLM's schedule(), which would admit it again in the step that preempted it
             self.waiting.remove_request(victim)
-            self._victims_until_scheduled.append(victim)
+            self._displaced.append(victim.request_id)
+            self.held_until_scheduled.append(victim)
 
     # -- bookkeeping and step log --------------------------------------------------------------------------
 

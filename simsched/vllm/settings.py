@@ -18,6 +18,8 @@ class Settings(BaseModel):
     """A policy as on the command line: `mlfq(base_quantum=0.03)`, `./my_policy.py:MyPolicy`."""
     step_log: str | None = None
     """File for one JSON line per step; appended to."""
+    cost_profile: str | None = None
+    """For policies that ask what a batch costs (`EngineView.batch_time`): a profile's name or file."""
     decodes_first: bool = False
     """Running decodes before running prefills, whatever their priority: a partial prefill of high priority
     then can't take the budget of decodes, and is the first to be preempted for memory."""

@@ -46,8 +46,8 @@ class QueueDiscipline(ABC):
         """The running requests in vLLM's order."""
 
     @abstractmethod
-    def victim(self, running: list[LeapRequest]) -> LeapRequest:
-        """Of these, the one to be preempted for want of KV blocks."""
+    def victim(self, running: list[LeapRequest], place: int) -> LeapRequest:
+        """Of these, the one to be preempted for want of KV blocks for the one at this place."""
 
     admits_in_order = False
     """Does it matter later in which order those are admitted that arrive together? Then it is that of
@@ -92,7 +92,7 @@ class FcfsOrder(QueueDiscipline):
     def running(self, now: float) -> list[LeapRequest]:
         return list(self._running.values())
 
-    def victim(self, running: list[LeapRequest]) -> LeapRequest:
+    def victim(self, running: list[LeapRequest], place: int) -> LeapRequest:
         return running[-1]
 
     def in_order(self, some: list[LeapRequest], now: float) -> list[LeapRequest]:
@@ -133,7 +133,7 @@ class PriorityOrder(FcfsOrder):
     def pop(self) -> LeapRequest:
         return heapq.heappop(self._heap)[1]
 
-    def victim(self, running: list[LeapRequest]) -> LeapRequest:
+    def victim(self, running: list[LeapRequest], place: int) -> LeapRequest:
         return max(running, key=lambda request: request.place[:2])
 
 

@@ -82,6 +82,11 @@ class KVCache:
         return len(self._free)
 
     @property
+    def num_evictable(self) -> int:
+        """Of these, the ones that hold cached content."""
+        return sum(self._key_of[block] is not None for block in self._free)
+
+    @property
     def num_used(self) -> int:
         return self.num_blocks - len(self._free)
 

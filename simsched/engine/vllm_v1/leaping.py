@@ -23,18 +23,20 @@ from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.engine_view import ViewOfEngine
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING, FINISHED, RESIDENT, WAITING
 from simsched.engine.serial import SerialReplica
 from simsched.engine.vllm_v1.discipline import PriorityOrder
 from simsched.engine.vllm_v1.free_queue import FreeQueue
+from simsched.engine.vllm_v1.leaping_decisions import DecidingOrder
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.state import LeapingState
 from simsched.engine.vllm_v1.stepping import discipline
 from simsched.engine.vllm_v1.uncontended import run_uncontended
-from simsched.policies.base import Policy
+from simsched.policies.base import Policy, hooks_of
 from simsched.vllm_versions import rules_of
 
 
@@ -61,6 +63,7 @@ class VllmV1Leap(LeapingState):
         self._start = 0.0  # of the current step
         self._batch = Batch(StepFeatures())
         self.policy_order: PolicyOrder | None = None  # the order, if it is a policy's
+        self.decisions: DecidingOrder | None = None  # likewise, if that decides more than the order
         self.step_ends: list[float] | None = None
         rules = rules_of(config.vllm_version)
         self._lone_prefill_is_not_cut = rules.lone_prefill_is_not_cut
@@ -69,7 +72,11 @@ class VllmV1Leap(LeapingState):
         if kind == "priority":
             self.order = PriorityOrder(self.running)
         elif kind == "policy":
-            self.order = self.policy_order = PolicyOrder(self, policy)
+            if hooks_of(policy):
+                self.decisions = DecidingOrder(self, policy, config)
+                self.order = self.policy_order = self.decisions
+            else:
+                self.order = self.policy_order = PolicyOrder(self, policy)
             self.step_ends = self.clock.ends = []
 
     # -- the protocol ------------------------------------------------------------------------------------
@@ -118,8 +125,10 @@ class VllmV1Leap(LeapingState):
         return self._batch
 
     def _nothing_runs(self) -> None:
-        """Whom this call preempted it has made room for, and it is called again at once."""
-        self.preempted_this_step.clear()
+        """Whom this call preempted it has made room for, and it is called again at once. (Not so where the
+        policy chose who is preempted: then they are left out of the step that is formed next.)"""
+        if self.decisions is None:
+            self.preempted_this_step.clear()
 
     def _threshold(self) -> int:
         """The most tokens that a request may have in this step (*chunk cap*)."""
@@ -217,7 +226,9 @@ class VllmV1Leap(LeapingState):
                 finished.append(number)
         policy_order, step_ends = self.policy_order, self.step_ends
         if policy_order is not None:
-            left_out = self._left_out() if partials else self.preempted_this_step
+            left_out: Sequence[LeapRequest] = self.preempted_this_step
+            if partials or self.decisions is not None:
+                left_out = self._left_out()
             policy_order.step_done(before, self._start, now, self.irregular, left_out)
             if step_ends is not None and len(step_ends) > clock.history_limit:
                 clock.trim_history(policy_order.oldest_change())
@@ -228,6 +239,16 @@ class VllmV1Leap(LeapingState):
     @property
     def num_running(self) -> int:
         return len(self.running)
+
+    @property
+    def engine_view(self) -> ViewOfEngine | None:
+        """What a policy sees that decides more than the order."""
+        return None if self.decisions is None else self.decisions.view
+
+    @property
+    def rejected(self) -> list[int]:
+        """Those that such a policy has turned away, until somebody takes note and clears it."""
+        return [] if self.decisions is None else self.decisions.rejected
 
     @property
     def num_free_blocks(self) -> int:
@@ -271,11 +292,11 @@ class VllmV1Leap(LeapingState):
 
     def _left_out(self) -> Sequence[LeapRequest]:
         """Who ran before, or might have, and does not run in this step."""
-        if not self.partials:
+        if not self.partials and self.decisions is None:
             return self.preempted_this_step
         ran = {request.number for request, _ in self.irregular}
         left_out = [request for number, request in self.partials.items() if number not in ran]
-        return [*self.preempted_this_step, *left_out]
+        return [*(request for request in self.preempted_this_step if request.number not in ran), *left_out]
 
     def _finish(self, request: LeapRequest, now: float) -> None:
         request.where = FINISHED
@@ -328,6 +349,9 @@ class VllmV1Leap(LeapingState):
 
     def mark_cached(self, request: LeapRequest, tokens: int) -> None:
         """A request has blocks for so many tokens (of no concern without sharing)."""
+
+    def turn_away(self, request: LeapRequest) -> None:
+        self.queue.runs.pop(request.number, None)
 
     def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
         """*Recompute*; `scheduled`: tokens that this step had given them already."""

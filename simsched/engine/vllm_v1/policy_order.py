@@ -63,6 +63,8 @@ class PolicyOrder(QueueDiscipline):
         if self._shares:
             self._changes.on_time = True
             self._order = RunningByPriority(engine.running)
+        self.decides = False
+        """Does the policy decide more than the order (`leaping_decisions.py`)?"""
 
     # -- the waiting queue -------------------------------------------------------------------------------
     def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
@@ -157,9 +159,14 @@ class PolicyOrder(QueueDiscipline):
             self._changes.put_off(engine.running.values())
         elif self._order.num_pushed > STALE:
             self._order = RunningByPriority(engine.running)
+        may_repeat = not self.decides or self._decide(now)
         if not engine.num_waiting or not self._preemptive:
-            return not looks_up
-        return self._make_room(now) and not looks_up
+            return may_repeat and not looks_up
+        return self._make_room(now) and may_repeat and not looks_up
+
+    def _decide(self, now: float) -> bool:
+        """Ask the policy what it decides beyond the order; returns whether this step may repeat."""
+        return True
 
     def limit(self) -> tuple[int, float]:
         """The step counter and the time at which the next announced changes come."""
@@ -173,12 +180,15 @@ class PolicyOrder(QueueDiscipline):
         """What would admission find in the cache? Whose answer is another one is asked again."""
         engine = self._engine
         engine.catch_up_cache()
-        for request in self._queue:
+        for request in self._all_waiting():
             cached = engine.cached_tokens(request)
             if cached != request.cached:
                 request.cached = cached
                 self._by_id[request.request_id] = request
                 self._moved.add(request.request_id)
+
+    def _all_waiting(self) -> list[LeapRequest]:
+        return list(self._queue)
 
     def _ask_moved(self, now: float) -> None:
         """Something else has moved these requests."""
@@ -316,7 +326,7 @@ class PolicyOrder(QueueDiscipline):
         order.sort()
         return [running[number] for _, number in order]
 
-    def victim(self, running: list[LeapRequest]) -> LeapRequest:
+    def victim(self, running: list[LeapRequest], place: int) -> LeapRequest:
         return running[-1]
 
     def in_order(self, some: list[LeapRequest], now: float) -> list[LeapRequest]:

@@ -32,7 +32,7 @@ def schedule_under_pressure(engine: LeapingState, now: float, threshold: int) ->
         blocks = -(-(computed + n) // size) - -(-computed // size)
         while blocks > engine.free:
             preempted = True
-            victim = order.victim(running)
+            victim = order.victim(running, place)
             at = running.index(victim)
             place -= at < place
             del running[at]

@@ -35,8 +35,19 @@ class WaitingQueue:
         """All that wait, in no order."""
         return iter(self._waiting.values())
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def has(self, request: LeapRequest) -> bool:
+        """Does it wait here?"""
+        return request.number in self._waiting
+
+    def in_order(self) -> list[LeapRequest]:
+        """All of them, the best first."""
+        return sorted(self._waiting.values(), key=_place)
+
     def remove(self, request: LeapRequest) -> None:
-        """It is done without running again."""
+        """It waits here no more."""
         del self._waiting[request.number]
 
     def head(self) -> LeapRequest | None:
@@ -102,3 +113,7 @@ class RunningByPriority:
         number = heappop(numbers)
         while numbers and numbers[0] == number:  # it had the same place before
             heappop(numbers)
+
+
+def _place(request: LeapRequest) -> tuple[Priority, int]:
+    return request.key, request.number

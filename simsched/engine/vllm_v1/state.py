@@ -94,3 +94,7 @@ class LeapingState(ABC):
     @abstractmethod
     def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
         """By recompute; `scheduled`: tokens that this step had given them already."""
+
+    @abstractmethod
+    def turn_away(self, request: LeapRequest) -> None:
+        """A waiting request is rejected."""

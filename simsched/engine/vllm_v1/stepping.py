@@ -16,17 +16,20 @@ from simsched.cost_model.base import StepFeatures
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.decisions import BudgetHooks, Budgets, Gate, ViewOfLists
 from simsched.engine.preemption import Room, plan_preemptions
 from simsched.engine.recorder import Recorder
 from simsched.engine.session_service import SessionService
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.stepping_request import Request
-from simsched.policies.base import Moved, Policy, Priority
+from simsched.policies.base import Moved, Policy, Priority, hooks_of
 from simsched.vllm_versions import rules_of
 
 
 def discipline(policy: Policy) -> str:
     """Who orders the requests: vLLM's built-in `fcfs` or `priority`, or `policy` (*policy order*)."""
+    if hooks_of(policy):
+        return "policy"
     if policy.builtin == "fcfs":
         return "fcfs"
     if policy.builtin == "priority" and not policy.preemptive:
@@ -64,6 +67,28 @@ class VllmV1:
         self._by_id: dict[str, Request] = {}
         self._moved: set[str] = set()
         self._sessions = SessionService() if policy.reads_sessions else None
+        # the policy's decisions beyond order
+        hooks = hooks_of(policy)
+        self.rejected: list[int] = []
+        self._gate = Gate(policy) if "admit" in hooks else None
+        self._held: list[Request] = []  # out of the queue until the step is formed
+        self.engine_view = ViewOfLists(
+            config.num_gpu_blocks - 1,
+            config.block_size,
+            config.max_running,
+            config.token_budget,
+            config.long_prefill_token_threshold,
+            config.max_model_len,
+            gate=self._gate,
+            running=lambda: self._running,
+            queue=lambda: self._waiting,
+            held=lambda: self._held,
+            place=_place,
+            kv=self._kv,
+        )
+        self._chooses_victims = "victim" in hooks
+        self._budget_hooks = BudgetHooks(policy, self.engine_view, config.enable_chunked_prefill)
+        self._budgets = Budgets(config.token_budget, config.long_prefill_token_threshold)
 
     # -- the protocol ------------------------------------------------------------------------------------
     def add_request(self, arrival: Arrival, now: float) -> None:
@@ -101,12 +126,13 @@ class VllmV1:
 
     def schedule(self, now: float) -> Batch | None:
         """One call of vLLM's `schedule()`, after our policy has put the queues in order."""
-        held: list[Request] = []
         if self._discipline == "policy":
             self._refresh(now)
+            self._decide(now)
             if self._policy.preemptive:
-                held = self._make_room(now)
-                self._waiting = [request for request in self._waiting if request not in held]
+                victims = self._make_room(now)
+                self._waiting = [request for request in self._waiting if request not in victims]
+                self._held += victims
             if self._config.decodes_first:
                 self._running.sort(key=lambda r: r.num_tokens - r.num_computed_tokens > 1)
         tokens = self._tokens = {}
@@ -114,6 +140,7 @@ class VllmV1:
         budget, preempted = self._schedule_running(now, threshold)
         if not preempted:
             self._admit(now, threshold, budget)
+        held, self._held = self._held, []
         for request in held:
             self._enqueue(request)
         if not tokens:
@@ -171,10 +198,9 @@ class VllmV1:
             changed = request.step_done(self._start, now, request in ran)
             if request.number in finished:
                 del self._requests[request.number]
-                self._by_id.pop(request.request_id, None)
-                if self._sessions is not None:
-                    self._note(self._sessions.finished(request))
-                self._note(self._policy.on_finish(request, now))
+                self._forget(request, now)
+                if self._gate is not None:
+                    self._gate.departed(request.number)
             elif changed:
                 self._ask(request, now)
 
@@ -218,6 +244,40 @@ class VllmV1:
         self._waiting.sort(key=_place)
         self._running.sort(key=_place)
 
+    def _decide(self, now: float) -> None:
+        """Ask the policy who is let in, and how many tokens the step may have (*gate*, *budgets*)."""
+        view = self.engine_view
+        view.begin_step(now)
+        if self._gate is not None:
+            queue = [request for request in self._waiting if not self._is_draining(request)]
+            self._gate.decide(queue, view, now, lambda request: self._reject(request, now))
+            self._held = [each for each in self._waiting if not self._gate.is_in(each.number)]
+            self._waiting = [each for each in self._waiting if self._gate.is_in(each.number)]
+        if self._budget_hooks.is_used:
+            has_place = len(self._running) < self._config.max_running or self._policy.preemptive
+            may_prefill = bool(self._waiting and has_place) or any(
+                request.num_tokens - request.num_computed_tokens > 1 for request in self._running
+            )
+            self._budgets = self._budget_hooks.of_next_step(may_prefill)
+
+    def _reject(self, request: Request, now: float) -> None:
+        """The policy has turned it away: it is gone."""
+        self._waiting.remove(request)
+        self._kv.free(request.number, finished=True)
+        del self._requests[request.number]
+        self._in_streak.discard(request.number)
+        self.rejected.append(request.number)
+        assert self._gate is not None
+        self._gate.forget(request.number)
+        self._forget(request, now)
+
+    def _forget(self, request: Request, now: float) -> None:
+        """Tell the policy that it is gone."""
+        self._by_id.pop(request.request_id, None)
+        if self._sessions is not None:
+            self._note(self._sessions.finished(request))
+        self._note(self._policy.on_finish(request, now))
+
     def _enqueue(self, request: Request) -> None:
         """Into the waiting queue (`policy`: it is sorted before each step)."""
         self._waiting.append(request)
@@ -227,7 +287,7 @@ class VllmV1:
     def _make_room(self, now: float) -> list[Request]:
         """Preempt running requests for better waiting ones (*displacement*); returns the victims."""
         config = self._config
-        limit, running = config.token_budget, self._running
+        limit, running = self._budgets.tokens, self._running
         outstanding = (request.num_tokens - request.num_computed_tokens for request in running)
         room = Room(
             slots=config.max_running - len(running),
@@ -253,6 +313,8 @@ class VllmV1:
         request.num_preemptions += 1
         self._preempted.append(request.number)
         self._recorder.preempted(request.number)
+        if self._gate is not None:
+            self._gate.departed(request.number)
         self._note(self._policy.on_preempt(request, now))
         self._ask(request, now)
 
@@ -260,10 +322,10 @@ class VllmV1:
     def _threshold(self) -> int:
         """The most tokens that a request may have in this step (*chunk cap*)."""
         config = self._config
-        threshold = config.long_prefill_token_threshold
+        tokens, threshold = self._budgets
         num_requests = len(self._running) + len(self._waiting)
         if not threshold or (num_requests == 1 and self._rules.lone_prefill_is_not_cut):
-            return config.token_budget
+            return tokens
         if config.long_prefill_token_threshold_adaptive and num_requests:
             return max(threshold, config.max_num_batched_tokens // num_requests)
         return threshold
@@ -271,7 +333,7 @@ class VllmV1:
     def _schedule_running(self, now: float, threshold: int) -> tuple[int, bool]:
         """*Running first*: (tokens left in the budget, was anything preempted?)."""
         running, tokens, kv = self._running, self._tokens, self._kv
-        budget = self._config.token_budget
+        budget = self._budgets.tokens
         preempted = False
         place = 0
         while place < len(running) and budget > 0:
@@ -283,7 +345,7 @@ class VllmV1:
                 continue
             while request in running and kv.needed(request.number, computed + n) > kv.num_free:
                 preempted = True
-                victim = self._victim()
+                victim = self._victim(place)
                 if running.index(victim) < place:
                     place -= 1
                 running.remove(victim)
@@ -300,7 +362,13 @@ class VllmV1:
             place += 1
         return budget, preempted
 
-    def _victim(self) -> Request:
+    def _victim(self, place: int) -> Request:
+        """Who goes when blocks are short for the request at this place of the walk."""
+        if self._chooses_victims:
+            self.engine_view.freeze()
+            victim = self._policy.victim(self._running[place:], self.engine_view)
+            assert isinstance(victim, Request)
+            return victim
         if self._discipline == "priority":
             return max(self._running, key=lambda r: (r.priority, r.arrival_time))
         return self._running[-1]

@@ -1,0 +1,306 @@
+"""A policy's decisions beyond order in the leaping engine (*gate*, *budgets* and *chosen victims* in
+docs/engine.md).
+
+`admit` is asked when a request arrives or is preempted, when the change comes with which it was held, and
+when a request has left the running ones. Between those a stretch of decodes is leapt over. Budgets matter
+only where more than decodes may run, so a step in which they were asked for is not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import cast
+
+from simsched.engine.agenda import NO_LIMIT, Agenda
+from simsched.engine.base import CannotLeap
+from simsched.engine.config import ResolvedConfig
+from simsched.engine.decisions import BudgetHooks
+from simsched.engine.engine_view import ViewOfEngine
+from simsched.engine.request_status import FINISHED, WAITING
+from simsched.engine.vllm_v1.leaping_request import LeapRequest
+from simsched.engine.vllm_v1.policy_order import PolicyOrder
+from simsched.engine.vllm_v1.queues import WaitingQueue
+from simsched.engine.vllm_v1.state import LeapingState
+from simsched.policies.base import ADMIT, REJECT, Policy, Priority, hooks_of
+
+HeldUntil = tuple[int, float, int]
+"""Step counter and time at which to ask again, and how many requests had left when it was held."""
+
+
+class DecidingOrder(PolicyOrder):
+    """The order of a policy that takes decisions beyond it."""
+
+    def __init__(self, engine: LeapingState, policy: Policy, config: ResolvedConfig) -> None:
+        super().__init__(engine, policy)
+        self.decides = True
+        self._waits_silently = False  # they may be asked about
+        hooks = hooks_of(policy)
+        self.view = LeapingView(engine, self, config)
+        self.rejected: list[int] = []
+        self._admits = "admit" in hooks
+        self._holds_the_line = policy.holds_the_line
+        self._chooses_victims = "victim" in hooks
+        self._budget_hooks = BudgetHooks(policy, self.view, config.enable_chunked_prefill)
+        # what it remembers of running requests is to be up to date whenever it decides
+        inner: Policy = getattr(policy, "inner", policy)
+        self._is_told_on_time = type(inner).on_change is not Policy.on_change
+        self.outside = WaitingQueue()
+        """Who waits and has not been let in."""
+        self._unasked: list[LeapRequest] = []  # of them, those who have arrived or were preempted since
+        self._held: dict[int, HeldUntil] = {}
+        self._at_step: Agenda[int, LeapRequest] = Agenda()
+        self._at_time: Agenda[float, LeapRequest] = Agenda()
+        self._departures = 0
+        self._departures_seen = 0
+
+    # -- the queue is for those who are let in ---------------------------------------------------------------
+    def requeue(self, request: LeapRequest, now: float) -> None:
+        if not self._admits:
+            super().requeue(request, now)
+            return
+        self.outside.push(request, self._policy.priority(request, now))
+        if not self._holds_the_line:
+            self._unasked.append(request)
+
+    def remove(self, request: LeapRequest) -> None:
+        if self.outside.has(request):
+            self.outside.remove(request)
+            self._held.pop(request.number, None)
+        else:
+            super().remove(request)
+
+    def _move(self, request: LeapRequest, key: Priority) -> None:
+        if request.where == WAITING and self.outside.has(request):
+            self.outside.push(request, key)
+        else:
+            super()._move(request, key)
+
+    def _all_waiting(self) -> list[LeapRequest]:
+        return [*self._queue, *self.outside]
+
+    def release(self, now: float) -> None:
+        super().release(now)
+        self.view.end_walk()
+        self._engine.num_waiting = len(self._queue) + len(self.outside)
+
+    def preempted(self, victims: Sequence[LeapRequest], now: float) -> None:
+        super().preempted(victims, now)
+        self._departures += len(victims)
+
+    def finished(self, request: LeapRequest, now: float) -> None:
+        super().finished(request, now)
+        self._departures += 1
+
+    def is_uncontended(self) -> bool:
+        """Never: whoever arrives is asked about."""
+        return False
+
+    # -- before schedule() ---------------------------------------------------------------------------------
+    def _decide(self, now: float) -> bool:
+        engine = self._engine
+        self.view.now = now
+        if self._is_told_on_time and self._order is None:
+            self._order = self._contend(now)
+        if self._admits:
+            if self._holds_the_line:
+                self._ask_the_head(now)
+            else:
+                self._ask_all(now)
+            if not engine.running and not len(self._queue):
+                head = self.outside.head()
+                if head is not None:
+                    self._let_in(head)
+        engine.num_waiting = len(self._queue)
+        stays = not self._moved  # else a request that was turned away has moved others
+        if not self._budget_hooks.is_used:
+            return stays
+        has_place = len(engine.running) < engine.max_running or self._preemptive
+        may_prefill = len(self._queue) > 0 and has_place
+        if not may_prefill:
+            for request in engine.partials.values():
+                if request.known - request.computed > 1:
+                    may_prefill = True
+                    break
+        engine.max_tokens, engine.long_prefill = self._budget_hooks.of_next_step(may_prefill)
+        return stays and not may_prefill
+
+    def _ask_the_head(self, now: float) -> None:
+        """Until one is held."""
+        self._at_step.due(self._engine.clock.done)  # what has come is not to come again
+        self._at_time.due(now)
+        while True:
+            head = self.outside.head()
+            if head is None or not self._may_be_asked(head, now) or self._is_held(head, now):
+                return
+
+    def _may_be_asked(self, request: LeapRequest, now: float) -> bool:
+        held = self._held.get(request.number)
+        if held is None:
+            return True
+        step, time, departures = held
+        return departures != self._departures or step <= self._engine.clock.done or time <= now
+
+    def _ask_all(self, now: float) -> None:
+        """All that may be asked about again."""
+        due = self._at_step.due(self._engine.clock.done) + self._at_time.due(now)
+        if self._departures != self._departures_seen:
+            self._departures_seen = self._departures
+            asked = self.outside.in_order()
+        elif due or self._unasked:
+            some = {each.number: each for each in due + self._unasked if self.outside.has(each)}
+            asked = sorted(some.values(), key=_place)
+        else:
+            return
+        self._unasked = []
+        for request in asked:
+            if self._may_be_asked(request, now):
+                self._is_held(request, now)
+
+    def _is_held(self, request: LeapRequest, now: float) -> bool:
+        """Ask about it: it is let in, gone, or held."""
+        answer = self._policy.admit(request, self.view)
+        if answer == ADMIT:
+            self._let_in(request)
+            return False
+        if answer == REJECT:
+            self.outside.remove(request)
+            self._held.pop(request.number, None)
+            request.where = FINISHED
+            self._engine.turn_away(request)
+            self.rejected.append(request.number)
+            super().finished(request, now)  # it was not running, so nobody is asked again
+            return False
+        _, _, idle, wait, _ = answer[0]
+        step, time = NO_LIMIT, inf
+        if idle is not None:
+            step = self._engine.clock.done + idle
+            self._at_step.push(step, request)
+        if wait is not None:
+            time = now + wait
+            self._at_time.push(time, request)
+        self._held[request.number] = (step, time, self._departures)
+        return True
+
+    def _let_in(self, request: LeapRequest) -> None:
+        self.outside.remove(request)
+        self._held.pop(request.number, None)
+        self._queue.push(request, request.key)
+
+    def limit(self) -> tuple[int, float]:
+        step, time = super().limit()
+        if not self._admits:
+            return step, time
+        return (
+            min(step, self._at_step.first(self._step_holds, NO_LIMIT)),
+            min(time, self._at_time.first(self._time_holds, inf)),
+        )
+
+    def _step_holds(self, step: int, request: LeapRequest) -> bool:
+        held = self._held.get(request.number)
+        return held is not None and held[0] == step
+
+    def _time_holds(self, time: float, request: LeapRequest) -> bool:
+        held = self._held.get(request.number)
+        return held is not None and held[1] == time
+
+    # -- victims -------------------------------------------------------------------------------------------
+    def victim(self, running: list[LeapRequest], place: int) -> LeapRequest:
+        if not self._chooses_victims:
+            return super().victim(running, place)
+        self.view.begin_walk(running)
+        return cast(LeapRequest, self._policy.victim(running[place:], self.view))
+
+    def queued(self) -> list[LeapRequest]:
+        """Who waits where the engine looks, in order."""
+        return sorted([*self._queue.in_order(), *self._to_admit], key=_place)
+
+    def kept_out(self) -> list[LeapRequest]:
+        """Who waits elsewhere."""
+        return [*self.outside.in_order(), *self._victims_until_scheduled]
+
+    @property
+    def num_queued(self) -> int:
+        """How many wait where the engine looks, before the step is formed."""
+        return len(self._queue)
+
+    @property
+    def admits(self) -> bool:
+        """Does the policy say who is let in?"""
+        return self._admits
+
+
+class LeapingView(ViewOfEngine):
+    """The leaping engine as its policy sees it."""
+
+    def __init__(self, engine: LeapingState, order: DecidingOrder, config: ResolvedConfig) -> None:
+        super().__init__(
+            engine.num_blocks,
+            config.block_size,
+            config.max_running,
+            config.token_budget,
+            config.long_prefill_token_threshold,
+            config.max_model_len,
+        )
+        self._engine = engine
+        self._order = order
+        self._walk: list[LeapRequest] | None = None  # who runs, while the step is formed
+        self._frozen: tuple[list[LeapRequest], list[LeapRequest]] = ([], [])
+
+    def begin_walk(self, running: list[LeapRequest]) -> None:
+        """Blocks have run short in this step: the lists of waiting requests stay as they are."""
+        if self._walk is None:
+            self._frozen = self._lists()
+            self._walk = running
+
+    def end_walk(self) -> None:
+        """The step is formed."""
+        self._walk = None
+
+    def _lists(self) -> tuple[list[LeapRequest], list[LeapRequest]]:
+        if self._walk is not None:
+            return self._frozen
+        queued, others = self._order.queued(), self._order.kept_out()
+        if self._order.admits:
+            return queued, sorted(others, key=_place)
+        return [], sorted(queued + others, key=_place)
+
+    @property
+    def running(self) -> list[LeapRequest]:
+        return self._order.running(self.now) if self._walk is None else list(self._walk)
+
+    @property
+    def let_in(self) -> list[LeapRequest]:
+        return self._lists()[0]
+
+    @property
+    def waiting(self) -> list[LeapRequest]:
+        return self._lists()[1]
+
+    @property
+    def num_running(self) -> int:
+        return len(self._engine.running if self._walk is None else self._walk)
+
+    @property
+    def num_let_in(self) -> int:
+        if self._walk is not None:
+            return len(self._frozen[0])
+        return self._order.num_queued if self._order.admits else 0
+
+    @property
+    def num_waiting(self) -> int:
+        if self._walk is not None:
+            return len(self._frozen[1])
+        return len(self._order.outside) if self._order.admits else self._order.num_queued
+
+    @property
+    def num_free_blocks(self) -> int:
+        return self._engine.free
+
+    @property
+    def num_evictable_blocks(self) -> int:
+        raise CannotLeap("blocks are counted, not looked at")
+
+
+def _place(request: LeapRequest) -> tuple[Priority, int]:
+    return request.key, request.number
