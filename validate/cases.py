@@ -11,7 +11,7 @@ import numpy as np
 from simsched.cost_model.base import CostModel
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import ResolvedConfig, engine_config
-from simsched.policies.base import registered
+from simsched.policies.base import hooks_of, registered
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
 from simsched.vllm_versions import OLDEST, OPTIONS_SINCE, parse_version
@@ -266,6 +266,8 @@ def random_cases(
         newer = [name for name in limits if parse_version(version) < OPTIONS_SINCE.get(name, OLDEST)]
         for name in newer:
             del limits[name]
+        if hooks_of(make_policy(policy)) & {"token_budget", "chunk"}:  # they need it
+            limits["enable_chunked_prefill"] = True
         config = engine_config(
             vllm_version=version, max_model_len=MAX_MODEL_LEN, **{**setting.engine, **limits}
         )
