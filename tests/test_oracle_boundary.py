@@ -11,7 +11,8 @@ import pytest
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import EngineConfig, engine_config, presets
 from simsched.engine.simulator import simulate
-from simsched.policies.base import NEVER, Change, Policy, registered
+from simsched.errors import InputError
+from simsched.policies.base import NEVER, Change, Policy, hooks_of, registered
 from simsched.policies.spec import make_policy
 from simsched.request import RequestView
 from simsched.workload.trace import Trace
@@ -132,6 +133,10 @@ def tail_changed(first: int) -> tuple[Trace, Trace]:
 @pytest.mark.parametrize("name", [*registered(), "ranking(starvation_threshold=5,starvation_period=2)"])
 def test_what_is_to_come_changes_nothing_now(preset: str, name: str) -> None:
     """Until the first request is done, the engine does the same whatever the lengths of the answers."""
+    if preset != "vllm-v1" and hooks_of(make_policy(name)):
+        with pytest.raises(InputError, match="has no effect on preset"):
+            simulate(trace(), make_policy(name), COST, config(preset))
+        return
     logs = []
     for workload in tail_changed(25):
         steps: list[dict[str, Any]] = []

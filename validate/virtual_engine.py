@@ -212,6 +212,8 @@ class VirtualEngine:
                         continue
                 elif output.preempted_req_ids and not in_flight:
                     continue  # it only made room; the engine schedules again at once
+                elif not in_flight and not scheduler.has_unfinished_requests():
+                    continue  # it only turned away
                 elif not in_flight:
                     if arrived == len(names):
                         raise RuntimeError("vLLM's scheduler is stuck: nothing can run")

@@ -1,6 +1,9 @@
 """Scheduling policies, one file each; importing the package registers them."""
 
 from simsched.policies import (
+    a_min as a_min,
+)
+from simsched.policies import (
     classification as classification,
 )
 from simsched.policies import (
@@ -8,6 +11,9 @@ from simsched.policies import (
 )
 from simsched.policies import (
     elis as elis,
+)
+from simsched.policies import (
+    fair_batching as fair_batching,
 )
 from simsched.policies import (
     fastserve as fastserve,
@@ -31,7 +37,16 @@ from simsched.policies import (
     lpm as lpm,
 )
 from simsched.policies import (
+    mc_sf as mc_sf,
+)
+from simsched.policies import (
     mlfq as mlfq,
+)
+from simsched.policies import (
+    p_pas as p_pas,
+)
+from simsched.policies import (
+    past_future as past_future,
 )
 from simsched.policies import (
     plas as plas,
@@ -41,6 +56,9 @@ from simsched.policies import (
 )
 from simsched.policies import (
     priority as priority,
+)
+from simsched.policies import (
+    qoserve as qoserve,
 )
 from simsched.policies import (
     ranking as ranking,
@@ -56,6 +74,9 @@ from simsched.policies import (
 )
 from simsched.policies import (
     srtf as srtf,
+)
+from simsched.policies import (
+    svf as svf,
 )
 from simsched.policies import (
     tie as tie,

@@ -131,7 +131,7 @@ class PriorityTracker:
                     due[number] = view
                 else:  # a step that was under way when this was announced ran it
                     self._push(self._idle, view.last_step + view.due_steps_idle, view)
-        for view in due.values():
+        for _, view in sorted(due.items()):  # no two have the same number
             self._note(self.policy.on_change(view, now))
             self._ask(view, now)
             self._price(view, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from simsched.engine.simulator import simulate
 from simsched.engine.vllm_v1 import leaping_request, stepping_request
 from simsched.engine.vllm_v1.stepping import discipline
 from simsched.errors import InputError
-from simsched.policies.base import Change, Moved, Policy, registered
+from simsched.policies.base import Change, Decision, Moved, Policy, registered
+from simsched.policies.engine_view import EngineView
 from simsched.policies.fastserve import FastServe
 from simsched.policies.mlfq import Mlfq
 from simsched.policies.spec import make_policy
@@ -45,6 +47,7 @@ class Watched(Policy):
         self.reads_cache = inner.reads_cache  # type: ignore[misc]
         self.reads_sessions = inner.reads_sessions  # type: ignore[misc]
         self.shares_state = inner.shares_state  # type: ignore[misc]
+        self.holds_the_line = inner.holds_the_line  # type: ignore[misc]
         self.calls = 0
 
     def on_arrival(self, request: RequestView, now: float) -> Moved:
@@ -72,6 +75,18 @@ class Watched(Policy):
 
     def on_preempt(self, request: RequestView, now: float) -> Moved:
         return self.inner.on_preempt(Guarded(request), now)
+
+    def admit(self, request: RequestView, engine: EngineView) -> Decision:
+        return self.inner.admit(request, engine)
+
+    def victim(self, candidates: Sequence[RequestView], engine: EngineView) -> RequestView:
+        return self.inner.victim(candidates, engine)
+
+    def token_budget(self, engine: EngineView) -> int:
+        return self.inner.token_budget(engine)
+
+    def chunk(self, engine: EngineView) -> int:
+        return self.inner.chunk(engine)
 
     def on_finish(self, request: RequestView, now: float) -> Moved:
         return self.inner.on_finish(Guarded(request), now)

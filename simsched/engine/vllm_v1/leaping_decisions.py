@@ -42,9 +42,6 @@ class DecidingOrder(PolicyOrder):
         self._holds_the_line = policy.holds_the_line
         self._chooses_victims = "victim" in hooks
         self._budget_hooks = BudgetHooks(policy, self.view, config.enable_chunked_prefill)
-        # what it remembers of running requests is to be up to date whenever it decides
-        inner: Policy = getattr(policy, "inner", policy)
-        self._is_told_on_time = type(inner).on_change is not Policy.on_change
         self.outside = WaitingQueue()
         """Who waits and has not been let in."""
         self._unasked: list[LeapRequest] = []  # of them, those who have arrived or were preempted since
@@ -100,7 +97,10 @@ class DecidingOrder(PolicyOrder):
     def _decide(self, now: float) -> bool:
         engine = self._engine
         self.view.now = now
-        if self._is_told_on_time and self._order is None:
+        self.view.running_in_order = None
+        # what it sees and remembers of running requests is to be up to date whenever it decides
+        self._last_used = engine.clock.done
+        if self._order is None:
             self._order = self._contend(now)
         if self._admits:
             if self._holds_the_line:
@@ -211,6 +211,12 @@ class DecidingOrder(PolicyOrder):
         self.view.begin_walk(running)
         return cast(LeapRequest, self._policy.victim(running[place:], self.view))
 
+    def running_in_order(self, now: float) -> list[LeapRequest]:
+        """The running requests, the best first."""
+        if self._changes.drifting or self._order is None:
+            return self.running(now)
+        return sorted(self._engine.running.values(), key=_place)
+
     def queued(self) -> list[LeapRequest]:
         """Who waits where the engine looks, in order."""
         return sorted([*self._queue.in_order(), *self._to_admit], key=_place)
@@ -245,6 +251,8 @@ class LeapingView(ViewOfEngine):
         self._engine = engine
         self._order = order
         self._walk: list[LeapRequest] | None = None  # who runs, while the step is formed
+        self.running_in_order: list[LeapRequest] | None = None
+        """If it has been asked for, before the step is formed."""
         self._frozen: tuple[list[LeapRequest], list[LeapRequest]] = ([], [])
 
     def begin_walk(self, running: list[LeapRequest]) -> None:
@@ -267,7 +275,11 @@ class LeapingView(ViewOfEngine):
 
     @property
     def running(self) -> list[LeapRequest]:
-        return self._order.running(self.now) if self._walk is None else list(self._walk)
+        if self._walk is not None:
+            return list(self._walk)
+        if self.running_in_order is None:
+            self.running_in_order = self._order.running_in_order(self.now)
+        return self.running_in_order
 
     @property
     def let_in(self) -> list[LeapRequest]:

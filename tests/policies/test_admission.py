@@ -1,0 +1,131 @@
+"""Policies that say who is let in: the rules' values by hand, and what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simsched.engine.config import engine_config
+from simsched.engine.simulator import simulate
+from simsched.policies.a_min import AMin
+from simsched.policies.base import ADMIT, hold
+from simsched.policies.mc_sf import McSf
+from simsched.policies.memory import peak_tokens
+from simsched.policies.past_future import PastFuture
+from simsched.policies.spec import make_policy
+from simsched.policies.svf import SmallestVolume
+from tests.engine.scenarios import Linear, same, trace
+from tests.policies.engine import Engine
+from tests.policies.view import View
+
+
+@pytest.mark.parametrize(
+    ("requests", "peak"),
+    [
+        ([], 0),
+        ([(10, 5)], 15),
+        # at the end of the first 13 + 23, then 28 alone
+        ([(10, 3), (20, 8)], 36),
+        # at the end of the second (10 + 2) + (1 + 2), at that of the first 10 + 9
+        ([(10, 9), (1, 2)], 19),
+        ([(5, 4), (5, 4), (5, 4)], 27),
+    ],
+)
+def test_the_peak_of_memory(requests: list[tuple[int, int]], peak: int) -> None:
+    assert peak_tokens(requests) == peak
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 30)), max_size=8))
+def test_the_peak_is_that_of_a_simulation(requests: list[tuple[int, int]]) -> None:
+    held = [
+        sum(now + step for now, left in requests if left >= step)
+        for step in range(1, max((left for _, left in requests), default=0) + 1)
+    ]
+    assert peak_tokens(requests) == max(held, default=0)
+
+
+@pytest.mark.parametrize(("blocks", "answer"), [(36, ADMIT), (35, hold())])
+def test_mc_sf_admits_what_fits_to_the_end(blocks: int, answer: object) -> None:
+    """As in the second line above: 20 + 8 runs, with 2 of 10 tokens generated, and 10 + 3 asks."""
+    running = View("a", num_prompt_tokens=18, predicted_length=10.0, num_output_tokens=2)
+    asks = View("b", num_prompt_tokens=10, predicted_length=3.0)
+    assert McSf().admit(asks, Engine(running=[running], num_blocks=blocks)) == answer
+
+
+def test_mc_sf_expects_one_more_of_what_is_longer_than_predicted() -> None:
+    running = View("a", num_prompt_tokens=10, predicted_length=5.0, num_output_tokens=7)
+    asks = View("b", num_prompt_tokens=4, predicted_length=6.0)
+    # 17 + 1 and 4 + 1 in the next step, 4 + 6 in the end
+    assert McSf().admit(asks, Engine(running=[running], num_blocks=23)) == ADMIT
+    assert McSf().admit(asks, Engine(running=[running], num_blocks=22)) == hold()
+
+
+def test_smallest_volume() -> None:
+    """100 prompt tokens, 4 to come: 400 in the prompt, and 1 + 2 + 3 + 4."""
+    assert SmallestVolume().priority(View(num_prompt_tokens=100, predicted_length=4.0), 0.0) == 410
+
+
+def test_smallest_volume_is_shortest_first_where_prompts_are_equal() -> None:
+    work = trace(80, 30.0, 4)
+    work = work.with_columns(num_prompt_tokens=np.full(80, 60))
+    config = engine_config(max_num_seqs=8, num_gpu_blocks=200, max_model_len=1500)
+    runs = [simulate(work, make_policy(spec), Linear(), config) for spec in ("svf", "mc-sf")]
+    same(*runs)
+    assert len(np.unique(runs[0].first_scheduled_time)) > 20
+
+
+@pytest.mark.parametrize("spec", ["mc-sf", "svf"])
+def test_nobody_is_preempted_where_predictions_are_true(spec: str) -> None:
+    """Blocks of one token, as the paper has them; shortest first alone preempts."""
+    work = trace(80, 40.0, 2, longest=400)
+    config = engine_config(
+        max_num_seqs=64,
+        num_gpu_blocks=900,
+        max_model_len=420,
+        block_size=1,
+        enable_prefix_caching=False,
+    )
+    assert simulate(work, make_policy(spec), Linear(), config).num_preemptions.sum() == 0
+    alone = simulate(work, make_policy("sjf(preemptive=false)"), Linear(), config)
+    assert alone.num_preemptions.sum() > 0
+
+
+def test_a_min() -> None:
+    policy = AMin()
+    running = View("a", num_prompt_tokens=10, length_quantiles=(3.0, 9.0), num_output_tokens=5)
+    asks = View("b", num_prompt_tokens=10, length_quantiles=(2.0, 50.0))
+    assert policy.bound(running) == 5
+    assert policy.priority(asks, 0.0) == 2
+    # 15 + 1 and 10 + 1, then 12
+    assert policy.admit(asks, Engine(running=[running], num_blocks=27)) == ADMIT
+    assert policy.admit(asks, Engine(running=[running], num_blocks=26)) == hold()
+    assert policy.victim([running, asks], Engine()) is asks
+    twin = View("c", length_quantiles=(2.0, 50.0))
+    assert policy.victim([asks, twin], Engine()) is twin
+    policy.on_preempt(running, 0.0)
+    assert policy.priority(running, 0.0) == 5
+
+
+def test_past_future_draws_from_the_latest_answers() -> None:
+    policy = PastFuture(reserved=0.0, window=3)
+    for name in "abcdx":
+        policy.on_arrival(View(name), 0.0)
+    asks = View("x", num_prompt_tokens=10)
+    policy.admit(asks, Engine())
+    assert policy.length(asks) == float("inf")
+    for place, length in enumerate((99, 5, 20, 60)):
+        policy.on_finish(View("abcd"[place], num_output_tokens=length), float(place))
+    policy.admit(asks, Engine())
+    assert policy.length(asks) in (5, 20, 60)
+    assert policy.length(View("x", num_output_tokens=20)) == 60
+    assert policy.length(View("x", num_output_tokens=60)) == float("inf")
+
+
+def test_past_future_preempts_less_than_no_admission() -> None:
+    work = trace(200, 20.0, 6, longest=1000)
+    config = engine_config(max_num_seqs=64, num_gpu_blocks=250, max_model_len=1100)
+    careful = simulate(work, make_policy("past-future"), Linear(), config)
+    plain = simulate(work, make_policy("fcfs"), Linear(), config)
+    assert careful.num_preemptions.sum() < plain.num_preemptions.sum() / 2
