@@ -51,7 +51,7 @@ def conversations(n: int, rate: float) -> Trace:
 
 @cache
 def load(share: float) -> Trace:
-    full_rate = capacity(conversations(4000, 1.0), profile().cost, config())
+    full_rate = capacity(conversations(4000, 1.0), profile().cost, config()).rate
     return conversations(5000, share * full_rate)
 
 

@@ -16,6 +16,7 @@ from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING, ENDING
+from simsched.engine.vllm_v1.answers import Answers
 from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap, Step
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
@@ -36,16 +37,15 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         self._blocks = SharedBlocks(self.free, config.block_size)
         self._found: list[Piece] = []  # by the latest lookup
         self._admitted: list[LeapRequest] = []  # in the step that is being formed
-        self._answers: set[int] = set()  # numbers of requests whose answers are in prompts of others
-        self._answering: dict[int, LeapRequest] = {}  # of these, who runs
+        self._answers = Answers(self._blocks)
         self._leaving: deque[list[LeapRequest]] = deque()  # of each step under way: who ends, as in its batch
 
     def add_request(self, arrival: Arrival, now: float) -> None:
         number = len(self.total)
         super().add_request(arrival, now)
         self._blocks.arrived(number, arrival.prefix)
-        if arrival.prefix and self._blocks.answers(number, arrival.num_prompt_tokens):
-            self._answers.add(number)
+        if arrival.prefix:
+            self._answers.arrived(number, arrival.num_prompt_tokens)
 
     def is_uncontended(self) -> bool:
         """Never: whoever arrives looks for its prefix."""
@@ -57,11 +57,11 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         return super().schedule(now)
 
     def _schedule_running(self, now: float, need: int) -> int:
-        self.fills_answers = bool(self._answering)
+        self.fills_answers = bool(self._answers.watched)
         self._catch_up(self.clock.done - 1)
         # of two copies of a block the older is hit, so the order counts in which they are filled
         several = self.policy_order is not None and len(self.partials) > 1
-        if several or any(self._fills(request) for request in self._answering.values()):
+        if several or any(self._fills(request) for request in self._answers.watched.values()):
             return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
 
@@ -75,7 +75,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
 
     def _catch_up(self, step: int) -> None:
         """Blocks of answers that decoding requests have filled up to this step can be hit from now on."""
-        for request in self._answering.values():
+        for request in self._answers.watched.values():
             if request.where == DECODING:
                 self._blocks.fill(request.number, request.offset + step)
 
@@ -113,11 +113,11 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
 
     def _await_end(self, request: LeapRequest, step: Step) -> None:
         super()._await_end(request, step)
-        if request.number in self._answering:
+        if request.number in self._answers.running:
             self._blocks.fill(request.number, self.total[request.number] - 2)
 
     def leave_out(self, request: LeapRequest, now: float) -> None:
-        if request.number in self._answering:
+        if request.number in self._answers.running:
             raise CannotLeap("an answer that others hit grows while its request is passed over")
         super().leave_out(request, now)
 
@@ -130,7 +130,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
             most -= 1
         if most > 1 and self.num_waiting:
             size, before = self.block_size, self.clock.formed - 1
-            for request in self._answering.values():
+            for request in self._answers.watched.values():
                 if request.where == DECODING:
                     most = min(most, -(request.offset + before) % size + 1)
         return most, time
@@ -141,12 +141,12 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         finished = super().update(batch, now, first, last, steps)
         for request in leaving:
             number = request.number
-            answered = self._answering.pop(number, None) is not None
+            answered = self._answers.stopped(number)
+            self._answers.left(number)
             if request not in kept:
                 self._blocks.forget(number)  # it was preempted with its last token on its way
                 continue
             if answered:
-                self._answers.discard(number)
                 self._blocks.fill(number, request.computed)
             self.free += self._blocks.release(number, request.computed, finished=True)
         return finished
@@ -161,7 +161,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
 
     def _give_up_cached(self, request: LeapRequest, blocks: int, hashed: int) -> None:
         number, size = request.number, self.block_size
-        if self._answering.pop(number, None) is not None:
+        if self._answers.stopped(number):
             self._blocks.fill(number, hashed * size)
         self.free += self._blocks.release(number, hashed * size, finished=False, unhashed=blocks - hashed)
 
@@ -176,8 +176,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
         self._blocks.begin(request.number, self._found)
         self._admitted.append(request)
-        if request.number in self._answers:
-            self._answering[request.number] = request
+        self._answers.started(request)
         self.free -= hits - held
         self.allocate(blocks - hits)
 

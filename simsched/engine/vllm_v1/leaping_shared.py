@@ -17,6 +17,7 @@ from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING
+from simsched.engine.vllm_v1.answers import Answers
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
@@ -32,47 +33,14 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._blocks = SharedBlocks(self.free, config.block_size)
         self._found: list[Piece] = []  # by the latest lookup
         self._admitted: list[LeapRequest] = []  # in this step
-        self._answers: dict[int, set[int]] = {}  # request whose answer is in prompts of others -> its edges
-        self._answering: dict[int, LeapRequest] = {}  # of these, who runs
-        self._answer_of: dict[int, int] = {}  # edge -> the request whose answer it is
-        self._users: dict[int, int] = {}  # edge -> how many of those that are there have it
-        self._watched: dict[int, LeapRequest] = {}  # who runs and answers what another that is there has
+        self._answers = Answers(self._blocks)
 
     def add_request(self, arrival: Arrival, now: float) -> None:
         number = len(self.total)
         super().add_request(arrival, now)
         self._blocks.arrived(number, arrival.prefix)
-        if not arrival.prefix:
-            return
-        answers = self._blocks.answers(number, arrival.num_prompt_tokens)
-        if answers:
-            self._answers[number] = answers
-            for edge in answers:
-                self._answer_of[edge] = number
-        users, answer_of = self._users, self._answer_of
-        for edge in self._blocks.edges(number):
-            users[edge] = users.get(edge, 0) + 1
-            answering = self._answering.get(answer_of.get(edge, -1))
-            if answering is not None:
-                self._watched[answering.number] = answering
-
-    def _left(self, number: int) -> None:
-        """A request is done, and its prompt holds no answer any more."""
-        users, answer_of = self._users, self._answer_of
-        for edge in self._blocks.edges(number):
-            users[edge] -= 1
-            if not users[edge]:
-                del users[edge]
-            other = answer_of.get(edge, -1)
-            if other in self._watched and not self._is_watched(other):
-                del self._watched[other]
-        self._watched.pop(number, None)
-        for edge in self._answers.pop(number, ()):
-            del answer_of[edge]
-
-    def _is_watched(self, number: int) -> bool:
-        """Is another request there whose prompt holds this one's answer?"""
-        return any(self._users.get(edge, 0) > 1 for edge in self._answers[number])
+        if arrival.prefix:
+            self._answers.arrived(number, arrival.num_prompt_tokens)
 
     def is_uncontended(self) -> bool:
         """Never: whoever arrives looks for its prefix."""
@@ -83,7 +51,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         most, time = super().max_steps(batch)
         if most > 1 and self.num_waiting:
             size, step = self.block_size, self.clock.formed
-            for request in self._watched.values():
+            for request in self._answers.watched.values():
                 if request.where == DECODING:
                     most = min(most, size - (request.offset + step) % size)
         return most, time
@@ -92,9 +60,9 @@ class SharedVllmV1Leap(VllmV1Leap):
         leaving = self._leaving(steps)
         finished = super().update(batch, now, first, last, steps)
         for request in leaving:
-            if self._answering.pop(request.number, None) is not None:
+            if self._answers.stopped(request.number):
                 self._blocks.fill(request.number, request.computed)
-            self._left(request.number)
+            self._answers.left(request.number)
             self.free += self._blocks.release(request.number, request.computed, finished=True)
         self._admitted.clear()
         return finished
@@ -133,11 +101,11 @@ class SharedVllmV1Leap(VllmV1Leap):
                 places += 2 * at + 1, 2 * at + 2
 
     def _schedule_running(self, now: float, need: int) -> int:
-        self.fills_answers = bool(self._watched)
+        self.fills_answers = bool(self._answers.watched)
         self._catch_up(self.clock.formed - 1)
         # of two copies of a block the older is hit, so the order counts in which they are filled
         several = self.policy_order is not None and len(self.partials) > 1
-        if several or any(self._fills(request) for request in self._watched.values()):
+        if several or any(self._fills(request) for request in self._answers.watched.values()):
             return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
 
@@ -151,7 +119,7 @@ class SharedVllmV1Leap(VllmV1Leap):
 
     def _catch_up(self, step: int) -> None:
         """Blocks of answers that decoding requests have filled up to this step can be hit from now on."""
-        for request in self._watched.values():
+        for request in self._answers.watched.values():
             if request.where == DECODING:
                 self._blocks.fill(request.number, request.offset + step)
 
@@ -164,8 +132,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         """Not yet: see `update`."""
 
     def _free_preempted(self, request: LeapRequest, tokens: int) -> None:
-        if self._answering.pop(request.number, None) is not None:
-            self._watched.pop(request.number, None)
+        if self._answers.stopped(request.number):
             self._blocks.fill(request.number, tokens)
         self.free += self._blocks.release(request.number, tokens, finished=False)
 
@@ -180,10 +147,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
         self._blocks.begin(request.number, self._found)
         self._admitted.append(request)
-        if request.number in self._answers:
-            self._answering[request.number] = request
-            if self._is_watched(request.number):
-                self._watched[request.number] = request
+        self._answers.started(request)
         self.free -= hits - held
         self.allocate(blocks - hits)
 
