@@ -51,6 +51,16 @@ def test_a_run_agrees_with_itself(pair: tuple[Results, Results]) -> None:
         assert values["mean_ttft_ms"]["real"] > 0
 
 
+def test_routers_are_told_apart(tmp_path: Path) -> None:
+    study = {**STUDY, "policy": "fcfs", "request_rate": "20", "num_replicas": "2"}
+    profile = linear(tmp_path / "cost.json", 1.0)
+    study |= {"router": "round-robin,random", "cost_profile": profile, "max_model_len": 4096}
+    results = run_study(make_study(study), tmp_path / "out", jobs=1)
+    result = compare_results(results, results, baseline="fcfs,router=random")
+    assert set(result["policies"]) == {"fcfs,router=round-robin", "fcfs,router=random"}
+    assert result["speedup_error"] == {"fcfs,router=round-robin": 0, "fcfs,router=random": 0}
+
+
 def test_a_slower_engine_shows_in_its_parts(pair: tuple[Results, Results]) -> None:
     result = compare_results(*pair)
     row = result["loads"][0]["policies"]["fcfs"]
