@@ -45,8 +45,10 @@ class SessionRow:
     """Of the completion time over that of the session alone on an idle engine."""
     p99_slowdown: float | None
     completion_ratio: float | None
-    """Geometric mean over sessions of the completion time over that under the baseline, session by session;
-    None for the baseline itself. Sessions of a run depend on each other, so it has no interval."""
+    """Completion time over that under the baseline, session by session: geometric mean over the sessions of a
+    run, then over runs; None for the baseline itself."""
+    completion_ratio_ci: tuple[float, float] | None
+    """Its 95 % interval over runs (sessions of one run depend on each other); None with one run."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,15 @@ class Sessions:
         headers += ["slowdown", "P99"]
         body = []
         for row in self.rows:
-            ratio = row.completion_ratio
-            *cells, _ = asdict(row).values()
-            body.append([*cells, "baseline" if ratio is None else ratio_text(ratio)])
+            ratio, interval = row.completion_ratio, row.completion_ratio_ci
+            *cells, _, _ = asdict(row).values()
+            shown = "" if interval is None else " to ".join(map(ratio_text, interval))
+            body.append([*cells, "baseline" if ratio is None else ratio_text(ratio), shown])
         return (
-            f"{text_table([*headers, 'ratio'], body, width=width)}\n"
+            f"{text_table([*headers, 'ratio', '95 % interval'], body, width=width)}\n"
             "Sessions: from the arrival of the first turn to the end of its answer, and of the last answer; "
             "slowdown: the latter over what it would be alone on an idle engine; ratio: of completion "
-            "times, geometric mean over the same sessions"
+            "times, geometric mean over the same sessions; its interval is over runs"
         )
 
 
@@ -135,14 +138,21 @@ def session_table(results: Results, samples: Samples, load: int, arm: str) -> pl
 
 
 def _row(arm: str, table: pl.DataFrame, baseline: pl.DataFrame | None) -> SessionRow:
+    import polars as pl
+
     names = ("first_answer", "completion", "slowdown")
     first, whole, slowdown = (table[name].drop_nulls().to_numpy() for name in names)
-    ratio = None
+    ratio = interval = None
     if baseline is not None and baseline.height:
-        both = table.join(baseline, on=["run", "session_id"], suffix="_baseline").drop_nulls("completion")
-        both = both.drop_nulls("completion_baseline")
-        if both.height:
-            ratio = paired_ratio(both["completion"].to_list(), both["completion_baseline"].to_list()).ratio
+        both = table.join(baseline, on=["run", "session_id"], suffix="_baseline")
+        logs = (pl.col("completion") / pl.col("completion_baseline")).log()
+        runs = both.group_by("run", maintain_order=True).agg(logs.mean().exp().alias("ratio"))
+        known = runs["ratio"].drop_nulls().to_list()
+        if known:
+            found = paired_ratio(known, [1.0] * len(known))
+            ratio = found.ratio
+            if found.low is not None and found.high is not None:
+                interval = found.low, found.high
     return SessionRow(
         arm,
         table.height,
@@ -155,6 +165,7 @@ def _row(arm: str, table: pl.DataFrame, baseline: pl.DataFrame | None) -> Sessio
         _finite(slowdown.mean() if len(slowdown) else math.nan),
         _finite(np.percentile(slowdown, 99) if len(slowdown) else math.nan),
         ratio,
+        interval,
     )
 
 

@@ -62,3 +62,20 @@ def test_without_sessions_it_is_refused(tmp_path: Path) -> None:
     results = results_of(tmp_path, [{"timestamp": 0, "input_length": 40, "output_length": 10}])
     with pytest.raises(InputError, match="--by session: these requests have no session_id"):
         by_session(results, samples_of(results), 0, "fcfs")
+
+
+def test_the_interval_is_over_runs(tmp_path: Path) -> None:
+    study = make_study({
+        "policy": "fcfs,srtf", "workload": "vllm-multi-turn", "arrivals": "users(9)", "num_requests": 80,
+        "num_runs": 3, "max_num_seqs": 4, "async_scheduling": False,
+    })  # fmt: skip
+    results = run_study(study, tmp_path / "out", jobs=1)
+    fcfs, srtf = by_session(results, samples_of(results), 0, "fcfs").rows
+    assert fcfs.completion_ratio_ci is None
+    assert srtf.completion_ratio is not None
+    assert srtf.completion_ratio_ci is not None
+    low, high = srtf.completion_ratio_ci
+    assert low < srtf.completion_ratio < high
+    assert srtf.mean_slowdown is not None
+    assert fcfs.mean_slowdown is not None
+    assert fcfs.mean_slowdown > 1
