@@ -5,5 +5,5 @@ NOT_ASKED = (
     "log_steps",
 )  # fmt: skip
 """Options of a study that say nothing of a server that was measured: not used."""
-REFUSED = ("host_speed", "host_jitter", "num_replicas", "router")
+REFUSED = ("host_speed", "host_jitter", "num_replicas", "replicas", "router")
 """Options for which means of one server are not enough."""

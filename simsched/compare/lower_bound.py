@@ -29,7 +29,7 @@ def bounds_of_results(results: Results) -> tuple[Bounds, str]:
     found: Bounds = {}
     for name, cell in cells.items():
         # what a bound depends on; policies and their predictors share it
-        if (cell.arm.num_replicas or 1) > 1:
+        if len(cell.arm.fleet()) > 1:
             found[name] = {}
             continue
         plain = replace(cell, arm=Arm("fcfs", cell.arm.config, cell.arm.cost_profile), goodput=None)
@@ -38,7 +38,7 @@ def bounds_of_results(results: Results) -> tuple[Bounds, str]:
         found[name] = known[plain]
     if any(found.values()):
         return found, ""
-    if any((cell.arm.num_replicas or 1) > 1 for cell in cells.values()):
+    if any(len(cell.arm.fleet()) > 1 for cell in cells.values()):
         return found, "No bounds for several replicas."
     return found, "No bounds: arrivals of a closed loop depend on the policy."
 

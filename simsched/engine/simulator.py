@@ -7,7 +7,7 @@ A lone replica pulls its arrivals from the source. Of several, each gets what a 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -53,6 +53,7 @@ def simulate(
     seed: int = 0,
     num_replicas: int = 1,
     router: Router | None = None,
+    units: Sequence[Unit] | None = None,
 ) -> RunRecord:
     """Simulate the whole trace until the last request is done.
 
@@ -67,6 +68,7 @@ def simulate(
         seed: for engines with chance in them, and for a host with jitter.
         num_replicas: engines that share the requests, each with a policy object of its own.
         router: which of them gets a request; None: there is one, and it takes them as they come.
+        units: the replicas, where they differ; None: all are of `cost` and `config`.
 
     Raises:
         RunError: requests that displace each other for ever, before any gets a token.
@@ -75,7 +77,8 @@ def simulate(
         raise InputError(
             f"{trace.name}: no {policy.reads}, which policy {policy.name} reads; expected a predictor"
         )
-    run = _Run(trace, cost, config, predictor_time, seed, num_replicas, router)
+    units = [Unit(cost, config)] * num_replicas if units is None else units
+    run = _Run(trace, tuple(units), config, predictor_time, seed, router)
     if leap and step_log is None:
         try:
             # of the policy as it is: should leaping prove impossible, the run starts again
@@ -86,15 +89,23 @@ def simulate(
 
 
 @dataclass(frozen=True)
+class Unit:
+    """A replica: what its steps cost, and its engine."""
+
+    cost: CostModel | HostedCost
+    config: ResolvedConfig
+
+
+@dataclass(frozen=True)
 class _Run:
     """The arguments of `simulate` that stay when a run starts again."""
 
     trace: Trace
-    cost: CostModel | HostedCost
+    units: tuple[Unit, ...]
     config: ResolvedConfig
+    """Of what all replicas have in common."""
     predictor_time: float
     seed: int
-    num_replicas: int
     router: Router | None
 
 
@@ -112,13 +123,13 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
     dealt: list[IntArray] | None = None
     if router is not None:
         if gate is None and step_log is None:
-            dealt = deal_out(trace, source, router, run.num_replicas, run.seed)
+            dealt = deal_out(trace, source, router, len(run.units), run.seed)
         if dealt is not None:
             sources = [share_of(trace, rows, random_ids) for rows in dealt]
         else:
-            routing = Routing(event_loop, source, router, run.num_replicas, gate, run.seed)
-            sources = [Inbox(routing, number) for number in range(run.num_replicas)]
-    policies = [policy, *(deepcopy(policy) for _ in range(1, run.num_replicas))]
+            routing = Routing(event_loop, source, router, len(run.units), gate, run.seed)
+            sources = [Inbox(routing, number) for number in range(len(run.units))]
+    policies = [policy, *(deepcopy(policy) for _ in range(1, len(run.units)))]
     replicas = [
         _replica(run, event_loop, *pair, number, None if routing else gate, leap=leap, step_log=step_log)
         for number, pair in enumerate(zip(sources, policies, strict=True))
@@ -170,22 +181,24 @@ def _replica(
     step_log: StepCallback | None,
 ) -> Replica:
     recorder = Recorder(len(source) if isinstance(source, TraceSource) else 0)
-    scheduler = find_preset(run.config.preset).make_scheduler(
+    unit = run.units[number]
+    cost, config = unit.cost, unit.config
+    scheduler = find_preset(config.preset).make_scheduler(
         policy,
-        run.config,
+        config,
         recorder,
         leap=leap,
         # a user's own cost model need not know the term
-        padded=getattr(run.cost, "per_padded", 0.0) > 0,
+        padded=getattr(cost, "per_padded", 0.0) > 0,
         shares_prefixes=shares(run.trace),
     )
-    step = step_cost(run.cost, run.config)
+    step = step_cost(cost, config)
     view: ViewOfEngine | None = getattr(scheduler, "engine_view", None)
     if view is not None:
         view.take_cost(step)
     common = (event_loop, source, scheduler, recorder)
-    if run.config.async_scheduling:
-        clock = make_clock(run.cost, run.config, run.predictor_time, run.seed + number)
+    if config.async_scheduling:
+        clock = make_clock(cost, config, run.predictor_time, run.seed + number)
         return PipelinedReplica(*common, clock, gate, step_log)
     return SerialReplica(*common, step, run.predictor_time, gate, step_log)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from simsched.engine.admissible import Limit
 from simsched.engine.config import EngineConfig
+from simsched.sweep.fleet import fleet_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Arm:
     """Spread of launches around their usual time; None: as the profile has it."""
     num_replicas: int | None = None
     """Engines behind a router; None: one, without a router."""
+    replicas: str | None = None
+    """Engines that differ, in place of `num_replicas` (`sweep.fleet`); `cost_profile` is the first one's."""
     router: str | None = None
     """Which of them serves a request; None: `DEFAULT_ROUTER`."""
     predictor: str | None = None
@@ -64,6 +67,17 @@ class Arm:
     """For an emulated predictor whose spec gives none."""
     predictor_time: float | None = None
     """Seconds of predictor for each request; None: from the profile."""
+
+    def fleet(self) -> list[tuple[str, EngineConfig]]:
+        """The cost profile and engine of each replica; of a lone engine, one."""
+        if self.replicas is not None:
+            return fleet_of(self.replicas, self.config)
+        return [(self.cost_profile, self.config)] * (self.num_replicas or 1)
+
+    @property
+    def is_routed(self) -> bool:
+        """Is it replicas behind a router?"""
+        return self.num_replicas is not None or self.replicas is not None
 
 
 @dataclass(frozen=True)

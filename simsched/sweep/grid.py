@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.sweep.capacity import SAMPLE, capacity
 from simsched.sweep.cell import Arm, Cell, Load
+from simsched.sweep.fleet import fleet_of
 from simsched.sweep.inputs import profile_of
 from simsched.sweep.lasting import seconds_of_arrivals
 from simsched.sweep.requests import file_of, num_kept
@@ -98,13 +100,19 @@ def _engines(study: Study) -> Iterator[tuple[dict[str, Any], Arm]]:
         engine_options = dict(zip(ENGINE_AXES, values, strict=True))
         config = EngineConfig(**{name: engine_options[name] for name in EngineConfig.model_fields})
         engine_options |= {
-            "cost_profile": engine_options["cost_profile"] or find_preset(config.preset).cost_profile,
+            "cost_profile": _first_profile(engine_options, config),
             "gpu_memory_utilization": config.gpu_memory_utilization,
         }
         # an option that is not the engine's own has a field of its name in the arm
         others = {name: value for name, value in engine_options.items() if name in _FIELDS_OF_ARM}
-        others["cost_profile"] = expand(others["cost_profile"])
+        others |= {name: expand(others[name]) for name in ("cost_profile", "replicas") if others[name]}
         yield engine_options, Arm(policy="fcfs", config=config, **others)
+
+
+def _first_profile(engine_options: Mapping[str, Any], config: EngineConfig) -> str:
+    if engine_options["replicas"] is not None:
+        return fleet_of(engine_options["replicas"], config)[0][0]
+    return str(engine_options["cost_profile"] or find_preset(config.preset).cost_profile)
 
 
 def _limit(study: Study, engines: Sequence[Arm]) -> Limit | None:
@@ -112,7 +120,11 @@ def _limit(study: Study, engines: Sequence[Arm]) -> Limit | None:
     the same requests."""
     if not study.skip_invalid and not study.truncate:
         return None
-    limits = (limit_of(arm.config.resolve(profile_of(arm.cost_profile))) for arm in engines)
+    limits = (
+        limit_of(config.resolve(profile_of(name)))
+        for arm in engines
+        for name, config in dict.fromkeys(arm.fleet())
+    )
     return min(limits, key=lambda limit: limit.tokens)
 
 
@@ -172,7 +184,20 @@ def _workload_names(study: Study) -> dict[str, str]:
 
 
 def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
-    """The capacity of an engine for these requests, in requests/s, and a line that says it."""
+    """The capacity of an arm for these requests, in requests/s, and a line that says it."""
+    if arm.replicas is None:
+        return _capacity_of_equals(load, arm)
+    fleet = Counter(arm.fleet())
+    total, parts = 0.0, []
+    for (profile, config), count in fleet.items():
+        alone = replace(arm, replicas=None, num_replicas=None, cost_profile=profile, config=config)
+        most, _ = _capacity_of_equals(load, alone)
+        total += count * most
+        parts.append(f"{count} times {most:.3g}")
+    return total, f"capacity about {total:.3g} requests/s ({', '.join(parts)}, each with its share)"
+
+
+def _capacity_of_equals(load: Load, arm: Arm) -> tuple[float, str]:
     of = ""
     if load.workload is not None:
         trace = named_workload(load.workload).sample(SAMPLE, load.seed)

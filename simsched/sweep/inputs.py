@@ -13,7 +13,8 @@ from simsched.cost_model.base import CostModel
 from simsched.cost_model.host import HostedCost
 from simsched.cost_model.profile import Profile, load_profile
 from simsched.engine.admissible import check_admissible
-from simsched.engine.config import ResolvedConfig, find_preset
+from simsched.engine.config import EngineConfig, ResolvedConfig, find_preset
+from simsched.engine.simulator import Unit
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
 from simsched.predictors.base import Predictor
@@ -38,6 +39,8 @@ class Inputs:
     config: ResolvedConfig
     predictor: Predictor | None = None
     """What has filled in the policy's predictions; None: it reads none, or they were there."""
+    units: tuple[Unit, ...] | None = None
+    """The replicas, where they differ."""
     num_replicas: int = 1
     router: Router | None = None
     """Which replica serves a request; None: there is one, and it takes them as they come."""
@@ -85,7 +88,11 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         trace, dropped = requests_of(load)
         notes += dropped
     asked = len(trace)
-    trace, counts = check_admissible(trace, config, load.skip_invalid, load.truncate)
+    units = _units(arm)
+    counts: dict[str, int] = {}
+    for each in dict.fromkeys([config, *(unit.config for unit in units or ())]):
+        trace, more = check_admissible(trace, each, load.skip_invalid, load.truncate)
+        counts = {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}
     notes += [
         f"{trace.name}: {count:,} of {counted(asked, 'request')} {reason}" for reason, count in counts.items()
     ]
@@ -94,7 +101,7 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         trace, said = predictor.fill(trace, policy.reads, buckets_of(policy), seed=load.seed, tau=arm.tau)
         notes.append(f"{policy.name}: {said}")
     router = None
-    if arm.num_replicas is not None:
+    if arm.is_routed:
         has_versions = "vllm_version" not in find_preset(config.preset).unsupported
         defaults = {"version": config.vllm_version} if has_versions else {}
         router = make_router(arm.router or DEFAULT_ROUTER, **defaults)
@@ -123,9 +130,23 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         )
     return Inputs(
         trace, policy, profile.step_cost(arm.host_speed, arm.host_jitter), config,
-        predictor=predictor, num_replicas=arm.num_replicas or 1, router=router, predictor_time=seconds,
+        predictor=predictor, units=units, num_replicas=len(units) if units else arm.num_replicas or 1,
+        router=router, predictor_time=seconds,
         seed=load.seed, max_decodes=profile.max_decodes, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _units(arm: Arm) -> tuple[Unit, ...] | None:
+    """The replicas of an arm, where they differ."""
+    if arm.replicas is None:
+        return None
+    made: dict[tuple[str, EngineConfig], Unit] = {}
+    for name, config in (fleet := arm.fleet()):
+        if (name, config) not in made:
+            profile = profile_of(name)
+            cost = profile.step_cost(arm.host_speed, arm.host_jitter)
+            made[name, config] = Unit(cost, config.resolve(profile))
+    return tuple(made[each] for each in fleet)
 
 
 def _predictor_time(

@@ -44,7 +44,7 @@ def run(inputs: Inputs, *, step_log: StepCallback | None = None) -> RunRecord:
     return simulate(
         inputs.trace, inputs.policy, inputs.cost, inputs.config,
         predictor_time=inputs.predictor_time, step_log=step_log, seed=inputs.seed,
-        num_replicas=inputs.num_replicas, router=inputs.router,
+        num_replicas=inputs.num_replicas, router=inputs.router, units=inputs.units,
     )  # fmt: skip
 
 

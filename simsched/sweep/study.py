@@ -212,6 +212,8 @@ class Study(_WithEngine):
     """Spread of launch times (sd of the logarithm).  [default: the profile's, mostly 0]"""
     num_replicas: OfEngine[Annotated[int, Field(ge=1, le=4096)]] = ()
     """Engines behind a router.  [default: one, no router]"""
+    replicas: OfEngine[str] = ()
+    """Replicas that differ: "4*PROFILE+2*OTHER(max_num_seqs=512)", in place of --num-replicas."""
     router: OfEngine[str] = ()
     """Which replica serves a request (simsched list routers).  [default: least-requests]"""
     predictor: OfOrder[str] = ()
@@ -292,8 +294,11 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
             raise InputError(f"{shown}: unknown; expected {', '.join(known)}") from None
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{shown} {options[name]}: {message}") from None
-    if study.router and not study.num_replicas:
-        raise InputError(f"--router {','.join(study.router)}: only with --num-replicas")
+    if study.router and not (study.num_replicas or study.replicas):
+        raise InputError(f"--router {','.join(study.router)}: only with --num-replicas or --replicas")
+    if study.replicas and (study.num_replicas or study.cost_profile):
+        both = "--num-replicas" if study.num_replicas else "--cost-profile"
+        raise InputError(f"--replicas and {both} exclude each other: --replicas says both")
     if study.num_requests is not None and study.duration is not None:
         raise InputError("--num-requests and --duration exclude each other")
     for name in OF_TRACES:

@@ -13,8 +13,8 @@ _OPENS, _CLOSES = "([{", ")]}"
 _SPEC = re.compile(r"([^()]+?)\s*(?:\((.*)\))?", re.DOTALL)
 
 
-def split_specs(text: str) -> list[str]:
-    """Split at commas outside brackets: `"fcfs, mlfq(a=1,b=2)"` -> `["fcfs", "mlfq(a=1,b=2)"]`.
+def split_specs(text: str, *, at: str = ",") -> list[str]:
+    """Split at commas (or `at`) outside brackets: `"fcfs, mlfq(a=1,b=2)"` -> `["fcfs", "mlfq(a=1,b=2)"]`.
 
     Raises:
         InputError: parentheses or brackets that don't match.
@@ -27,7 +27,7 @@ def split_specs(text: str) -> list[str]:
             if open_ones[-1:] != _OPENS[_CLOSES.index(character)]:
                 raise InputError(f"{text}: parentheses or brackets don't match")
             open_ones = open_ones[:-1]
-        if character == "," and not open_ones:
+        if character == at and not open_ones:
             parts.append("")
         else:
             parts[-1] += character
