@@ -55,7 +55,7 @@ def test_flags_and_yaml_mean_the_same(tmp_path: Path) -> None:
 
 
 def test_every_engine_option_can_be_swept() -> None:
-    around = {"cost_profile", "host_speed", "host_jitter", "num_replicas", "router"}
+    around = {"cost_profile", "host_speed", "host_jitter", "num_replicas", "replicas", "router"}
     assert set(axes("engine")) == {*EngineConfig.model_fields, *around}
 
 
