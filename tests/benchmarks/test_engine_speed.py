@@ -38,9 +38,10 @@ LOADS: dict[str, tuple[float | None, int]] = {
     "overload": (1.2, 20_000),
     "burst": (None, 20_000),
 }
-FROM_THE_LITERATURE = (
-    "elis", "gittins", "sagesched", "sjf-aging", "tie", "trail", "uniboost",
-)  # fmt: skip
+FROM_THE_LITERATURE = {
+    *("elis", "gittins", "sagesched", "sjf-aging", "tie", "trail", "uniboost"),
+    *("lpm", "hrrn", "edf", "least-slack", "uncached-first"),
+}
 """Their goal is 40,000 below the capacity; where requests wait some are asked in every step."""
 SPECS = [*sorted(registered()), "priority(preemptive=true)", "ranking(starvation_threshold=200)"]
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Literal
 
 from simsched.compare.arms import find_arm, json_load
+from simsched.compare.lower_bound import Bounds, bounds_of_results
 from simsched.compare.samples import Samples, samples_of
-from simsched.compare.statistics import Ratio
+from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.results import Results
+
+BOUND = "lower bound"
+"""In place of an arm: what no policy can beat on the same requests (`simsched.bounds`)."""
 
 Verdict = Literal["holds", "holds in part", "does not hold here"]
 Found = Literal["as claimed", "less", "not"]
@@ -141,16 +146,21 @@ def judge(claim: Claim, results: Results) -> Judged:
         InputError: a check names an arm that is not there.
     """
     samples = samples_of(results)
+    bounds: Bounds = {}
+    if any(check.baseline == BOUND for check in claim.checks):
+        bounds, _ = bounds_of_results(results)
     loads = range(len(samples.loads))
-    return Judged(claim, [_measure(samples, check, load) for check in claim.checks for load in loads])
+    measured = [_measure(samples, check, load, bounds) for check in claim.checks for load in loads]
+    return Judged(claim, measured)
 
 
-def _measure(samples: Samples, check: Check, load: int) -> Measured:
-    arm, baseline = (find_arm(samples.arms, name, "claim") for name in (check.arm, check.baseline))
-    return Measured(
-        check,
-        samples.loads[load],
-        samples.mean(load, arm, check.metric),
-        samples.mean(load, baseline, check.metric),
-        samples.ratio(load, arm, baseline, check.metric),
-    )
+def _measure(samples: Samples, check: Check, load: int, bounds: Bounds) -> Measured:
+    arm = find_arm(samples.arms, check.arm, "claim")
+    value = samples.mean(load, arm, check.metric)
+    if check.baseline == BOUND:
+        values = list(samples.values.get((load, arm, check.metric), {}).values())
+        least = [bounds[cell][check.metric] for cell in samples.cells[load, arm]]
+        return Measured(check, samples.loads[load], value, fmean(least), paired_ratio(values, least))
+    baseline = find_arm(samples.arms, check.baseline, "claim")
+    ratio = samples.ratio(load, arm, baseline, check.metric)
+    return Measured(check, samples.loads[load], value, samples.mean(load, baseline, check.metric), ratio)

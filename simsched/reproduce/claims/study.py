@@ -10,6 +10,8 @@ from typing import Any
 
 from simsched.errors import InputError
 from simsched.files import write_file
+from simsched.reproduce.claims.admission import ADMISSION
+from simsched.reproduce.claims.cache import CACHE
 from simsched.reproduce.claims.catalogue import ORDERS
 from simsched.reproduce.claims.claim import Claim, Judged, Measured, judge
 from simsched.reproduce.claims.survey import Survey, draw_survey, run_survey
@@ -19,7 +21,7 @@ from simsched.sweep.study import make_study
 from simsched.text.labels import metric_label
 
 Told = Callable[[str], None]
-CLAIMS: tuple[Claim, ...] = ORDERS
+CLAIMS: tuple[Claim, ...] = (*ORDERS, *CACHE, *ADMISSION)
 """In the order of `docs/claims.md`."""
 
 

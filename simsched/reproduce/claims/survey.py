@@ -33,7 +33,7 @@ _SETTINGS = {
     "ranking": ("ranking", "ranking(starvation_threshold=200,starvation_period=10)"),
 }
 """Other settings of a policy than its default alone."""
-_ABSENT = ("priority",)
+_ABSENT = ("priority", "lpm", "vtc", "plas", "edf", "least-slack")
 """Nothing to see where no request has what they order by."""
 
 
