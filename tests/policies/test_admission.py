@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -129,3 +132,19 @@ def test_past_future_preempts_less_than_no_admission() -> None:
     careful = simulate(work, make_policy("past-future"), Linear(), config)
     plain = simulate(work, make_policy("fcfs"), Linear(), config)
     assert careful.num_preemptions.sum() < plain.num_preemptions.sum() / 2
+
+
+def test_the_policy_of_the_contributors_guide(tmp_path: Path) -> None:
+    """20 lines that use `admit`: some are rejected, all others served, leaping as stepping."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    code = re.findall(r"```python\n(# roomy.py\n.*?)```", text, re.S)[0]
+    (tmp_path / "roomy.py").write_text(code)
+    spec = f"{tmp_path}/roomy.py:Roomy(longest=400)"
+    work = trace(120, 30.0, 8)
+    config = engine_config(max_num_seqs=32, num_gpu_blocks=150, max_model_len=1500)
+    stepped = simulate(work, make_policy(spec), Linear(), config, leap=False)
+    same(stepped, simulate(work, make_policy(spec), Linear(), config))
+    assert stepped.rejected is not None
+    assert (stepped.rejected == (work.num_prompt_tokens > 400)).all()
+    assert (stepped.finished == ~stepped.rejected).all()
+    assert stepped.counters["rejected by admit"] == stepped.rejected.sum() > 0
