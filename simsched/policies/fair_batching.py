@@ -9,8 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.policies.engine_view import EngineView
-from simsched.policies.p_pas import left_to_prefill
-from simsched.policies.slack import least_slack, tokens_within
+from simsched.policies.slack import decodes_of, tokens_within
 from simsched.request import RequestView
 
 
@@ -39,9 +38,7 @@ class FairBatching(Policy):
         return NEVER
 
     def token_budget(self, engine: EngineView) -> int:
-        decoding = [each for each in engine.running if left_to_prefill(each) <= 1]
-        if not decoding:
+        decodes = decodes_of(engine, self.ttft, self.tpot)
+        if not decodes.num:
             return engine.max_num_batched_tokens
-        rates = (self.tpot if each.slo_tpot is None else each.slo_tpot for each in decoding)
-        seconds = max(least_slack(engine, self.ttft, self.tpot), min(rates))
-        return tokens_within(engine, seconds)
+        return tokens_within(engine, decodes, max(decodes.due - engine.now, decodes.least_tpot))

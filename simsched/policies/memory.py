@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import ceil, inf
 
 from simsched.policies.engine_view import EngineView
@@ -42,9 +42,17 @@ def demand(request: RequestView, length: float, most: int) -> tuple[int, int]:
     return now, max(1, min(left, most - now))
 
 
-def demands(requests: Sequence[RequestView], most: int) -> list[tuple[int, int]]:
-    """Those of several, as long as predicted."""
-    return [demand(each, predicted_length(each), most) for each in requests]
+def demands(requests: Iterable[RequestView], most: int) -> list[tuple[int, int]]:
+    """Those of several, as long as predicted; written out, for it is asked of all that run."""
+    found = []
+    for each in requests:
+        generated, length = each.num_output_tokens, each.predicted_length
+        now = each.num_prompt_tokens + generated
+        left = most if length is None or length == inf else ceil(length) - generated
+        if left > most - now:
+            left = most - now
+        found.append((now, left if left > 1 else 1))
+    return found
 
 
 class Promised:

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.policies.engine_view import EngineView
 from simsched.policies.memory import predicted_length
-from simsched.policies.slack import least_slack, tokens_within
+from simsched.policies.slack import decodes_of, tokens_within
 from simsched.request import RequestView
 
 
@@ -74,5 +74,7 @@ class QoServe(Policy):
         self._late.discard(request.request_id)
 
     def token_budget(self, engine: EngineView) -> int:
-        slack = least_slack(engine, self.ttft, self.tpot)
-        return engine.max_num_batched_tokens if slack == inf else tokens_within(engine, slack)
+        decodes = decodes_of(engine, self.ttft, self.tpot)
+        if not decodes.num:
+            return engine.max_num_batched_tokens
+        return tokens_within(engine, decodes, decodes.due - engine.now)

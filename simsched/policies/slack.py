@@ -3,48 +3,65 @@
 from __future__ import annotations
 
 from math import inf
+from typing import NamedTuple
 
 from simsched.policies.engine_view import EngineView
-from simsched.policies.p_pas import left_to_prefill
-from simsched.request import RequestView
 
 
-def next_token_due(request: RequestView, ttft: float, tpot: float) -> float:
-    """When its next token is due: `arrival + slo_ttft + j * slo_tpot`, for the j-th after the first.
+class Decodes(NamedTuple):
+    """The running requests that have nothing left to prefill."""
+
+    num: int
+    context: int
+    """Tokens known of all of them together."""
+    due: float
+    """When the first of them is due for its next token; inf without any."""
+    least_tpot: float
+    """Seconds, of all of theirs; inf without any."""
+
+
+def decodes_of(engine: EngineView, ttft: float, tpot: float) -> Decodes:
+    """Looked at once, for all that budgets ask of them. A request's first token is due `slo_ttft` seconds
+    after its arrival, and each further one `slo_tpot` later.
 
     Args:
-        request: the limits are its own, where it brings them.
-        ttft: seconds, where it brings none.
-        tpot: likewise, for each token after the first.
+        engine: who runs.
+        ttft: seconds, for requests that bring no `slo_ttft`.
+        tpot: likewise for `slo_tpot`.
     """
-    first = ttft if request.slo_ttft is None else request.slo_ttft
-    each = tpot if request.slo_tpot is None else request.slo_tpot
-    return request.arrival_time + first + request.num_output_tokens * each
+    num = context = 0
+    due = least = inf
+    for each in engine.running:
+        generated, computed = each.num_output_tokens, each.num_computed_tokens
+        if each.num_prompt_tokens + generated - computed > 1:
+            continue
+        num += 1
+        context += computed + 1
+        first, pace = each.slo_ttft, each.slo_tpot
+        pace = tpot if pace is None else pace
+        next_due = each.arrival_time + (ttft if first is None else first) + generated * pace
+        if next_due < due:
+            due = next_due
+        if pace < least:
+            least = pace
+    return Decodes(num, context, due, least)
 
 
-def tokens_within(engine: EngineView, seconds: float) -> int:
+def tokens_within(engine: EngineView, decodes: Decodes, seconds: float) -> int:
     """The most tokens of a step that takes no longer, all decodes among them; more than the decodes by at
     least one, so that prefills go on.
 
     Found by bisection over the engine's cost model, as if what is prefilled were one chunk of a new
     prompt.
     """
-    decoding = [each for each in engine.running if left_to_prefill(each) <= 1]
-    decodes = len(decoding)
-    context = sum(each.num_computed_tokens + 1 for each in decoding)
-    least, most = 1, max(1, engine.max_num_batched_tokens - decodes)
-    if engine.batch_time(decodes, context, most, 1, most * most / 2) <= seconds:
-        return decodes + most
+    num, context = decodes.num, decodes.context
+    least, most = 1, max(1, engine.max_num_batched_tokens - num)
+    if engine.batch_time(num, context, most, 1, most * most / 2) <= seconds:
+        return num + most
     while least < most:
         tokens = (least + most + 1) // 2
-        if engine.batch_time(decodes, context, tokens, 1, tokens * tokens / 2) <= seconds:
+        if engine.batch_time(num, context, tokens, 1, tokens * tokens / 2) <= seconds:
             least = tokens
         else:
             most = tokens - 1
-    return decodes + least
-
-
-def least_slack(engine: EngineView, ttft: float, tpot: float) -> float:
-    """Seconds until the first of the decodes is due for its next token; inf without any."""
-    dues = [next_token_due(each, ttft, tpot) for each in engine.running if left_to_prefill(each) <= 1]
-    return min(dues, default=inf) - engine.now
+    return num + least

@@ -15,7 +15,7 @@ from simsched.engine.simulator import simulate
 from simsched.policies.a_min import AMin
 from simsched.policies.base import ADMIT, hold
 from simsched.policies.mc_sf import McSf
-from simsched.policies.memory import peak_tokens
+from simsched.policies.memory import demand, demands, peak_tokens, predicted_length
 from simsched.policies.past_future import PastFuture
 from simsched.policies.spec import make_policy
 from simsched.policies.svf import SmallestVolume
@@ -93,6 +93,14 @@ def test_nobody_is_preempted_where_predictions_are_true(spec: str) -> None:
     assert simulate(work, make_policy(spec), Linear(), config).num_preemptions.sum() == 0
     alone = simulate(work, make_policy("sjf(preemptive=false)"), Linear(), config)
     assert alone.num_preemptions.sum() > 0
+
+
+@given(st.integers(1, 50), st.integers(0, 40), st.one_of(st.none(), st.floats(1, 60)), st.integers(60, 120))
+def test_what_is_written_out_is_the_same(
+    prompt: int, generated: int, predicted: float | None, most: int
+) -> None:
+    view = View(num_prompt_tokens=prompt, num_output_tokens=generated, predicted_length=predicted)
+    assert demands([view], most) == [demand(view, predicted_length(view), most)]
 
 
 def test_a_min() -> None:

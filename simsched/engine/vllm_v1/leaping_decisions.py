@@ -13,12 +13,11 @@ from math import inf
 from typing import cast
 
 from simsched.engine.agenda import NO_LIMIT, Agenda
-from simsched.engine.base import CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.decisions import BudgetHooks
-from simsched.engine.engine_view import ViewOfEngine
 from simsched.engine.request_status import FINISHED, WAITING
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
+from simsched.engine.vllm_v1.leaping_view import LeapingView
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.queues import WaitingQueue
 from simsched.engine.vllm_v1.state import LeapingState
@@ -231,87 +230,14 @@ class DecidingOrder(PolicyOrder):
         return len(self._queue)
 
     @property
+    def num_outside(self) -> int:
+        """How many have not been let in."""
+        return len(self.outside)
+
+    @property
     def admits(self) -> bool:
         """Does the policy say who is let in?"""
         return self._admits
-
-
-class LeapingView(ViewOfEngine):
-    """The leaping engine as its policy sees it."""
-
-    def __init__(self, engine: LeapingState, order: DecidingOrder, config: ResolvedConfig) -> None:
-        super().__init__(
-            engine.num_blocks,
-            config.block_size,
-            config.max_running,
-            config.token_budget,
-            config.long_prefill_token_threshold,
-            config.max_model_len,
-        )
-        self._engine = engine
-        self._order = order
-        self._walk: list[LeapRequest] | None = None  # who runs, while the step is formed
-        self.running_in_order: list[LeapRequest] | None = None
-        """If it has been asked for, before the step is formed."""
-        self._frozen: tuple[list[LeapRequest], list[LeapRequest]] = ([], [])
-
-    def begin_walk(self, running: list[LeapRequest]) -> None:
-        """Blocks have run short in this step: the lists of waiting requests stay as they are."""
-        if self._walk is None:
-            self._frozen = self._lists()
-            self._walk = running
-
-    def end_walk(self) -> None:
-        """The step is formed."""
-        self._walk = None
-
-    def _lists(self) -> tuple[list[LeapRequest], list[LeapRequest]]:
-        if self._walk is not None:
-            return self._frozen
-        queued, others = self._order.queued(), self._order.kept_out()
-        if self._order.admits:
-            return queued, sorted(others, key=_place)
-        return [], sorted(queued + others, key=_place)
-
-    @property
-    def running(self) -> list[LeapRequest]:
-        if self._walk is not None:
-            return list(self._walk)
-        if self.running_in_order is None:
-            self.running_in_order = self._order.running_in_order(self.now)
-        return self.running_in_order
-
-    @property
-    def let_in(self) -> list[LeapRequest]:
-        return self._lists()[0]
-
-    @property
-    def waiting(self) -> list[LeapRequest]:
-        return self._lists()[1]
-
-    @property
-    def num_running(self) -> int:
-        return len(self._engine.running if self._walk is None else self._walk)
-
-    @property
-    def num_let_in(self) -> int:
-        if self._walk is not None:
-            return len(self._frozen[0])
-        return self._order.num_queued if self._order.admits else 0
-
-    @property
-    def num_waiting(self) -> int:
-        if self._walk is not None:
-            return len(self._frozen[1])
-        return len(self._order.outside) if self._order.admits else self._order.num_queued
-
-    @property
-    def num_free_blocks(self) -> int:
-        return self._engine.free
-
-    @property
-    def num_evictable_blocks(self) -> int:
-        raise CannotLeap("blocks are counted, not looked at")
 
 
 def _place(request: LeapRequest) -> tuple[Priority, int]:
