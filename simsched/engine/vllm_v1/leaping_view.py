@@ -1,5 +1,6 @@
-"""The leaping engine as a policy sees it that decides more than an order. (Not compiled, as the class that it shares
-with other engines is not.)"""
+"""The leaping engine as a policy sees it that decides more than an order.
+
+Not compiled: it shares a class with interpreted engines."""
 
 from __future__ import annotations
 
