@@ -187,8 +187,10 @@ class VllmV1Leap(LeapingState):
         clock = self.clock
         before = clock.formed
         N = self.num_decoding
-        self.recorder.steps(first, last, steps, N)
-        if steps > 1:
+        if steps == 1:
+            self.recorder.step(first, N)
+        else:
+            self.recorder.steps(first, last, steps, N)
             self.allocate(self.blocks_for(before + 1, steps - 1))
         clock.formed = clock.done = after = before + steps
         clock.time = now
