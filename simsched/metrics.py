@@ -10,6 +10,7 @@ the finished ones; `unfinished` says how many are missing. In all of them
 - max waiting time = the larger of TTFT and the request's longest gap between tokens;
 - prefix cache hit rate = prompt tokens found in the cache / looked up, when a request is first admitted;
 - slowdown = E2EL / the time that the request takes alone on an idle engine (`simsched.alone`);
+- those of several replicas: see `simsched.balance`;
 - those of sessions, where requests have any: see `simsched.session_metrics`.
 """
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simsched.balance import BALANCE_METRICS, balance_values
 from simsched.histogram import WeightedHistogram
 from simsched.record import RunRecord
 from simsched.session_metrics import SESSION_METRICS, session_numbers, session_values
@@ -56,8 +58,8 @@ METRICS = (
     *WINDOW,
 )
 """Every metric that all runs have, in the order of summary.csv."""
-ALL_METRICS = (*METRICS, *SESSION_METRICS)
-"""And those of sessions, which come last."""
+ALL_METRICS = (*METRICS, *BALANCE_METRICS, *SESSION_METRICS)
+"""And those of several replicas and of sessions, which come last."""
 GROWTH = ("growth", "growth_low", "growth_high")
 """How fast the backlog grows behind the warm-up, in requests/s, and its 95 % interval (`simsched.steady`)."""
 SUMMARY = (*METRICS, "steady", *GROWTH, "host_bound_share")
@@ -88,6 +90,8 @@ class Requests:
     """Refused by the server; of the unfinished ones."""
     num_cached_tokens: FloatArray | None = None
     """Of each prompt, found in the prefix cache; NaN where not known. None: of none."""
+    replica: IntArray | None = None
+    """The number of the replica that served it; -1: none did. None: there are no replicas."""
     session: IntArray | None = None
     """The number of each one's session; -1: it is of none. None: there are no sessions."""
     session_alone: FloatArray | None = None
@@ -106,7 +110,7 @@ class Requests:
             record.arrival_time, record.first_token_time, record.finish_time,
             record.trace.num_prompt_tokens, record.trace.num_output_tokens,
             record.num_preemptions, record.max_itl, slowdown, rejected_of(record), cached_of(record),
-            session_numbers(record.trace.session_id), session_alone,
+            record.replica, session_numbers(record.trace.session_id), session_alone,
         )  # fmt: skip
 
     @classmethod
@@ -127,6 +131,7 @@ class Requests:
             counts("num_prompt_tokens"), counts("num_output_tokens"), counts("num_preemptions"),
             times("max_itl"), times("slowdown"), refused,
             times("num_cached_tokens") if "num_cached_tokens" in table.columns else None,
+            table["replica"].fill_null(-1).cast(int).to_numpy() if "replica" in table.columns else None,
             session_numbers(table["session_id"].to_list() if "session_id" in table.columns else None),
             times("session_alone") if "session_alone" in table.columns else None,
         )  # fmt: skip
@@ -287,6 +292,11 @@ def measure(
     values["prefix_cache_hit_rate"] = _hit_rate(requests, inside)
     values |= {"window_start": start, "window_end": end}
     found = {name: values[name] for name in METRICS}
+    if requests.replica is not None and int(requests.replica.max(initial=-1)) > 0:
+        found |= balance_values(
+            requests.replica, requests.arrival, requests.finish,
+            requests.num_prompt_tokens + requests.num_output_tokens, (start, end),
+        )  # fmt: skip
     if requests.session is not None:
         found |= session_values(
             requests.session, requests.arrival, requests.finish, requests.session_alone, (start, end)

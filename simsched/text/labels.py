@@ -26,6 +26,8 @@ _WHOLE = {
     "good_share": "Good requests (share)",
     "growth": "Growth of the backlog (req/s)",
     "mean_slowdown": "Mean slowdown (times alone)",
+    "replica_load_cv": "Variation of load over replicas",
+    "replica_tokens_cv": "Variation of tokens over replicas",
     "num_preemptions": "Preemptions",
     "unfinished": "Unfinished requests",
     "rejected": "Refused requests",
