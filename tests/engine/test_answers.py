@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import ResolvedConfig, engine_config
-from simsched.engine.simulator import _Run, _simulate, simulate
+from simsched.engine.simulator import Unit, _Run, _simulate, simulate
 from simsched.metrics import request_table, summarize
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
@@ -27,7 +27,8 @@ def config(**options: object) -> ResolvedConfig:
 
 def run(trace: Trace, policy: str, settings: ResolvedConfig, leap: bool) -> RunRecord:
     """As it is asked for, or `CannotLeap`."""
-    return _simulate(_Run(trace, COST, settings, 0.0, 0, 1, None), make_policy(policy), leap=leap)
+    started = _Run(trace, (Unit(COST, settings),), settings, 0.0, 0, None)
+    return _simulate(started, make_policy(policy), leap=leap)
 
 
 def computed(trace: Trace, settings: ResolvedConfig, policy: str = "fcfs") -> int:
