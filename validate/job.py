@@ -44,8 +44,8 @@ def job_of(cell: Cell) -> Job:
     """Read, generate and check what the cell needs, as the simulator does.
 
     Raises:
-        InputError: what the simulator refuses, another engine than vLLM V1, or limits by which a server
-            refuses requests.
+        InputError: what the simulator refuses, another engine than vLLM V1, limits by which a server
+            refuses requests, or replicas that differ.
     """
     arm = cell.arm
     if arm.config.preset != "vllm-v1":
@@ -55,6 +55,8 @@ def job_of(cell: Cell) -> Job:
             raise InputError(
                 f"{option_flag(option)}: a replay wants every answer; lock-step compares refusals"
             )
+    if arm.replicas is not None:
+        raise InputError(f"--replicas {arm.replicas}: servers of a replay are alike; expected --num-replicas")
     inputs = prepare(cell)
     blocks = arm.config.num_gpu_blocks
     given = {"num_gpu_blocks": blocks} if blocks is not None else {}

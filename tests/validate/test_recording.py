@@ -115,6 +115,7 @@ def test_engine_failures_are_one_line() -> None:
     ("given", "message"),
     [
         ({"preset": "vllm-0.4.1-ltr"}, "--preset vllm-0.4.1-ltr"),
+        ({"replicas": "1*a100-80gb/llama-3-8b+1*a100-40gb/llama-3-8b"}, "servers of a replay are alike"),
         ({"max_num_queued_reqs": "4"}, "--max-num-queued-reqs: a replay wants every answer"),
     ],
 )
