@@ -188,7 +188,7 @@ class VirtualEngine:
         in_flight: deque[tuple[Any, Any, float]] = deque()
         number = 0
         free_at = 0.0
-        while arrived < len(names) or scheduler.has_unfinished_requests() or in_flight:
+        while arrived < len(names) or admitted or scheduler.has_unfinished_requests() or in_flight:
             take_in(clock.time, at_the_end=True)
             for request in admitted:
                 scheduler.add_request(request)
