@@ -58,12 +58,22 @@ class WithFacts:
 
     @property
     def num_cached_tokens(self) -> int:
-        if self.cached < 0:
-            raise InputError("a policy that reads num_cached_tokens says so: reads_cache = True")
-        return self.cached
+        return told_cached(self.cached)
 
     @property
     def session_service(self) -> float:
-        if self.session_seconds < 0.0:
-            raise InputError("a policy that reads session_service says so: reads_sessions = True")
-        return self.session_seconds
+        return told_service(self.session_seconds)
+
+
+def told_cached(tokens: int) -> int:
+    """So many; an error where the policy has not said that it reads them."""
+    if tokens < 0:
+        raise InputError("a policy that reads num_cached_tokens says so: reads_cache = True")
+    return tokens
+
+
+def told_service(seconds: float) -> float:
+    """Likewise."""
+    if seconds < 0.0:
+        raise InputError("a policy that reads session_service says so: reads_sessions = True")
+    return seconds

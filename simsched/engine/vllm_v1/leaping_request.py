@@ -7,7 +7,7 @@ from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
-from simsched.engine.facts import WithFacts
+from simsched.engine.facts import told_cached, told_service
 from simsched.engine.request_status import DECODING, WAITING
 from simsched.engine.step_clock import StepClock
 from simsched.policies.base import NEVER, Change, Priority
@@ -22,7 +22,7 @@ Announced = tuple[Change, int, float, int]
 NO_CHANGE: Announced = (NEVER, 0, 0.0, 0)
 
 
-class LeapRequest(WithFacts):
+class LeapRequest:
     """What the engine keeps of a request and, where one of our policies orders requests, what that policy
     sees of it (`simsched.request.RequestView`) and what its order notes of it.
 
@@ -107,6 +107,39 @@ class LeapRequest(WithFacts):
         self.announced = NO_CHANGE  # when it last ran
         self.due_step = NO_LIMIT  # when its policy is to be told of a change
         self.due_time = inf  # likewise
+
+    # `WithFacts` again: a compiled class can't inherit from one that interpreted classes inherit from
+    @property
+    def slo_ttft(self) -> float | None:
+        return self.facts.slo_ttft
+
+    @property
+    def slo_tpot(self) -> float | None:
+        return self.facts.slo_tpot
+
+    @property
+    def deadline(self) -> float | None:
+        return self.facts.deadline
+
+    @property
+    def request_class(self) -> str | None:
+        return self.facts.request_class
+
+    @property
+    def session_id(self) -> str | None:
+        return self.facts.session_id
+
+    @property
+    def turn(self) -> int | None:
+        return self.facts.turn
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return told_cached(self.cached)
+
+    @property
+    def session_service(self) -> float:
+        return told_service(self.session_seconds)
 
     @property
     def num_output_tokens(self) -> int:
