@@ -112,7 +112,7 @@ CATALOGUE = (
     "mc-sf", "svf", "a-min", "past-future", "past-future(window=5,reserved=0.2)",
     "p-pas", "p-pas(plus=true,small=24,large=200,long_prefill=300)",
     "fair-batching", "fair-batching(ttft=0.2,tpot=0.013)",
-    "qoserve", "qoserve(alpha=0,relegated=0.5,ttft=0.3,tpot=0.013)",
+    "qoserve", "qoserve(alpha=0,relegated=0.5,ttft=0.3,tpot=0.013,min_chunk=4)",
     *(f"sjf-aging(form={form})" for form in ("vllm", "trtllm", "trtllm-cached", "sglang", "ewsjf")),
     "sjf-aging(form=sglang,size=output,preemptive=true,aging_tokens=200)",
     "sjf-aging(form=vllm,preemptive=true,length_median=300,time_median=0.5)",

@@ -38,6 +38,10 @@ class QoServe(Policy):
     tpot: float = Field(default=0.05, gt=0, lt=inf)
     """Seconds, for those that bring no `slo_tpot`."""
 
+    min_chunk: int = Field(default=256, ge=1)
+    """Tokens beside the decodes that a step may have however late these are, so that prefills don't starve
+    where steps take longer than `slo_tpot`. Our choice."""
+
     reads = "predicted_length"
 
     def __post_init__(self) -> None:
@@ -77,4 +81,5 @@ class QoServe(Policy):
         decodes = decodes_of(engine, self.ttft, self.tpot)
         if not decodes.num:
             return engine.max_num_batched_tokens
-        return tokens_within(engine, decodes, decodes.due - engine.now)
+        within = tokens_within(engine, decodes, decodes.due - engine.now)
+        return max(within, decodes.num + self.min_chunk)

@@ -31,7 +31,7 @@ LEAP = [
     "fair-batching",
     "fair-batching(ttft=0.2,tpot=0.013)",
     "qoserve",
-    "qoserve(alpha=0,relegated=0.5,ttft=0.3,tpot=0.013)",
+    "qoserve(alpha=0,relegated=0.5,ttft=0.3,tpot=0.013,min_chunk=4)",
     *AGING,
     "sjf-aging(form=sglang,size=output,preemptive=true,aging_tokens=200)",
     "sjf-aging(form=trtllm,preemptive=true,length_median=300,time_median=0.5)",

@@ -68,6 +68,19 @@ def test_qoserve_by_hand() -> None:
     assert policy.priority(batch, 0.0) == (0, 65.5)
 
 
+@pytest.mark.parametrize(
+    ("now", "budget"),
+    [
+        # its sixth token is due at 1 + 5 * 0.1 s: a step of 10 ms and 1 ms a token may take 0.5 s, or none
+        (1.0, 1 + 490),
+        (3.0, 1 + 256),
+    ],
+)
+def test_qoserve_chunks_by_slack(now: float, budget: int) -> None:
+    policy = QoServe(ttft=1.0, tpot=0.1)
+    assert policy.token_budget(Engine(now=now - 1e-9, running=[DECODES, HALFWAY])) == budget
+
+
 def test_qoserve_with_alpha_0_is_earliest_deadline_first() -> None:
     work = trace(80, 30.0, 4, slo_ttft=0.5 + 3.0 * (np.arange(80) % 4))
     config = engine_config(max_num_seqs=8, max_model_len=1500, num_gpu_blocks=2000)
