@@ -40,7 +40,7 @@ def test_starvation_control_wraps_any_policy() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "unknown; expected one of classification"),
+        ("nonsense", "unknown; expected one of a-min"),
         ("mlfq(base=1)", "no parameter base; expected preemptive, base_quantum"),
         ("mlfq(base_quantum=-1)", "base_quantum is -1"),
         ("mlfq(base_quantum=fast)", "base_quantum is fast"),
