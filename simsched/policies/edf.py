@@ -21,8 +21,9 @@ def due(request: RequestView, otherwise: float) -> float:
 @dataclass(eq=False)
 class EarliestDeadline(Policy):
     """By the time at which a request is due: its arrival plus its `deadline`, or its `slo_ttft` where it has
-    no deadline, or `deadline` of this policy where it has neither. On one server it meets all deadlines if
-    any order does (Liu and Layland, 1973). Requests with the same allowance come in order of arrival."""
+    no deadline, or `deadline` of this policy where it has neither. On one server that may preempt it meets
+    all deadlines if any order does (Dertouzos, 1974). Requests with the same allowance come in order of
+    arrival."""
 
     preemptive: bool = False
     deadline: float = Field(default=10.0, ge=0, lt=inf)
