@@ -122,6 +122,7 @@ CATALOGUE = (
     "lpm", "hrrn", "hrrn(service=output)", "edf", "edf(preemptive=true)", "least-slack",
     "least-slack(preemptive=true,time_per_token=0.01)", "least-slack(form=vllm)",
     "uncached-first", "uncached-first(starvation_steps=30)", "vtc", "vtc(input_weight=0,output_weight=1)",
+    "dlpm", "dlpm(quantum=300)",
     "plas", "plas(quantum=0.02,levels=4,starvation_ratio=3)", "plas(preemptive=false,quantum=0.1)",
     "uniboost", "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)", "uniboost(adaptive=true)",
 )  # fmt: skip

@@ -7,6 +7,9 @@ from simsched.policies import (
     classification as classification,
 )
 from simsched.policies import (
+    dlpm as dlpm,
+)
+from simsched.policies import (
     edf as edf,
 )
 from simsched.policies import (

@@ -72,12 +72,15 @@ class Vtc(Policy):
             self._settle(each)
         waiting = self._waiting.setdefault(tenant, deque())
         if not waiting:
-            others = [self.counter(each, now) for each, there in self._waiting.items() if there]
-            target = min(others) if others else self.counter(self._admitted_last(), now)
-            lift = max(0.0, target - self.counter(tenant, now))
+            lift = max(0.0, self._floor(now) - self.counter(tenant, now))
             self._base[tenant] = self._base.get(tenant, 0.0) + lift
             self._as_of = -inf
         waiting.append(request)
+
+    def _floor(self, now: float) -> float:
+        """The least counter of a tenant that comes back."""
+        others = [self.counter(each, now) for each, there in self._waiting.items() if there]
+        return min(others) if others else self.counter(self._admitted_last(), now)
 
     def _admitted_last(self) -> str | None:
         """The tenant of the request that has run for the fewest steps; if none runs, of the one done last."""

@@ -63,6 +63,8 @@ LEAP = [
     "uncached-first",
     "uncached-first(starvation_steps=30)",
     "vtc",
+    "dlpm",
+    "dlpm(quantum=300)",
     "vtc(input_weight=0,output_weight=1)",
     "plas",
     "plas(quantum=0.05,levels=4,starvation_ratio=2)",

@@ -34,7 +34,7 @@ _SETTINGS = {
 }
 """Other settings of a policy than its default alone."""
 _ABSENT = (
-    *("priority", "lpm", "vtc", "plas", "edf", "least-slack"),  # nothing here has what they order by
+    *("priority", "lpm", "vtc", "dlpm", "plas", "edf", "least-slack"),  # nothing here has what they order by
     *("mc-sf", "svf", "a-min", "past-future", "qoserve", "p-pas", "fair-batching"),  # in their claims alone
 )
 """Not shown: this is a figure of orders."""
