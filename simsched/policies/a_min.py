@@ -1,5 +1,4 @@
-"""A_min: scheduling by the lower bounds of predicted intervals (Chen, Ye and Zhou, "Adaptively Robust LLM
-Inference Optimization under Prediction Uncertainty", arXiv 2508.14544)."""
+"""A_min (Chen, Ye and Zhou, arXiv 2508.14544): by the lower bounds of predicted intervals."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Memory-constrained shortest first (Jaillet et al., "Online Scheduling for LLM Inference with KV Cache
-Constraints", arXiv 2502.07115)."""
+"""Memory-constrained shortest first (Jaillet et al., arXiv 2502.07115)."""
 
 from __future__ import annotations
 

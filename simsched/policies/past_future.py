@@ -1,5 +1,4 @@
-"""LightLLM's past-future admission ("Past-Future Scheduler for LLM Serving under SLA Guarantees", arXiv
-2507.10150)."""
+"""LightLLM's past-future admission (arXiv 2507.10150): by the future peak of memory."""
 
 from __future__ import annotations
 
