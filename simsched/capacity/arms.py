@@ -52,8 +52,10 @@ class ArmRates:
     reasons: dict[str, str]
     probes: list[Probe]
     """Of the first seed, by their rate."""
+    num_replicas: int
+    """Engines that take these rates together, behind a router; of a lone engine, 1."""
     num_gpus: int
-    """Of a replica."""
+    """Of all of them."""
 
     def to_dict(self, question: Question, request_rate: float | None = None) -> dict[str, Any]:
         """For JSON."""
@@ -74,11 +76,10 @@ class ArmRates:
         if question.by is not None:
             row["slo_rate_by"] = {group: rate.rate for group, rate in self.slo_by.items()}
         if request_rate is not None:
-            replicas = self.replicas(question, request_rate)
             row |= {
                 "request_rate": request_rate,
-                "replicas": replicas,
-                "gpu_hours_per_hour": None if replicas is None else replicas * self.num_gpus,
+                "replicas": self.replicas(question, request_rate),
+                "gpu_hours_per_hour": self.gpus(question, request_rate),
             }
         return row
 
@@ -86,8 +87,18 @@ class ArmRates:
         """How many replicas serve this load within the objective, or stably where there is none.
 
         Poisson arrivals that are dealt out at random are Poisson at each replica; a router that balances
-        better needs no more. None where no rate qualifies.
+        better needs no more. Where the rates are of several replicas, load is dealt to whole groups of them,
+        each behind its router. None where no rate qualifies.
         """
+        groups = self._groups(question, request_rate)
+        return None if groups is None else groups * self.num_replicas
+
+    def gpus(self, question: Question, request_rate: float) -> int | None:
+        """How many GPUs these replicas have."""
+        groups = self._groups(question, request_rate)
+        return None if groups is None else groups * self.num_gpus
+
+    def _groups(self, question: Question, request_rate: float) -> int | None:
         most = self.slo.rate if question.slo is not None else self.stable.rate
         return None if not most else math.ceil(request_rate / most - 1e-9)
 
@@ -151,7 +162,8 @@ def arm_rates(
                 slo_by={name: over_seeds([each.slo_by[name] for each in results]) for name in groups},
                 reasons={name: text for each in results for name, text in each.reasons.items()},
                 probes=results[0].probes,
-                num_gpus=_num_gpus(arm_of_first),
+                num_replicas=len(arm_of_first.fleet()),
+                num_gpus=sum(_num_gpus(profile) for profile, _ in arm_of_first.fleet()),
             )
         )
     at_one_rate = set(notes_on_rates(plan.cells, plan.capacity, plan.offered))  # nobody's: rates are searched
@@ -176,8 +188,8 @@ def _name(arm: dict[str, Any]) -> str:
     return ", ".join([str(arm["policy"]), *parts])
 
 
-def _num_gpus(arm: Arm) -> int:
-    file = profile_of(arm.cost_profile).file
+def _num_gpus(profile: str) -> int:
+    file = profile_of(profile).file
     return file.hardware.num_gpus if file is not None and file.hardware is not None else 1
 
 

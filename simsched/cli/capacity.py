@@ -96,8 +96,7 @@ def _show(rates: list[ArmRates], question: Question, request_rate: float | None)
         row += _cells(arm.slo) if question.slo is not None else []
         row += [arm.slo_by[group].rate if group in arm.slo_by else None for group in groups]
         if request_rate is not None:
-            replicas = arm.replicas(question, request_rate)
-            row += [replicas, None if replicas is None else replicas * arm.num_gpus]
+            row += [arm.replicas(question, request_rate), arm.gpus(question, request_rate)]
         rows.append(row)
     show_table(headers, rows, left=[0, *([1] if several else [])])
     for arm in rates:
@@ -111,9 +110,11 @@ def _show(rates: list[ArmRates], question: Question, request_rate: float | None)
             )
     if request_rate is not None:
         what = "within the objective" if question.slo is not None else "stably"
+        grouped = any(arm.num_replicas > 1 for arm in rates)
+        dealt = "dealt out at random" + (" to groups of an arm's replicas" if grouped else "")
         say(
-            f"replicas: to serve {request_rate:g} requests/s {what}, dealt out at random; GPU h/h: GPU-hours "
-            "for every hour of it"
+            f"replicas: to serve {request_rate:g} requests/s {what}, {dealt}; GPU h/h: GPU-hours for every "
+            "hour of it"
         )
 
 

@@ -65,6 +65,30 @@ def test_stable_rates_of_a_small_engine() -> None:
         assert arm.replicas(Question(slo), 10 * arm.slo.rate) == 10
 
 
+@pytest.mark.parametrize(
+    ("options", "size", "gpus"),
+    [
+        ({}, 1, 1),
+        ({"num_replicas": 3, "router": "random"}, 3, 3),
+        ({"cost_profile": "8xa100-80gb/llama-3-70b", "num_replicas": 2}, 2, 16),
+        ({"replicas": "1*a100-80gb/llama-3-8b+1*8xa100-80gb/llama-3-70b"}, 2, 9),
+    ],
+)
+def test_a_load_takes_whole_groups_of_an_arms_replicas(
+    options: dict[str, object], size: int, gpus: int
+) -> None:
+    """The rate is of all replicas of the arm together; how many serve a load counts each of them."""
+    question = Question(burst=0, hour=1500.0)
+    study = make_study({"max_num_seqs": 16, "policy": "fcfs", **options})
+    (arm,), _ = arm_rates(study, question, jobs=1)
+    rate = arm.stable.rate
+    assert rate is not None
+    assert arm.replicas(question, 5 * rate) == 5 * size
+    assert arm.replicas(question, 4.5 * rate) == 5 * size
+    row = arm.to_dict(question, 5 * rate)
+    assert (row["replicas"], row["gpu_hours_per_hour"]) == (5 * size, 5 * gpus)
+
+
 def test_an_objective_that_nothing_meets_has_a_reason() -> None:
     question = Question(parse_slo("p99_tpot<1ms"), burst=0, hour=300.0)
     (arm,), _ = arm_rates(make_study({**SMALL, "policy": "fcfs"}), question, jobs=1)
