@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -21,16 +22,18 @@ def due(request: RequestView, otherwise: float) -> float:
 @dataclass(eq=False)
 class EarliestDeadline(Policy):
     """By the time at which a request is due: its arrival plus its `deadline`, or its `slo_ttft` where it has
-    no deadline, or `deadline` of this policy where it has neither. On one server that may preempt it meets
-    all deadlines if any order does (Dertouzos, 1974). Requests with the same allowance come in order of
-    arrival."""
+    no deadline, or its class's of `deadlines` where it has neither, or else `deadline` of this policy. On one
+    server that may preempt it meets all deadlines if any order does (Dertouzos, 1974). Requests with the same
+    allowance come in order of arrival."""
 
     preemptive: bool = False
     deadline: float = Field(default=10.0, ge=0, lt=inf)
     """Seconds, for requests that bring none."""
+    deadlines: dict[str, Annotated[float, Field(ge=0, lt=inf)]] = Field(default_factory=dict)
+    """Seconds by the request's class, such as {chat: 5, batch: 60}, in place of `deadline`."""
 
     def priority(self, request: RequestView, now: float) -> float:
-        return due(request, self.deadline)
+        return due(request, self.deadlines.get(request.request_class or "", self.deadline))
 
     def next_change(self, request: RequestView, now: float) -> Change:
         return NEVER

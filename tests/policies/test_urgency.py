@@ -84,6 +84,20 @@ def test_edf_by_hand(asked: dict[str, float], due: float) -> None:
     assert edf.next_change(view, 8.0) == NEVER
 
 
+def test_edf_by_class() -> None:
+    edf = make_policy("edf(deadlines={chat: 5, batch: 60},deadline=20)")
+    classes = ("chat", "batch", "agent", None)
+    assert [edf.priority(View(request_class=each, arrival_time=2.0), 8.0) for each in classes] == [
+        7,
+        62,
+        22,
+        22,
+    ]
+    assert edf.priority(View(request_class="chat", slo_ttft=1.0, arrival_time=2.0), 8.0) == 3
+    with pytest.raises(InputError, match="deadlines"):
+        make_policy("edf(deadlines={chat: -5})")
+
+
 def test_with_one_allowance_for_all_edf_is_fcfs() -> None:
     work = trace(80, 30.0, 4)
     same(run(work, "edf"), run(work, "fcfs"))
