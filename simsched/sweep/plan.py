@@ -22,7 +22,7 @@ from simsched.sweep.cell import Cell
 from simsched.sweep.grid import ENGINE_AXES, PREDICTION_AXES, cells_of, expand
 from simsched.sweep.inputs import prepare, profile_of
 from simsched.sweep.rates import notes_on_rates, num_requests, offered_rate
-from simsched.sweep.rehearsal import rehearse
+from simsched.sweep.rehearsal import rehearse, what_stepping_takes
 from simsched.sweep.study import (
     Study,
     axes,
@@ -153,6 +153,7 @@ def _check(plan: Plan) -> None:
         kind = replace(cell, load=replace(cell.load, request_rate=None, duration=None))
         if kind not in kinds or plan.num_requests[name] > plan.num_requests[kinds[kind]]:
             kinds[kind] = name
+    stepping: set[str] = set()
     for name in kinds.values():
         cell = plan.cells[name]
         inputs = prepare(cell)
@@ -161,6 +162,10 @@ def _check(plan: Plan) -> None:
         if inputs.predictor is not None and inputs.predictor.tau_is_open:
             unread.discard("tau")
         plan.notes += [note for note in inputs.notes if note not in plan.notes]
+        said = what_stepping_takes(inputs)
+        if said is not None and cell.arm.policy not in stepping:
+            stepping.add(cell.arm.policy)
+            plan.notes.append(said)
         if is_own(inputs.policy):
             rehearse(cell.arm.policy, inputs)
     what = {"tau": "uses an emulated predictor whose tau is open"}

@@ -13,11 +13,27 @@ from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.user_policy import PolicyError, asked_in_every_step
 from simsched.sweep.inputs import Inputs
+from simsched.text.table import counted
 
 REHEARSED = 20
 """Requests that a user's own policy is tried on,"""
 REHEARSED_TOKENS = 100
 """and the most output tokens of each; of prompt tokens ten times that."""
+
+SECONDS_PER_STEPPED_TOKEN = 1e-5
+"""What an output token takes where a run goes step by step, on a usual machine."""
+
+
+def what_stepping_takes(inputs: Inputs) -> str | None:
+    """A line on a policy for which the simulator has to step, as it announces nothing; None: it leaps."""
+    policy = inputs.policy
+    if type(getattr(policy, "inner", policy)).next_change is not Policy.next_change:
+        return None
+    seconds = int(inputs.trace.num_output_tokens.sum()) * SECONDS_PER_STEPPED_TOKEN
+    return (
+        f"{policy.name}: has no next_change, so that where requests wait a run goes step by step: about "
+        f"{seconds:.2g} s for {counted(len(inputs.trace), 'request')}, more where many wait"
+    )
 
 
 def rehearse(name: str, inputs: Inputs) -> None:

@@ -178,3 +178,19 @@ def test_an_own_policy_that_promises_too_much_is_refused(own: Path, preset: str,
 @pytest.mark.parametrize("name", ["Served", "Ran", "Told", "Short", "Told(starvation_threshold=5)"])
 def test_an_own_policy_that_keeps_its_promise_is_not(own: Path, preset: str, name: str) -> None:
     planned(policy=f"{own}:{name}", preset=preset, **SMALL)
+
+
+def test_a_policy_that_steps_says_so_once_with_what_it_takes(tmp_path: Path) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text(
+        "from pydantic.dataclasses import dataclass\n"
+        "from simsched.policies.base import NEVER, Policy\n\n\n"
+        "@dataclass\nclass Slow(Policy):\n"
+        "    def priority(self, request, now):\n        return request.num_prompt_tokens\n\n\n"
+        "@dataclass\nclass Quick(Slow):\n"
+        "    def next_change(self, request, now):\n        return NEVER\n"
+    )
+    plan = planned(policy=f"{file}:Slow,{file}:Quick", request_rate="4,8", num_requests=100, num_runs=2)
+    said = [note for note in plan.notes if "step by step" in note]
+    assert len(said) == 1
+    assert said[0].startswith("Slow: has no next_change")
