@@ -27,7 +27,8 @@ SECONDS_PER_STEPPED_TOKEN = 1e-5
 def what_stepping_takes(inputs: Inputs) -> str | None:
     """A line on a policy for which the simulator has to step, as it announces nothing; None: it leaps."""
     policy = inputs.policy
-    if type(getattr(policy, "inner", policy)).next_change is not Policy.next_change:
+    inner: Policy = getattr(policy, "inner", policy)
+    if type(inner).next_change is not Policy.next_change:
         return None
     seconds = int(inputs.trace.num_output_tokens.sum()) * SECONDS_PER_STEPPED_TOKEN
     return (
