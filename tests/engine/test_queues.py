@@ -87,7 +87,7 @@ def test_vllms_fcfs_puts_the_preempted_in_front_and_preempts_the_last() -> None:
     running = {number: request(number) for number in (0, 1)}
     order = FcfsOrder(running)
     order.arrived(2, arrival(2), 0.0)
-    assert order.victim(list(running.values())).number == 1
+    assert order.victim(list(running.values()), 0).number == 1
     order.requeue(running[1], 0.0)
     assert [order.pop().number for _ in range(2)] == [1, 2]
 
@@ -100,7 +100,7 @@ def test_vllms_priority_goes_by_priority_arrival_and_id() -> None:
         order.arrived(number, each, 9.0)
     made = [order.request(number, each, 9.0) for number, each in enumerate(come)]
     assert [order.pop().number for _ in range(4)] == [2, 3, 1, 0]
-    assert order.victim(made).number == 0  # of two that are equal, the first in the batch
+    assert order.victim(made, 0).number == 0  # of two that are equal, the first in the batch
 
 
 @pytest.mark.parametrize(
