@@ -36,7 +36,10 @@ def fleet_of(text: str, config: EngineConfig) -> list[tuple[str, EngineConfig]]:
                 raise InputError(
                     f"--replicas {text}: no option {name} of one replica; expected {', '.join(known)}"
                 )
-        mine = EngineConfig(**{**config.model_dump(exclude_unset=True), **own})
+        try:
+            mine = EngineConfig(**{**config.model_dump(exclude_unset=True), **own})
+        except InputError as error:
+            raise InputError(f"--replicas {text}: {group.strip()}: {error}") from None
         replicas += [(profile, mine)] * int(number)
         if len(replicas) > MOST:
             raise InputError(f"--replicas {text}: {len(replicas):,} replicas; expected at most {MOST:,}")

@@ -42,7 +42,7 @@ def test_a_fleet_in_words() -> None:
         ("x++y", "expected COUNT"),
         (f"{A100}(speed=2)", "no option speed"),
         (f"{A100}(preset=vllm-v1)", "no option preset"),
-        (f"{A100}(max_num_seqs=0)", "--max-num-seqs 0"),
+        (f"{A100}(max_num_seqs=0)", "max_num_seqs=0.: --max-num-seqs 0"),
         (f"5000*{A100}", "at most 4,096"),
     ],
 )
