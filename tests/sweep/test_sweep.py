@@ -158,7 +158,11 @@ def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = ["--policy", "fcfs,ranking", "--request-rate", "8", "--num-requests", "2000", "--num-runs", "20"]
     run = [sys.executable, "-m", "simsched", "run", *flags, "--no-plot", "-o", str(out), "--jobs", "2"]
-    process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        run, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # where the tests run in the background, their children would ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while len(list(out.glob("cells/[0-9]*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.005)
