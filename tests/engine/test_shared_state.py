@@ -91,7 +91,7 @@ class FairShare(Policy):
 KINDS = [FewestCached, LeastServedSession, FairShare]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(KINDS),
     preemptive=st.booleans(),
