@@ -66,7 +66,7 @@ def test_settings_are_checked_at_start(vllm_version: str) -> None:
     with pytest.raises(InputError, match="policy nonsense: unknown"):
         engine(crowd(1, 5), "nonsense", config)
     made = engine(crowd(1, 5), "fcfs", config)
-    with pytest.raises(InputError, match=r"polcy.*valid keys: policy, step_log, decodes_first"):
+    with pytest.raises(InputError, match=r"polcy.*valid keys: policy, step_log, cost_profile, decodes_first"):
         made.scheduler.restart({"polcy": "fcfs"})
 
 
