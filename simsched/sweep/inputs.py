@@ -80,7 +80,8 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     """
     load, arm = cell.load, cell.arm
     profile = profile_of(arm.cost_profile)
-    config = arm.config.resolve(profile)
+    units = _units(arm)
+    config = units[0].config if units else arm.config.resolve(profile)
     policy = make_policy(arm.policy) if policy is None else policy
     find_preset(config.preset).check_policy(policy)
     notes: list[str] = []
@@ -88,9 +89,8 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         trace, dropped = requests_of(load)
         notes += dropped
     asked = len(trace)
-    units = _units(arm)
     counts: dict[str, int] = {}
-    for each in dict.fromkeys([config, *(unit.config for unit in units or ())]):
+    for each in dict.fromkeys(unit.config for unit in units) if units else (config,):
         trace, more = check_admissible(trace, each, load.skip_invalid, load.truncate)
         counts = {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}
     notes += [

@@ -107,6 +107,16 @@ def test_leaping_is_stepping(router: str) -> None:
     np.testing.assert_array_equal(leapt.replica, stepped.replica)
 
 
+def test_what_is_checked_and_priced_is_an_engine_that_is_there() -> None:
+    """Not the options of the others, without those that the first replica has of its own."""
+    load = Load(workload="sharegpt", arrivals="poisson", request_rate=30.0, num_requests=20, seed=3)
+    all_too_short = EngineConfig(max_model_len=100)
+    inputs = prepare(Cell(load, Arm("fcfs", all_too_short, A100, replicas=f"2*{A100}(max_model_len=4096)")))
+    assert inputs.units is not None
+    assert inputs.config == inputs.units[0].config
+    assert len(inputs.trace) == 20
+
+
 def test_requests_must_fit_every_replica() -> None:
     with pytest.raises(InputError, match="can never be scheduled"):
         prepare(cell("random", replicas=f"{A100}+{A100}(max_model_len=100)"))
