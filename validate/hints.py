@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from simsched.vllm.view import HINT
+from simsched.workload.sessions import turn_numbers
 from simsched.workload.trace import SLOS, Trace
 
 
@@ -30,7 +31,8 @@ def request_hints(trace: Trace, index: int) -> dict[str, str | int | float]:
     if trace.request_class is not None and trace.request_class[index] is not None:
         hints["class"] = str(trace.request_class[index])
     if trace.session_id is not None and trace.session_id[index] is not None:
-        session = trace.session_id[index]
-        hints["session_id"] = str(session)
-        hints["turn"] = sum(each == session for each in trace.session_id[:index])
+        hints["session_id"] = str(trace.session_id[index])
+        turn = turn_numbers(trace.session_id[: index + 1])[index]
+        assert turn is not None
+        hints["turn"] = turn
     return {HINT + name: value for name, value in hints.items()}

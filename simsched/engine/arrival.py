@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import repeat
 from math import isnan
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 from simsched.engine.facts import NO_FACTS, Facts
 from simsched.workload.content import Stretch, contents, shared_stretches
+from simsched.workload.sessions import turn_numbers
 from simsched.workload.trace import FloatArray, Trace
 
 
@@ -113,13 +113,7 @@ def _facts(trace: Trace) -> Sequence[Facts]:
     )
     sessions: Sequence[str | None] = nothing if trace.session_id is None else trace.session_id
     classes: Sequence[str | None] = nothing if trace.request_class is None else trace.request_class
-    turns: list[int | None] = []
-    seen: Counter[str] = Counter()
-    for session in sessions:
-        turns.append(None if session is None else seen[session])
-        if session is not None:
-            seen[session] += 1
-    return list(map(Facts, *seconds, classes, sessions, turns))
+    return list(map(Facts, *seconds, classes, sessions, turn_numbers(sessions)))
 
 
 _make = tuple.__new__

@@ -22,7 +22,8 @@ NO_FACTS = Facts()
 
 
 class WithFacts:
-    """The part of `simsched.request.RequestView` that reads `facts`, the cache and the session."""
+    """The part of `simsched.request.RequestView` that reads `facts`, the cache and the session.
+    (`LeapRequest` spells it out: compiled classes and interpreted ones can't have a base in common.)"""
 
     __slots__ = ()
 

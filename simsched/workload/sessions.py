@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from simsched.errors import InputError
 from simsched.workload.trace import BoolArray, FloatArray, IntArray, Trace
+
+
+def turn_numbers(session_id: Sequence[str | None]) -> list[int | None]:
+    """For each request its number in its session, from 0, in the order of the trace; None: it is of none."""
+    seen: Counter[str] = Counter()
+    turns: list[int | None] = []
+    for session in session_id:
+        turns.append(None if session is None else seen[session])
+        if session is not None:
+            seen[session] += 1
+    return turns
 
 
 def with_parents(trace: Trace, path: Path, unknown: bool) -> Trace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,23 +18,13 @@ from simsched.policies.fastserve import FastServe
 from simsched.policies.mlfq import Mlfq
 from simsched.policies.spec import make_policy
 from simsched.request import RequestView
+from simsched.testing import VIEW as FIELDS
+from simsched.testing import Guarded
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import POLICIES, Linear, same, trace
 
 COLUMNS = ("score", "predicted_class", "predicted_length", "length_quantiles")
 SPECS = sorted({*POLICIES, *registered()})
-FIELDS = {name for name, _ in inspect.getmembers(RequestView) if not name.startswith("_")}
-
-
-class Guarded:
-    """Passes on what `RequestView` names, and nothing else."""
-
-    def __init__(self, view: RequestView) -> None:
-        self._view = view
-
-    def __getattr__(self, name: str) -> Any:
-        assert name in FIELDS, f"a policy looked at {name}"
-        return getattr(self._view, name)
 
 
 class Watched(Policy):
@@ -51,30 +40,30 @@ class Watched(Policy):
         self.calls = 0
 
     def on_arrival(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_arrival(Guarded(request), now)
+        return self.inner.on_arrival(Guarded(request, "it"), now)
 
     def priority(self, request: RequestView, now: float) -> Any:
         self.calls += 1
-        key = self.inner.priority(Guarded(request), now)
-        assert key == self.inner.priority(Guarded(request), now), "priority() is not pure"
+        key = self.inner.priority(Guarded(request, "it"), now)
+        assert key == self.inner.priority(Guarded(request, "it"), now), "priority() is not pure"
         for number in key if isinstance(key, tuple) else (key,):
             assert isinstance(number, (int, float))
             assert number == number
         return key
 
     def next_change(self, request: RequestView, now: float) -> Change:
-        change = self.inner.next_change(Guarded(request), now)
-        assert change == self.inner.next_change(Guarded(request), now), "next_change() is not pure"
+        change = self.inner.next_change(Guarded(request, "it"), now)
+        assert change == self.inner.next_change(Guarded(request, "it"), now), "next_change() is not pure"
         if request.steps_idle and not self.inner.changes_while_waiting():
             assert change.after_steps_idle is None
             assert change.after_time is None
         return change
 
     def on_change(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_change(Guarded(request), now)
+        return self.inner.on_change(Guarded(request, "it"), now)
 
     def on_preempt(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_preempt(Guarded(request), now)
+        return self.inner.on_preempt(Guarded(request, "it"), now)
 
     def admit(self, request: RequestView, engine: EngineView) -> Decision:
         return self.inner.admit(request, engine)
@@ -89,7 +78,7 @@ class Watched(Policy):
         return self.inner.chunk(engine)
 
     def on_finish(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_finish(Guarded(request), now)
+        return self.inner.on_finish(Guarded(request, "it"), now)
 
 
 def workload() -> Trace:

@@ -64,7 +64,6 @@ class VllmV1:
         self._tokens: dict[Request, int] = {}  # this step's batch
         self._start = 0.0
         # for policies whose requests share state, or read the cache or their sessions
-        self._by_id: dict[str, Request] = {}
         self._moved: set[str] = set()
         self._sessions = SessionService() if policy.reads_sessions else None
         # the policy's decisions beyond order
@@ -100,7 +99,6 @@ class VllmV1:
         request.time = now
         self._requests[number] = request
         self._num_new += 1
-        self._by_id[request.request_id] = request
         if self._policy.reads_cache:
             request.cached = 0
         if self._sessions is not None:
@@ -192,7 +190,7 @@ class VllmV1:
         """A step is over: who ran in it, who did not, and who is done."""
         if self._discipline != "policy":  # nobody asks
             for number in finished:
-                self._by_id.pop(self._requests.pop(number).request_id, None)
+                del self._requests[number]
             return
         for request in list(self._requests.values()):
             changed = request.step_done(self._start, now, request in ran)
@@ -235,10 +233,11 @@ class VllmV1:
             if request.due(now):
                 self._note(self._policy.on_change(request, now))
                 self._ask(request, now)
-        for moved in self._moved:
-            if moved in self._by_id:
-                self._ask(self._by_id[moved], now)
-        self._moved.clear()
+        if self._moved:
+            for request in self._requests.values():
+                if request.request_id in self._moved:
+                    self._ask(request, now)
+            self._moved.clear()
         for request in self._requests.values():
             request.key = self._policy.priority(request, now)
         self._waiting.sort(key=_place)
@@ -273,7 +272,6 @@ class VllmV1:
 
     def _forget(self, request: Request, now: float) -> None:
         """Tell the policy that it is gone."""
-        self._by_id.pop(request.request_id, None)
         if self._sessions is not None:
             self._note(self._sessions.finished(request))
         self._note(self._policy.on_finish(request, now))
