@@ -85,6 +85,36 @@ def steady_state(
     Returns:
         None where there is no time between arrivals, or too few requests for a trend.
     """
+    seen = _backlog(arrival, finish, window)
+    if seen is None:
+        return None
+    edges, backlog, cut = seen
+    work = remaining_tokens(arrival, first_token, finish, num_output_tokens, edges)
+    warmup_end, end = float(edges[cut]), float(edges[-1])
+    later = (arrival >= warmup_end) & (arrival <= end)
+    seconds = end - warmup_end
+    return SteadyState(
+        warmup_end,
+        end,
+        _trend_of(edges, backlog, cut),
+        trend(edges[cut:], work[cut:]),
+        float(later.sum()) / seconds,
+        float(num_output_tokens[later].sum()) / seconds,
+    )
+
+
+def growth(
+    arrival: FloatArray, finish: FloatArray, window: tuple[float, float] | None = None
+) -> Trend | None:
+    """`SteadyState.requests` alone, of n requests of which some need not have begun (`steady_state`)."""
+    seen = _backlog(arrival, finish, window)
+    return None if seen is None else _trend_of(*seen)
+
+
+def _backlog(
+    arrival: FloatArray, finish: FloatArray, window: tuple[float, float] | None
+) -> tuple[FloatArray, FloatArray, int] | None:
+    """The edges of the spans, the mean backlog in each, and how many of them are warm-up."""
     if len(arrival) < _GROUPS:
         return None
     start, end = window or (float(arrival.min()), float(arrival.max()))
@@ -93,19 +123,12 @@ def steady_state(
         return None
     edges = np.linspace(start, end, SPANS + 1)
     backlog = mean_backlog(arrival, finish, edges)
-    work = remaining_tokens(arrival, first_token, finish, num_output_tokens, edges)
     cut = min(mser5(backlog), SPANS // 4) if window is None else 0
-    warmup_end = float(edges[cut])
-    later = (arrival >= warmup_end) & (arrival <= end)
-    seconds = end - warmup_end
-    return SteadyState(
-        warmup_end,
-        end,
-        trend((edges[cut:-1] + edges[cut + 1 :]) / 2, backlog[cut:]),
-        trend(edges[cut:], work[cut:]),
-        float(later.sum()) / seconds,
-        float(num_output_tokens[later].sum()) / seconds,
-    )
+    return edges, backlog, cut
+
+
+def _trend_of(edges: FloatArray, backlog: FloatArray, cut: int) -> Trend:
+    return trend((edges[cut:-1] + edges[cut + 1 :]) / 2, backlog[cut:])
 
 
 def mean_backlog(arrival: FloatArray, finish: FloatArray, edges: FloatArray) -> FloatArray:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from simsched.engine.simulator import Watch
 from simsched.metrics import Requests
 from simsched.slo import Slo
-from simsched.steady import SteadyState, mean_backlog, steady_state
+from simsched.steady import SteadyState, Trend, growth, mean_backlog, steady_state
 from simsched.sweep.cell import Arm, Cell, Load
 from simsched.sweep.inputs import prepare
 from simsched.sweep.requests import requests_of
 from simsched.sweep.run import run
-from simsched.workload.trace import Trace
+from simsched.workload.trace import FloatArray, Trace
 
 HOUR = 3600.0
 """Seconds of arrivals that decide whether a rate is stable,"""
 HALF_HOUR = 1800.0
 """and whether a burst drains."""
-GLANCE = 900.0
-"""Seconds that are enough where a backlog plainly grows, or a burst is plainly gone."""
-PLAINLY = 0.03
-"""Of the arrivals, the share that a backlog keeps where it plainly grows."""
+GLANCES = 900.0, 1800.0
+"""Seconds after which a backlog that plainly grows ends a run;"""
+BURST_GLANCES = 450.0, 900.0, 1350.0
+"""and a burst that is plainly gone."""
+PLAINLY = 27.0
+"""A backlog plainly grows by t seconds if it keeps the share PLAINLY / t of the arrivals: 3 % by 900 s."""
 BACK = 1.5
 """A burst is gone where no more than so many times the usual requests are left."""
 DRAINING = 0.002
@@ -66,8 +69,6 @@ class Prober:
         """
         self.arm, self.load, self.slo, self.group, self.hour = arm, load, slo, group, hour
         self._probes: dict[float, Probe] = {}
-        self._unclear = 0.0
-        """The largest rate at which a glance did not show a growing backlog: nor will it below."""
         self._drains: dict[tuple[float, int], bool] = {}
 
     @property
@@ -76,69 +77,73 @@ class Prober:
         return [self._probes[rate] for rate in sorted(self._probes)]
 
     def probe(self, rate: float) -> Probe:
-        """From an empty engine: a glance where the backlog plainly grows, else the hour."""
+        """From an empty engine: the hour, or less of it where the backlog plainly grows."""
         if rate not in self._probes:
-            self._probes[rate] = self._glance(rate) or self._seen(rate, *self._run(rate, self.hour))
+            until: float | None = None
+
+            def is_told(now: float, arrival: FloatArray, finish: FloatArray) -> bool:
+                nonlocal until
+                until = now if _plainly_grows(growth(*_by(now, arrival, finish)), now, rate) else None
+                return until is not None
+
+            requests, trace = self._run(rate, self.hour, GLANCES, is_told)
+            there = requests if until is None else requests.take(np.flatnonzero(requests.arrival <= until))
+            state = steady_state(there.arrival, there.first_token, there.finish, there.num_output_tokens)
+            steady = state is not None and state.steady and until is None
+            self._probes[rate] = self._seen(rate, steady, requests, trace, state)
         return self._probes[rate]
 
-    def _glance(self, rate: float) -> Probe | None:
-        """None: it says nothing."""
-        if rate < self._unclear or self.hour <= GLANCE:
-            return None
-        requests, trace, state = self._run(rate, GLANCE)
-        if state is None or state.requests.low < PLAINLY * rate:
-            self._unclear = rate
-            return None
-        return self._seen(rate, requests, trace, state)
-
-    def drains(self, rate: float, burst: int, usual: float, glance: bool = True) -> bool:
+    def drains(self, rate: float, burst: int, usual: float) -> bool:
         """Does a burst of so many requests at the start drain, while others arrive at this rate?
 
         It does if no more than about `usual` requests are left in the system, or they become fewer; it does
-        not where what the burst has made the engine recompute keeps them there. `glance`: will a part of the
-        half hour do?
+        not where what the burst has made the engine recompute keeps them there.
         """
         if (rate, burst) not in self._drains:
-            seen = self._drained(rate, burst, usual, GLANCE) if glance and self.hour > GLANCE else None
-            if seen is None:
-                seen = self._drained(rate, burst, usual, min(HALF_HOUR, self.hour), last=True)
-            self._drains[rate, burst] = bool(seen)
+            drains: bool | None = None
+
+            def is_told(now: float, arrival: FloatArray, finish: FloatArray) -> bool:
+                nonlocal drains
+                there = _by(now, arrival, finish)
+                if _is_back(*there, now, usual):
+                    drains = True
+                elif _plainly_grows(growth(*there, (0.25 * now, now)), now, rate):
+                    drains = False
+                return drains is not None
+
+            seconds = min(HALF_HOUR, self.hour)
+            requests, _ = self._run(rate, seconds, BURST_GLANCES, is_told, burst)
+            if drains is None:
+                end = float(requests.arrival.max())
+                slope = growth(requests.arrival, requests.finish, (0.25 * end, end))
+                shrinks = slope is not None and slope.slope < -DRAINING * rate
+                drains = shrinks or _is_back(requests.arrival, requests.finish, end, usual)
+            self._drains[rate, burst] = drains
         return self._drains[rate, burst]
 
-    def _drained(
-        self, rate: float, burst: int, usual: float, seconds: float, last: bool = False
-    ) -> bool | None:
-        """None: not to be told yet."""
-        requests, _, state = self._run(rate, seconds, burst)
-        end = float(requests.arrival.max())
-        edges = np.linspace(0.75 * end, end, 11)
-        if mean_backlog(requests.arrival, requests.finish, edges).min() <= BACK * usual:
-            return True
-        if state is None:
-            return False
-        if last:
-            return state.requests.slope < -DRAINING * rate
-        if state.requests.high < -DRAINING * rate:
-            return True
-        return False if state.requests.low > PLAINLY * rate else None
-
-    def _run(self, rate: float, seconds: float, burst: int = 0) -> tuple[Requests, Trace, SteadyState | None]:
+    def _run(
+        self,
+        rate: float,
+        seconds: float,
+        times: tuple[float, ...],
+        is_told: Callable[[float, FloatArray, FloatArray], bool],
+        burst: int = 0,
+    ) -> tuple[Requests, Trace]:
+        """So many seconds of arrivals, behind a burst; or until `is_told` at one of these times."""
         load = replace(self.load, request_rate=rate)
         if load.trace is None:
             load = replace(load, num_requests=max(1, round(rate * seconds)), duration=None)
         trace, _ = requests_of(load)
-        window = None
         if burst:
             trace = with_burst(trace, load, burst)
-            window = (0.25 * float(trace.arrival_time[-1]), float(trace.arrival_time[-1]))
         inputs = prepare(Cell(load, self.arm), trace=trace)
-        requests = Requests.of_record(run(inputs))
-        state = steady_state(
-            requests.arrival, requests.first_token, requests.finish, requests.num_output_tokens, window
-        )
-        return requests, inputs.trace, state
+        last = float(np.nanmax(inputs.trace.arrival_time))
+        watch = Watch(tuple(time for time in times if time < last), is_told)
+        return Requests.of_record(run(inputs, watch=watch)), inputs.trace
 
-    def _seen(self, rate: float, requests: Requests, trace: Trace, state: SteadyState | None) -> Probe:
+    def _seen(
+        self, rate: float, steady: bool, requests: Requests, trace: Trace, state: SteadyState | None
+    ) -> Probe:
         if state is None:
             return Probe(rate, False, 0.0, 0.0)
         window = (state.warmup_end, state.arrivals_end)
@@ -148,7 +153,23 @@ class Prober:
             attained[""] = tuple(self.slo.attainment(requests, window))
             for name, rows in groups_of(trace, self.group).items():
                 attained[name] = tuple(self.slo.attainment(requests.take(rows), window))
-        return Probe(rate, state.steady, backlog, state.requests.slope, attained)
+        return Probe(rate, steady, backlog, state.requests.slope, attained)
+
+
+def _by(now: float, arrival: FloatArray, finish: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Who has arrived by now."""
+    there = arrival <= now
+    return arrival[there], finish[there]
+
+
+def _plainly_grows(slope: Trend | None, now: float, rate: float) -> bool:
+    return slope is not None and slope.low > PLAINLY / now * rate
+
+
+def _is_back(arrival: FloatArray, finish: FloatArray, end: float, usual: float) -> bool:
+    """Was the system, in the last quarter of the time, about as full as usual?"""
+    edges = np.linspace(0.75 * end, end, 11)
+    return bool(mean_backlog(arrival, finish, edges).min() <= BACK * usual)
 
 
 def groups_of(trace: Trace, column: str | None) -> dict[str, np.ndarray[tuple[int], np.dtype[np.intp]]]:

@@ -10,14 +10,14 @@ from simsched.slo import Slo
 
 PRECISION = 0.015
 """Relative width of the interval at which a search ends."""
-STEP = 0.03
-"""The first step of a search, relative; it doubles. An estimate of the capacity is about so good."""
+STEP = PRECISION
+"""The first two steps of a search, relative; those that follow double. Estimates are often that good."""
 LOWEST, HIGHEST = 0.02, 20.0
 """Bounds of a search, over the estimate that it starts from."""
 COARSE = 0.03
 """Relative width for the rate that heals from a burst, whose runs are the dearest;"""
-COARSE_STEP = 0.12
-"""and its first step: where the largest stable rate does not heal, one that does is far below."""
+COARSE_STEP = 0.15
+"""and its first steps: where the largest stable rate does not heal, one that does is far below."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,21 @@ def bracket(
     lowest, highest = LOWEST * start, HIGHEST * start
     good: float | None = None
     bad: float | None = None
-    rate = start
+    rate, first = start, True
     while good is None or bad is None:
         if is_good(rate):
             good = rate
             if bad is None:
                 if rate >= highest:
                     break
-                rate, step = min(rate * (1 + step), highest), 2 * step
+                rate = min(rate * (1 + step), highest)
         else:
             bad = rate
             if good is None:
                 if rate <= lowest:
                     break
-                rate, step = max(rate / (1 + step), lowest), 2 * step
+                rate = max(rate / (1 + step), lowest)
+        step, first = step if first else 2 * step, False
     while good is not None and bad is not None and bad > (1 + precision) * good:
         middle = (good * bad) ** 0.5
         if is_good(middle):
@@ -110,7 +111,7 @@ def _recovers(prober: Prober, stable: Bracket, burst: int) -> Bracket:
     assert stable.good is not None
     most = stable.good
     usual = prober.probe(most).backlog
-    if prober.drains(most, burst, usual, glance=False):
+    if prober.drains(most, burst, usual):
         return stable
     return bracket(
         lambda rate: rate < most and prober.drains(rate, burst, usual),
@@ -130,7 +131,7 @@ def _meets(prober: Prober, stable: Bracket, slo: Slo, group: str) -> Bracket:
         probe = prober.probe(rate)
         return group in probe.attained and slo.is_met(probe.attained[group])
 
-    return stable if meets(stable.good) else bracket(meets, stable.good)
+    return stable if meets(stable.good) else bracket(meets, stable.good, step=2 * STEP)
 
 
 @dataclass(frozen=True)

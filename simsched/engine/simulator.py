@@ -7,11 +7,12 @@ A lone replica pulls its arrivals from the source. Of several, each gets what a 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from math import fsum, nan
+from typing import Any
 
 import numpy as np
 import simpy
@@ -38,7 +39,7 @@ from simsched.record import RunRecord
 from simsched.routers.base import Router
 from simsched.streams import stream
 from simsched.workload.content import shares
-from simsched.workload.trace import IntArray, Trace
+from simsched.workload.trace import FloatArray, IntArray, Trace
 
 
 def simulate(
@@ -54,8 +55,9 @@ def simulate(
     num_replicas: int = 1,
     router: Router | None = None,
     units: Sequence[Unit] | None = None,
+    watch: Watch | None = None,
 ) -> RunRecord:
-    """Simulate the whole trace until the last request is done.
+    """Simulate the whole trace until the last request is done, or until a watch has seen enough.
 
     Args:
         trace: the requests; each must be able to fit (`engine.admissible.check_admissible`).
@@ -69,6 +71,7 @@ def simulate(
         num_replicas: engines that share the requests, each with a policy object of its own.
         router: which of them gets a request; None: there is one, and it takes them as they come.
         units: the replicas, where they differ; None: all are of `cost` and `config`.
+        watch: looks at times of its own, and may end the run there; None: nobody does.
 
     Raises:
         RunError: requests that displace each other for ever, before any gets a token.
@@ -78,7 +81,7 @@ def simulate(
             f"{trace.name}: no {policy.reads}, which policy {policy.name} reads; expected a predictor"
         )
     units = [Unit(cost, config)] * num_replicas if units is None else units
-    run = _Run(trace, tuple(units), config, predictor_time, seed, router)
+    run = _Run(trace, tuple(units), config, predictor_time, seed, router, watch)
     if leap and step_log is None:
         try:
             # of the policy as it is: should leaping prove impossible, the run starts again
@@ -86,6 +89,16 @@ def simulate(
         except CannotLeap:
             pass
     return _simulate(run, policy, leap=False, step_log=step_log)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Somebody who looks at a run under way, and may end it: what is not finished then stays so."""
+
+    times: tuple[float, ...]
+    """When, in seconds, ascending. A lone replica may have gone further by then, but not less far."""
+    is_enough: Callable[[float, FloatArray, FloatArray], bool]
+    """Called at each with the time, the (n,) arrival times and the (n,) finish times so far; True ends it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,7 @@ class _Run:
     predictor_time: float
     seed: int
     router: Router | None
+    watch: Watch | None
 
 
 def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback | None = None) -> RunRecord:
@@ -141,6 +155,10 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
         for each in replicas:
             routing.add(each)
         end = routing.start()
+    if run.watch is not None:
+        finish_times = _FinishTimes(len(trace), replicas, dealt)
+        watcher = simpy.Process(event_loop, _look(event_loop, run.watch, source, finish_times))
+        end = simpy.AnyOf(event_loop, [end, watcher])
     with _no_collection():
         event_loop.run(end)
 
@@ -148,7 +166,7 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
     for each in replicas:
         for name, count in each.scheduler.counters.items():
             counters[name] = counters.get(name, 0) + count
-    rows = [each.rows for each in replicas] if dealt is None else [each.tolist() for each in dealt]
+    rows = _rows(replicas, dealt)
     refused = {} if gate is None else gate.refused
     for numbered, each in zip(rows, replicas, strict=True):
         refused |= {numbered[number]: "admit" for number in each.rejected}
@@ -167,6 +185,38 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
         for number, numbered in enumerate(rows):
             record.replica[np.array(numbered, dtype=np.int64)] = number
     return record
+
+
+def _rows(replicas: Sequence[Replica], dealt: Sequence[IntArray] | None) -> list[Sequence[int]]:
+    """For each replica, by number, the row of each of its requests."""
+    return [each.rows for each in replicas] if dealt is None else [each.tolist() for each in dealt]
+
+
+@dataclass(frozen=True)
+class _FinishTimes:
+    """The finish times of a run under way."""
+
+    num_requests: int
+    replicas: Sequence[Replica]
+    dealt: Sequence[IntArray] | None
+
+    def __call__(self) -> FloatArray:
+        """(n,) seconds; NaN = not yet."""
+        times = np.full(self.num_requests, nan)
+        for rows, replica in zip(_rows(self.replicas, self.dealt), self.replicas, strict=True):
+            times[np.asarray(rows, dtype=np.int64)] = replica.recorder.finish_time[: len(rows)]
+        return times
+
+
+def _look(
+    event_loop: EventLoop, watch: Watch, source: Source, finish_times: _FinishTimes
+) -> Generator[simpy.Event, Any, None]:
+    """Ends when the watch has seen enough; else never."""
+    for time in watch.times:
+        yield event_loop.at(time)
+        if watch.is_enough(event_loop.now, source.arrival_times(), finish_times()):
+            return
+    yield event_loop.event()
 
 
 def _replica(

@@ -12,7 +12,7 @@ import polars as pl
 
 from simsched.alone import alone_time, session_alone_time
 from simsched.engine.replica import StepCallback
-from simsched.engine.simulator import simulate
+from simsched.engine.simulator import Watch, simulate
 from simsched.errors import InputError, RunError
 from simsched.metrics import beyond_fit, request_table, summarize
 from simsched.record import RunRecord
@@ -35,8 +35,12 @@ class Measured:
     """Share of its time that the host bounds; NaN where the cost does not tell."""
 
 
-def run(inputs: Inputs, *, step_log: StepCallback | None = None) -> RunRecord:
-    """Simulate what was prepared; `step_log` is called with a dict a step, which slows the run.
+def run(inputs: Inputs, *, step_log: StepCallback | None = None, watch: Watch | None = None) -> RunRecord:
+    """Simulate what was prepared.
+
+    Args:
+        step_log: called with a dict a step, which slows the run.
+        watch: may end the run early.
 
     Raises:
         RunError: requests that displace each other for ever.
@@ -44,7 +48,7 @@ def run(inputs: Inputs, *, step_log: StepCallback | None = None) -> RunRecord:
     return simulate(
         inputs.trace, inputs.policy, inputs.cost, inputs.config,
         predictor_time=inputs.predictor_time, step_log=step_log, seed=inputs.seed,
-        num_replicas=inputs.num_replicas, router=inputs.router, units=inputs.units,
+        num_replicas=inputs.num_replicas, router=inputs.router, units=inputs.units, watch=watch,
     )  # fmt: skip
 
 

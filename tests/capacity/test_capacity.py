@@ -30,6 +30,17 @@ def test_a_bracket_holds_the_edge(start: float) -> None:
     assert len(set(asked)) == len(asked)
 
 
+def test_a_search_begins_with_two_equal_steps() -> None:
+    asked: list[float] = []
+
+    def is_good(rate: float) -> bool:
+        asked.append(rate)
+        return rate < 8.5
+
+    bracket(is_good, 10.0, step=0.1, precision=0.3)
+    assert asked == pytest.approx([10.0, 10 / 1.1, 10 / 1.21])
+
+
 def test_a_search_without_an_edge_ends() -> None:
     assert bracket(lambda rate: False, 10.0).good is None
     assert bracket(lambda rate: True, 10.0).bad is None

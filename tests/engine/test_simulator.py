@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 
 from simsched.engine.admissible import check_admissible
 from simsched.engine.config import engine_config
-from simsched.engine.simulator import simulate
+from simsched.engine.simulator import Watch, simulate
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
-from simsched.workload.trace import Trace
+from simsched.routers.spec import make_router
+from simsched.workload.trace import FloatArray, Trace
 from tests.engine.scenarios import STEP_KEYS, Linear, trace
 
 CONFIG = engine_config(num_gpu_blocks=500, max_model_len=2048)
@@ -136,3 +139,38 @@ def test_a_request_as_large_as_the_cache_still_finishes() -> None:
     work = requests([0.0, 0.0], [100, 100], [61, 61])
     for leap in (True, False):
         assert simulate(work, make_policy("fcfs"), Linear(), config, leap=leap).finished.all()
+
+
+@pytest.mark.parametrize(("num_replicas", "router"), [(1, None), (2, "round-robin"), (2, "least-requests")])
+def test_a_watch_sees_what_has_finished_and_may_end_the_run(num_replicas: int, router: str | None) -> None:
+    """It is asked at its times, in order, sees what the whole run says of them, and changes nothing."""
+    work = trace(60, 20.0, 3)
+    options: dict[str, Any] = {"num_replicas": num_replicas}
+    if router is not None:
+        options["router"] = make_router(router)
+
+    def simulated(watch: Watch | None) -> RunRecord:
+        again = {**options, "router": make_router(router)} if router is not None else options
+        return simulate(work, make_policy("fcfs"), Linear(), CONFIG, watch=watch, **again)
+
+    whole = simulated(None)
+    times = tuple(np.quantile(whole.finish_time, [0.2, 0.5, 0.8]).tolist())
+    asked: list[float] = []
+
+    def look(last: float, now: float, arrival: FloatArray, finish: FloatArray) -> bool:
+        asked.append(now)
+        assert arrival.tolist() == whole.arrival_time.tolist()
+        known = np.isfinite(finish)
+        assert finish[known].tolist() == whole.finish_time[known].tolist()
+        assert known[whole.finish_time < now].all()
+        return now >= last
+
+    seen = simulated(Watch(times, partial(look, math.inf)))
+    assert asked == list(times)
+    assert seen.finish_time.tolist() == whole.finish_time.tolist()
+    asked.clear()
+    cut = simulated(Watch(times, partial(look, times[1])))
+    assert asked == list(times[:2])
+    finished = np.isfinite(cut.finish_time)
+    assert finished[whole.finish_time < times[1]].all()
+    assert cut.finish_time[finished].tolist() == whole.finish_time[finished].tolist()
