@@ -66,7 +66,7 @@ _SIMULATION = {
 }
 BELOW |= {
     "sweep": _SIMULATION | {"record", "results"},
-    "capacity": {"policies", "workload", "metrics", "steady", "slo", "results", "sweep"},
+    "capacity": {"engine", "policies", "workload", "metrics", "steady", "slo", "results", "sweep"},
     "calibration": _SIMULATION | {"sweep", "results"},
     "timeline": set(),
     "compare": {"text", "metrics", "slo", "results", "bounds", "sweep"},
