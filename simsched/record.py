@@ -48,3 +48,15 @@ class RunRecord:
     @property
     def finished(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         return np.isfinite(self.finish_time)
+
+    @property
+    def refused(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """(n,) which requests were rejected."""
+        return np.zeros(len(self.trace), dtype=np.bool_) if self.rejected is None else self.rejected
+
+    @property
+    def cached_tokens(self) -> FloatArray | None:
+        """(n,) prompt tokens found in the prefix cache, NaN of requests that were never looked up."""
+        if self.num_cached_tokens is None:
+            return None
+        return np.where(np.isfinite(self.first_scheduled_time), self.num_cached_tokens, math.nan)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from simsched.histogram import WeightedHistogram
-from simsched.metrics import METRICS, request_table, summarize
+from simsched.metrics import METRICS, summarize
 from simsched.record import RunRecord
+from simsched.request_table import request_table
 from simsched.results import Results, ResultsWriter
 from simsched.workload.trace import Trace
 

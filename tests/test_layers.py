@@ -32,6 +32,7 @@ BELOW: dict[str, set[str]] = {
         *("request", "text", "histogram", "workload", "policies", "routers", "vllm_versions"),
         *("cost_model", "record", "streams"),
     },
+    "request_table": {"record", "workload"},
     "steady": {"workload"},
     "slo": {"metrics"},
     "session_metrics": {"workload"},
@@ -40,6 +41,7 @@ BELOW: dict[str, set[str]] = {
     "alone": {"workload", "cost_model", "engine", "session_metrics"},
     "results": {
         "metrics",
+        "request_table",
         "session_metrics",
         "balance",
         "steady",
@@ -60,6 +62,7 @@ _SIMULATION = {
     "cost_model",
     "engine",
     "metrics",
+    "request_table",
     "alone",
     "files",
     "text",
@@ -69,7 +72,7 @@ BELOW |= {
     "capacity": {"engine", "policies", "workload", "metrics", "steady", "slo", "results", "sweep"},
     "calibration": _SIMULATION | {"sweep", "results"},
     "timeline": set(),
-    "compare": {"text", "metrics", "slo", "results", "bounds", "sweep"},
+    "compare": {"text", "metrics", "request_table", "slo", "results", "bounds", "sweep"},
     "plotting": {
         "timeline",
         "metrics",

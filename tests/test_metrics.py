@@ -12,9 +12,10 @@ from simsched.cost_model.base import StepFeatures
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.histogram import WeightedHistogram
-from simsched.metrics import METRICS, parse_goodput, request_table, summarize
+from simsched.metrics import METRICS, parse_goodput, summarize
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
+from simsched.request_table import request_table
 from simsched.workload.trace import Trace
 
 NAN = math.nan

@@ -19,7 +19,8 @@ import numpy as np
 from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.cost_model.step_log import read_step_logs
-from simsched.metrics import request_table, summarize
+from simsched.metrics import summarize
+from simsched.request_table import request_table
 from simsched.results import Results, ResultsWriter
 from simsched.sweep.inputs import prepare
 from simsched.sweep.plan import Plan

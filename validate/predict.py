@@ -24,7 +24,8 @@ from simsched.engine.config import EngineConfig
 from simsched.engine.simulator import simulate
 from simsched.engine.step_cost import SerialCost
 from simsched.errors import InputError
-from simsched.metrics import beyond_fit, request_table, summarize
+from simsched.metrics import beyond_fit, summarize
+from simsched.request_table import request_table
 from simsched.results import Results, ResultsWriter, check_target
 from simsched.sweep.cell import Cell
 from simsched.sweep.inputs import Inputs, prepare, profile_of

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from simsched.metrics import request_table, summarize
+from simsched.metrics import summarize
+from simsched.request_table import request_table
 from simsched.results import Results, ResultsWriter, check_target
 from simsched.sweep.plan import Plan
 from validate.decisions import decisions_of

@@ -10,7 +10,8 @@ import numpy as np
 
 from simsched.compare.deciles import requests_at
 from simsched.errors import InputError
-from simsched.metrics import GROUPS, Requests, measure
+from simsched.metrics import Requests, measure
+from simsched.request_table import GROUPS
 from simsched.text.table import text_table
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def by_group(
         results: the directory.
         samples: of it.
         load: index of the load.
-        by: one of `simsched.metrics.GROUPS`.
+        by: one of `simsched.request_table.GROUPS`.
         goodput: limits of a good request, in milliseconds.
 
     Raises:

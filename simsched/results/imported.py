@@ -12,8 +12,9 @@ import numpy as np
 from simsched import __version__
 from simsched.errors import InputError
 from simsched.histogram import WeightedHistogram
-from simsched.metrics import request_table, summarize
+from simsched.metrics import summarize
 from simsched.record import RunRecord
+from simsched.request_table import request_table
 from simsched.results.reading import Results
 from simsched.results.writing import ResultsWriter
 from simsched.text.table import counted

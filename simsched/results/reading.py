@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsched.errors import InputError
-from simsched.metrics import GROWTH, METRICS, REQUEST_NUMBERS, SUMMARY
+from simsched.metrics import GROWTH, METRICS, SUMMARY
+from simsched.request_table import REQUEST_NUMBERS
 from simsched.results.layout import FILES, Options, read_manifest
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Results:
 
     @cached_property
     def requests(self) -> pl.DataFrame:
-        """A row per request: the options, then the columns of `simsched.metrics.request_table`."""
+        """A row per request: the options, then the columns of `simsched.request_table`."""
         frame = read_parquet(self.path / "requests.parquet")
         self._check(frame, "requests.parquet", [*self._options, "request_id"], REQUEST_NUMBERS)
         return frame

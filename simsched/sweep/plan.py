@@ -13,10 +13,11 @@ from typing import Any
 from simsched._version import __version__
 from simsched.engine.config import find_preset
 from simsched.errors import InputError
-from simsched.metrics import ALL_METRICS, GROUPS
+from simsched.metrics import ALL_METRICS
 from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import is_own
 from simsched.predictors.spec import make_predictor
+from simsched.request_table import GROUPS
 from simsched.results import Options
 from simsched.sweep.cell import Cell
 from simsched.sweep.grid import ENGINE_AXES, PREDICTION_AXES, cells_of, expand

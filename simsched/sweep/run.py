@@ -14,8 +14,9 @@ from simsched.alone import alone_time, session_alone_time
 from simsched.engine.replica import StepCallback
 from simsched.engine.simulator import Watch, simulate
 from simsched.errors import InputError, RunError
-from simsched.metrics import beyond_fit, request_table, summarize
+from simsched.metrics import beyond_fit, summarize
 from simsched.record import RunRecord
+from simsched.request_table import request_table
 from simsched.results import Options, ResultsWriter
 from simsched.sweep.cell import Cell
 from simsched.sweep.inputs import Inputs, prepare
@@ -26,7 +27,7 @@ class Measured:
     """What is told of a run."""
 
     requests: pl.DataFrame
-    """A row a request, in order of arrival (`simsched.metrics.request_table`)."""
+    """A row a request, in order of arrival (`simsched.request_table`)."""
     metrics: dict[str, float]
     """`simsched.metrics.summarize`."""
     beyond_fit: float

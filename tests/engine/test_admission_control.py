@@ -17,9 +17,10 @@ from simsched.engine.admissible import check_admissible
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
-from simsched.metrics import request_table, summarize
+from simsched.metrics import summarize
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
+from simsched.request_table import request_table
 from simsched.results import Results
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import Linear, same

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.engine.simulator import Unit, _Run, _simulate, simulate
-from simsched.metrics import request_table, summarize
+from simsched.metrics import summarize
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
+from simsched.request_table import request_table
 from simsched.workload.formats import load_trace
 from simsched.workload.trace import Trace
 

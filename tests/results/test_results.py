@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from simsched.errors import InputError
-from simsched.metrics import METRICS, SUMMARY, request_table, summarize
+from simsched.metrics import METRICS, SUMMARY, summarize
+from simsched.request_table import request_table
 from simsched.results import Results, ResultsWriter, over_runs
 from tests.test_metrics import make_record
 
