@@ -20,37 +20,19 @@ is done in time, and from some step on G, for good. `repeat` sums such a stretch
 
 from __future__ import annotations
 
-from math import exp, inf
-from typing import Final
-
-import numpy as np
+from math import inf
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.cost_model.host import Capture, HostCost, HostedCost
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.engine.clock import Clock, DeviceClock, device_time
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.jitter import Jitter
 from simsched.engine.recorder import Recorder
 from simsched.engine.repeat import repeat_on_line
 
-LAG: Final = 0.35
-"""Correlation of one launch's jitter with the next one's."""
-
 Launch = tuple[float, float, float, bool]
 """The host's times for a batch, in seconds: launch, until the device may begin, output; is it one graph?"""
-
-
-class Jitter:
-    """Factors for launches, log-normal around 1, each a little like the one before."""
-
-    def __init__(self, sd: float, seed: int) -> None:
-        self._sd = sd
-        self._random = np.random.default_rng([seed, 0x686F7374])
-        self._state = float(self._random.standard_normal())
-
-    def factor(self) -> float:
-        self._state = LAG * self._state + (1 - LAG**2) ** 0.5 * float(self._random.standard_normal())
-        return exp(self._sd * self._state - self._sd**2 / 2)
 
 
 class HostClock:
