@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from simsched.capacity.probe import HOUR, Probe, Prober
+from simsched.capacity.probe import Probe
 from simsched.capacity.search import Found, Rate, find_rates, over_seeds
-from simsched.errors import InputError
-from simsched.policies.spec import make_policy
-from simsched.results import LOAD_OPTIONS, RUN_OPTIONS
-from simsched.slo import Slo
+from simsched.capacity.session_probe import SessionProber
+from simsched.capacity.tasks import Key, Question, in_processes, num_gpus, prober_of, tasks_of, turns_of
 from simsched.sweep.cell import Arm, Load
-from simsched.sweep.inputs import profile_of
-from simsched.sweep.plan import make_plan
-from simsched.sweep.rates import notes_on_rates
 from simsched.sweep.study import Study
-
-GROUPS = {"tenant": "tenant", "class": "request_class", "priority": "priority"}
-"""What requests may be judged apart by -> the trace's column."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of every arm."""
-
-    slo: Slo | None = None
-    burst: int = 1500
-    """Requests of the burst that is to drain; 0: not asked."""
-    by: str | None = None
-    """One of `GROUPS`."""
-    hour: float = HOUR
-    """Seconds of arrivals that decide."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +34,8 @@ class ArmRates:
     """Engines that take these rates together, behind a router; of a lone engine, 1."""
     num_gpus: int
     """Of all of them."""
+    turns: float | None = None
+    """Mean turns of a session, where later ones wait for answers: rates are then turns/s."""
 
     def to_dict(self, question: Question, request_rate: float | None = None) -> dict[str, Any]:
         """For JSON."""
@@ -73,6 +53,10 @@ class ArmRates:
             "slo_rate_ci": _interval(self.slo) if asked else None,
             "reasons": self.reasons,
         }
+        if self.turns is not None:
+            row["turns_per_session"] = self.turns
+            for name in ("stable", "slo"):
+                row[f"{name}_session_rate"] = self.sessions(getattr(self, name))
         if question.by is not None:
             row["slo_rate_by"] = {group: rate.rate for group, rate in self.slo_by.items()}
         if request_rate is not None:
@@ -82,6 +66,10 @@ class ArmRates:
                 "gpu_hours_per_hour": self.gpus(question, request_rate),
             }
         return row
+
+    def sessions(self, rate: Rate) -> float | None:
+        """This rate of turns in sessions/s."""
+        return None if rate.rate is None or self.turns is None else rate.rate / self.turns
 
     def replicas(self, question: Question, request_rate: float) -> int | None:
         """How many replicas serve this load within the objective, or stably where there is none.
@@ -128,32 +116,19 @@ def arm_rates(
     Raises:
         InputError: anything wrong with the study, or arrivals that have no rate.
     """
-    plan = make_plan(study.model_copy(update=_ONE_RATE | _length(study)))
-    varying = _varying(list(plan.options.values()))
-    tasks: dict[tuple[str, str], list[tuple[Arm, Load, float, Question]]] = {}
-    chosen: dict[tuple[str, str], dict[str, Any]] = {}
-    for cell_name, cell in plan.cells.items():
-        options = plan.options[cell_name]
-        if cell.load.request_rate is None:
-            raise InputError(f"--arrivals {cell.load.arrivals}: have no rate to search")
-        arm = {"policy": options["policy"], **{name: options[name] for name in varying}}
-        key = str(options["workload"]), _name(arm)
-        chosen[key] = arm
-        load = replace(cell.load, duration=None, num_requests=None)
-        tasks.setdefault(key, []).append((cell.arm, load, plan.capacity[cell_name], question))
-    flat = [(key, task) for key, of_arm in tasks.items() for task in of_arm]
-    found: dict[tuple[str, str], list[Found]] = {key: [] for key in tasks}
-    for key, result in _run(flat, jobs):
+    searched = tasks_of(study)
+    found: dict[Key, list[Found]] = {key: [] for key in searched.tasks}
+    for key, result in in_processes(_find, [(key, (*task, question)) for key, task in searched.flat()], jobs):
         found[key].append(result)
-        if len(found[key]) == len(tasks[key]):
+        if len(found[key]) == len(searched.tasks[key]):
             on_arm(key[1])
     rates = []
     for key, results in found.items():
-        arm_of_first = tasks[key][0][0]
+        first, load, _ = searched.tasks[key][0]
         groups = sorted(set.intersection(*(set(each.slo_by) for each in results)))
         rates.append(
             ArmRates(
-                chosen=chosen[key],
+                chosen=searched.chosen[key],
                 name=key[1],
                 workload=key[0],
                 stable=over_seeds([each.stable for each in results]),
@@ -162,63 +137,20 @@ def arm_rates(
                 slo_by={name: over_seeds([each.slo_by[name] for each in results]) for name in groups},
                 reasons={name: text for each in results for name, text in each.reasons.items()},
                 probes=results[0].probes,
-                num_replicas=len(arm_of_first.fleet()),
-                num_gpus=sum(_num_gpus(profile) for profile, _ in arm_of_first.fleet()),
+                num_replicas=len(first.fleet()),
+                num_gpus=num_gpus(first),
+                turns=turns_of(load),
             )
         )
-    at_one_rate = set(notes_on_rates(plan.cells, plan.capacity, plan.offered))  # nobody's: rates are searched
-    return rates, [note for note in plan.notes if note not in at_one_rate]
+    return rates, searched.notes
 
 
-_ONE_RATE = {"request_rate": ("1x",), "figures": (), "goodput": None, "log_steps": False}
-
-
-def _length(study: Study) -> dict[str, Any]:
-    """A minute of a generated workload is enough to check it; a trace is taken whole."""
-    return {"duration": None if study.trace else 60.0, "num_requests": None}
-
-
-def _varying(options: Sequence[dict[str, Any]]) -> list[str]:
-    names = [name for name in options[0] if name not in (*LOAD_OPTIONS, *RUN_OPTIONS, "policy")]
-    return [name for name in names if len({str(each[name]) for each in options}) > 1]
-
-
-def _name(arm: dict[str, Any]) -> str:
-    parts = [f"{name}={value}" for name, value in arm.items() if name != "policy" and value is not None]
-    return ", ".join([str(arm["policy"]), *parts])
-
-
-def _num_gpus(profile: str) -> int:
-    file = profile_of(profile).file
-    return file.hardware.num_gpus if file is not None and file.hardware is not None else 1
-
-
-Key = tuple[str, str]
-Task = tuple[Arm, Load, float, Question]
-
-
-def _run(tasks: Sequence[tuple[Key, Task]], jobs: int | None) -> list[tuple[Key, Found]]:
-    """The results in the order of the tasks, whatever the number of processes."""
-    wanted = max(1, min(jobs or os.cpu_count() or 1, len(tasks)))
-    if wanted == 1:
-        return [(key, _find(task)) for key, task in tasks]
-    from joblib import Parallel, delayed
-
-    # those that take longest begin, so that all processes are busy to the end
-    order = sorted(range(len(tasks)), key=lambda place: _takes_long(tasks[place][1][0]), reverse=True)
-    found = Parallel(n_jobs=wanted, batch_size=1)(delayed(_find)(tasks[place][1]) for place in order)
-    results = dict(zip(order, found, strict=True))
-    return [(key, results[place]) for place, (key, _) in enumerate(tasks)]
-
-
-def _takes_long(arm: Arm) -> tuple[bool, bool]:
-    """What preempts takes long, and longest what preempts without knowing whom."""
-    policy = make_policy(arm.policy)
-    return policy.preemptive and policy.reads is None, policy.preemptive
-
-
-def _find(task: Task) -> Found:
+def _find(task: tuple[Arm, Load, float, Question]) -> Found:
     arm, load, estimate, question = task
-    column = GROUPS[question.by] if question.by is not None else None
-    prober = Prober(arm, load, slo=question.slo, group=column, hour=question.hour)
-    return find_rates(prober, estimate, burst=question.burst, slo=question.slo)
+    prober = prober_of(arm, load, question)
+    if not isinstance(prober, SessionProber):
+        return find_rates(prober, estimate, burst=question.burst, slo=question.slo)
+    found = find_rates(prober, estimate, burst=0, slo=question.slo)
+    if question.burst:
+        found.reasons.setdefault("recovers", "bursts are not searched where turns wait for answers")
+    return found

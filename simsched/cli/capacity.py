@@ -12,7 +12,7 @@ from simsched.cli.run import study_options
 from simsched.errors import InputError
 
 if TYPE_CHECKING:
-    from simsched.capacity import ArmRates, Question, Rate
+    from simsched.capacity import ArmRates, ArmSize, Question, Rate
     from simsched.sweep.study import Study
 
 _NOT_ASKED = (
@@ -48,12 +48,16 @@ def capacity_command(
     which a burst at the start still drains; between the two an overload feeds itself. slo: the largest stable
     rate at which the objective is met. All by bisection over the same requests.
 
+    With --request-rate, how many replicas serve a load: so many of these, dealt to at random; with --router
+    the smallest number that does behind that router, all of them simulated. Of sessions, rates count turns.
+
     \b
     simsched capacity --policy fcfs,mlfq,ranking,srtf
     simsched capacity --max-num-seqs 128,256,512 --policy fcfs --slo "95% ttft<500ms,tpot<50ms"
     simsched capacity --policy fcfs,ranking --slo "p99_ttft<2s" --request-rate 100 --json capacity.json
+    simsched capacity --policy fcfs --router least-requests,random --slo "p99_ttft<2s" --request-rate 60
     """
-    from simsched.capacity import Question, arm_rates
+    from simsched.capacity import Question, arm_rates, arm_sizes
     from simsched.slo import parse_slo
     from simsched.sweep.study import make_study
 
@@ -66,8 +70,17 @@ def capacity_command(
         if value is not None and objective is None:
             raise InputError(f"{option} {value}: needs an objective (--slo)")
     given = {name: value for name, value in options.items() if value is not None}
-    study = make_study({"num_runs": 1, **given})
     question = Question(objective, burst, by)
+    if "router" in given and request_rate is not None and not given.keys() & {"num_replicas", "replicas"}:
+        if figure is not None:
+            raise InputError(f"--figure {figure}: --router with --request-rate searches no rates to draw")
+        study = make_study({"num_runs": 1, **given, "num_replicas": 1})
+        sizes, notes = arm_sizes(
+            study, question, request_rate, jobs=jobs, on_arm=lambda name: say(f"{name}: done", err=True)
+        )
+        _answer(sizes, notes, question, request_rate, json_file)
+        return
+    study = make_study({"num_runs": 1, **given})
     rates, notes = arm_rates(study, question, jobs=jobs, on_arm=lambda name: say(f"{name}: done", err=True))
     for note in notes:
         say(note, err=True)
@@ -83,17 +96,20 @@ def _show(rates: list[ArmRates], question: Question, request_rate: float | None)
     from simsched.cli._table import show_table
 
     several = len({arm.workload for arm in rates}) > 1
-    headers = ["arm", *(["workload"] if several else []), "stable req/s", "interval"]
+    sessions = ["sessions/s"] if any(arm.turns is not None for arm in rates) else []
+    headers = ["arm", *(["workload"] if several else []), "stable req/s", "interval", *sessions]
     headers += ["recovers", "interval"] if question.burst else []
-    headers += ["SLO", "interval"] if question.slo is not None else []
+    headers += ["SLO", "interval", *sessions] if question.slo is not None else []
     groups = list(dict.fromkeys(group for arm in rates for group in arm.slo_by))
     headers += [f"SLO {group}" for group in groups]
     headers += ["replicas", "GPU h/h"] if request_rate is not None else []
     rows = []
     for arm in rates:
         row: list[Any] = [arm.name, *([arm.workload] if several else []), *_cells(arm.stable)]
+        row += [arm.sessions(arm.stable)] if sessions else []
         row += _cells(arm.recovers) if question.burst else []
         row += _cells(arm.slo) if question.slo is not None else []
+        row += [arm.sessions(arm.slo)] if sessions and question.slo is not None else []
         row += [arm.slo_by[group].rate if group in arm.slo_by else None for group in groups]
         if request_rate is not None:
             row += [arm.replicas(question, request_rate), arm.gpus(question, request_rate)]
@@ -102,6 +118,8 @@ def _show(rates: list[ArmRates], question: Question, request_rate: float | None)
     for arm in rates:
         for reason in dict.fromkeys(arm.reasons.values()):
             say(f"{arm.name}: {reason}")
+    for name, turns in {arm.workload: arm.turns for arm in rates if arm.turns is not None}.items():
+        say(f"{name}: requests are turns, {turns:.3g} a session in the mean")
     for arm in rates:
         if arm.stable.rate and arm.recovers.rate and arm.recovers.rate < 0.95 * arm.stable.rate:
             say(
@@ -116,6 +134,33 @@ def _show(rates: list[ArmRates], question: Question, request_rate: float | None)
             f"replicas: to serve {request_rate:g} requests/s {what}, {dealt}; GPU h/h: GPU-hours for every "
             "hour of it"
         )
+
+
+def _answer(
+    sizes: list[ArmSize], notes: list[str], question: Question, request_rate: float, json_file: str | None
+) -> None:
+    from simsched.cli._table import show_table
+
+    for note in notes:
+        say(note, err=True)
+    if json_file is not None:
+        _write(json_file, [arm.to_dict(question, request_rate) for arm in sizes])
+    if json_file == "-":
+        return
+    several = len({arm.workload for arm in sizes}) > 1
+    headers = ["arm", *(["workload"] if several else []), "replicas", "GPU h/h"]
+    rows = [[arm.name, *([arm.workload] if several else []), arm.replicas, arm.num_gpus] for arm in sizes]
+    show_table(headers, rows, left=[0, *([1] if several else [])])
+    for arm in sizes:
+        if arm.reason is not None:
+            say(f"{arm.name}: {arm.reason}")
+    for name, turns in {arm.workload: arm.turns for arm in sizes if arm.turns is not None}.items():
+        say(f"{name}: requests are turns, {turns:.3g} a session in the mean")
+    what = f"with {question.slo.text}" if question.slo is not None else "without a growing backlog"
+    say(
+        f"replicas: the fewest that serve {request_rate:g} requests/s {what}, all behind one router; "
+        "GPU h/h: GPU-hours for every hour of it"
+    )
 
 
 def _cells(rate: Rate) -> list[Any]:

@@ -68,7 +68,9 @@ def trace_command() -> None:
 @click.option("--num-requests", type=click.IntRange(1, 100_000_000), default=1000, show_default=True)
 @rate_option
 @click.option(
-    "--arrivals", default="poisson", show_default=True, help="poisson, gamma(cv=2), uniform or burst."
+    "--arrivals",
+    help="poisson, gamma(cv=2), uniform, burst or sessions(rate=R).  [default: poisson; of sessions, as many "
+    "as make --request-rate turns/s]",
 )
 @click.option("--predictor", help="Add score, predicted_class and predicted_length, as in emulated(tau=0.5).")
 @seed_option
@@ -79,7 +81,7 @@ def generate(
     resample: Path | None,
     num_requests: int,
     request_rate: float | None,
-    arrivals: str,
+    arrivals: str | None,
     predictor: str | None,
     seed: int,
     output: Path,
@@ -91,9 +93,12 @@ def generate(
 
         _spare(resample, output, overwrite)
         source, _ = load_trace(resample)
-        trace = draw(source, num_requests, request_rate, arrivals=arrivals, seed=seed)
+        trace = draw(source, num_requests, request_rate, arrivals=arrivals or "poisson", seed=seed)
     else:
-        trace = named_workload(workload).generate(num_requests, request_rate, arrivals=arrivals, seed=seed)
+        named = named_workload(workload)
+        trace = named.generate(
+            num_requests, request_rate, arrivals=arrivals or named.default_arrivals, seed=seed
+        )
     if trace.closed_loop_users is not None:
         raise InputError(f"--arrivals {arrivals}: a trace file has fixed arrivals; a closed loop needs a run")
     _write(_with_predictions(trace, predictor, seed), output)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from simsched.errors import InputError
-from simsched.plugins import construct, find_class, raised
+from simsched.plugins import construct, find_class, neighbours, raised
 from simsched.routers.base import Replicas, RoutedRequest, Router, registered
 from simsched.text.specs import parse_spec
 
@@ -38,6 +38,13 @@ def make_router(spec: str, **defaults: Any) -> Router:
     parameters = {**{key: value for key, value in defaults.items() if key in known}, **given}
     router: Router = construct("router", cls, name, parameters)
     return router
+
+
+def files_beside(spec: str) -> tuple[str, ...]:
+    """Paths of the modules that a router's own file imports from beside it: its results depend on them."""
+    name, _ = parse_spec(spec, "router")
+    path, found, _ = name.rpartition(".py:")
+    return tuple(neighbours(f"{path}.py").values()) if found else ()
 
 
 def _watched(cls: type[Router], name: str) -> type[Router]:

@@ -56,7 +56,8 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
     limit = _limit(study, [arm for _, arm in engines])
     offers: dict[Load, list[_Offer]] = {}
     for (workload, trace), (engine_options, arm) in itertools.product(sources, engines):
-        for arrivals in study.arrivals or (("poisson",) if workload else (None,)):
+        usual = named_workload(workload).default_arrivals if workload else None
+        for arrivals in study.arrivals or (usual,):
             load = Load(
                 workload=workload, trace=trace and expand(trace), arrivals=arrivals,
                 **({name: getattr(study, name) for name in OF_TRACES} if trace else {}),

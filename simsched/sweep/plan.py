@@ -19,6 +19,7 @@ from simsched.policies.user_policy import is_own
 from simsched.predictors.spec import make_predictor
 from simsched.request_table import GROUPS
 from simsched.results import Options
+from simsched.routers.spec import files_beside
 from simsched.sweep.cell import Cell
 from simsched.sweep.grid import ENGINE_AXES, PREDICTION_AXES, cells_of, expand
 from simsched.sweep.inputs import prepare, profile_of
@@ -228,6 +229,7 @@ def _hashes(study: Study) -> dict[str, str]:
     own = (*study.policy, *study.router)
     files = [*study.trace, *(text.partition("(")[0].rpartition(":")[0] for text in own if ".py:" in text)]
     files += [file for text in study.policy for file in make_policy(text).files]
+    files += [file for text in study.router for file in files_beside(text)]
     files += [file for text in study.predictor for file in make_predictor(text).files]
     for file in files:
         path = Path(expand(file))

@@ -8,6 +8,7 @@ from pathlib import Path
 from simsched.sweep.cell import Cell, Load
 from simsched.sweep.requests import file_of, num_generated, num_kept, requests_of
 from simsched.workload.arrivals import Arrivals
+from simsched.workload.starts import last_start
 from simsched.workload.window import DRIFT, load_of
 
 
@@ -19,7 +20,8 @@ def num_requests(load: Load) -> int:
 
 
 def offered_rate(load: Load) -> float | None:
-    """The rate that arrives: of drawn arrivals n over the last one's time, of a trace's own its mean."""
+    """The rate that arrives: of drawn arrivals n over the last one's time (of sessions, over the last one's
+    start: so many turns they make in the end), of a trace's own its mean."""
     process = Arrivals.parse(load.arrivals) if load.arrivals is not None else None
     if process is None and load.resample is None:
         if load.request_rate is not None:
@@ -31,6 +33,10 @@ def offered_rate(load: Load) -> float | None:
         return (len(times) - 1) / float(times[-1] - times[0]) if times[-1] > times[0] else None
     if not process.rated or load.request_rate is None:
         return None
+    if process.by_session:
+        trace = requests_of(load)[0]
+        last = last_start(trace)
+        return len(trace) / last if last > 0 else None
     if not process.drawn:
         return load.request_rate
     number = num_requests(load)

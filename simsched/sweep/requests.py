@@ -129,7 +129,7 @@ def _generated(load: Load) -> tuple[Trace, tuple[str, ...]]:
     and the duration that were asked for.
     """
     workload = named_workload(load.workload or "")
-    arrivals = load.arrivals or "poisson"
+    arrivals = load.arrivals or workload.default_arrivals
     number = num_generated(load)
     trace = workload.generate(number, load.request_rate, arrivals=arrivals, seed=load.seed)
     fitting, notes = _fitting(trace, load.limit, load.truncate)

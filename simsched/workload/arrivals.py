@@ -26,6 +26,9 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     "users": ("n",),
 }
 
+UNRATED = ("burst", "closed", "users")
+"""Those to which a request rate means nothing."""
+
 _ALONE = re.compile(r"(sessions|users)\(([^=()]+)\)")
 
 
@@ -52,7 +55,7 @@ class Arrivals:
     think_time: float = 0.0
     """Closed loop: seconds between an answer and the same user's next request."""
     rate: float | None = None
-    """Sessions that start in a second (sessions)."""
+    """Sessions that start in a second (sessions); None: as the request rate says, which counts turns."""
 
     @staticmethod
     def parse(spec: str) -> Arrivals:
@@ -79,7 +82,10 @@ class Arrivals:
             think = number("--arrivals", name, "think_time", given.get("think_time", 0.0), 0.0, 1e9)
             return Arrivals(name, users=int(users), think_time=think)
         if name == "sessions":
-            return Arrivals(name, rate=number("--arrivals", name, "rate", given.get("rate"), 1e-9, 1e9))
+            rate = given.get("rate")
+            return Arrivals(
+                name, rate=None if rate is None else number("--arrivals", name, "rate", rate, 1e-9, 1e9)
+            )
         if name == "users":
             n = number("--arrivals", name, "n", given.get("n"), 1, 1e9)
             if n != int(n):
@@ -95,14 +101,15 @@ class Arrivals:
     @property
     def rated(self) -> bool:
         """Does a request rate mean anything to it?"""
-        return self.process not in ("burst", "closed", "sessions", "users")
+        return self.process not in UNRATED and self.rate is None
 
     def times(self, num_requests: int, request_rate: float | None, seed: int) -> FloatArray:
         """Arrival times in seconds, never decreasing, shape (num_requests,).
 
         `request_rate` is in requests/s; infinite means all at once. A burst and a closed loop take none: all
         requests are there at t = 0 (in the loop, the engine holds each back until its user is free).
-        `sessions` have their own rate, at which they start.
+        Of `sessions` these are the starts: at their own rate, or at `request_rate`, which is then in
+        sessions/s.
         """
         if not self.rated:
             if request_rate is not None:

@@ -70,6 +70,11 @@ class Workload:
         """Requests of a session: each is one by itself."""
         return 1.0
 
+    @property
+    def default_arrivals(self) -> str:
+        """Requests come one by one."""
+        return "poisson"
+
     def sample(self, num_requests: int, seed: int = 0) -> Trace:
         """So many requests, all there at 0."""
         return self.generate(num_requests, arrivals="burst", seed=seed)
@@ -243,7 +248,7 @@ def rescale(trace: Trace, request_rate: float) -> Trace:
     if trace.think_times is not None:
         raise InputError(
             f"{trace.name}: its turns wait for answers, so it can't be offered at {request_rate:g} requests/s"
-            '; expected --arrivals "sessions(rate=R)" or "users(n)", without --request-rate'
+            '; expected --arrivals sessions, or without --request-rate "sessions(rate=R)" or "users(n)"'
         )
     gaps = trace.arrival_time - trace.arrival_time[0]
     if np.isinf(request_rate) or len(trace) == 1:

@@ -85,6 +85,11 @@ class SessionWorkload:
         """Of a session."""
         return self._means[2]
 
+    @property
+    def default_arrivals(self) -> str:
+        """Sessions start one by one; their later turns come by themselves."""
+        return "sessions"
+
     def sample(self, num_requests: int, seed: int = 0) -> Trace:
         """So many turns of sessions that all start at 0."""
         return self._trace(num_requests, None, None, seed)
@@ -101,8 +106,9 @@ class SessionWorkload:
 
         Args:
             num_requests: turns, at least 1.
-            request_rate: None: turns come by themselves.
-            arrivals: `sessions(rate=R)` or `users(n)`.
+            request_rate: turns/s that `sessions` make, once as many end as start; None: arrivals say
+                themselves how many start.
+            arrivals: `sessions`, `sessions(rate=R)` or `users(n)`.
             seed: the same seed gives the same sessions, and a longer trace begins with the shorter one.
 
         Raises:
@@ -114,16 +120,23 @@ class SessionWorkload:
         if not process.by_session:
             raise InputError(
                 f"--arrivals {arrivals}: turns of {self.name} wait for answers; expected "
-                "sessions(rate=R) or users(n)"
+                "sessions, sessions(rate=R) or users(n)"
             )
+        if process.rated and request_rate is None:
+            raise InputError(
+                f"--arrivals {arrivals}: expected --request-rate in turns/s, of which {self.name} has "
+                f"{self.mean_turns:.3g} a session, or sessions(rate=R) or users(n)"
+            )
+        if process.rated and request_rate is not None:
+            request_rate /= self.mean_turns
         return self._trace(num_requests, process, request_rate, seed)
 
     def _trace(
-        self, num_requests: int, process: Arrivals | None, request_rate: float | None, seed: int
+        self, num_requests: int, process: Arrivals | None, session_rate: float | None, seed: int
     ) -> Trace:
         session, prompts, outputs = self._turns(num_requests, seed)
         count = int(session[-1]) + 1
-        starts = np.zeros(count) if process is None else process.times(count, request_rate, seed)
+        starts = np.zeros(count) if process is None else process.times(count, session_rate, seed)
         begins = np.ones(num_requests, dtype=np.bool_)
         begins[1:] = session[1:] != session[:-1]
         thinks = self.think.sample(stream(seed, "think times"), num_requests)

@@ -1,4 +1,5 @@
-"""New arrivals for the requests of a trace: one by one, or session by session."""
+"""When requests start: new arrivals for those of a trace, one by one or session by session; and how long
+sessions go on."""
 
 from __future__ import annotations
 
@@ -6,14 +7,14 @@ import numpy as np
 
 from simsched.errors import InputError
 from simsched.workload.arrivals import Arrivals
-from simsched.workload.sessions import sessions_of
+from simsched.workload.sessions import sessions_of, waits_for
 from simsched.workload.trace import FloatArray, Trace
 
 
 def with_arrivals(trace: Trace, spec: str, request_rate: float | None, seed: int) -> Trace:
     """The trace with the arrivals of this process in place of its own.
 
-    `sessions(rate)` and `users(n)` give sessions a new start and leave what is within them: think times, and
+    `sessions` and `users(n)` give sessions a new start and leave what is within them: think times, and
     how long after its session's start a row with a time stamp comes. A request without session is one by
     itself.
 
@@ -26,7 +27,7 @@ def with_arrivals(trace: Trace, spec: str, request_rate: float | None, seed: int
     if trace.think_times is not None:
         raise InputError(
             f"--arrivals {spec}: turns of {trace.name} wait for answers; expected "
-            "sessions(rate=R) or users(n)"
+            "sessions, sessions(rate=R) or users(n)"
         )
     return trace.with_columns(
         arrival_time=process.times(len(trace), request_rate, seed),
@@ -42,6 +43,8 @@ def _by_session(trace: Trace, process: Arrivals, request_rate: float | None, see
     count = int(session.max()) + 1
     first = np.full(count, np.inf)
     np.minimum.at(first, session[own], trace.arrival_time[own])
+    if process.rated and request_rate is not None:
+        request_rate *= count / len(trace)  # a request rate counts turns
     start = process.times(count, request_rate, seed)
     times: FloatArray = trace.arrival_time - first[session] + start[session]
     # a turn that waits keeps its place behind all above it
@@ -56,3 +59,23 @@ def _by_session(trace: Trace, process: Arrivals, request_rate: float | None, see
         think_time=0.0,
     )
     return moved.take(order)
+
+
+def last_start(trace: Trace) -> float:
+    """When the last request arrives that waits for no answer, in seconds."""
+    if trace.think_times is None:
+        return float(trace.arrival_time.max())
+    return float(trace.arrival_time[np.isnan(trace.think_times)].max())
+
+
+def thinking_before(trace: Trace) -> FloatArray:
+    """(n,) seconds of think times from a session's start to each of its turns, along the longest way; what
+    its answers take comes on top."""
+    before = np.zeros(len(trace))
+    if trace.think_times is None:
+        return before
+    thinks = np.nan_to_num(trace.think_times).tolist()
+    for row, rows in enumerate(waits_for(trace)):
+        if rows:
+            before[row] = max(before[each] for each in rows) + thinks[row]
+    return before

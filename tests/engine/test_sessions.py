@@ -168,6 +168,18 @@ def test_users_and_sessions_of_one_request_are_closed_loop_and_poisson() -> None
         assert (one.arrival_time == other.arrival_time).all()
 
 
+def test_a_request_rate_of_sessions_counts_their_turns() -> None:
+    work = Trace(
+        np.array([0.0, 0.0, 5.0, 5.0, 9.0, 9.0]), np.full(6, 8), np.full(6, 2),
+        session_id=["a", "a", "b", "b", "c", "c"], think_times=np.array([math.nan, 2.0] * 3),
+    )  # fmt: skip
+    moved = with_arrivals(work, "sessions", 3.0, 1)
+    assert (
+        moved.arrival_time.tolist()
+        == with_arrivals(work, "sessions(rate=1.5)", None, 1).arrival_time.tolist()
+    )
+
+
 @st.composite
 def sessions(draw: st.DrawFn) -> Trace:
     """Requests of which many wait for one or two of those above them."""

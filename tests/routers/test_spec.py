@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from simsched.errors import InputError
 from simsched.routers.base import Replicas
 from simsched.routers.spec import make_router
 from simsched.routers.vllm_dp import VllmDp
+from simsched.sweep.plan import make_plan
+from simsched.sweep.study import make_study
 from tests.routers.requests import Request
 
 MINE = """
@@ -55,6 +58,18 @@ def test_what_is_refused(spec: str, message: str) -> None:
     with pytest.raises(InputError) as refused:
         make_router(spec)
     assert str(refused.value).startswith(message)
+
+
+def test_the_neighbours_of_a_routers_file_are_in_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "offsets.py").write_text("from more_offsets import BACK\n")
+    (tmp_path / "more_offsets.py").write_text("BACK = 1\n")
+    (tmp_path / "mine.py").write_text("import offsets\n" + MINE)
+    mine = f"{tmp_path}/mine.py:Last(back=1)"
+    study = make_study({"num_replicas": 2, "router": mine, "request_rate": 9, "num_requests": 20})
+    hashed = make_plan(study).manifest()["sha256"]
+    files = {Path(file).name: sha for file, sha in hashed.items() if file.endswith(".py")}
+    assert sorted(files) == ["mine.py", "more_offsets.py", "offsets.py"]
+    assert files["more_offsets.py"] == sha256(b"BACK = 1\n").hexdigest()
 
 
 def test_a_class_that_is_no_router(tmp_path: Path) -> None:

@@ -59,7 +59,6 @@ def test_closed_loop() -> None:
         ("users", "n is missing: expected a number"),
         ("users(1.5)", "expected a whole number"),
         ("users(users=2)", "unknown parameter users"),
-        ("sessions", "rate is missing: expected a number"),
         ("sessions(0)", "rate=0: expected a number"),
         ("closed(users=1.5)", "expected a whole number"),
         ("closed(users=2,think_time=-1)", "think_time=-1"),
@@ -102,3 +101,10 @@ def test_a_burst_comes_before_the_others() -> None:
     assert Arrivals.parse("uniform(burst=9)").times(4, 2.0, seed=0).tolist() == [0] * 4
     with pytest.raises(InputError, match=r"burst=1\.5: expected a whole number"):
         Arrivals.parse("poisson(burst=1.5)")
+
+
+def test_sessions_without_a_rate_of_their_own_start_at_the_one_given() -> None:
+    assert Arrivals.parse("sessions").rated
+    assert not Arrivals.parse("sessions(2)").rated
+    given = Arrivals.parse("sessions").times(5, 2.0, seed=3)
+    assert given.tolist() == Arrivals.parse("sessions(2)").times(5, None, seed=3).tolist()

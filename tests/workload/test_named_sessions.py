@@ -14,6 +14,7 @@ from simsched.sweep.study import make_study
 from simsched.workload.content import contents
 from simsched.workload.named import named_workload
 from simsched.workload.named_sessions import SessionWorkload
+from simsched.workload.starts import last_start
 from simsched.workload.trace import Trace
 
 NAMES = ("chat-sessions", "vllm-multi-turn", "coding-agent")
@@ -112,11 +113,41 @@ def test_a_duration_is_when_sessions_start() -> None:
     assert made.arrival_time[-1] == pytest.approx(500, rel=0.15)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_request_rate_counts_turns(name: str) -> None:
+    workload = sessions(name)
+    made = workload.generate(600, 7.0, arrivals="sessions", seed=2)
+    same = workload.generate(600, arrivals=f"sessions(rate={7.0 / workload.mean_turns!r})", seed=2)
+    assert made.arrival_time.tolist() == same.arrival_time.tolist()
+    assert len(made) / last_start(made) == pytest.approx(7.0, rel=0.5)  # 16 sessions or more
+
+
+def test_a_run_at_a_share_of_the_capacity_starts_as_many_sessions() -> None:
+    """With no arrivals given; in the grid's units, so that loads compare."""
+    study = make_study({"workload": "chat-sessions", "request_rate": ["0.5x"], "policy": "fcfs"})
+    plan = make_plan(study)
+    (name,) = plan.cells
+    load = plan.cells[name].load
+    assert load.arrivals == "sessions"
+    assert load.request_rate == pytest.approx(0.5 * plan.capacity[name], rel=1e-3)
+    assert load.duration is not None
+    made, _ = requests_of(load)
+    assert len(made) == round(load.request_rate * load.duration)
+    assert plan.offered[name] == pytest.approx(len(made) / last_start(made), rel=1e-3)
+    assert last_start(made) == pytest.approx(load.duration, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("spec", "arrivals", "rate", "message"),
     [
         ("chat-sessions", "poisson", 2.0, "turns of chat-sessions wait for answers; expected sessions"),
         ("chat-sessions", "sessions(2)", 2.0, "--request-rate 2: sessions arrivals have no rate"),
+        (
+            "chat-sessions",
+            "sessions",
+            None,
+            "--request-rate in turns/s, of which chat-sessions has 3.45",
+        ),
         ("chat-sessions(turns=0)", "users(2)", None, "turns=0: expected"),
         ("coding-agent(think_time=x)", "users(2)", None, "think_time=x: expected a number"),
         ("vllm-multi-turn(turns=3)", "users(2)", None, "unknown parameter turns"),

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from simsched.cli import cli
 from simsched.errors import InputError
 from simsched.workload.formats import load_trace
+from simsched.workload.named import named_workload
 from simsched.workload.stats import describe, shared_prefix
 from simsched.workload.trace import Trace
 
@@ -41,6 +42,19 @@ def test_generate_with_predictions_from_a_trace(tmp_path: Path) -> None:
     assert len(trace) == 40
     np.testing.assert_array_equal(trace.predicted_length, trace.num_output_tokens)
     assert set(trace.num_output_tokens) <= set(load_trace(source)[0].num_output_tokens)
+
+
+def test_sessions_start_by_themselves(tmp_path: Path) -> None:
+    arguments = ["generate", "--workload", "chat-sessions", "--num-requests", 40, "-o", tmp_path / "t.jsonl"]
+    refused = call(*arguments)
+    assert isinstance(refused.exception, InputError)
+    assert "--arrivals sessions: expected --request-rate in turns/s" in str(refused.exception)
+    assert call(*arguments, "--request-rate", 2).exit_code == 0
+    trace, _ = load_trace(tmp_path / "t.jsonl")
+    assert trace.session_id is not None
+    expected = named_workload("chat-sessions").generate(40, 2.0, arrivals="sessions")
+    assert trace.arrival_time[0] == pytest.approx(expected.arrival_time[0], abs=1e-6)
+    assert trace.session_id[-1] == expected.session_id[-1] if expected.session_id else False
 
 
 def test_convert(tmp_path: Path) -> None:
