@@ -20,7 +20,7 @@ from simsched.sweep.run import run
 from simsched.workload.named import named_workload
 from simsched.workload.sessions import sessions_of
 from simsched.workload.starts import last_start, thinking_before
-from simsched.workload.trace import Trace
+from simsched.workload.trace import FloatArray, Trace
 
 NEARLY_ALL = 99.0
 """Per cent of the turns that have come by the end of the run-in."""
@@ -79,9 +79,10 @@ def _state(requests: Requests, start: float, end: float) -> SteadyState | None:
     return state if state is None or state.warmup_end >= start else steady_state(*times, (start, end))
 
 
-def _since_start(trace: Trace, requests: Requests) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _since_start(trace: Trace, requests: Requests) -> FloatArray:
     """(n,) seconds from the start of a request's session to its arrival."""
     session = sessions_of(trace)
     start = np.full(int(session.max()) + 1, np.inf)
     np.minimum.at(start, session, requests.arrival)
-    return requests.arrival - start[session]
+    since: FloatArray = requests.arrival - start[session]
+    return since
