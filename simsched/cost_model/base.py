@@ -33,6 +33,10 @@ class StepFeatures(NamedTuple):
     """Numbers that its sampler pads prompts and outputs with, to the longest of each in the batch."""
 
 
+make_features = tuple.__new__
+"""`StepFeatures` from a tuple of all its fields, in half the time."""
+
+
 class CostModel(Protocol):
     """Seconds for a step. Affine in K, so that k decode steps of one batch have a closed-form sum."""
 

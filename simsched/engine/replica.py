@@ -208,9 +208,9 @@ class Replica(ABC):
             self._idle = simpy.Event(self.event_loop)
             yield self._idle
             return self.event_loop.now
-        time = self.source.next_time
-        if time < inf:
-            yield self.event_loop.at(max(time, self.event_loop.now))
+        time, due = self.source.next_time, self.event_loop.due
+        if time < inf and due and due[0][0] <= time:
+            yield self.event_loop.at(time)
         return time
 
     @abstractmethod

@@ -75,6 +75,7 @@ class SerialReplica(Replica):
 
     def run(self) -> Generator[simpy.Event, None, None]:
         event_loop, source, scheduler, cost = self.event_loop, self.source, self.scheduler, self.cost
+        due = event_loop.due
         schedule, update, max_steps = scheduler.schedule, scheduler.update, scheduler.max_steps
         decode_line, predictor_time = cost.decode_line, self.predictor_time
         step_ends, logs, alone = scheduler.step_ends, self.logs, self.is_alone
@@ -129,14 +130,14 @@ class SerialReplica(Replica):
                         most = 1
                 else:
                     most = 1
-            # Wait until it is over. Alone, a step with prefills is one event with the decodes that follow.
+            # Wait until it is over: alone, only if anything else is to happen before.
             if alone:
                 if most > 1 and base is not None and slope is not None:
                     until = min(until, source.next_time)
                     end, steps, last = repeat_decodes(
                         end, base, slope, features.K, features.N, most, until, step_ends
                     )
-                if not features.S:
+                if due and due[0][0] <= end:
                     yield event_loop.at(end)
             elif most > 1 and base is not None and slope is not None:
                 end, steps, last = yield from self.keep_promise(

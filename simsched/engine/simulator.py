@@ -120,7 +120,7 @@ class _Run:
     predictor_time: float
     seed: int
     router: Router | None
-    watch: Watch | None
+    watch: Watch | None = None
 
 
 def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback | None = None) -> RunRecord:
@@ -149,18 +149,23 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
         for number, pair in enumerate(zip(sources, policies, strict=True))
     ]
     # Then all of them run, until the last request is done.
-    if routing is None:
-        end: simpy.Event = simpy.AllOf(event_loop, [each.start() for each in replicas])
-    else:
-        for each in replicas:
-            routing.add(each)
-        end = routing.start()
-    if run.watch is not None:
-        finish_times = _FinishTimes(len(trace), replicas, dealt)
-        watcher = simpy.Process(event_loop, _look(event_loop, run.watch, source, finish_times))
-        end = simpy.AnyOf(event_loop, [end, watcher])
     with _no_collection():
-        event_loop.run(end)
+        if routing is None and run.watch is None:
+            for each in replicas:  # they never meet, so one goes before another begins
+                event_loop.run(each.start())
+        else:
+            end: simpy.Event
+            if routing is None:
+                end = simpy.AllOf(event_loop, [each.start() for each in replicas])
+            else:
+                for each in replicas:
+                    routing.add(each)
+                end = routing.start()
+            if run.watch is not None:
+                finish_times = _FinishTimes(len(trace), replicas, dealt)
+                watcher = simpy.Process(event_loop, _look(event_loop, run.watch, source, finish_times))
+                end = simpy.AnyOf(event_loop, [end, watcher])
+            event_loop.run(end)
 
     counters: dict[str, int] = {}
     for each in replicas:

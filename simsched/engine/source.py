@@ -110,7 +110,8 @@ class OpenLoop(TraceSource):
         row, due = self.row, self._due
         self.row = row + 1
         self.next_time = due[row + 1]
-        return self.arrival(row)
+        place = row - self._first_made
+        return self._made[place] if 0 <= place < len(self._made) else self.arrival(row)
 
     def arrival(self, row: int) -> Arrival:
         place = row - self._first_made

@@ -18,7 +18,7 @@ from math import inf
 
 import simpy
 
-from simsched.cost_model.base import StepFeatures
+from simsched.cost_model.base import StepFeatures, make_features
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, CannotLeap
@@ -117,7 +117,9 @@ class VllmV1Leap(LeapingState):
         elif N:
             self._most = NO_LIMIT if may_repeat else 1
             waiting = self.num_waiting + len(self.running) - N
-            self._batch.features = StepFeatures(0, N, 0, self.decode_context, 0.0, waiting, 0, self._num_new)
+            self._batch.features = make_features(
+                StepFeatures, (0, N, 0, self.decode_context, 0.0, waiting, 0, self._num_new, 0, 0, 0)
+            )
         else:
             self._nothing_runs()
             return None
@@ -155,7 +157,7 @@ class VllmV1Leap(LeapingState):
                 P += n
                 S += 1
                 Q += n * (computed + n / 2)
-        return StepFeatures(P, N, S, K, Q, waiting, 0, self._num_new)
+        return make_features(StepFeatures, (P, N, S, K, Q, waiting, 0, self._num_new, 0, 0, 0))
 
     def max_steps(self, batch: Batch) -> tuple[int, float]:
         """Until a decoding request finishes, KV blocks may run short, or the order may change."""

@@ -107,7 +107,7 @@ class PolicyOrder(QueueDiscipline):
 
     def pop(self) -> LeapRequest:
         request = self._to_admit.pop() if self._to_admit else self._queue.pop()
-        if self._checks:
+        if self._checks and self._policy.priority(request, self._now) != request.key:
             self._check(request)
         if self._order is not None:
             self._order.push(request)

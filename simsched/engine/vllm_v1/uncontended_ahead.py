@@ -12,7 +12,6 @@ from math import inf
 from typing import NamedTuple, Protocol
 
 import simpy
-from simpy.events import Timeout
 
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.base import Batch
@@ -125,7 +124,8 @@ def run_uncontended_ahead(
             if arrival == inf:
                 break
             now = formed = arrival
-            yield Timeout(event_loop, max(0.0, now - event_loop.now))
+            if event_loop.due and event_loop.due[0][0] <= now:
+                yield event_loop.at(now)
             continue
         next_N, next_K, new = N, K, upto - first_new
         following: list[int] = []  # who gets its last token in the next step
