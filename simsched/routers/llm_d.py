@@ -42,30 +42,52 @@ class LlmD(Router):
     def start(self, num_replicas: int, seed: int) -> None:
         super().start(num_replicas, seed)
         self._sent = SentPrefixes(num_replicas)
+        self._num_reports = -1
+        self._terms: list[tuple[float, float, float]] = []  # of each score, all but the prefix's
+        self._best: list[int] = []  # where none has anything of the prompt
 
     def reporting(self) -> Reporting:
         return Reporting("scraped", self.interval)
 
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
+        if replicas.num_reports != self._num_reports:
+            self._num_reports = replicas.num_reports
+            self._look(replicas)
         # What no other prompt shares is looked up too, and never found.
         tokens = min(request.num_prompt_tokens, self.max_prefix_tokens)
         prefix = beginning(request.prefix, tokens)
-        total = tokens // BLOCK
-        matched = [held // BLOCK for held in self._sent.matched_by(prefix)]
-        queue = _shorter_is_better(replicas.waiting)
-        running = _shorter_is_better(replicas.running)
-        scores = [
-            self.prefix * (matched[k] / total if total else 0.0)
-            + self.kv_usage * (1 - replicas.kv_usage[k])
-            + self.queue * queue[k]
-            + self.running * running[k]
-            for k in range(len(replicas))
-        ]
-        best = max(scores)
-        chosen = self.random.choice([k for k, score in enumerate(scores) if score == best])
+        best, total = self._best, tokens // BLOCK
+        if prefix and total:
+            best = _highest(
+                [
+                    self.prefix * (held // BLOCK / total) + usage + queue + running
+                    for held, (usage, queue, running) in zip(
+                        self._sent.matched_by(prefix), self._terms, strict=True
+                    )
+                ]
+            )
+        chosen = self.random.choice(best)
         self._sent.insert(prefix, tokens, chosen, now)
         self._sent.evict_from(chosen, self.cache_tokens)
         return chosen
+
+    def _look(self, replicas: Replicas) -> None:
+        """The engines' metrics are new."""
+        self._terms = [
+            (self.kv_usage * (1 - usage), self.queue * queue, self.running * running)
+            for usage, queue, running in zip(
+                replicas.kv_usage,
+                _shorter_is_better(replicas.waiting),
+                _shorter_is_better(replicas.running),
+                strict=True,
+            )
+        ]
+        self._best = _highest([usage + queue + running for usage, queue, running in self._terms])
+
+
+def _highest(scores: Sequence[float]) -> list[int]:
+    best = max(scores)
+    return [k for k, score in enumerate(scores) if score == best]
 
 
 def _shorter_is_better(counts: Sequence[int]) -> list[float]:

@@ -32,6 +32,7 @@ class Reports:
         self._replicas = replicas
         self._pending: list[deque[Counts]] = [deque() for _ in range(len(replicas))]
         self._last = -inf if reporting.engines_report else 0.0  # when the last message came
+        self._is_complete = False  # can nothing more change at the time of the last look?
 
     @property
     def wanted(self) -> bool:
@@ -47,7 +48,10 @@ class Reports:
         """Bring what the router sees to the state of `now`, once every engine has got there."""
         if self._reporting.mode == "scraped":
             interval = self._reporting.interval
-            self._publish(floor(now / interval) * interval if interval else now)
+            at = floor(now / interval) * interval if interval else now
+            if at != self._last or not self._is_complete:
+                self._publish(at)
+                self._is_complete = now > at
             return
         # Each message, in order: the next is due when something has changed, or when the last is old.
         soonest = min(self._reporting.interval, self._reporting.keep_alive)

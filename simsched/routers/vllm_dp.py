@@ -29,12 +29,13 @@ from simsched.vllm_versions import DEFAULT, parse_version, rules_of
 class Client:
     """What one API server keeps."""
 
-    __slots__ = ("in_flight", "start", "waiting")
+    __slots__ = ("in_flight", "scores", "start", "waiting")
 
     def __init__(self, start: int, num_engines: int) -> None:
         self.start = start
         self.in_flight = [0] * num_engines
         self.waiting = [0] * num_engines  # as reported, and what was sent since
+        self.scores: list[float] = [0] * num_engines  # of all that is known
 
 
 def _supported(version: str) -> str:
@@ -67,6 +68,7 @@ class VllmDp(Router):
         self._next_client = 0
         self._client_of: dict[str, Client] = {}
         self._num_reports = 0
+        self._view = Replicas.idle(num_replicas)
 
     def reporting(self) -> Reporting:
         return Reporting("on-change", self.interval, engines_report=self._rules.balancer_counts_in_flight)
@@ -75,13 +77,14 @@ class VllmDp(Router):
         # First, take in the latest message: it replaces what each API server has added itself.
         if replicas.num_reports != self._num_reports:
             self._num_reports = replicas.num_reports
+            self._view = replicas
             for client in self._clients:
                 client.waiting = list(replicas.waiting)
+                client.scores = [self._score(client, engine) for engine in range(len(replicas))]
         client = self._clients[self._next_client]
         self._next_client = (self._next_client + 1) % self.api_servers
         # Next, scan the engines from `start` on: the first with the smallest score.
-        count, start = len(replicas), client.start
-        scores = self._scores(client, replicas)
+        count, start, scores = len(replicas), client.start, client.scores
         best = min(scores)
         try:
             chosen = scores.index(best, start)
@@ -89,23 +92,24 @@ class VllmDp(Router):
             chosen = scores.index(best)
         client.waiting[chosen] += self.api_servers
         client.in_flight[chosen] += 1
+        scores[chosen] = self._score(client, chosen)
         if self._rules.balancer_rotates:
             client.start = (client.start + 1) % count
         self._client_of[request.request_id] = client
         return chosen
 
-    def _scores(self, client: Client, replicas: Replicas) -> list[float]:
+    def _score(self, client: Client, engine: int) -> float:
+        """Computed again only where something has changed: there may be many engines."""
+        waiting, running = client.waiting[engine], self._view.running[engine]
         if not self._rules.balancer_counts_in_flight:
-            counts = zip(client.waiting, replicas.running, strict=True)
-            return [4 * waiting + running for waiting, running in counts]
-        servers = self.api_servers
-        known = zip(client.in_flight, client.waiting, replicas.running, replicas.kv_usage, strict=True)
-        # (conditions are faster than calls of `max`, and this is asked of every replica at each arrival)
-        return [
-            (servers * in_flight if servers * in_flight > waiting + running else waiting + running)
-            + (waiting * 6.0 * (usage - 0.5) if waiting and usage > 0.5 else 0)
-            for in_flight, waiting, running, usage in known
-        ]
+            return 4 * waiting + running
+        score: float = max(self.api_servers * client.in_flight[engine], waiting + running)
+        usage = self._view.kv_usage[engine]
+        if waiting and usage > 0.5:
+            score += waiting * 6.0 * (usage - 0.5)
+        return score
 
     def on_finish(self, request: RoutedRequest, replica: int, now: float) -> None:
-        self._client_of.pop(request.request_id).in_flight[replica] -= 1
+        client = self._client_of.pop(request.request_id)
+        client.in_flight[replica] -= 1
+        client.scores[replica] = self._score(client, replica)

@@ -168,6 +168,7 @@ def test_llm_d_adds_up_its_scores() -> None:
     assert made.choose(request, replicas, 0.0) == 0
     # Four of the five blocks of 80 tokens are there now: 1.1 + 2 * 0.8.
     replicas.waiting[:] = 4, 0, 2
+    replicas.num_reports += 1
     # 0.1 + 0 + 1.6 against 0.8 + 1 and 0.4 + 0.5
     assert made.choose(Request("1", 80, blocks(1, 2, 3, 4)), replicas, 0.0) == 1
 
