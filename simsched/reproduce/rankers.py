@@ -45,7 +45,7 @@ ELSEWHERE = {
     "ZeroEval": ("zeroeval_llama3_instruct.parquet", ("model=Meta-Llama-3-8B-Instruct",)),
 }
 ELSEWHERE_ROWS = 2000
-PROFILE = "a100-80gb/llama-3-8b/serial"
+PROFILE = "a100-80gb/llama-3-8b"
 GPU_TIME = 0.0013  # seconds a prompt: what the paper's ranker takes on its GPU (docs/cost-model.md)
 ON_GPU = f"encoder, {GPU_TIME * 1e3:g} ms a prompt"
 FREE = ", no time"
