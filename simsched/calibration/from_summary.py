@@ -13,7 +13,7 @@ from simsched.calibration.measured import MeasuredRun, Measurements, read_measur
 from simsched.calibration.summary_fit import POOR, TERMS, SummaryFit, UnidentifiedError, fit_means, terms_of
 from simsched.cost_model.calibrate import Target
 from simsched.cost_model.models import LinearCost
-from simsched.cost_model.profile import Hardware, ModelFacts, ProfileFile, Provenance, load_profile
+from simsched.cost_model.profile import ProfileFile, Provenance, load_profile
 from simsched.engine.config import EngineConfig
 from simsched.errors import InputError
 from simsched.sweep.cell import Arm, Cell, Load
@@ -180,26 +180,9 @@ def _fit(
 
 
 def _profile(target: Target, cost: LinearCost) -> ProfileFile:
-    gpu, model = target.gpu, target.model
     terms = cost.to_json()
     terms |= {name: float(f"{value:.4g}") for name, value in terms.items() if isinstance(value, float)}
-    return ProfileFile(
-        name=target.name,
-        hardware=Hardware(
-            gpu=gpu.name if gpu else "unknown",
-            num_gpus=target.tp,
-            memory_bytes=gpu.memory_bytes if gpu else None,
-        ),
-        model=ModelFacts(
-            name=model.name if model else "unknown",
-            max_model_len=model.max_model_len if model else None,
-            weight_bytes=model.weight_bytes if model else None,
-            kv_bytes_per_token=model.kv_bytes_per_token if model else None,
-        ),
-        reserve_bytes=target.reserve_bytes,
-        cost=terms,
-        predictor_time=0.0,
-    )
+    return target.profile(terms, predictor_time=0.0)
 
 
 def _provenance(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from simsched.cost_model.identify import unidentified
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.cost_model.overlap_calibration import calibrate_overlapped, describe_error
 from simsched.cost_model.overlapped import is_overlapped, measured_on
-from simsched.cost_model.profile import FitError, Hardware, ModelFacts, ProfileFile, Provenance
+from simsched.cost_model.profile import Hardware, ModelFacts, ProfileFile, Provenance
 from simsched.cost_model.step_log import log_files, read_step_logs
 from simsched.errors import InputError
 
@@ -39,6 +39,27 @@ class Target:
     tp: int = 1
     reserve_bytes: int = 0
     """Of each GPU, beside weights and KV blocks."""
+
+    def profile(self, terms: dict[str, Any], **rest: Any) -> ProfileFile:
+        """A profile of it with a cost file's terms (seconds), and the rest of its fields."""
+        gpu, model = self.gpu, self.model
+        return ProfileFile(
+            name=self.name,
+            hardware=Hardware(
+                gpu=gpu.name if gpu else "unknown",
+                num_gpus=self.tp,
+                memory_bytes=gpu.memory_bytes if gpu else None,
+            ),
+            model=ModelFacts(
+                name=model.name if model else "unknown",
+                max_model_len=model.max_model_len if model else None,
+                weight_bytes=model.weight_bytes if model else None,
+                kv_bytes_per_token=model.kv_bytes_per_token if model else None,
+            ),
+            reserve_bytes=self.reserve_bytes,
+            cost=terms,
+            **rest,
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +155,14 @@ def _overlapped(paths: Sequence[Path], target: Target, seed: int, command: str) 
         assumed=("what else the machine does while it serves, as during these runs",),
         command=command,
     )
-    file = _file(target, done.cost, done.train, done.fit, done.warnings, provenance)
+    file = target.profile(
+        done.cost.to_json(),
+        predictor_time=0.0,
+        fit=done.fit,
+        valid_range=_valid_range(done.train),
+        warnings=done.warnings,
+        provenance=provenance,
+    )
     blocks = {"host": done.host.to_json(), "graphs": Graphs().to_json()}
     return Calibration(file.model_copy(update=blocks), done.cost, done.test, done.predicted)
 
@@ -163,41 +191,15 @@ def calibrated(
     if robust:
         cost = level(cost, train)
     fit, warnings = fit_error(cost, test, len(train)), tuple(unidentified(train, cost))
-    file = _file(target, cost, train, fit, warnings, provenance, predictor_time)
-    return Calibration(file, cost, test, test.predict(cost))
-
-
-def _file(
-    target: Target,
-    cost: LinearCost | TableCost,
-    train: Steps,
-    fit: FitError,
-    warnings: tuple[str, ...],
-    provenance: Provenance,
-    predictor_time: float = 0.0,
-) -> ProfileFile:
-    gpu, model = target.gpu, target.model
-    return ProfileFile(
-        name=target.name,
-        hardware=Hardware(
-            gpu=gpu.name if gpu else "unknown",
-            num_gpus=target.tp,
-            memory_bytes=gpu.memory_bytes if gpu else None,
-        ),
-        model=ModelFacts(
-            name=model.name if model else "unknown",
-            max_model_len=model.max_model_len if model else None,
-            weight_bytes=model.weight_bytes if model else None,
-            kv_bytes_per_token=model.kv_bytes_per_token if model else None,
-        ),
-        reserve_bytes=target.reserve_bytes,
-        cost=cost.to_json(),
+    file = target.profile(
+        cost.to_json(),
         predictor_time=predictor_time,
         fit=fit,
         valid_range=_valid_range(train),
         warnings=warnings,
         provenance=provenance,
     )
+    return Calibration(file, cost, test, test.predict(cost))
 
 
 def _valid_range(steps: Steps) -> dict[str, tuple[float, float]]:

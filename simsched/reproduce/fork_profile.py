@@ -27,7 +27,7 @@ import numpy as np
 from simsched.cost_model.calibrate import PREDICTOR_TIME, Target
 from simsched.cost_model.facts import ARCHITECTURES, GIB, GPUS
 from simsched.cost_model.models import LinearCost
-from simsched.cost_model.profile import Hardware, ModelFacts, Profile, ProfileFile, Provenance
+from simsched.cost_model.profile import Profile, ProfileFile, Provenance
 from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
@@ -341,19 +341,8 @@ def _describe(fit: SummaryFit, name: str) -> str:
 def _blank(target: Target) -> ProfileFile:
     if target.gpu is None or target.model is None:
         raise InputError("a profile of the fork needs a card and a model (--gpu and --model)")
-    return ProfileFile(
-        name=target.name,
-        hardware=Hardware(gpu=target.gpu.name, num_gpus=target.tp, memory_bytes=target.gpu.memory_bytes),
-        model=ModelFacts(
-            name=target.model.name,
-            max_model_len=target.model.max_model_len,
-            weight_bytes=target.model.weight_bytes,
-            kv_bytes_per_token=target.model.kv_bytes_per_token,
-        ),
-        reserve_bytes=target.reserve_bytes,
-        cost=LinearCost(t0=1.0, a=0.0, b=0.0, c=0.0, d=0.0).to_json(),
-        predictor_time=PREDICTOR_TIME,
-    )
+    terms = LinearCost(t0=1.0, a=0.0, b=0.0, c=0.0, d=0.0).to_json()
+    return target.profile(terms, predictor_time=PREDICTOR_TIME)
 
 
 def _blocks(file: ProfileFile) -> int:
