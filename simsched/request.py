@@ -73,6 +73,18 @@ class RequestView(Protocol):
         that say `reads_sessions`."""
 
     @property
+    def session_wait(self) -> float:
+        """Seconds that those turns have waited here: from arrival to end, less their service. For policies
+        that say `reads_sessions`."""
+
+    @property
+    def critical_path_service(self) -> float:
+        """Seconds of service of the longest chain of requests that led to it: over its parents that were done
+        here as it arrived, the largest sum of a parent's own critical path and service. A turn without a
+        `parent` goes on from the one that arrived before it in its session. For policies that say
+        `reads_sessions`."""
+
+    @property
     def num_cached_tokens(self) -> int:
         """How many tokens of it admission would have found in the cache as the step began; of a request that
         runs, as the step began that admitted it. For policies that say `reads_cache`; 0 in its first moment,

@@ -124,6 +124,7 @@ CATALOGUE = (
     "uncached-first", "uncached-first(starvation_steps=30)", "vtc", "vtc(input_weight=0,output_weight=1)",
     "dlpm", "dlpm(quantum=300)",
     "plas", "plas(quantum=0.02,levels=4,starvation_ratio=3)", "plas(preemptive=false,quantum=0.1)",
+    "atlas", "atlas(quantum=0.02,levels=4,starvation_ratio=3)", "atlas(preemptive=false,quantum=0.1)",
     "uniboost", "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)", "uniboost(adaptive=true)",
 )  # fmt: skip
 """Policies from the literature: `lockstep --random N --policy catalogue` draws from them."""
@@ -160,13 +161,18 @@ def workload(name: str, setting: Setting, seed: int) -> Trace:
 
 
 def _with_owners(trace: Trace, seed: int) -> Trace:
-    """The same requests of four tenants; where prompts share prefixes anyway, also in sessions."""
+    """The same requests of four tenants, in sessions; where prompts share no prefixes, with parents, too."""
     n = len(trace)
     stream = np.random.default_rng([seed, n, 1])
     owned = trace.with_columns(tenant=[f"t{i}" for i in stream.integers(4, size=n)])
-    if trace.hash_ids is None:
+    owned = owned.with_columns(session_id=[f"s{i}" if i < 8 else None for i in stream.integers(10, size=n)])
+    if trace.hash_ids is not None:
         return owned
-    return owned.with_columns(session_id=[f"s{i}" if i < 8 else None for i in stream.integers(10, size=n)])
+    # each of these goes on from one or two before it, with nothing of their prompts and answers in its own
+    parents = [tuple(str(each) for each in {*stream.integers(row, size=2).tolist()}) for row in range(1, n)]
+    rows = stream.random(n) < 0.5
+    kept = [() if not row or not rows[row] else parents[row - 1] for row in range(n)]
+    return owned.with_columns(parent=kept, history_length=np.zeros(n, dtype=np.int64))
 
 
 def _as_turns(trace: Trace, stream: np.random.Generator) -> Trace:

@@ -25,7 +25,7 @@ from simsched.engine.source import Source, source_of
 from simsched.routers.base import Replicas, Router
 from simsched.vllm.view import HINT
 from simsched.workload.trace import Trace
-from validate.hints import request_hints
+from validate.hints import Hints
 from validate.prompts import TokenIds
 
 _LEAST_POLL = 0.05
@@ -111,6 +111,7 @@ class _Client:
     def __init__(self, share: Share, start: float) -> None:
         self._share, self._start = share, start
         self._tokens = TokenIds(share.trace, share.vocabulary)
+        self._hints = Hints(share.trace)
         self._source: Source = source_of(share.trace.take(np.array(share.rows)))
         # a prompt that goes on from an answer is made when it is due
         self._bodies = {} if self._tokens.share else {row: self._body(row) for row in share.rows}
@@ -127,7 +128,7 @@ class _Client:
 
     def _body(self, row: int) -> bytes:
         trace = self._share.trace
-        hints = {**request_hints(trace, row), HINT + "request_id": trace.request_ids()[row]}
+        hints = {**self._hints.of(row), HINT + "request_id": trace.request_ids()[row]}
         prompt = self._tokens.prompt(row)
         return json.dumps(payload_of(prompt, int(trace.num_output_tokens[row]), hints)).encode()
 

@@ -21,7 +21,7 @@ from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT
 from simsched.workload.trace import Trace
 from validate.engine_options import engine_arguments, engine_failure, environment
-from validate.hints import request_hints
+from validate.hints import Hints
 from validate.job import Job, Outcome
 from validate.probe import Block
 from validate.probe_player import play_blocks
@@ -95,13 +95,17 @@ class OfflineEngine:
         source = source_of(job.trace)
 
         def play(clock: RunClock) -> None:
-            tokens = TokenIds(job.trace, self._vocabulary)
+            tokens, hints = TokenIds(job.trace, self._vocabulary), Hints(job.trace)
+
+            def request_of(row: int) -> Any:
+                return self._request(job.trace, row, tokens, hints)
+
             if tokens.share:
                 # a prompt may go on from an answer, so it is made when it is due
                 clock.restart()
-                self._play(lambda row: self._request(job.trace, row, tokens), source, recorder, clock, tokens)
+                self._play(request_of, source, recorder, clock, tokens)
                 return
-            requests = [self._request(job.trace, index, tokens) for index in range(len(job.trace))]
+            requests = list(map(request_of, range(len(job.trace))))
             clock.restart()
             self._play(requests.__getitem__, source, recorder, clock)
 
@@ -123,8 +127,8 @@ class OfflineEngine:
         trace = _trace_of(made, names)
 
         def play(clock: RunClock) -> None:
-            tokens = TokenIds(trace, self._vocabulary)
-            requests = iter([self._request(trace, index, tokens) for index in range(len(trace))])
+            tokens, hints = TokenIds(trace, self._vocabulary), Hints(trace)
+            requests = iter([self._request(trace, index, tokens, hints) for index in range(len(trace))])
             shares = [list(islice(requests, block.num_requests())) for block in made]
             ours = list(zip(blocks, shares, strict=False))
             clock.restart()
@@ -182,7 +186,7 @@ class OfflineEngine:
         while self._engine.has_unfinished_requests():
             self._engine.step()
 
-    def _request(self, trace: Trace, index: int, tokens: TokenIds) -> Any:
+    def _request(self, trace: Trace, index: int, tokens: TokenIds, hints: Hints) -> Any:
         """A request as the engine's core takes it; made before the run, as a server's front end would."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -194,7 +198,7 @@ class OfflineEngine:
             temperature=0.0,
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
-            extra_args={**request_hints(trace, index), HINT + "request_id": name},
+            extra_args={**hints.of(index), HINT + "request_id": name},
         )
         prompt = {"prompt_token_ids": tokens.prompt(index)}
         tasks = self._engine.get_supported_tasks()

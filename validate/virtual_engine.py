@@ -20,7 +20,7 @@ from simsched.vllm.version import check_version, installed_version
 from simsched.workload.trace import Trace
 from validate.api_server import ApiServer
 from validate.engine_options import given_since
-from validate.hints import request_hints
+from validate.hints import Hints
 from validate.models import write_model
 from validate.prompts import TokenIds
 
@@ -159,6 +159,7 @@ class VirtualEngine:
         self._index = {name: index for index, name in enumerate(trace.request_ids())}
         self._hasher = self._block_hasher()
         self._tokens = TokenIds(trace, VOCABULARY)
+        self._hints = Hints(trace)
         self._known: dict[int, list[int]] = {}  # prompt and answer of those under way
         limits = (config.max_num_queued_reqs, config.max_num_queued_tokens)
         refuses = any(limit is not None for limit in limits)
@@ -244,7 +245,7 @@ class VirtualEngine:
             max_tokens=int(trace.num_output_tokens[index]),
             ignore_eos=True,
             detokenize=False,
-            extra_args=dict(request_hints(trace, index)),
+            extra_args=dict(self._hints.of(index)),
         )
         return Request(
             request_id=name,

@@ -105,7 +105,8 @@ def _facts(trace: Trace) -> Sequence[Facts]:
     """One object a request; the same one for all, if there is nothing to say."""
     n = len(trace)
     times = (trace.slo_ttft, trace.slo_tpot, trace.deadline)
-    if trace.request_class is None and trace.session_id is None and all(each is None for each in times):
+    columns = (trace.request_class, trace.session_id, trace.parent, *times)
+    if all(each is None for each in columns):
         return [NO_FACTS] * n
     nothing: list[None] = [None] * n
     seconds = (
@@ -114,7 +115,8 @@ def _facts(trace: Trace) -> Sequence[Facts]:
     )
     sessions: Sequence[str | None] = nothing if trace.session_id is None else trace.session_id
     classes: Sequence[str | None] = nothing if trace.request_class is None else trace.request_class
-    return list(map(Facts, *seconds, classes, sessions, turn_numbers(sessions)))
+    parents: Sequence[tuple[str, ...]] = [()] * n if trace.parent is None else trace.parent
+    return list(map(Facts, *seconds, classes, sessions, turn_numbers(sessions), parents))
 
 
 _make = tuple.__new__

@@ -16,9 +16,22 @@ class Facts(NamedTuple):
     request_class: str | None = None
     session_id: str | None = None
     turn: int | None = None
+    parents: tuple[str, ...] = ()
+    """Ids of the requests whose answers it goes on from; empty: the turn before it in its session."""
 
 
 NO_FACTS = Facts()
+
+
+class Attained(NamedTuple):
+    """What turns of a session have had of an engine, of those that are done there. Seconds."""
+
+    service: float
+    """Of all of them."""
+    wait: float
+    """From arrival to end, less the service, of all of them."""
+    critical_path: float
+    """Service of the longest chain of parents."""
 
 
 class WithFacts:
@@ -30,8 +43,8 @@ class WithFacts:
     facts: Facts
     cached: int
     """Tokens that admission would find in the cache; -1: the policy has not said that it reads them."""
-    session_seconds: float
-    """Likewise the service of the session's turns that are done."""
+    attained: Attained | None
+    """What its session has had; None: the policy has not said that it reads sessions."""
 
     @property
     def slo_ttft(self) -> float | None:
@@ -63,7 +76,15 @@ class WithFacts:
 
     @property
     def session_service(self) -> float:
-        return told_service(self.session_seconds)
+        return told_sessions(self.attained, "session_service").service
+
+    @property
+    def session_wait(self) -> float:
+        return told_sessions(self.attained, "session_wait").wait
+
+    @property
+    def critical_path_service(self) -> float:
+        return told_sessions(self.attained, "critical_path_service").critical_path
 
 
 def told_cached(tokens: int) -> int:
@@ -73,8 +94,8 @@ def told_cached(tokens: int) -> int:
     return tokens
 
 
-def told_service(seconds: float) -> float:
-    """Likewise."""
-    if seconds < 0.0:
-        raise InputError("a policy that reads session_service says so: reads_sessions = True")
-    return seconds
+def told_sessions(attained: Attained | None, name: str) -> Attained:
+    """Likewise, of what the view calls `name`."""
+    if attained is None:
+        raise InputError(f"a policy that reads {name} says so: reads_sessions = True")
+    return attained

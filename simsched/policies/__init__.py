@@ -4,6 +4,9 @@ from simsched.policies import (
     a_min as a_min,
 )
 from simsched.policies import (
+    atlas as atlas,
+)
+from simsched.policies import (
     classification as classification,
 )
 from simsched.policies import (

@@ -102,7 +102,8 @@ class Policy(ABC):
     """Does it read `num_cached_tokens`? Then the cache is looked up for all that wait before each step that
     may admit one, and a request whose number has changed is asked for its priority again."""
     reads_sessions: ClassVar[bool] = False
-    """Does it read `session_service`? When a turn is done, the others of its session are asked again."""
+    """Does it read `session_service`, `session_wait` or `critical_path_service`? When a turn is done, the
+    others of its session are asked again."""
     shares_state: ClassVar[bool] = False
     """Do requests share what it remembers, so that what happens to one may move others? Then its `on_*` calls
     come when things happen, never later, and each may return the ids of the others that have moved: they are

@@ -18,10 +18,10 @@ class Plas(Policy):
 
     A call starts in the level of the service that earlier calls of its session have attained, and goes down
     as it attains its own: level i ends at `quantum` (2^(i + 1) - 1) seconds. In a level, the earliest call
-    goes first. A call that has waited `starvation_ratio` times as long as its session has been served goes to
-    the top and counts anew (the paper's W / T >= beta; its waiting is here that of the call). The paper gives
-    no numbers for levels, quanta and beta: the defaults are ours. A request without a session is one of its
-    own.
+    goes first. A call goes to the top once its session has waited `starvation_ratio` times as long as it has
+    been served, both with the call itself (the paper's W / T >= beta), and counts anew from there. The paper
+    gives no numbers for levels, quanta and beta: the defaults are ours. A request without a session is one of
+    its own.
     """
 
     preemptive: bool = True
@@ -36,23 +36,40 @@ class Plas(Policy):
 
     def __post_init__(self) -> None:
         self._ends = [self.quantum * (2.0 ** (level + 1) - 1) for level in range(self.levels - 1)]
-        self._counts_from: dict[str, tuple[float, float]] = {}  # service and waiting as it went to the top
+        # of each call as it went to the top: its service for the level, its session's service and waiting
+        self._counts_from: dict[str, tuple[float, float, float]] = {}
+
+    def service_before(self, request: RequestView) -> float:
+        """Seconds that a call starts with."""
+        return request.session_service
 
     def _service(self, request: RequestView) -> float:
-        return request.session_service + request.attained_service
+        return self.service_before(request) + request.attained_service
 
     def _level(self, request: RequestView) -> int:
         service = self._service(request) - self._counts_from[request.request_id][0]
         return sum(service > end for end in self._ends)
 
+    def _served(self, request: RequestView) -> float:
+        """The paper's T."""
+        return request.session_service + request.attained_service
+
+    def _waited(self, request: RequestView, now: float) -> float:
+        """The paper's W."""
+        return request.session_wait + (now - request.arrival_time - request.attained_service)
+
     def _waits_for(self, request: RequestView, now: float) -> float:
         """Seconds until it has waited for too long."""
-        service, waited = self._counts_from[request.request_id]
-        wait = now - request.arrival_time - request.attained_service - waited
-        return self.starvation_ratio * (self._service(request) - service) - wait
+        _, served, waited = self._counts_from[request.request_id]
+        ratio = self.starvation_ratio
+        return ratio * (self._served(request) - served) - (self._waited(request, now) - waited)
+
+    def _is_waiting(self, request: RequestView) -> bool:
+        """Does it wait, now or since it arrived?"""
+        return request.steps_idle > 0 or not request.steps_run
 
     def on_arrival(self, request: RequestView, now: float) -> None:
-        self._counts_from[request.request_id] = 0.0, 0.0
+        self._counts_from[request.request_id] = 0.0, 0.0, 0.0
 
     def priority(self, request: RequestView, now: float) -> int:
         return self._level(request)
@@ -62,14 +79,14 @@ class Plas(Policy):
         service = self._service(request) - self._counts_from[request.request_id][0]
         down = max(0.0, self._ends[level] - service) if level < len(self._ends) else None
         up = None
-        if level and self.starvation_ratio < inf and request.steps_idle:
+        if level and self.starvation_ratio < inf and self._is_waiting(request):
             up = max(0.0, self._waits_for(request, now))
         return Change(after_service=down, after_time=up)
 
     def on_change(self, request: RequestView, now: float) -> None:
-        if request.steps_idle and self._level(request) and self._waits_for(request, now) <= 0.0:
-            waited = now - request.arrival_time - request.attained_service
-            self._counts_from[request.request_id] = self._service(request), waited
+        if self._is_waiting(request) and self._level(request) and self._waits_for(request, now) <= 0.0:
+            waited = self._waited(request, now)
+            self._counts_from[request.request_id] = self._service(request), self._served(request), waited
 
     def on_finish(self, request: RequestView, now: float) -> None:
         del self._counts_from[request.request_id]

@@ -72,7 +72,7 @@ class PriorityTracker:
         self._turned = [each for each in self._turned if each is not view]
         self._by_id.pop(view.request_id, None)
         if self._sessions is not None:
-            self._note(self._sessions.finished(view))
+            self._note(self._sessions.finished(view, now))
         self._note(self.policy.on_finish(view, now))
 
     def step_done(self, batch: Sequence[VllmView], start: float, end: float) -> None:
@@ -115,6 +115,8 @@ class PriorityTracker:
 
     def refresh(self, now: float) -> None:
         """Let every change that has come by `now` take place; a request changes at most once."""
+        if self._sessions is not None:
+            self._sessions.begin_step()
         due, self._due = self._due, {}
         for view in self._ran:
             if now > view.due_service and not view.ended:  # the time between two steps counts as service

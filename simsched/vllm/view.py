@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ HINTS = (
     "class",
     "session_id",
     "turn",
+    "parents",
     *("slo_ttft", "slo_tpot", "deadline"),
 )
 
@@ -52,6 +54,7 @@ class VllmView(WithFacts):
 
     __slots__ = (
         "arrival_time",
+        "attained",
         "cached",
         "change_version",
         "displaced",
@@ -75,7 +78,6 @@ class VllmView(WithFacts):
         "running_since",
         "score",
         "service_before",
-        "session_seconds",
         "step_clock",
         "steps_run",
         "tenant",
@@ -107,9 +109,10 @@ class VllmView(WithFacts):
             request_class=_text(hints.get("class")),
             session_id=_text(hints.get("session_id")),
             turn=None if turn is None else int(turn),
+            parents=_ids(hints.get("parents")),
         )
         self.cached = -1
-        self.session_seconds = -1.0
+        self.attained = None
         self.queued = False  # stands in the waiting queue
         self.ended = False
         self.displaced = False  # preempted, and has not run again
@@ -148,6 +151,15 @@ class VllmView(WithFacts):
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def _ids(value: Any) -> tuple[str, ...]:
+    """The hint, a JSON list of request ids; empty if it is missing or not that."""
+    try:
+        found = json.loads(value)
+    except (TypeError, ValueError):
+        return ()
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _number(value: Any) -> float | None:

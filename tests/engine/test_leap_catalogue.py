@@ -69,6 +69,9 @@ LEAP = [
     "plas",
     "plas(quantum=0.05,levels=4,starvation_ratio=2)",
     "plas(preemptive=false,quantum=0.3)",
+    "atlas",
+    "atlas(quantum=0.05,levels=4,starvation_ratio=2)",
+    "atlas(preemptive=false,quantum=0.3)",
 ]
 """Those that leap."""
 STEP = ["sjf-aging(form=vllm,preemptive=true,length_median=300,time_median=0.5)"]

@@ -138,7 +138,9 @@ def test_it_leaps(kind: Any, preemptive: bool, monkeypatch: pytest.MonkeyPatch) 
     assert simulate(requests, kind(preemptive=preemptive), Linear(), CONFIG).finished.all()
 
 
-@pytest.mark.parametrize("name", ["num_cached_tokens", "session_service"])
+@pytest.mark.parametrize(
+    "name", ["num_cached_tokens", "session_service", "session_wait", "critical_path_service"]
+)
 @pytest.mark.parametrize("leap", [False, True])
 def test_what_is_read_must_be_declared(name: str, leap: bool) -> None:
     class Reader(Policy):

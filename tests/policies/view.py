@@ -25,6 +25,8 @@ class View:
     session_id: str | None = None
     turn: int | None = None
     session_service: float = 0.0
+    session_wait: float = 0.0
+    critical_path_service: float = 0.0
     num_cached_tokens: int = 0
     num_output_tokens: int = 0
     num_computed_tokens: int = 0

@@ -92,6 +92,8 @@ class ByPolicy(SortedWalk):
             return None
         self.now = now
         self.listed = self.decoding
+        if self.sessions is not None:
+            self.sessions.begin_step()
         self._ask()
         self._announced_changes()
         if self.drifts:
@@ -245,7 +247,7 @@ class ByPolicy(SortedWalk):
             view = self._view(i)
             self.numbers.pop(view.request_id, None)
             if self.sessions is not None:
-                self._note(self.sessions.finished(view))
+                self._note(self.sessions.finished(view, self.now))
             self._note(self.policy.on_finish(view, self.now))
             self.views[i] = None
             (self.partial if i in self.partial else self.decoding).remove(i)

@@ -32,6 +32,7 @@ class LtrView(WithFacts):
         "_number",
         "_spells",
         "arrival_time",
+        "attained",
         "cached",
         "facts",
         "length_quantiles",
@@ -41,7 +42,6 @@ class LtrView(WithFacts):
         "priority",
         "request_id",
         "score",
-        "session_seconds",
         "tenant",
     )
 
@@ -60,7 +60,7 @@ class LtrView(WithFacts):
         self.tenant = arrival.tenant
         self.facts = arrival.facts
         self.cached = 0  # this engine has no prefix caching
-        self.session_seconds = -1.0
+        self.attained = None
 
     @property
     def num_output_tokens(self) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
-from simsched.engine.facts import told_cached, told_service
+from simsched.engine.facts import Attained, told_cached, told_sessions
 from simsched.engine.request_status import DECODING, WAITING
 from simsched.engine.step_clock import StepClock
 from simsched.policies.base import NEVER, Change, Priority
@@ -34,6 +34,7 @@ class LeapRequest:
         "_clock",
         "announced",
         "arrival_time",
+        "attained",
         "cached",
         "coming",
         "computed",
@@ -59,7 +60,6 @@ class LeapRequest:
         "score",
         "service_before",
         "service_from",
-        "session_seconds",
         "since",
         "tenant",
         "where",
@@ -95,7 +95,7 @@ class LeapRequest:
         self.tenant = arrival.tenant
         self.facts = arrival.facts
         self.cached = -1
-        self.session_seconds = -1.0
+        self.attained: Attained | None = None
         self.num_preemptions = 0
         self.ran = False  # in the step done last
         self.run_before = 0  # steps, before its current streak
@@ -139,7 +139,15 @@ class LeapRequest:
 
     @property
     def session_service(self) -> float:
-        return told_service(self.session_seconds)
+        return told_sessions(self.attained, "session_service").service
+
+    @property
+    def session_wait(self) -> float:
+        return told_sessions(self.attained, "session_wait").wait
+
+    @property
+    def critical_path_service(self) -> float:
+        return told_sessions(self.attained, "critical_path_service").critical_path
 
     @property
     def num_output_tokens(self) -> int:

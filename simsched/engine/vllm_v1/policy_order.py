@@ -143,6 +143,8 @@ class PolicyOrder(QueueDiscipline):
         """Let announced changes come and make room; returns whether this step may repeat."""
         engine = self._engine
         self._now = now
+        if self._sessions is not None:
+            self._sessions.begin_step()
         looks_up = self._reads_cache and engine.num_waiting > 0 and not self._is_of_no_concern()
         if looks_up:
             self._look_up()
@@ -370,7 +372,7 @@ class PolicyOrder(QueueDiscipline):
         if self._shares:
             self._by_id.pop(request.request_id, None)
             if self._sessions is not None:
-                self._moved.update(self._sessions.finished(request))
+                self._moved.update(self._sessions.finished(request, now))
         moved = self._policy.on_finish(request, now)
         if moved:
             self._moved.update(moved)

@@ -229,6 +229,8 @@ class VllmV1:
         """Tell the policy which announced changes have come, and sort both queues by its priorities."""
         if self._policy.reads_cache:
             self._look_up()
+        if self._sessions is not None:
+            self._sessions.begin_step()
         for request in self._requests.values():
             if request.due(now):
                 self._note(self._policy.on_change(request, now))
@@ -273,7 +275,7 @@ class VllmV1:
     def _forget(self, request: Request, now: float) -> None:
         """Tell the policy that it is gone."""
         if self._sessions is not None:
-            self._note(self._sessions.finished(request))
+            self._note(self._sessions.finished(request, now))
         self._note(self._policy.on_finish(request, now))
 
     def _enqueue(self, request: Request) -> None:

@@ -17,6 +17,7 @@ class Request(WithFacts):
         "announced",
         "announced_at",
         "arrival_time",
+        "attained",
         "cached",
         "facts",
         "key",
@@ -34,7 +35,6 @@ class Request(WithFacts):
         "running_since",
         "score",
         "service_before",
-        "session_seconds",
         "steps_idle",
         "steps_run",
         "tenant",
@@ -54,7 +54,7 @@ class Request(WithFacts):
         self.tenant = arrival.tenant
         self.facts = arrival.facts
         self.cached = -1
-        self.session_seconds = -1.0
+        self.attained = None
         self.num_output_tokens = 0
         self.num_computed_tokens = 0
         self.num_preemptions = 0
