@@ -14,7 +14,11 @@ from simsched.routers.base import Replicas, RoutedRequest, Router, least, regist
 @dataclass(eq=False)
 class LeastPredictedWork(Router):
     """Sums, for each replica, the prompts and predicted answers of the requests in flight. A request counts
-    in full until its answer has come back: a router knows when it is done, not how far it is."""
+    in full until its answer has come back: a router knows when it is done, not how far it is.
+
+    Lengths are the predictor's: a trained ranker maps its scores to lengths on held-out prompts; those of
+    a trace are mapped through the quantiles of the ranker's data (`--predictor "trace(lengths=FILE)"`).
+    """
 
     reads = "predicted_length"
 

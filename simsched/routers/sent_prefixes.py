@@ -36,7 +36,6 @@ class SentPrefixes:
             OrderedDict() for _ in range(num_replicas)
         ]
         self._holders: dict[int, dict[int, None]] = {}
-        self._remembered: dict[int, int] = {}
         self.tokens = [0] * num_replicas
         """Tokens of the prompts remembered for each replica, a shared prefix counted once."""
 
@@ -53,30 +52,9 @@ class SentPrefixes:
             before = held.get(node, (0, now))[0]
             if node not in held:
                 self._holders.setdefault(node, {})[replica] = None
-                self._remembered.setdefault(node, replica)
             held[node] = max(tokens, before), now
             self.tokens[replica] += max(tokens - before, 0)
             held.move_to_end(node)
-
-    def match(self, prefix: Sequence[Stretch], now: float) -> tuple[int, int | None]:
-        """How many tokens of this prompt are held somewhere, and which replica holds the last of them: the
-        one that had them first, as long as it has them. It uses them now."""
-        matched = 0
-        while matched < len(prefix) and prefix[matched].node in self._holders:
-            matched += 1
-        if not matched:
-            return 0, None
-        deepest = prefix[matched - 1].node
-        holders = self._holders[deepest]
-        replica = self._remembered[deepest]
-        if replica not in holders:
-            replica = self._remembered[deepest] = next(iter(holders))
-        held = self._held[replica]
-        for node, _ in reversed(prefix[:matched]):
-            if node in held:
-                held[node] = held[node][0], now
-                held.move_to_end(node)
-        return self.matched_by(prefix[:matched])[replica], replica
 
     def matched_by(self, prefix: Sequence[Stretch]) -> list[int]:
         """How many of this prompt's first tokens each replica holds."""
@@ -92,13 +70,8 @@ class SentPrefixes:
             place = end
         return matched
 
-    def evict(self, max_tokens: int) -> None:
-        """Forget what each replica has beyond so many tokens, the least recently used first."""
-        for replica in range(len(self._held)):
-            self.evict_from(replica, max_tokens)
-
     def evict_from(self, replica: int, max_tokens: int) -> None:
-        """Likewise, of one replica."""
+        """Forget what a replica has beyond so many tokens, the least recently used first."""
         while self.tokens[replica] > max_tokens:
             self._forget_oldest(replica)
 
@@ -115,4 +88,4 @@ class SentPrefixes:
             holders = self._holders[key]
             del holders[replica]
             if not holders:
-                del self._holders[key], self._remembered[key]
+                del self._holders[key]

@@ -96,6 +96,7 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     notes += [
         f"{trace.name}: {count:,} of {counted(asked, 'request')} {reason}" for reason, count in counts.items()
     ]
+    has_scores = trace.score is not None  # of its own
     predictor = choose_predictor(arm.predictor, policy, trace)
     if predictor is not None and policy.reads is not None:
         trace, said = predictor.fill(trace, policy.reads, buckets_of(policy), seed=load.seed, tau=arm.tau)
@@ -106,7 +107,9 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         defaults = {"version": config.vllm_version} if has_versions else {}
         router = make_router(arm.router or DEFAULT_ROUTER, **defaults)
         if router.reads is not None and router.reads != policy.reads:
-            trace, said = predict_column(arm.predictor, router.reads, trace, seed=load.seed, tau=arm.tau)
+            # a trace that brings scores is not given emulated lengths beside them
+            spec = arm.predictor or ("trace" if has_scores and router.reads == "predicted_length" else None)
+            trace, said = predict_column(spec, router.reads, trace, seed=load.seed, tau=arm.tau)
             notes.append(f"router {router.name}: {said}")
     classes = trace.predicted_class if policy.reads == "predicted_class" else None
     if classes is not None and len(trace) > 1 and np.all(classes == classes[0]):

@@ -10,7 +10,8 @@ from scipy.stats import kendalltau
 
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
-from simsched.predictors.spec import apply_predictor, choose_predictor, predict_column
+from simsched.predictors.given import lengths_of
+from simsched.predictors.spec import apply_predictor, choose_predictor, make_predictor, predict_column
 from simsched.workload.named import named_workload
 from simsched.workload.trace import Trace
 
@@ -201,3 +202,34 @@ def test_an_uneven_predictor_knows_half_of_the_requests_better() -> None:
     assert taus[0] > 0.7 > 0.3 > taus[1]
     with pytest.raises(InputError, match=r"uneven=0\.6"):
         predict_column("emulated(tau=0.5,uneven=0.6)", "score", before, seed=1)
+
+
+def test_scores_become_the_lengths_at_their_quantiles() -> None:
+    known = np.array([-2.0, -1.0, -1.0, 3.0]), np.array([10.0, 20.0, 40.0, 100.0])
+    scores = np.array([-9.0, -2.0, -1.5, -1.0, 0.0, 3.0, 8.0])
+    # -1 is in the middle of two: the quantile 0.5, between 20 and 40; 0 is at 0.75, between 40 and 100
+    assert lengths_of(scores, *known).tolist() == [10.0, 10.0, 15.0, 30.0, 70.0, 100.0, 100.0]
+
+
+def test_a_traces_scores_need_their_rankers_data_to_become_lengths(tmp_path: Path) -> None:
+    rows = [(0.5, 30), (-1.0, 10), (2.0, 90)]
+    file = tmp_path / "training.jsonl"
+    file.write_text(
+        "".join(
+            f'{{"timestamp": 0, "input_length": 5, "output_length": {length}, "score": {score}}}\n'
+            for score, length in rows
+        )
+    )
+    before = unnamed().take(np.arange(4)).with_columns(score=np.array([2.0, -1.0, 0.5, 0.5]))
+    after, line = predict_column(f"trace(lengths={file})", "predicted_length", before, seed=0)
+    assert after.predicted_length is not None
+    assert after.predicted_length.tolist() == [90.0, 10.0, 30.0, 30.0]
+    assert line == f"predicted_length from the trace's scores, by the quantiles of {file}"
+    assert make_predictor(f"trace(lengths={file})").files == (str(file),)
+    with pytest.raises(
+        InputError, match="mine has no column predicted_length, and its scores are no lengths"
+    ):
+        predict_column("trace", "predicted_length", before, seed=0)
+    (tmp_path / "plain.jsonl").write_text('{"timestamp": 0, "input_length": 5, "output_length": 3}\n')
+    with pytest.raises(InputError, match="it has no column score"):
+        predict_column(f"trace(lengths={tmp_path}/plain.jsonl)", "predicted_length", before, seed=0)

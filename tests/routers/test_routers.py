@@ -114,6 +114,20 @@ def test_cache_aware(in_flight: list[int], sent: int, on_miss: str, expected: in
     assert choices(made, in_flight, [request]) == [expected]
 
 
+def test_of_several_with_the_longest_match_the_least_loaded_or_the_first() -> None:
+    """Replica 2 has four blocks, then 0 and 1 the same four; 1 has a fifth of them."""
+    for holder, expected in (("least-requests", [1, 1, 0]), ("first", [2, 1, 2])):
+        made = router("cache-aware", 3, holder=holder, balance_abs_threshold=5)
+        sent = [([9, 9, 0], 4), ([0, 9, 9], 4), ([9, 0, 9], 5)]
+        where = [choices(made, flight, [Request(str(at), 80, blocks(*range(count)))])
+                 for at, (flight, count) in enumerate(sent)]  # fmt: skip
+        assert where == [[2], [0], [1]]
+        asked = [([4, 3, 4], 4), ([1, 1, 0], 6), ([3, 4, 4], 4)]
+        found = [choices(deepcopy(made), flight, [Request("x", 96, blocks(*range(count)))])[0]
+                 for flight, count in asked]  # fmt: skip
+        assert found == expected
+
+
 def test_cache_aware_forgets_the_least_recently_used_every_two_minutes() -> None:
     made = router("cache-aware", 2, max_tree_tokens=32, cache_threshold=0.5)
     replicas = Replicas.idle(2)
@@ -129,19 +143,19 @@ def test_cache_aware_forgets_the_least_recently_used_every_two_minutes() -> None
     assert sent((1, 2), 122.0) == 1
 
 
-def test_a_tree_forgets_leaves_first() -> None:
+def test_what_was_sent_is_forgotten_leaves_first() -> None:
     tree = SentPrefixes(1)
     tree.insert(blocks(1, 2, 3), 50, 0, now=0.0)  # and a tail of two tokens
     tree.insert(blocks(1, 4), 32, 0, now=1.0)
     assert tree.tokens == [66]
-    tree.evict(48)
-    assert tree.match(blocks(1, 2, 3), 2.0) == (32, 0)
-    tree.evict(33)
-    assert tree.match(blocks(1, 4), 2.0) == (16, 0)
-    tree.expire(before=2.0)
+    tree.evict_from(0, 48)
+    assert tree.matched_by(blocks(1, 2, 3)) == [32]
+    tree.evict_from(0, 33)
+    assert tree.matched_by(blocks(1, 4)) == [32]
+    tree.expire(before=1.0)
     assert tree.tokens == [32]
     tree.expire(before=9.0)
-    assert tree.match(blocks(1), 9.0) == (0, None)
+    assert tree.matched_by(blocks(1)) == [0]
 
 
 def test_least_predicted_work_counts_prompts_at_their_weight_until_the_answer_is_back() -> None:

@@ -98,3 +98,23 @@ def test_a_router_that_reads_predictions_gets_them(tmp_path: Path) -> None:
 )
 def test_what_is_refused(capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
     assert message in refused(capsys, "--policy", "fcfs", "--request-rate", "1", *options)
+
+
+def test_a_router_that_reads_lengths_gets_none_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trace with scores: by the quantiles of the ranker's data, or one line."""
+    trace, data = tmp_path / "t.jsonl", tmp_path / "data.jsonl"
+    row = '{{"timestamp": {0}, "input_length": 50, "output_length": {1}, "score": {2}}}\n'
+    trace.write_text("".join(row.format(number, 20 + number, number % 7) for number in range(40)))
+    data.write_text("".join(row.format(0, 10 * number + 10, number) for number in range(7)))
+    common = ["run", "--trace", str(trace), "--no-plot", "--policy", "fcfs,ranking", "--num-replicas", "2"]
+    common += ["--router", "least-predicted-work"]
+    with pytest.raises(SystemExit) as ended:
+        main([*common, "-o", str(tmp_path / "a")])
+    assert ended.value.code == 2
+    assert "t has no column predicted_length, and its scores are no lengths" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main([*common, "--predictor", f"trace(lengths={data})", "-o", str(tmp_path / "b")])
+    assert not ended.value.code
+    assert "predicted_length from the trace's scores, by the quantiles of" in capsys.readouterr().err

@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "Simulate every cell of a replay by a cost profile.",
     "compare": "Compare a replay with a simulation: times, decisions, order of the policies.",
     "decisions": "Check the decisions in a replay's step logs against the simulator, step by step.",
+    "routers": "Compare our routers with vllm-router and sglang-router, choice by choice.",
     "overhead": "Time a step of the policy scheduler beside vLLM's own, no model needed.",
     "all": "The whole chain: calibrate on one trace, predict others, compare.",
 }
