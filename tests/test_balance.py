@@ -6,9 +6,13 @@ import math
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from simsched.balance import balance_values
+from simsched.compare.groups import by_group
+from simsched.compare.samples import samples_of
+from simsched.plotting.groups import GroupDisplay
 from simsched.results import Results
 from simsched.sweep.execute import run_study
 from simsched.sweep.plan import make_plan
@@ -62,3 +66,28 @@ def test_a_lone_engine_has_no_such_columns(tmp_path: Path) -> None:
     study = make_study({"policy": "fcfs", "request_rate": ["4"], "num_requests": 20})
     run_study(make_plan(study), tmp_path, jobs=1)
     assert "replica_load_cv" not in Results.open(tmp_path).summary.columns
+
+
+def test_what_each_replica_finds_in_its_cache(tmp_path: Path) -> None:
+    """Sessions that stay find more; a replica's rate is its requests' cached tokens over their prompts."""
+    study = make_study(
+        {
+            "workload": "vllm-multi-turn", "policy": "fcfs", "num_replicas": [2], "num_requests": 120,
+            "router": ["round-robin", "session"], "arrivals": ["sessions(rate=0.5)"], "max_num_seqs": [16],
+        }
+    )  # fmt: skip
+    run_study(make_plan(study), tmp_path, jobs=1)
+    results = Results.open(tmp_path)
+    found = by_group(results, samples_of(results), 0, "replica")
+    requests = results.requests
+    for row in found.rows:
+        router = row.arm.partition("router=")[2]
+        mine = requests.filter((pl.col("router") == router) & (pl.col("replica") == int(row.group)))
+        expected = mine["num_cached_tokens"].sum() / mine["num_prompt_tokens"].sum()
+        assert row.metrics["prefix_cache_hit_rate"] == pytest.approx(expected)
+        assert expected > 0.1
+    table = found.to_table()
+    assert "cache hits" in table.splitlines()[0]
+    assert all("prefix_cache_hit_rate" in row for row in found.to_dict()["rows"])
+    figure = GroupDisplay.from_results(results, by="replica", metric="prefix_cache_hit_rate")
+    assert {group for values in figure.values.values() for group in values} == {"0", "1"}

@@ -52,7 +52,7 @@ class Groups:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("good_share", *SHOWN)
+        names = ("good_share", *SHOWN, "prefix_cache_hit_rate")
         rows = [
             {"arm": row.arm, self.by: row.group, "requests": row.requests}
             | {name: _finite(row.metrics[name]) for name in names}
@@ -66,10 +66,13 @@ class Groups:
     def to_table(self, width: int | None = None) -> str:
         """As text; tables at most `width` letters wide."""
         good = any(np.isfinite(row.metrics["good_share"]) for row in self.rows)
-        headers = ["arm", self.by, "requests", *SHOWN.values(), *(["good %"] if good else [])]
+        hits = any(row.metrics["prefix_cache_hit_rate"] > 0 for row in self.rows)
+        headers = ["arm", self.by, "requests", *SHOWN.values(), *(["cache hits"] if hits else [])]
+        headers += ["good %"] if good else []
         body: list[list[Any]] = []
         for row in self.rows:
             cells: list[Any] = [row.arm, row.group, row.requests, *(row.metrics[name] for name in SHOWN)]
+            cells += [row.metrics["prefix_cache_hit_rate"]] if hits else []
             body.append([*cells, *([100 * row.metrics["good_share"]] if good else [])])
         fair = [[arm, of["jain"], of["max_over_min"]] for arm, of in self.fairness.items()]
         return (

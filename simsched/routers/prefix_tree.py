@@ -129,6 +129,8 @@ class PrefixTree:
     def evict(self, max_tokens: int) -> None:
         """Throw out, of each replica that has more than so many tokens, the ends of prompts that were used
         least recently, until it has no more."""
+        if max(self.tokens) <= max_tokens:
+            return
         ends: list[tuple[int, int, int, Node]] = []  # the number makes those of one time comparable
         nodes = [self._root]
         for node in nodes:
