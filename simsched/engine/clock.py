@@ -60,6 +60,9 @@ class Clock(Protocol):
             The durations lie on a line; where they would not, there are fewer steps than might be.
         """
 
+    def draws(self, N: int) -> bool:
+        """Is there chance in a step of so many decodes?"""
+
     def prefill(
         self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
     ) -> float:
@@ -125,6 +128,9 @@ class DeviceClock:
     ) -> tuple[float, int, float]:
         base, slope = self._cost.decode_line(features.N, features.num_waiting)
         return repeat_on_line(end, base, slope, features.K, features.N, duration, most, until, step_ends)
+
+    def draws(self, N: int) -> bool:
+        return False
 
     def prefill(
         self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]

@@ -212,6 +212,9 @@ class HostClock:
         self._ready, self._begin, self.host_bound = ready, starts, bound
         return end, steps, least
 
+    def draws(self, N: int) -> bool:
+        return self._jitter is not None and self._full < N
+
     def decode(self, N: int, K: int, waiting: int, following: int) -> float:
         if self._jitter is not None or self._launcher:
             ahead = StepFeatures(N=following) if following else None
@@ -261,7 +264,7 @@ class HostClock:
         step_ends: list[float] | None,
         recorder: Recorder,
     ) -> tuple[float, int]:
-        if self._jitter is not None and self._full < N:
+        if self.draws(N):
             return self._one_by_one(now, N, K, waiting, most, until, step_ends, recorder)
         base, slope, next_output, launch, before, no_graph = self._lines.get(N) or self._line(N)
         steady = launch if launch > next_output else next_output

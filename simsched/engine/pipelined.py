@@ -21,7 +21,7 @@ from simsched.engine.clock import Clock
 from simsched.engine.event_loop import EventLoop
 from simsched.engine.recorder import Recorder
 from simsched.engine.replica import Replica, StepCallback
-from simsched.engine.source import OpenLoop, Source
+from simsched.engine.source import Source
 
 
 class Handover(NamedTuple):
@@ -33,6 +33,8 @@ class Handover(NamedTuple):
     """The step under way."""
     formed: float
     """When the next one is to be formed."""
+    launched: bool
+    """Has the one under way just been launched, with nothing before it?"""
 
 
 class RunsUncontendedAhead(Protocol):
@@ -48,6 +50,33 @@ class RunsUncontendedAhead(Protocol):
         self, replica: PipelinedReplica, now: float
     ) -> Generator[simpy.Event, None, Handover]:
         """Simulate from `now` on while it lasts."""
+
+
+class Tape(Recorder):
+    """Takes down steps, which are recorded when the promise of them is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: list[tuple[float, float, int, int]] = []
+
+    def steps(self, first: float, last: float, steps: int, weight: int) -> None:
+        self._taken.append((first, last, steps, weight))
+
+    def step(self, duration: float, weight: int) -> None:
+        self._taken.append((duration, duration, 1, weight))
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._taken.clear()
+
+    def play(self, recorder: Recorder) -> None:
+        """Record them, and forget them."""
+        for first, last, steps, weight in self._taken:
+            if steps == 1:
+                recorder.step(first, weight)
+            else:
+                recorder.steps(first, last, steps, weight)
+        self._taken.clear()
 
 
 class PipelinedReplica(Replica):
@@ -68,6 +97,9 @@ class PipelinedReplica(Replica):
         self.clock = clock
         # what it has promised: the clock before, and arguments of `Clock.repeat`
         self._promise: tuple[tuple[float, ...], float, StepFeatures, float, int] | None = None
+        # likewise of `Clock.stretch`
+        self._stretch: tuple[tuple[float, ...], float, int, int, int, int] | None = None
+        self._tape = Tape()
 
     @property
     def host_seconds(self) -> tuple[float, float]:
@@ -79,16 +111,16 @@ class PipelinedReplica(Replica):
         clock, logs, tells_counts, due = self.clock, self.logs, self.tells_counts, self.event_loop.due
         rejected: list[int] = getattr(scheduler, "rejected", [])
         by_itself = getattr(scheduler, "runs_uncontended_ahead", False) and self.gate is None
-        by_itself = by_itself and isinstance(source, OpenLoop)
         uncontended = cast("RunsUncontendedAhead", scheduler) if by_itself else None
         now = formed = 0.0
         ahead: Batch | None = None
         while True:
+            launched = False
             if uncontended is not None and uncontended.is_uncontended():
-                now, ahead, formed = yield from uncontended.run_uncontended_ahead(self, now)
+                now, ahead, formed, launched = yield from uncontended.run_uncontended_ahead(self, now)
             while source.next_time <= formed:
                 self.take_in(source.pop(), formed)
-            if tells_counts:
+            if tells_counts and not launched:
                 self.tell_counts(formed, scheduler.num_running)
             batch = ahead
             if batch is None:
@@ -151,6 +183,8 @@ class PipelinedReplica(Replica):
             yield event_loop.at(time)
 
     def _promised_steps(self, now: float) -> int:
+        if self._stretch is not None:
+            return self._steps_of_stretch(now)
         if self._promise is None or self._promise[1] > now:
             return 0
         before, end, features, duration, most = self._promise
@@ -179,3 +213,37 @@ class PipelinedReplica(Replica):
             yield self.event_loop.at(promise[0])
         self._promise = None
         return promise
+
+    def keep_stretch(
+        self, now: float, N: int, K: int, waiting: int, most: int
+    ) -> Generator[simpy.Event, None, tuple[float, int]]:
+        """`Clock.stretch`, and wait for it; a delivery cuts it to the step under way."""
+        clock, step_ends, tape = self.clock, self.scheduler.step_ends, self._tape
+        if most > 1 and clock.draws(N):
+            most = 1  # what chance has given can't be taken back
+        before, so_far = clock.save(), 0 if step_ends is None else len(step_ends)
+        end, steps = clock.stretch(now, N, K, waiting, most, inf, step_ends, tape)
+        if steps == 1:
+            yield self.event_loop.at(end)
+        else:
+            self._stretch = before, now, N, K, waiting, most
+            if (yield from self.is_interrupted(end)):
+                if step_ends is not None:
+                    del step_ends[so_far:]
+                tape.clear()
+                clock.restore(before)
+                delivered = self.event_loop.now
+                end, steps = clock.stretch(now, N, K, waiting, most, delivered, step_ends, tape)
+                yield self.event_loop.at(end)
+            self._stretch = None
+        tape.play(self.recorder)
+        return end, steps
+
+    def _steps_of_stretch(self, now: float) -> int:
+        assert self._stretch is not None
+        before, start, N, K, waiting, most = self._stretch
+        clock, promised = self.clock, self.clock.save()
+        clock.restore(before)
+        end, steps = clock.stretch(start, N, K, waiting, most, now, None, Tape())
+        clock.restore(promised)
+        return steps - (end > now)

@@ -1,7 +1,7 @@
 """The uncontended run with asynchronous scheduling: nobody waits, and there is room for whoever arrives.
 
-This is `AsyncVllmV1Leap` and the loop of `PipelinedReplica` written out for that case, with arrivals at known
-times, in one loop over local variables, until the case ends; as `uncontended.py` for the synchronous engine.
+This is `AsyncVllmV1Leap` and the loop of `PipelinedReplica` written out for that case, in one loop over local
+variables, until the case ends; as `uncontended.py` for the synchronous engine.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import NamedTuple, Protocol
 import simpy
 
 from simsched.cost_model.base import StepFeatures
+from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.pipelined import Handover, PipelinedReplica
-from simsched.engine.source import OpenLoop
+from simsched.engine.source import TraceSource
 from simsched.engine.vllm_v1.leaping_request import MANY
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.state import LeapingState
@@ -61,22 +62,27 @@ def run_uncontended_ahead(
         policy_order: the order of the requests, if it is a policy's.
     """
     event_loop, source, clock, order = replica.event_loop, replica.source, replica.clock, engine.order
-    assert isinstance(source, OpenLoop)
-    assert source.times is not None
+    alone, reports, tells_counts = replica.is_alone, source.waits_for_answers, replica.tells_counts
     recorder, step_clock = engine.recorder, engine.clock
     step_ends = step_clock.ends
     begin, finish, record_step = recorder.begin, recorder.finish, recorder.step
     counts_waiting = clock.counts_waiting
     total, max_model_len = engine.total, engine.max_model_len
-    # in the order of the trace, so that a request's number is its row
-    prompts, outputs, times = source.prompts, source.outputs, source.times
+    # lengths of who arrives, by number less `numbered`: in the order of the trace they stand there already,
+    # and numbers are rows
+    rows = source if isinstance(source, TraceSource) else None
+    numbered = 0 if rows is not None else len(total)
+    prompts: list[int] = [] if rows is None else rows.prompts
+    outputs: list[int] = [] if rows is None else rows.outputs
+    times = None if rows is None else rows.times
+    arrivals: list[Arrival] = []
     running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
     max_tokens, max_running, watermark = engine.max_tokens, engine.max_running, engine.watermark
     longest = engine.long_prefill or max_tokens
     steps, done = step_clock.formed, step_clock.done
     N, K, free = engine.num_decoding, engine.decode_context, engine.free
     upto = len(total)  # the number of who arrives next
-    arrival = times[upto]
+    arrival_time = source.next_time
     places: dict[int, int] = {}  # of those admitted out of turn
     # who hears of each request as it comes; all others are made at the end, of those that still run
     hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
@@ -89,6 +95,7 @@ def run_uncontended_ahead(
     now_N = now_K = now_waiting = now_first = now_end = 0
     now_tokens, now_pairs, now_formed = 0, 0.0, now
     endings: list[int] = []
+    launched = False  # has the step under way been launched with nothing before it, at `formed`?
     if current is not None:
         now_N, now_K, now_waiting = current.features.N, current.features.K, current.features.num_waiting
         now_formed, endings = current.formed_at, current.endings
@@ -98,35 +105,50 @@ def run_uncontended_ahead(
         waiting = len(endings)
         if N:
             blocks = growth[steps % size]
-        if arrival <= formed:
+        if times is None:
+            arrival_time = source.next_time
+        if arrival_time <= formed:
             squares = 0
-            while arrival <= formed:
-                length = prompts[upto]
+            while arrival_time <= formed:
+                if rows is None:
+                    arrival = source.pop()
+                    arrivals.append(arrival)
+                    prompts.append(arrival.num_prompt_tokens)
+                    outputs.append(arrival.num_output_tokens)
+                length = prompts[upto - numbered]
                 tokens += length
                 blocks -= -length // size
                 squares += length * length
                 upto += 1
-                arrival = times[upto]
                 if length > longest:
                     tokens = max_tokens + 1
+                if times is not None:
+                    arrival_time = times[upto]
+                else:
+                    arrival_time = source.next_time if rows is None else rows.skip()
             pairs = squares / 2
             if (
                 tokens + N > max_tokens
                 or N + waiting + upto - first_new > max_running
                 or blocks + watermark > free
             ):
-                upto = first_new
                 break
+            if rows is None:
+                replica.note_rows(arrivals[first_new - numbered :])
+            if tells_counts and not launched:
+                engine.free = free
+                replica.tell_counts(formed, N + waiting)
         elif N:
             if blocks > free:
                 break
         elif not is_under_way:
-            if arrival == inf:
+            if arrival_time == inf:
                 break
-            now = formed = arrival
+            now = formed = arrival_time
             if event_loop.due and event_loop.due[0][0] <= now:
                 yield event_loop.at(now)
             continue
+        launched = False
         next_N, next_K, new = N, K, upto - first_new
         following: list[int] = []  # who gets its last token in the next step
         if next_N or new:
@@ -145,17 +167,19 @@ def run_uncontended_ahead(
                     K -= length
                     following.append(who)
             if new:
-                for who in range(first_new, upto):
-                    length = prompts[who] + outputs[who]
+                for place in range(first_new - numbered, upto - numbered):
+                    length = prompts[place] + outputs[place]
                     total.append(length if length < max_model_len else max_model_len)
                 if new > 1 and order.admits_in_order:
-                    together = [(who, source.arrival(who)) for who in range(first_new, upto)]
-                    in_order = (who for who, _ in order.as_admitted(together))
-                    places.update((who, first_new + place) for place, who in enumerate(in_order))
+                    numbers = range(first_new, upto)
+                    those = arrivals[first_new - numbered :] if rows is None else map(rows.arrival, numbers)
+                    in_order = order.as_admitted(list(enumerate(those, first_new)))
+                    places.update((who, first_new + place) for place, (who, _) in enumerate(in_order))
                 for who in range(first_new, upto):
-                    length = prompts[who] + 1
+                    length = prompts[who - numbered] + 1
                     if hearer is not None:
-                        request = running[who] = hearer.request(who, source.arrival(who), formed)
+                        arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+                        request = running[who] = hearer.request(who, arrival, formed)
                         request.decode(length - steps)
                     if length < total[who]:
                         offsets[who] = length - steps
@@ -177,6 +201,9 @@ def run_uncontended_ahead(
                     following,
                 )
                 formed = now + clock.begin(StepFeatures(tokens, next_N, new, next_K, pairs, waiting, 0, new))
+                launched = True
+                if not alone and formed > now:
+                    yield event_loop.at(formed)
                 continue
         # The step under way, and those like it.
         start, before = now, done
@@ -185,10 +212,12 @@ def run_uncontended_ahead(
             ahead = tokens, next_N, new
             last = clock.prefill(now_tokens, now_N, now_K, now_pairs, now_waiting, num, ahead)
             now += last
-            done += 1
-            record_step(last, now_N)
             if step_ends is not None:
                 step_ends.append(now)
+            if not alone:
+                yield event_loop.at(now)
+            done += 1
+            record_step(last, now_N)
         elif next_N == now_N and not following and (waiting == now_waiting or not counts_waiting):
             while True:
                 end, who = divmod(ends[0], MANY)
@@ -198,7 +227,10 @@ def run_uncontended_ahead(
             most = end - steps + 1
             if free < N * (most // size + 1):
                 most = 1
-            now, more = clock.stretch(now, N, now_K, waiting, most, arrival, step_ends, recorder)
+            if alone:
+                now, more = clock.stretch(now, N, now_K, waiting, most, arrival_time, step_ends, recorder)
+            else:
+                now, more = yield from replica.keep_stretch(now, N, now_K, waiting, most)
             done += more
             more -= 1
             if more:
@@ -225,10 +257,12 @@ def run_uncontended_ahead(
         else:
             last = clock.decode(now_N, now_K, now_waiting, next_N)
             now += last
-            done += 1
-            record_step(last, now_N)
             if step_ends is not None:
                 step_ends.append(now)
+            if not alone:
+                yield event_loop.at(now)
+            done += 1
+            record_step(last, now_N)
         # It is over: tokens are out, and places and blocks come free.
         if now_end > now_first:
             for who in range(now_first, now_end):
@@ -253,13 +287,19 @@ def run_uncontended_ahead(
                     starts[who] = start
         if policy_order is not None and step_ends is not None and len(step_ends) > step_clock.history_limit:
             step_clock.set((steps, done, now))
-            _make_running(engine, policy_order, offsets, starts, source, now)
+            _make_running(engine, policy_order, offsets, starts, rows, arrivals, numbered, now)
             step_clock.trim_history(policy_order.oldest_change())
         ended = now
         is_under_way = bool(next_N or new)
         now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
-        now_first, now_end, now_tokens, now_pairs, endings = first_new, upto, tokens, pairs, following
+        finished, endings = endings, following
+        now_first, now_end, now_tokens, now_pairs = first_new, upto, tokens, pairs
         formed = now
+        if reports and finished:
+            replica.report(finished, now)
+        if not alone:
+            engine.free = free
+            yield from replica.settle(now, N + len(endings))
     if done > entered:
         steps_ahead.ended = step_clock.time = ended
     step_clock.formed, step_clock.done = steps, done
@@ -267,15 +307,21 @@ def run_uncontended_ahead(
     for who in endings:
         remain[who] = total[who] - steps
     in_turn = sorted(remain, key=lambda who: places.get(who, who))
-    _make_running(engine, policy_order, {who: remain[who] for who in in_turn}, starts, source, now)
+    remain = {who: remain[who] for who in in_turn}
+    _make_running(engine, policy_order, remain, starts, rows, arrivals, numbered, now)
     engine.num_decoding, engine.decode_context, engine.free = N, K, free
-    source.skip_to(upto)
+    if rows is not None:
+        rows.skip_to(upto)
     current = None
     if is_under_way:
         num = now_end - now_first
         features = StepFeatures(now_tokens, now_N, num, now_K, now_pairs, now_waiting, 0, num)
         current = UncontendedStep(features, now_formed, now_first, now_end, endings)
-    return Handover(now, steps_ahead.take_back(current, offsets), formed)
+    batch = steps_ahead.take_back(current, offsets)
+    for who in range(first_new, upto):
+        # they have arrived, and there is no room for all of them at once
+        replica.take_in(arrivals[who - numbered] if rows is None else rows.arrival(who), formed)
+    return Handover(now, batch, formed, launched)
 
 
 def _make_running(
@@ -283,7 +329,9 @@ def _make_running(
     policy_order: PolicyOrder | None,
     offsets: dict[int, int],
     starts: dict[int, float] | None,
-    source: OpenLoop,
+    rows: TraceSource | None,
+    arrivals: list[Arrival],
+    numbered: int,
     now: float,
 ) -> None:
     """Make those of these decoding requests that have been no more than an offset so far.
@@ -295,7 +343,8 @@ def _make_running(
     for who, offset in offsets.items():
         request = running.get(who)
         if request is None:
-            request = running[who] = engine.order.request(who, source.arrival(who), now)
+            arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+            request = running[who] = engine.order.request(who, arrival, now)
             request.decode(offset)
         if policy_order is not None and starts is not None and who in starts and not request.ran:
             policy_order.began_before(request, starts[who], first_token_time[who])
