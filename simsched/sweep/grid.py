@@ -214,12 +214,14 @@ def _capacity_of_equals(load: Load, arm: Arm) -> tuple[float, str]:
     # of what can be served at all; whether the rest is refused is seen when a cell is prepared
     trace, _ = check_admissible(trace, config, skip_invalid=not load.truncate, truncate=load.truncate)
     cost = profile.step_cost(arm.host_speed)
-    most, kv_bound = capacity(trace, cost, config)
+    each, kv_bound = capacity(trace, cost, config)
+    replicas = arm.num_replicas or 1
+    most = replicas * each
     shared = shared_tokens(trace) if config.enable_prefix_caching else None
     limits = []
     if shared is not None and any(shared):
         whole = np.array(shared) // config.block_size * config.block_size
-        with_hits = capacity(trace, cost, config, whole).rate
+        with_hits = replicas * capacity(trace, cost, config, whole).rate
         share = sum(shared) / int(trace.num_prompt_tokens.sum())
         limits.append(
             f"prefix hits not counted; {share:.0%} of the prompt tokens are shared, with all of them hit "
@@ -227,9 +229,8 @@ def _capacity_of_equals(load: Load, arm: Arm) -> tuple[float, str]:
         )
     if kv_bound:
         limits.append("KV blocks bind: what preemption recomputes is not counted")
-    if arm.num_replicas is not None and arm.num_replicas > 1:
-        limits.append(f"{arm.num_replicas} replicas, as if each had its share")
-        most *= arm.num_replicas
+    if replicas > 1:
+        limits.append(f"{replicas} replicas, as if each had its share")
     of += f" ({'; '.join(limits)})" if limits else ""
     return most, f"capacity about {most:.3g} requests/s{of}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ def test_a_capacity_says_that_prefix_hits_are_left_out(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "chat.jsonl", rows)
     shared = "(prefix hits not counted; 56% of the prompt tokens are shared, with all of them hit about "
     assert shared in notes(trace=path)
+    alone, together = (
+        [float(each) for each in re.findall(r"about ([\d.]+)", notes(trace=path, **replicas))]
+        for replicas in ({}, {"num_replicas": "3"})
+    )
+    assert together == pytest.approx([3 * rate for rate in alone], rel=0.01)  # with hits and without
     assert shared not in notes(trace=path, enable_prefix_caching="false")
     assert "prefix hits" not in notes(workload="sharegpt", request_rate="4")
 
