@@ -58,6 +58,8 @@ def job_of(cell: Cell) -> Job:
     if arm.replicas is not None:
         raise InputError(f"--replicas {arm.replicas}: servers of a replay are alike; expected --num-replicas")
     inputs = prepare(cell)
+    if inputs.router is not None and inputs.router.reporting().block_events is not None:
+        raise InputError(f"--router {arm.router}: a replay hears no KV events; expected kv_events=false")
     blocks = arm.config.num_gpu_blocks
     given = {"num_gpu_blocks": blocks} if blocks is not None else {}
     return Job(

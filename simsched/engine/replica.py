@@ -14,19 +14,31 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from math import inf
-from typing import Any
+from typing import Any, Protocol, cast
 
 import simpy
 
 from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, Scheduler
+from simsched.engine.block_index import BlockEvent
 from simsched.engine.event_loop import SCHEDULE, EventLoop
 from simsched.engine.recorder import Recorder
 from simsched.engine.routing import Routing
 from simsched.engine.source import Source, TraceSource
 from simsched.errors import InputError
 from simsched.routers.reports import Counts
+
+
+class PublishesBlocks(Protocol):
+    """A scheduler that says what its prefix cache holds."""
+
+    def publish_blocks(self) -> None:
+        """From now on, keep events."""
+
+    def take_block_events(self) -> list[BlockEvent]:
+        """Those since they were taken last, in order."""
+
 
 StepCallback = Callable[[dict[str, Any]], None]
 """Gets each step in which something ran, as a line of the step log."""
@@ -107,6 +119,11 @@ class Replica(ABC):
         self._told: tuple[int, int] = (0, 0)  # waiting and running, as told last
         if routing is not None and routing.wants_first_tokens:
             recorder.first_tokens = []
+        self._publisher: PublishesBlocks | None = None
+        """The scheduler, where the router is told what its cache holds."""
+        if routing is not None and routing.blocks is not None:
+            self._publisher = cast("PublishesBlocks", scheduler)
+            self._publisher.publish_blocks()
 
     def start(self) -> simpy.Process:
         """Let it run from now on."""
@@ -235,8 +252,18 @@ class Replica(ABC):
             self.tell_counts(now, num_running)
         if self.recorder.first_tokens:
             self._tell_first_tokens(self.recorder.first_tokens, now)
+        if self._publisher is not None:
+            self._publish_blocks(self._publisher, now)
         if self.event_loop.peek() <= now:
             yield self.event_loop.at(now, SCHEDULE)
+
+    def _publish_blocks(self, publisher: PublishesBlocks, now: float) -> None:
+        """After each step: vLLM publishes the KV events that there have been."""
+        assert self._inbox is not None
+        events = publisher.take_block_events()
+        index = self._inbox.routing.blocks
+        if events and index is not None:
+            index.note(self._inbox.number, now, events)
 
     def _tell_first_tokens(self, numbers: list[int], now: float) -> None:
         assert self._inbox is not None

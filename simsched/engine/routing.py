@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from math import inf
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import simpy
 
 from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.arrival import Arrival
+from simsched.engine.block_index import BlockIndex
 from simsched.engine.event_loop import DELIVERY, EventLoop
 from simsched.engine.recorder import Recorder
 from simsched.engine.source import Source
@@ -41,12 +42,14 @@ class Routing:
         num_replicas: int,
         gate: AdmissionControl | None,
         seed: int,
+        block_sizes: Sequence[int] = (),
     ) -> None:
         """
         Args:
             router: started here.
             gate: whom it refuses no router sees; None: nobody.
             seed: of the router's chance.
+            block_sizes: tokens of a KV block of each replica, for a router that is told what is cached.
         """
         self._event_loop = event_loop
         self._source = source
@@ -56,6 +59,10 @@ class Routing:
         self._view = Replicas.idle(num_replicas)
         router.start(num_replicas, seed)
         self._reports = Reports(router.reporting(), self._view)
+        delay = router.reporting().block_events
+        self.blocks = None if delay is None else BlockIndex(block_sizes, delay)
+        """What the router knows of the replicas' caches; None: it is not told."""
+        self._view.blocks = self.blocks
         self.wants_counts = self._reports.wanted
         """Must replicas tell when their counts change (`counts_changed`)?"""
         self._true_work = TrueWork() if router.reads_future else None
@@ -115,6 +122,8 @@ class Routing:
         # First, what the router knows by now; then, whom it chooses.
         if self.wants_counts:
             self._reports.refresh(now)
+        if self.blocks is not None:
+            self.blocks.refresh(now)
         if self._true_work is not None:
             self._view.remaining_work[:] = self._true_work.left(now)
         number = self._router.choose(arrival, self._view, now)

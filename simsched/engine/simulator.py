@@ -82,7 +82,9 @@ def simulate(
         )
     units = [Unit(cost, config)] * num_replicas if units is None else units
     run = _Run(trace, tuple(units), config, predictor_time, seed, router, watch)
-    if leap and step_log is None:
+    # what a cache holds at any time is known where it is stepped through
+    hears_of_blocks = router is not None and router.reporting().block_events is not None
+    if leap and step_log is None and not hears_of_blocks:
         try:
             # of the policy as it is: should leaping prove impossible, the run starts again
             return _simulate(run, deepcopy(policy), leap=True)
@@ -141,7 +143,8 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
         if dealt is not None:
             sources = [share_of(trace, rows, random_ids) for rows in dealt]
         else:
-            routing = Routing(event_loop, source, router, len(run.units), gate, run.seed)
+            sizes = [unit.config.block_size for unit in run.units]
+            routing = Routing(event_loop, source, router, len(run.units), gate, run.seed, sizes)
             sources = [Inbox(routing, number) for number in range(len(run.units))]
     policies = [policy, *(deepcopy(policy) for _ in range(1, len(run.units)))]
     replicas = [

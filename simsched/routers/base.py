@@ -58,6 +58,13 @@ class RoutedRequest(Protocol):
         up to there. It may go on into the answer, which no router knows. Empty where nothing is shared."""
 
 
+class CachedBlocks(Protocol):
+    """An index of the engines' KV events."""
+
+    def matched_by(self, request: Any) -> list[int]:
+        """How many of a prompt's first tokens each replica has, in whole blocks, as far as is known."""
+
+
 @dataclass(slots=True)
 class Replicas:
     """What is known of the replicas, a list with one entry each; a router only reads it."""
@@ -72,6 +79,8 @@ class Replicas:
     """Share of its KV blocks that requests hold, as last reported; cached ones that nobody holds are free."""
     num_reports: int = 0
     """Messages so far; a router that adjusts reported counts starts anew with each."""
+    blocks: CachedBlocks | None = None
+    """What the engines have published of their prefix caches; only for a router that asks for it."""
     remaining_work: list[float] = field(default_factory=list)
     """True tokens left to compute on each; only for a router whose `reads_future` is set (a limit, not a
     router that one could run)."""
@@ -79,7 +88,8 @@ class Replicas:
     @classmethod
     def idle(cls, count: int) -> Replicas:
         """So many replicas with nothing to do."""
-        return cls([0] * count, [0] * count, [0] * count, [0.0] * count, 0, [0.0] * count)
+        nothing = [0.0] * count
+        return cls([0] * count, [0] * count, [0] * count, nothing, remaining_work=list(nothing))
 
     def __len__(self) -> int:
         return len(self.in_flight)
@@ -96,6 +106,9 @@ class Reporting(NamedTuple):
     """Seconds; 0 with `scraped`: always the counts of the moment."""
     keep_alive: float = 5.0
     """Seconds after which unchanged counts are sent again."""
+    block_events: float | None = None
+    """Seconds from an engine's publishing which blocks it has cached, hit or thrown out (vLLM's KV events,
+    after each step) to the router's knowing; None: it is not told. Such a run goes step by step."""
     engines_report: bool = True
     """False: messages come and say 0 (dense engines of vLLM before 0.27)."""
 

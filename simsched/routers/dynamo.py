@@ -7,7 +7,8 @@ Source: dynamo lib/kv-router/src/scheduling/selector/default.rs. In blocks,
 
 prefill: prompt tokens that the replica has still to compute, by the router's own estimate, and this
 prompt's. overlap: blocks of this prompt that it is believed to have. decode: blocks of the requests in
-flight there, with this one's. Beliefs expire (Dynamo's indexer without KV events).
+flight there, with this one's. Without `kv_events` it believes what it has sent, and beliefs expire (Dynamo's
+indexer without KV events); with them, it believes what the engines publish.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from math import exp, inf
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from simsched.routers.base import Replicas, RoutedRequest, Router, register
+from simsched.routers.base import NO_REPORTS, Replicas, Reporting, RoutedRequest, Router, register
 from simsched.routers.sent_prefixes import SentPrefixes, beginning
 
 
@@ -48,6 +49,10 @@ class Dynamo(Router):
     """Tokens in a block."""
     ttl: float = Field(default=120.0, gt=0, lt=inf)
     """Seconds after its last use that a block is believed to be cached."""
+    kv_events: bool = False
+    """Go by what the engines publish of their caches, in place of the prompts that were sent."""
+    event_delay: float = Field(default=0.05, ge=0, lt=inf)
+    """Seconds that such news takes."""
 
     def start(self, num_replicas: int, seed: int) -> None:
         super().start(num_replicas, seed)
@@ -56,11 +61,17 @@ class Dynamo(Router):
         self._blocks = [0.0] * num_replicas
         self._in_flight: dict[str, InFlight] = {}
 
+    def reporting(self) -> Reporting:
+        return Reporting(block_events=self.event_delay) if self.kv_events else NO_REPORTS
+
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
-        self._sent.expire(now - self.ttl)
         size, tokens = self.block_size, request.num_prompt_tokens
         prefix = beginning(request.prefix, tokens)
-        overlap_tokens = self._sent.matched_by(prefix)
+        if replicas.blocks is not None:
+            overlap_tokens = replicas.blocks.matched_by(request)
+        else:
+            self._sent.expire(now - self.ttl)
+            overlap_tokens = self._sent.matched_by(prefix)
         blocks = -(-tokens // size)
         costs = [
             self.prefill_load_scale
@@ -75,7 +86,8 @@ class Dynamo(Router):
         self._in_flight[request.request_id] = sent
         self._prefill_tokens[chosen] += sent.prefill_tokens
         self._blocks[chosen] += sent.blocks
-        self._sent.insert(prefix, tokens, chosen, now)
+        if not self.kv_events:
+            self._sent.insert(prefix, tokens, chosen, now)
         return chosen
 
     def _pick(self, costs: list[float]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ from simsched.cost_model.profile import Profile, load_profile
 from simsched.engine.admissible import check_admissible
 from simsched.engine.config import EngineConfig, ResolvedConfig, find_preset
 from simsched.engine.simulator import Unit
+from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
 from simsched.predictors.base import Predictor
@@ -106,6 +108,9 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         has_versions = "vllm_version" not in find_preset(config.preset).unsupported
         defaults = {"version": config.vllm_version} if has_versions else {}
         router = make_router(arm.router or DEFAULT_ROUTER, **defaults)
+        if router.reporting().block_events is not None:
+            _check_caches([unit.config for unit in units] if units else [config], router.name)
+            notes.append(f"router {router.name}: hears what is cached where, so a run goes step by step")
         if router.reads is not None and router.reads != policy.reads:
             # a trace that brings scores is not given emulated lengths beside them
             spec = arm.predictor or ("trace" if has_scores and router.reads == "predicted_length" else None)
@@ -137,6 +142,13 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         router=router, predictor_time=seconds,
         seed=load.seed, max_decodes=profile.max_decodes, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _check_caches(configs: Sequence[ResolvedConfig], router: str) -> None:
+    if not any(config.enable_prefix_caching for config in configs):
+        raise InputError(
+            f"router {router}: kv_events are those of prefix caches; expected --enable-prefix-caching"
+        )
 
 
 def _units(arm: Arm) -> tuple[Unit, ...] | None:

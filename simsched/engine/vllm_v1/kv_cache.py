@@ -70,6 +70,9 @@ class KVCache:
         # of the queue that does not fit asks again in every step
         self._found: tuple[int, int, list[int]] | None = None
         self._found_of: set[int] = set()
+        self.events: list[tuple[bool, Key]] | None = None
+        """Content that was stored or hit (True) or thrown out (False) since these were taken, without that of
+        requests that share nothing; None: nobody takes them."""
 
     def arrived(self, number: int, arrival: Arrival) -> None:
         """A request will ask for blocks."""
@@ -130,6 +133,9 @@ class KVCache:
                 del self._free[block]
             self._users[block] += 1
         held.extend(hits)
+        if self.events is not None:
+            found = (self._key_of[block] for block in hits)
+            self.events += [(True, key) for key in found if key is not None and key[0] >= 0]
         while len(held) * self.block_size < num_tokens:
             block, _ = self._free.popitem(last=False)
             self._evict(block)
@@ -151,6 +157,8 @@ class KVCache:
                 self._found = None
             self._key_of[held[place]] = key
             self._cached.setdefault(key, {})[held[place]] = None
+            if self.events is not None and key[0] >= 0:
+                self.events.append((True, key))
             self._full[number] = full
 
     def _evict(self, block: int) -> None:
@@ -163,6 +171,8 @@ class KVCache:
             del blocks[block]
             if not blocks:
                 del self._cached[key]
+            if self.events is not None and key[0] >= 0:
+                self.events.append((False, key))
 
     def free(self, number: int, finished: bool) -> None:
         """Give up its blocks, tail first: those without content to keep go to the front: *free order*."""

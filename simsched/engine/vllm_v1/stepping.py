@@ -15,6 +15,7 @@ from typing import Any
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
+from simsched.engine.block_index import BlockEvent
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.decisions import BudgetHooks, Budgets, Gate, ViewOfLists
 from simsched.engine.preemption import Room, plan_preemptions
@@ -106,6 +107,16 @@ class VllmV1:
         self._note(self._policy.on_arrival(request, now))
         self._ask(request, now)
         self._enqueue(request)
+
+    def publish_blocks(self) -> None:
+        """From now on, keep events of the cache until they are taken."""
+        self._kv.events = []
+
+    def take_block_events(self) -> list[BlockEvent]:
+        """What has happened in the cache since they were taken last, in order."""
+        events, self._kv.events = self._kv.events, []
+        assert events is not None
+        return events
 
     @property
     def num_running(self) -> int:
