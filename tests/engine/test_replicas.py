@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simsched.cost_model.base import CostModel
+from simsched.cost_model.host import HostedCost
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import EngineConfig, engine_config
 from simsched.engine.simulator import simulate
@@ -19,6 +21,7 @@ from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, le
 from simsched.routers.spec import make_router
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import configs, same, shared_prefixes, trace, traces
+from tests.engine.test_leap_async import costs
 
 COST = LinearCost(t0=0.0113, a=5.32e-5, b=6.42e-5, c=8.07e-8, d=3.68e-9)
 POLICIES = ["fcfs", "priority", "srtf", "mlfq", "ranking(starvation_threshold=20,starvation_period=5)"]
@@ -44,9 +47,10 @@ def run(
     replicas: int,
     router: str | Router | None,
     leap: bool = True,
+    cost: CostModel | HostedCost = COST,
 ) -> RunRecord:
     return simulate(
-        work, make_policy(spec), COST, config, leap=leap, num_replicas=replicas, predictor_time=0.001,
+        work, make_policy(spec), cost, config, leap=leap, num_replicas=replicas, predictor_time=0.001,
         router=make_router(router) if isinstance(router, str) else router,
     )  # fmt: skip
 
@@ -75,6 +79,41 @@ def test_replicas_leap_as_they_step(spec: str, router: str | Router, users: int 
     config = engine_config(max_num_seqs=10, num_gpu_blocks=220, max_model_len=1024)
     stepped = run(work, spec, config, 3, router, leap=False)
     same(stepped, run(work, spec, config, 3, router))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    work=traces(),
+    config=configs(),
+    cost=costs(),
+    users=st.sampled_from([None, 3, 24]),
+    replicas=st.integers(1, 3),
+    router=st.sampled_from(
+        [LeastLoaded(), "least-requests", "vllm-dp", "dynamo", "oracle-work", "llm-d(interval=0.02)"]
+    ),
+    spec=st.sampled_from(POLICIES),
+)
+def test_replicas_one_step_ahead_leap_as_they_step(
+    work: Trace,
+    config: EngineConfig,
+    cost: CostModel | HostedCost,
+    users: int | None,
+    replicas: int,
+    router: str | Router,
+    spec: str,
+) -> None:
+    """Also in what the router is told, and when: by the `stretch` of the clock, or step by step."""
+    config = config.model_copy(update={"async_scheduling": True})
+    work = work.with_columns(closed_loop_users=users)
+    try:
+        stepped = run(work, spec, config, replicas, router, leap=False, cost=cost)
+    except RunError:
+        return  # a policy that displaces for ever
+    leapt = run(work, spec, config, replicas, router, cost=cost)
+    same(stepped, leapt)
+    assert stepped.replica is not None
+    assert leapt.replica is not None
+    assert stepped.replica.tolist() == leapt.replica.tolist()
 
 
 @pytest.mark.parametrize("spec", ["fcfs", "srtf", "mlfq", "classification"])
