@@ -36,30 +36,6 @@ class Clock(Protocol):
     def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
         """Seconds that the step under way takes, with the next one (if any) launched behind it."""
 
-    def repeat(
-        self,
-        end: float,
-        features: StepFeatures,
-        duration: float,
-        most: int,
-        until: float,
-        step_ends: list[float] | None,
-    ) -> tuple[float, int, float]:
-        """Repeat the decodes that `step` was asked for last, and that others like them follow.
-
-        Args:
-            end: when that step ends.
-            features: its features.
-            duration: what `step` returned.
-            most: steps in all, that one included.
-            until: seconds on the clock; the last step starts before it.
-            step_ends: gets the ends of the further steps, if it is a list.
-
-        Returns:
-            The end of the last step, the number of steps (that one included), and the last one's duration.
-            The durations lie on a line; where they would not, there are fewer steps than might be.
-        """
-
     def draws(self, N: int) -> bool:
         """Is there chance in a step of so many decodes?"""
 
@@ -116,18 +92,6 @@ class DeviceClock:
 
     def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
         return device_time(self._cost, features, self._predictor_time)
-
-    def repeat(
-        self,
-        end: float,
-        features: StepFeatures,
-        duration: float,
-        most: int,
-        until: float,
-        step_ends: list[float] | None,
-    ) -> tuple[float, int, float]:
-        base, slope = self._cost.decode_line(features.N, features.num_waiting)
-        return repeat_on_line(end, base, slope, features.K, features.N, duration, most, until, step_ends)
 
     def draws(self, N: int) -> bool:
         return False

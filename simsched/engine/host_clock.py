@@ -15,7 +15,7 @@ time between the ends of two steps belongs to no single batch: a long launch sho
 
 All state is kept relative to the latest end, so that like steps take like times, to the last bit. While the
 same requests decode on, H is constant and G grows with the context: each step takes H as long as the device
-is done in time, and from some step on G, for good. `repeat` sums such a stretch as stepping does.
+is done in time, and from some step on G, for good. `stretch` sums such a stretch as stepping does.
 """
 
 from __future__ import annotations
@@ -164,53 +164,6 @@ class HostClock:
         self._output = next_output
         self._launcher = 0.0
         return duration
-
-    def repeat(
-        self,
-        end: float,
-        features: StepFeatures,
-        duration: float,
-        most: int,
-        until: float,
-        step_ends: list[float] | None,
-    ) -> tuple[float, int, float]:
-        if self._tail > -inf:
-            return end, 1, duration
-        launch, before, output, _ = self._launch(features)
-        base, slope = self._cost.decode_line(features.N, features.num_waiting)
-        least = launch if launch > output else output
-        begin = before + self._host.copy
-        if begin > least:
-            return end, 1, duration
-        if self._ready == 0.0 and duration == base + slope * features.K:
-            # The device decides, and so it will: each step is longer than the one before.
-            start = end
-            end, steps, last = repeat_on_line(
-                end, base, slope, features.K, features.N, duration, most, until, step_ends
-            )
-            self._busy += end - start
-            self._begin = begin - last
-            return end, steps, last
-        if duration != least:
-            return end, 1, duration
-        # The host decides, until the device has fallen back by what it was ahead.
-        K, N, steps = features.K, features.N, 1
-        ready, starts, bound = self._ready, self._begin, self.host_bound
-        while steps < most and end < until:
-            K += N
-            done = (starts if starts > ready else ready) + (base + slope * K)
-            if done >= least:
-                break
-            ready = done - least
-            starts = begin - least
-            end += least
-            bound += least
-            steps += 1
-            if step_ends is not None:
-                step_ends.append(end)
-        self._busy += bound - self.host_bound
-        self._ready, self._begin, self.host_bound = ready, starts, bound
-        return end, steps, least
 
     def draws(self, N: int) -> bool:
         return self._jitter is not None and self._full < N

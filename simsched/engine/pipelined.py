@@ -8,13 +8,12 @@ when that is done, with whoever has arrived by then.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from math import inf
 from typing import NamedTuple, Protocol, cast
 
 import simpy
 
-from simsched.cost_model.base import StepFeatures
 from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.base import Batch, Scheduler
 from simsched.engine.clock import Clock
@@ -37,8 +36,9 @@ class Handover(NamedTuple):
     """Has the one under way just been launched, with nothing before it?"""
 
 
-class RunsUncontendedAhead(Protocol):
-    """A scheduler that runs by itself while nobody waits and there is room for whoever arrives."""
+class LeapsAhead(Protocol):
+    """A scheduler of which several steps may be over at once, and which runs by itself while nobody waits and
+    there is room for whoever arrives."""
 
     runs_uncontended_ahead: bool
     """True; a scheduler without it never does."""
@@ -50,6 +50,9 @@ class RunsUncontendedAhead(Protocol):
         self, replica: PipelinedReplica, now: float
     ) -> Generator[simpy.Event, None, Handover]:
         """Simulate from `now` on while it lasts."""
+
+    def update_stretch(self, now: float, steps: int) -> Sequence[int]:
+        """`update` after so many steps of the oldest batch, of which the recorder has been told."""
 
 
 class Tape(Recorder):
@@ -95,10 +98,8 @@ class PipelinedReplica(Replica):
     ) -> None:
         super().__init__(event_loop, source, scheduler, recorder, gate, step_log)
         self.clock = clock
-        # what it has promised: the clock before, and arguments of `Clock.repeat`
-        self._promise: tuple[tuple[float, ...], float, StepFeatures, float, int] | None = None
-        # likewise of `Clock.stretch`
-        self._stretch: tuple[tuple[float, ...], float, int, int, int, int] | None = None
+        # what it has promised: the clock before, and arguments of `Clock.stretch`
+        self._promise: tuple[tuple[float, ...], float, int, int, int, int] | None = None
         self._tape = Tape()
 
     @property
@@ -108,10 +109,12 @@ class PipelinedReplica(Replica):
     def run(self) -> Generator[simpy.Event, None, None]:
         source, scheduler = self.source, self.scheduler
         step_ends, alone, reports = scheduler.step_ends, self.is_alone, self.source.waits_for_answers
-        clock, logs, tells_counts, due = self.clock, self.logs, self.tells_counts, self.event_loop.due
+        clock, logs, tells_counts = self.clock, self.logs, self.tells_counts
+        event_loop, due = self.event_loop, self.event_loop.due
         rejected: list[int] = getattr(scheduler, "rejected", [])
         by_itself = getattr(scheduler, "runs_uncontended_ahead", False) and self.gate is None
-        uncontended = cast("RunsUncontendedAhead", scheduler) if by_itself else None
+        leaping = cast("LeapsAhead", scheduler)
+        uncontended = leaping if by_itself else None
         now = formed = 0.0
         ahead: Batch | None = None
         while True:
@@ -144,33 +147,31 @@ class PipelinedReplica(Replica):
             ahead = scheduler.schedule(formed)
             if rejected:
                 self.turn_away(rejected, formed)
-            duration = clock.step(batch.features, None if ahead is None else ahead.features)
-            if logs:
-                self.log(batch, now, duration)
-            end, steps, last = now + duration, 1, duration
-            if step_ends is not None:
-                step_ends.append(end)
-            # Repeat it, if both are of decodes only and nothing can change until then.
-            most, until = 1, inf
-            if ahead is not None and not batch.features.S and end < source.next_time:
+            # May both repeat, as nothing can change?
+            features, most, until = batch.features, 1, inf
+            if ahead is not None and not features.S:
                 most, until = scheduler.max_steps(batch)
+            if most > 1:
+                N, K, waiting = features.N, features.K, features.num_waiting
                 until = min(until, source.next_time)
-            # Wait until it is over: alone, only if anything else is to happen before.
-            leaps = most > 1 and end < until
-            if alone:
-                if leaps:
-                    end, steps, last = clock.repeat(end, batch.features, duration, most, until, step_ends)
-                if due and due[0][0] <= end:
-                    yield self.event_loop.at(end)
-            else:
-                if leaps:
-                    end, steps, last = yield from self._keep_promise(
-                        end, batch.features, duration, most, until
-                    )
+                if alone:
+                    end, steps = clock.stretch(now, N, K, waiting, most, until, step_ends, self.recorder)
+                    if due and due[0][0] <= end:
+                        yield event_loop.at(end)
                 else:
-                    yield self.event_loop.at(end)
+                    end, steps = yield from self.keep_stretch(now, N, K, waiting, most, until)
+                finished = leaping.update_stretch(end, steps)
+            else:
+                duration = clock.step(features, None if ahead is None else ahead.features)
+                if logs:
+                    self.log(batch, now, duration)
+                end = now + duration
+                if step_ends is not None:
+                    step_ends.append(end)
+                if not alone or (due and due[0][0] <= end):
+                    yield event_loop.at(end)
+                finished = scheduler.update(batch, end, duration, duration)
             now = formed = end
-            finished = scheduler.update(batch, now, duration, last, steps)
             if reports and finished:
                 self.report(finished, now)
             if not alone:
@@ -182,66 +183,35 @@ class PipelinedReplica(Replica):
         if not self.is_alone or (event_loop.due and event_loop.due[0][0] <= time):
             yield event_loop.at(time)
 
-    def _promised_steps(self, now: float) -> int:
-        if self._stretch is not None:
-            return self._steps_of_stretch(now)
-        if self._promise is None or self._promise[1] > now:
-            return 0
-        before, end, features, duration, most = self._promise
-        clock, promised = self.clock, self.clock.save()
-        clock.restore(before)
-        end, steps, _ = clock.repeat(end, features, duration, most, now, None)
-        clock.restore(promised)
-        return steps - (end > now)
-
-    def _keep_promise(
-        self, end: float, features: StepFeatures, duration: float, most: int, until: float
-    ) -> Generator[simpy.Event, None, tuple[float, int, float]]:
-        """`Clock.repeat`, and wait for it; a delivery cuts it to the step under way."""
-        clock, step_ends, before = self.clock, self.scheduler.step_ends, self.clock.save()
-        so_far = 0 if step_ends is None else len(step_ends)
-        promise = clock.repeat(end, features, duration, most, until, step_ends)
-        self._promise = before, end, features, duration, most
-        if (yield from self.is_interrupted(promise[0])):
-            if step_ends is not None:
-                del step_ends[so_far:]
-            clock.restore(before)
-            now = self.event_loop.now
-            promise = end, 1, duration
-            if end < now:
-                promise = clock.repeat(end, features, duration, most, min(until, now), step_ends)
-            yield self.event_loop.at(promise[0])
-        self._promise = None
-        return promise
-
     def keep_stretch(
-        self, now: float, N: int, K: int, waiting: int, most: int
+        self, now: float, N: int, K: int, waiting: int, most: int, until: float
     ) -> Generator[simpy.Event, None, tuple[float, int]]:
         """`Clock.stretch`, and wait for it; a delivery cuts it to the step under way."""
         clock, step_ends, tape = self.clock, self.scheduler.step_ends, self._tape
         if most > 1 and clock.draws(N):
             most = 1  # what chance has given can't be taken back
         before, so_far = clock.save(), 0 if step_ends is None else len(step_ends)
-        end, steps = clock.stretch(now, N, K, waiting, most, inf, step_ends, tape)
+        end, steps = clock.stretch(now, N, K, waiting, most, until, step_ends, tape)
         if steps == 1:
             yield self.event_loop.at(end)
         else:
-            self._stretch = before, now, N, K, waiting, most
+            self._promise = before, now, N, K, waiting, most
             if (yield from self.is_interrupted(end)):
                 if step_ends is not None:
                     del step_ends[so_far:]
                 tape.clear()
                 clock.restore(before)
-                delivered = self.event_loop.now
-                end, steps = clock.stretch(now, N, K, waiting, most, delivered, step_ends, tape)
+                until = min(until, self.event_loop.now)
+                end, steps = clock.stretch(now, N, K, waiting, most, until, step_ends, tape)
                 yield self.event_loop.at(end)
-            self._stretch = None
+            self._promise = None
         tape.play(self.recorder)
         return end, steps
 
-    def _steps_of_stretch(self, now: float) -> int:
-        assert self._stretch is not None
-        before, start, N, K, waiting, most = self._stretch
+    def _promised_steps(self, now: float) -> int:
+        if self._promise is None:
+            return 0
+        before, start, N, K, waiting, most = self._promise
         clock, promised = self.clock, self.clock.save()
         clock.restore(before)
         end, steps = clock.stretch(start, N, K, waiting, most, now, None, Tape())

@@ -301,17 +301,23 @@ class AsyncVllmV1Leap(VllmV1Leap):
         return max(1, min(most, step - self.clock.done)), time
 
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
-        step = self._under_way.popleft()
+        step = self._under_way[0]
         assert step.batch is batch
+        assert steps == 1
+        for request in step.paused:
+            if request.where != FINISHED:
+                self.recorder.pause(request.number, max(self.ended, step.formed_at))
+        self.recorder.step(first, step.num_decoding)
+        return self.update_stretch(now, 1)
+
+    def update_stretch(self, now: float, steps: int) -> Sequence[int]:
+        """The oldest step is over, or that and those like it: the recorder has been told."""
+        step = self._under_way.popleft()
         recorder, policy_order = self.recorder, self.policy_order
         # it began when the one before it ended, or when it was formed, if that was later
         start = max(self.ended, step.formed_at)
         self.step_start = start
         self.ended = self.clock.time = now
-        for request in step.paused:
-            if request.where != FINISHED:
-                recorder.pause(request.number, start)
-        recorder.steps(first, last, steps, step.num_decoding)
         before = self.clock.done
         self.clock.done = before + steps
         if steps > 1:

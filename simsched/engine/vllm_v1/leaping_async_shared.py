@@ -61,7 +61,8 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         self._catch_up(self.clock.done - 1)
         # of two copies of a block the older is hit, so the order counts in which they are filled
         several = self.policy_order is not None and len(self.partials) > 1
-        if several or any(self._fills(request) for request in self._answers.watched.values()):
+        watched = self._answers.watched
+        if several or (watched and any(self._fills(request) for request in watched.values())):
             return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
 
@@ -89,6 +90,8 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
 
     def _who_ends(self, step: Step, steps: int) -> list[LeapRequest]:
         """Who gets its last token in this step, in the order of its batch."""
+        if not step.irregular and (not self.ends or self.ends[0] >= MANY * (self.clock.formed + steps + 1)):
+            return []
         old = set(self._ending(self.clock.formed + steps))
         new: list[LeapRequest] = []
         for request, n in step.irregular:
@@ -135,10 +138,10 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
                     most = min(most, -(request.offset + before) % size + 1)
         return most, time
 
-    def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
+    def update_stretch(self, now: float, steps: int) -> Sequence[int]:
         leaving = self._leaving.popleft()
         kept = [request for request in leaving if request.where == ENDING]
-        finished = super().update(batch, now, first, last, steps)
+        finished = super().update_stretch(now, steps)
         for request in leaving:
             number = request.number
             answered = self._answers.stopped(number)

@@ -69,6 +69,8 @@ class SharedVllmV1Leap(VllmV1Leap):
 
     def _leaving(self, steps: int) -> list[LeapRequest]:
         """Who finishes at the end of these steps, in the order of the batch."""
+        if not self.irregular and (not self.ends or self.ends[0] >= MANY * (self.clock.formed + steps + 1)):
+            return []
         old = set(self._ending(self.clock.formed + steps))
         new: list[LeapRequest] = []
         for request, n in self.irregular:
@@ -105,7 +107,8 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._catch_up(self.clock.formed - 1)
         # of two copies of a block the older is hit, so the order counts in which they are filled
         several = self.policy_order is not None and len(self.partials) > 1
-        if several or any(self._fills(request) for request in self._answers.watched.values()):
+        watched = self._answers.watched
+        if several or (watched and any(self._fills(request) for request in watched.values())):
             return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
 

@@ -230,7 +230,7 @@ def run_uncontended_ahead(
             if alone:
                 now, more = clock.stretch(now, N, now_K, waiting, most, arrival_time, step_ends, recorder)
             else:
-                now, more = yield from replica.keep_stretch(now, N, now_K, waiting, most)
+                now, more = yield from replica.keep_stretch(now, N, now_K, waiting, most, inf)
             done += more
             more -= 1
             if more:
