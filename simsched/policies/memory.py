@@ -19,7 +19,8 @@ def peak_tokens(requests: Iterable[tuple[int, int]]) -> int:
     most = tokens = 0
     for count, (now, left) in enumerate(sorted(requests, key=_left, reverse=True), 1):
         tokens += now
-        most = max(most, tokens + count * left)
+        if tokens + count * left > most:
+            most = tokens + count * left
     return most
 
 

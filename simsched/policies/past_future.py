@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import deque
+from collections.abc import Iterable
 from math import inf
 from random import Random
 
@@ -12,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from simsched.policies.base import ADMIT, NEVER, Change, Decision, Policy, hold, register
 from simsched.policies.engine_view import EngineView
-from simsched.policies.memory import demand, peak_tokens
+from simsched.policies.memory import peak_tokens
 from simsched.request import RequestView
 
 
@@ -70,17 +71,30 @@ class PastFuture(Policy):
                 del self._sorted[bisect_right(self._sorted, oldest) - 1]
         self._just_done.clear()
 
-    def length(self, request: RequestView) -> float:
-        """How long it is taken to be; inf: as long as it may be."""
-        first = bisect_right(self._sorted, request.num_output_tokens)
-        longer = len(self._sorted) - first
-        if not longer:
-            return inf
-        return self._sorted[first + int(self._place[request.request_id] * longer)]
+    def demands(self, requests: Iterable[RequestView], most: int) -> list[tuple[int, int]]:
+        """(tokens now, tokens still to come) of each, no more than `most` in all; written out, for all that
+        run are asked."""
+        lengths, places = self._sorted, self._place
+        found = []
+        for each in requests:
+            generated = each.num_output_tokens
+            now = each.num_prompt_tokens + generated
+            left = most - now
+            first = bisect_right(lengths, generated)
+            longer = len(lengths) - first
+            if longer:
+                length = lengths[first + int(places[each.request_id] * longer)]
+                if length - generated < left:
+                    left = length - generated
+            found.append((now, left if left > 1 else 1))
+        return found
 
     def admit(self, request: RequestView, engine: EngineView) -> Decision:
         self._remember()
-        everyone = [*engine.running, *engine.let_in, request]
-        peak = peak_tokens([demand(each, self.length(each), engine.max_model_len) for each in everyone])
         room = (1 - self.reserved) * engine.num_blocks * engine.block_size
-        return ADMIT if peak <= room else hold()
+        # First, would it fit if each took all that the engine allows? Then nobody need be looked at.
+        count = engine.num_running + engine.num_let_in + 1
+        if count * (engine.max_model_len + 1) <= room:
+            return ADMIT
+        everyone = [*engine.running, *engine.let_in, request]
+        return ADMIT if peak_tokens(self.demands(everyone, engine.max_model_len)) <= room else hold()

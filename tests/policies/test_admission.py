@@ -125,13 +125,32 @@ def test_past_future_draws_from_the_latest_answers() -> None:
         policy.on_arrival(View(name), 0.0)
     asks = View("x", num_prompt_tokens=10)
     policy.admit(asks, Engine())
-    assert policy.length(asks) == float("inf")
+    assert policy.demands([asks], 1000) == [(10, 990)]
     for place, length in enumerate((99, 5, 20, 60)):
         policy.on_finish(View("abcd"[place], num_output_tokens=length), float(place))
     policy.admit(asks, Engine())
-    assert policy.length(asks) in (5, 20, 60)
-    assert policy.length(View("x", num_output_tokens=20)) == 60
-    assert policy.length(View("x", num_output_tokens=60)) == float("inf")
+    assert policy.demands([asks], 1000)[0] in ((10, 5), (10, 20), (10, 60))
+    at_20, at_60 = (View("x", num_prompt_tokens=10, num_output_tokens=count) for count in (20, 60))
+    assert policy.demands([at_20, at_60], 1000) == [(30, 40), (70, 930)]
+    assert policy.demands([at_20, View("x", num_prompt_tokens=1000)], 40) == [(30, 10), (1000, 1)]
+
+
+def test_past_future_looks_at_nobody_where_all_would_fit() -> None:
+    """Whatever it draws, none needs more than the longest sequence and the token that makes it end."""
+    policy = PastFuture(reserved=0.0)
+    running = [View(name, num_prompt_tokens=10) for name in "ab"]
+    for each in (*running, asks := View("x", num_prompt_tokens=10)):
+        policy.on_arrival(each, 0.0)
+    assert (
+        policy.admit(asks, Engine(running=running, num_blocks=3, block_size=101, max_model_len=100)) == ADMIT
+    )
+    # 30 tokens now and 90 more each: 300
+    assert (
+        policy.admit(asks, Engine(running=running, num_blocks=3, block_size=100, max_model_len=100)) == ADMIT
+    )
+    assert (
+        policy.admit(asks, Engine(running=running, num_blocks=1, block_size=299, max_model_len=100)) == hold()
+    )
 
 
 def test_past_future_preempts_less_than_no_admission() -> None:
