@@ -6,7 +6,20 @@ length is absent on purpose: only oracle predictors read it (see `simsched.predi
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Protocol
+
+
+class PromptBlocks(Protocol):
+    """The full KV blocks of a prompt, in order; none without prefix caching. Block i of two requests has the
+    same name, which can be hashed, if and only if their prompts are the same up to its end."""
+
+    @property
+    def block_size(self) -> int:
+        """Tokens in a block."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, block: int) -> Hashable: ...
 
 
 class RequestView(Protocol):
@@ -89,6 +102,10 @@ class RequestView(Protocol):
         """How many tokens of it admission would have found in the cache as the step began; of a request that
         runs, as the step began that admitted it. For policies that say `reads_cache`; 0 in its first moment,
         until a step begins."""
+
+    @property
+    def prompt_blocks(self) -> PromptBlocks:
+        """What its prompt has in common with others. For policies that say `reads_prompts`."""
 
     @property
     def num_output_tokens(self) -> int:

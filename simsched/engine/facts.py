@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from simsched.errors import InputError
+from simsched.request import PromptBlocks
 
 
 class Facts(NamedTuple):
@@ -45,6 +46,8 @@ class WithFacts:
     """Tokens that admission would find in the cache; -1: the policy has not said that it reads them."""
     attained: Attained | None
     """What its session has had; None: the policy has not said that it reads sessions."""
+    blocks: PromptBlocks | None
+    """Likewise of its prompt."""
 
     @property
     def slo_ttft(self) -> float | None:
@@ -75,6 +78,10 @@ class WithFacts:
         return told_cached(self.cached)
 
     @property
+    def prompt_blocks(self) -> PromptBlocks:
+        return told_blocks(self.blocks)
+
+    @property
     def session_service(self) -> float:
         return told_sessions(self.attained, "session_service").service
 
@@ -92,6 +99,13 @@ def told_cached(tokens: int) -> int:
     if tokens < 0:
         raise InputError("a policy that reads num_cached_tokens says so: reads_cache = True")
     return tokens
+
+
+def told_blocks(blocks: PromptBlocks | None) -> PromptBlocks:
+    """Likewise."""
+    if blocks is None:
+        raise InputError("a policy that reads prompt_blocks says so: reads_prompts = True")
+    return blocks
 
 
 def told_sessions(attained: Attained | None, name: str) -> Attained:

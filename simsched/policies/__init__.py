@@ -10,6 +10,9 @@ from simsched.policies import (
     classification as classification,
 )
 from simsched.policies import (
+    dfs_weight as dfs_weight,
+)
+from simsched.policies import (
     dlpm as dlpm,
 )
 from simsched.policies import (

@@ -101,6 +101,8 @@ class Policy(ABC):
     reads_cache: ClassVar[bool] = False
     """Does it read `num_cached_tokens`? Then the cache is looked up for all that wait before each step that
     may admit one, and a request whose number has changed is asked for its priority again."""
+    reads_prompts: ClassVar[bool] = False
+    """Does it read `prompt_blocks`?"""
     reads_sessions: ClassVar[bool] = False
     """Does it read `session_service`, `session_wait` or `critical_path_service`? When a turn is done, the
     others of its session are asked again."""
@@ -160,6 +162,14 @@ class Policy(ABC):
     def on_preempt(self, request: RequestView, now: float) -> Moved:
         """It lost its place in the batch and its KV blocks."""
 
+    def on_queue(self, waiting: Sequence[RequestView], now: float) -> Moved:
+        """A step is to be formed which may admit one of these. Returns the ids of those that have moved.
+
+        Asked before their priorities are, of all that wait (held ones too), in order of arrival, and once
+        `num_cached_tokens` is up to date. What it sets has to hang on who waits and what the cache holds of
+        them, and on nothing that it has set before: it need not be asked where nobody can be admitted.
+        """
+
     def on_finish(self, request: RequestView, now: float) -> Moved:
         """It is done, or was rejected; forget it."""
 
@@ -199,6 +209,12 @@ def hooks_of(policy: Policy) -> frozenset[str]:
     """Which decisions beyond order it takes, of `HOOKS`; those of the policy it wraps, if it wraps one."""
     cls = type(getattr(policy, "inner", policy))
     return frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Policy, name))
+
+
+def sees_queue(policy: Policy) -> bool:
+    """Is it told of the queue before steps (`on_queue`)?"""
+    inner: Policy = getattr(policy, "inner", policy)
+    return type(inner).on_queue is not Policy.on_queue
 
 
 _registry: dict[str, type[Policy]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simsched.policies.base import NEVER, Change, Decision, Moved, Policy, Priority
+from simsched.policies.base import NEVER, Change, Decision, Moved, Policy, Priority, sees_queue
 from simsched.policies.engine_view import EngineView
 from simsched.request import RequestView
 
@@ -46,9 +46,11 @@ class StarvationControl(Policy):
         self.orders_by = inner.orders_by  # type: ignore[misc]
         self.holds_the_line = inner.holds_the_line  # type: ignore[misc]
         self.reads_cache = inner.reads_cache  # type: ignore[misc]
+        self.reads_prompts = inner.reads_prompts  # type: ignore[misc]
         self.reads_sessions = inner.reads_sessions  # type: ignore[misc]
         self.shares_state = inner.shares_state  # type: ignore[misc]
-        self._stays = not (inner.reads_cache or inner.reads_sessions or inner.shares_state)
+        moved = inner.reads_cache or inner.reads_sessions or inner.shares_state or sees_queue(inner)
+        self._stays = not moved
         """Does a priority that never changes by itself stay as it is?"""
 
     def on_arrival(self, request: RequestView, now: float) -> Moved:
@@ -113,6 +115,9 @@ class StarvationControl(Policy):
             return None
         self._promotions[request.request_id].fixed = None
         return self.inner.on_preempt(request, now)
+
+    def on_queue(self, waiting: Sequence[RequestView], now: float) -> Moved:
+        return self.inner.on_queue(waiting, now)
 
     def on_finish(self, request: RequestView, now: float) -> Moved:
         del self._promotions[request.request_id]

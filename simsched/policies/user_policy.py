@@ -52,7 +52,7 @@ def watched(cls: type[Policy], name: str) -> type[Policy]:
     if cls.predictor not in ("oracle", "trace"):
         raise InputError(f"policy {name}: predictor is {cls.predictor!r}; expected oracle or trace")
     _refuse_undecorated(cls, name)
-    for flag in ("reads_cache", "reads_sessions", "shares_state"):
+    for flag in ("reads_cache", "reads_prompts", "reads_sessions", "shares_state"):
         if not isinstance(getattr(cls, flag), bool):
             raise InputError(f"policy {name}: {flag} is {getattr(cls, flag)!r}; expected True or False")
     shares = cls.shares_state
@@ -67,6 +67,8 @@ def watched(cls: type[Policy], name: str) -> type[Policy]:
         for hook in HOOKS
         if getattr(cls, hook) is not getattr(Policy, hook)
     }
+    if cls.on_queue is not Policy.on_queue:
+        hooks["on_queue"] = _watched_queue(cls.on_queue, name)
     hooks |= {
         hook: _watched_decision(getattr(cls, hook), hook, name)
         for hook in DECISIONS
@@ -155,6 +157,24 @@ def _moved_check(shares: bool) -> Check:
         return named
 
     return check
+
+
+def _watched_queue(method: Hook, name: str) -> Hook:
+    """`on_queue(waiting, now)`."""
+    file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    where = f"policy {name}: on_queue"
+    check = _moved_check(True)
+
+    def call(self: Policy, waiting: Any, now: float) -> Any:
+        try:
+            answer = method(self, waiting, now)
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PolicyError(f"{where} raised {raised(error, file)}") from error
+        return check(answer, where)
+
+    return call
 
 
 def _watched_decision(method: Hook, hook: str, name: str) -> Hook:

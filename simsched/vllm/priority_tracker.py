@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from simsched.engine.session_service import SessionService
 from simsched.engine.step_clock import StepClock
-from simsched.policies.base import Moved, Policy
+from simsched.policies.base import Moved, Policy, sees_queue
 from simsched.vllm.view import VllmView
 
 # due (steps or seconds), arrival number, version of the announcement, view
@@ -38,6 +38,7 @@ class PriorityTracker:
         self._drifting: dict[int, VllmView] = {}
         self._by_id: dict[str, VllmView] = {}
         self._named: set[str] = set()  # ids of those whom something else has moved
+        self._sees_queue = sees_queue(policy)
         self._sessions = SessionService() if policy.reads_sessions else None
 
     def add(self, view: VllmView, now: float) -> bool:
@@ -113,10 +114,17 @@ class PriorityTracker:
         if moved:
             self._named.update(moved)
 
-    def refresh(self, now: float) -> None:
-        """Let every change that has come by `now` take place; a request changes at most once."""
+    def refresh(self, now: float, waiting: Iterable[VllmView] = ()) -> None:
+        """Let every change that has come by `now` take place; a request changes at most once.
+
+        Args:
+            now: seconds on the clock.
+            waiting: those in the queue.
+        """
         if self._sessions is not None:
             self._sessions.begin_step()
+        if self._sees_queue and (views := sorted(waiting, key=_number)):
+            self._note(self.policy.on_queue(views, now))
         due, self._due = self._due, {}
         for view in self._ran:
             if now > view.due_service and not view.ended:  # the time between two steps counts as service
@@ -181,3 +189,7 @@ class PriorityTracker:
 
     def _push(self, heap: list[Due], due: float, view: VllmView) -> None:
         heapq.heappush(heap, (due, view.number, view.change_version, view))
+
+
+def _number(view: VllmView) -> int:
+    return view.number

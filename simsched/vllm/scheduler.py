@@ -36,7 +36,7 @@ from simsched.vllm.settings import read_settings, refuse_unsupported
 from simsched.vllm.stamps import ATTRIBUTE, Stamps
 from simsched.vllm.step_log import Chunk, EngineStepLog, features
 from simsched.vllm.version import check_version, installed_version
-from simsched.vllm.view import HINT, VllmView
+from simsched.vllm.view import HINT, HashedBlocks, VllmView
 
 logger = init_logger("vllm.simsched")
 
@@ -146,6 +146,8 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
                 self._arrived[view.request_id] = arrival
                 self._added.append(now)
             request.simsched_view = view
+            if self.priorities.policy.reads_prompts:
+                view.blocks = HashedBlocks(request, self.block_size)
             if not self.builtin_order and not self.priorities.add(view, now):
                 self._warn(view)
         super().add_request(request)
@@ -265,7 +267,7 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
             for request in self.waiting:
                 found = cached_tokens(self.kv_cache_manager, request)
                 self.priorities.found_in_cache(request.simsched_view, found)
-        self.priorities.refresh(now)
+        self.priorities.refresh(now, (each.simsched_view for each in self.waiting))
         if self.priorities.moved:
             self.waiting.resort()
             self.priorities.moved = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable
 from typing import Any, Protocol
 
 from simsched.engine.facts import Facts, WithFacts
@@ -55,6 +56,7 @@ class VllmView(WithFacts):
     __slots__ = (
         "arrival_time",
         "attained",
+        "blocks",
         "cached",
         "change_version",
         "displaced",
@@ -113,6 +115,7 @@ class VllmView(WithFacts):
         )
         self.cached = -1
         self.attained = None
+        self.blocks = None
         self.queued = False  # stands in the waiting queue
         self.ended = False
         self.displaced = False  # preempted, and has not run again
@@ -147,6 +150,26 @@ class VllmView(WithFacts):
     @property
     def steps_idle(self) -> int:
         return self.step_clock.done - self.last_step
+
+
+class HashedBlocks:
+    """The full blocks of a prompt, by vLLM's own hashes, each of a block and everything before it."""
+
+    __slots__ = ("_request", "block_size")
+
+    def __init__(self, request: Any, block_size: int) -> None:
+        self._request = request
+        self.block_size = block_size
+
+    def __len__(self) -> int:
+        full: int = self._request.num_prompt_tokens // self.block_size
+        return min(full, len(self._request.block_hashes))
+
+    def __getitem__(self, block: int) -> Hashable:
+        if not 0 <= block < len(self):
+            raise IndexError(block)
+        name: Hashable = self._request.block_hashes[block]
+        return name
 
 
 def _text(value: Any) -> str | None:

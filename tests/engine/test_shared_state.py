@@ -139,7 +139,7 @@ def test_it_leaps(kind: Any, preemptive: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "name", ["num_cached_tokens", "session_service", "session_wait", "critical_path_service"]
+    "name", ["num_cached_tokens", "prompt_blocks", "session_service", "session_wait", "critical_path_service"]
 )
 @pytest.mark.parametrize("leap", [False, True])
 def test_what_is_read_must_be_declared(name: str, leap: bool) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+
+class Blocks(tuple[Hashable, ...]):
+    """The names of a prompt's blocks; satisfies `simsched.request.PromptBlocks`."""
+
+    block_size = 16
 
 
 @dataclass
@@ -28,6 +35,7 @@ class View:
     session_wait: float = 0.0
     critical_path_service: float = 0.0
     num_cached_tokens: int = 0
+    prompt_blocks: Blocks = field(default_factory=Blocks)
     num_output_tokens: int = 0
     num_computed_tokens: int = 0
     num_preemptions: int = 0

@@ -23,7 +23,7 @@ from simsched.engine.session_service import SessionService
 from simsched.engine.vllm_ltr.changes import Changes
 from simsched.engine.vllm_ltr.sorted_walk import Entry, Place, SortedWalk, Step
 from simsched.engine.vllm_ltr.view import LtrView, Spells
-from simsched.policies.base import NEVER, Moved, Policy
+from simsched.policies.base import NEVER, Moved, Policy, sees_queue
 
 Key = Any
 """A policy's priority; under the classifier with the number that breaks ties."""
@@ -66,6 +66,7 @@ class ByPolicy(SortedWalk):
         self.numbers: dict[str, int] = {}
         self.named: set[str] = set()
         """Ids of requests that others have moved."""
+        self.sees_queue = sees_queue(policy)
         self.sessions = SessionService() if policy.reads_sessions else None
 
     def arrived(self, number: int, arrival: Arrival, now: float) -> None:
@@ -95,6 +96,9 @@ class ByPolicy(SortedWalk):
         if self.sessions is not None:
             self.sessions.begin_step()
         self._ask()
+        if self.sees_queue and self.waiting:
+            waiting = sorted(number for _, number in self.waiting)
+            self._note(self.policy.on_queue([self._view(number) for number in waiting], now))
         self._announced_changes()
         if self.drifts:
             for i in self.decoding:
@@ -106,7 +110,7 @@ class ByPolicy(SortedWalk):
         step, batch = self.form(self.decoding, self._line())
         self._relist(step)
         self._ask()
-        if self.freely or self._tied_at_the_cut():
+        if self.freely or self._tied_at_the_cut() or (self.sees_queue and self.waiting):
             self.slack = -1
         return batch
 

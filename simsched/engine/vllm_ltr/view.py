@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from simsched.engine.arrival import Arrival
 from simsched.engine.facts import WithFacts
+from simsched.engine.prompt_blocks import NamedBlocks
 from simsched.engine.vllm_ltr.sorted_walk import SortedWalk
 
 
@@ -33,6 +34,7 @@ class LtrView(WithFacts):
         "_spells",
         "arrival_time",
         "attained",
+        "blocks",
         "cached",
         "facts",
         "length_quantiles",
@@ -61,6 +63,7 @@ class LtrView(WithFacts):
         self.facts = arrival.facts
         self.cached = 0  # this engine has no prefix caching
         self.attained = None
+        self.blocks = NamedBlocks(number, arrival, engine.block_size, caching=False)
 
     @property
     def num_output_tokens(self) -> int:

@@ -6,24 +6,16 @@ Sources: vllm/v1/core/block_pool.py and single_type_kv_cache_manager.py of vLLM 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
-from operator import itemgetter
 
 from simsched.engine.arrival import Arrival
+from simsched.engine.prompt_blocks import Name, block_name
 from simsched.workload.content import Stretch
-
-Key = tuple[int, int]
-"""Names what a full block holds, with everything before it: (node of its content, or below zero
-the request whose own it is; place in the request)."""
 
 
 class BlockKeys:
-    """Which blocks of which requests hold the same tokens (`simsched.workload.content`).
-
-    A block is known by the node that its last token is in, since a node stands for everything before it.
-    """
+    """Which blocks of which requests hold the same tokens (`simsched.workload.content`)."""
 
     def __init__(self, block_size: int) -> None:
         self._block_size = block_size
@@ -38,18 +30,13 @@ class BlockKeys:
         """The first parts of all keys of this request."""
         return {-1 - number, *(node for node, _ in self._paths.get(number, ()))}
 
-    def key(self, number: int, block: int) -> Key:
+    def key(self, number: int, block: int) -> Name:
         """The key of block number `block` of this request, when it is full."""
-        path = self._paths.get(number, ())
-        at = bisect_left(path, (block + 1) * self._block_size, key=_end)
-        return path[at].node if at < len(path) else -1 - number, block
+        return block_name(number, self._paths.get(number, ()), block, self._block_size)
 
     def forget(self, number: int) -> None:
         """The request is done."""
         self._paths.pop(number, None)
-
-
-_end = itemgetter(1)
 
 
 class KVCache:
@@ -62,8 +49,8 @@ class KVCache:
         self._keys = BlockKeys(block_size)
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         self._users = [0] * num_blocks
-        self._key_of: list[Key | None] = [None] * num_blocks
-        self._cached: dict[Key, dict[int, None]] = {}  # blocks with this content, oldest first
+        self._key_of: list[Name | None] = [None] * num_blocks
+        self._cached: dict[Name, dict[int, None]] = {}  # blocks with this content, oldest first
         self._held: dict[int, list[int]] = {}
         self._full: dict[int, int] = {}  # blocks of a request that are registered (or hits)
         # the latest lookup (request, tokens, hits), good until content of these owners comes or goes: a head

@@ -56,7 +56,6 @@ class VllmV1Leap(LeapingState):
         self._max_num_batched_tokens = config.max_num_batched_tokens
         self._adaptive = config.long_prefill_token_threshold_adaptive
         self._reserve = config.scheduler_reserve_full_isl
-        self._caching = config.enable_prefix_caching
         self.queue = FreeQueue()
         self._num_new = 0
         self._most = 1  # steps of the current batch
@@ -328,7 +327,7 @@ class VllmV1Leap(LeapingState):
         """It is preempted: likewise, and what stays cached will be of use to it."""
         hashed, rest = divmod(tokens, self.block_size)
         unhashed = 1 if rest else 0
-        if self._caching:
+        if self.caching:
             if hashed > (request.known - 1) // self.block_size:
                 raise CannotLeap("a block will be computed twice")
             self.queue.leave(request.number, hashed, unhashed, self.free)

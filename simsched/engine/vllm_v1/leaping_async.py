@@ -214,7 +214,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
 
     def _give_up_cached(self, request: LeapRequest, blocks: int, hashed: int) -> None:
         """It gives up so many blocks, of which so many stay cached."""
-        if self._caching:
+        if self.caching:
             known = request.known  # when it comes back, with the token on its way
             if hashed > (known - 1) // self.block_size:
                 raise CannotLeap("a block will be computed twice")

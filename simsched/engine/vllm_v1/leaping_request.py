@@ -7,10 +7,11 @@ from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
-from simsched.engine.facts import Attained, told_cached, told_sessions
+from simsched.engine.facts import Attained, told_blocks, told_cached, told_sessions
 from simsched.engine.request_status import DECODING, WAITING
 from simsched.engine.step_clock import StepClock
 from simsched.policies.base import NEVER, Change, Priority
+from simsched.request import PromptBlocks
 
 MANY: Final = 1 << 29
 """More requests than will ever arrive; small enough for fast division."""
@@ -35,6 +36,7 @@ class LeapRequest:
         "announced",
         "arrival_time",
         "attained",
+        "blocks",
         "cached",
         "coming",
         "computed",
@@ -96,6 +98,7 @@ class LeapRequest:
         self.facts = arrival.facts
         self.cached = -1
         self.attained: Attained | None = None
+        self.blocks: PromptBlocks | None = None
         self.num_preemptions = 0
         self.ran = False  # in the step done last
         self.run_before = 0  # steps, before its current streak
@@ -136,6 +139,10 @@ class LeapRequest:
     @property
     def num_cached_tokens(self) -> int:
         return told_cached(self.cached)
+
+    @property
+    def prompt_blocks(self) -> PromptBlocks:
+        return told_blocks(self.blocks)
 
     @property
     def session_service(self) -> float:

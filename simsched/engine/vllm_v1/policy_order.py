@@ -14,6 +14,7 @@ from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
+from simsched.engine.prompt_blocks import NamedBlocks
 from simsched.engine.request_status import FINISHED, WAITING
 from simsched.engine.session_service import SessionService
 from simsched.engine.vllm_v1.changes import Changes
@@ -21,7 +22,7 @@ from simsched.engine.vllm_v1.discipline import QueueDiscipline
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.queues import RunningByPriority, WaitingQueue
 from simsched.engine.vllm_v1.state import LeapingState
-from simsched.policies.base import Change, Policy, Priority
+from simsched.policies.base import Change, Policy, Priority, sees_queue
 from simsched.policies.user_policy import PolicyError
 
 Entry = tuple[Priority, int]
@@ -53,6 +54,8 @@ class PolicyOrder(QueueDiscipline):
         self._checks = policy.is_watched
         self._now = 0.0
         self._reads_cache = policy.reads_cache
+        self._reads_prompts = policy.reads_prompts
+        self._sees_queue = sees_queue(policy)
         self._shares = policy.shares_state or policy.reads_sessions
         told = type(policy).on_change is not Policy.on_change or (self._shares and self._reads_cache)
         self._waits_silently = not (policy.preemptive or told)
@@ -72,6 +75,9 @@ class PolicyOrder(QueueDiscipline):
         request.attach_view(self._engine.clock, arrival)
         if self._reads_cache:
             request.cached = 0
+        if self._reads_prompts:
+            engine = self._engine
+            request.blocks = NamedBlocks(number, arrival, engine.block_size, engine.caching)
         if self._shares:
             self._by_id[request.request_id] = request
             if self._sessions is not None:
@@ -145,9 +151,10 @@ class PolicyOrder(QueueDiscipline):
         self._now = now
         if self._sessions is not None:
             self._sessions.begin_step()
-        looks_up = self._reads_cache and engine.num_waiting > 0 and not self._is_of_no_concern()
+        looks_up = self._reads_cache or self._sees_queue
+        looks_up = looks_up and engine.num_waiting > 0 and not self._is_of_no_concern()
         if looks_up:
-            self._look_up()
+            self._look_up(now)
         due = self._changes.due(now)
         if due:
             self._change(due, now)
@@ -178,16 +185,26 @@ class PolicyOrder(QueueDiscipline):
         """Is the order of those who wait, since nobody can be admitted before someone is done?"""
         return self._waits_silently and len(self._engine.running) >= self._engine.max_running
 
-    def _look_up(self) -> None:
-        """What would admission find in the cache? Whose answer is another one is asked again."""
-        engine = self._engine
-        engine.catch_up_cache()
-        for request in self._all_waiting():
-            cached = engine.cached_tokens(request)
-            if cached != request.cached:
-                request.cached = cached
-                self._by_id[request.request_id] = request
-                self._moved.add(request.request_id)
+    def _look_up(self, now: float) -> None:
+        """What would admission find in the cache, and what does the policy say of the queue? Whose place that
+        moves is asked again."""
+        engine, waiting = self._engine, self._all_waiting()
+        if self._reads_cache:
+            engine.catch_up_cache()
+            for request in waiting:
+                cached = engine.cached_tokens(request)
+                if cached != request.cached:
+                    request.cached = cached
+                    self._by_id[request.request_id] = request
+                    self._moved.add(request.request_id)
+        if self._sees_queue:
+            waiting.sort(key=_number)
+            moved = self._policy.on_queue(waiting, now)
+            if moved:
+                self._moved.update(moved)
+                for request in waiting:
+                    if request.request_id in self._moved:
+                        self._by_id[request.request_id] = request
 
     def _all_waiting(self) -> list[LeapRequest]:
         return list(self._queue)

@@ -20,6 +20,7 @@ class LeapingState(ABC):
         self.block_size = config.block_size
         self.max_running = config.max_running
         self.max_tokens = config.token_budget
+        self.caching = config.enable_prefix_caching
         self.chunked = config.enable_chunked_prefill
         self.max_model_len = config.max_model_len
         self.long_prefill = config.long_prefill_token_threshold

@@ -19,11 +19,12 @@ from simsched.engine.block_index import BlockEvent
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.decisions import BudgetHooks, Budgets, Gate, ViewOfLists
 from simsched.engine.preemption import Room, plan_preemptions
+from simsched.engine.prompt_blocks import NamedBlocks
 from simsched.engine.recorder import Recorder
 from simsched.engine.session_service import SessionService
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.engine.vllm_v1.stepping_request import Request
-from simsched.policies.base import Moved, Policy, Priority, hooks_of
+from simsched.policies.base import Moved, Policy, Priority, hooks_of, sees_queue
 from simsched.vllm_versions import rules_of
 
 
@@ -66,6 +67,7 @@ class VllmV1:
         self._start = 0.0
         # for policies whose requests share state, or read the cache or their sessions
         self._moved: set[str] = set()
+        self._sees_queue = sees_queue(policy)
         self._sessions = SessionService() if policy.reads_sessions else None
         # the policy's decisions beyond order
         hooks = hooks_of(policy)
@@ -102,6 +104,9 @@ class VllmV1:
         self._num_new += 1
         if self._policy.reads_cache:
             request.cached = 0
+        if self._policy.reads_prompts:
+            config = self._config
+            request.blocks = NamedBlocks(number, arrival, config.block_size, config.enable_prefix_caching)
         if self._sessions is not None:
             self._sessions.arrived(request)
         self._note(self._policy.on_arrival(request, now))
@@ -242,6 +247,9 @@ class VllmV1:
             self._look_up()
         if self._sessions is not None:
             self._sessions.begin_step()
+        if self._sees_queue and self._waiting:
+            waiting = sorted(self._waiting, key=_number)
+            self._note(self._policy.on_queue(waiting, now))
         for request in self._requests.values():
             if request.due(now):
                 self._note(self._policy.on_change(request, now))
@@ -448,3 +456,7 @@ class VllmV1:
 
 def _place(request: Request) -> tuple[Priority, float, int]:
     return request.key, request.arrival_time, request.number
+
+
+def _number(request: Request) -> int:
+    return request.number

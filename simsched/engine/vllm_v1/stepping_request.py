@@ -18,6 +18,7 @@ class Request(WithFacts):
         "announced_at",
         "arrival_time",
         "attained",
+        "blocks",
         "cached",
         "facts",
         "key",
@@ -55,6 +56,7 @@ class Request(WithFacts):
         self.facts = arrival.facts
         self.cached = -1
         self.attained = None
+        self.blocks = None
         self.num_output_tokens = 0
         self.num_computed_tokens = 0
         self.num_preemptions = 0
