@@ -167,7 +167,8 @@ class Policy(ABC):
 
         Asked before their priorities are, of all that wait (held ones too), in order of arrival, and once
         `num_cached_tokens` is up to date. What it sets has to hang on who waits and what the cache holds of
-        them, and on nothing that it has set before: it need not be asked where nobody can be admitted.
+        them, and on nothing that it has set before: it need not be asked where nobody can be admitted. Who
+        is not in the list has not moved.
         """
 
     def on_finish(self, request: RequestView, now: float) -> Moved:

@@ -32,24 +32,27 @@ class DfsWeight(Policy):
     reads_prompts = True
 
     def __post_init__(self) -> None:
-        self._ranks: dict[str, int] = {}
+        self._ranks: dict[str, int] = {}  # of who is admitted, that which it was admitted with
 
     def on_queue(self, waiting: Sequence[RequestView], now: float) -> Iterable[str]:
         ranks = {each.request_id: rank for rank, each in enumerate(walk(waiting))}
         moved = [name for name, rank in ranks.items() if self._ranks.get(name) != rank]
-        self._ranks = ranks
+        self._ranks.update(ranks)
         return moved
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
         if request.steps_run:
             return 0, request.arrival_time
-        return 1, self._ranks.get(request.request_id, len(self._ranks))
+        return 1, self._ranks.get(request.request_id, 0)
 
     def next_change(self, request: RequestView, now: float) -> Change:
         return NEVER if request.steps_run else _RUNS_AT_ONCE
 
     def changes_while_waiting(self) -> bool:
         return False
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        self._ranks.pop(request.request_id, None)
 
 
 def walk(waiting: Sequence[RequestView]) -> list[RequestView]:

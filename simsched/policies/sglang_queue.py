@@ -4,6 +4,7 @@ at a time of those that share a prefix which is not cached (`schedule_policy.py`
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from enum import Enum
 from math import inf
 
 from pydantic import Field
@@ -11,6 +12,14 @@ from pydantic.dataclasses import dataclass
 
 from simsched.policies.base import Policy
 from simsched.request import RequestView
+
+
+class _Group(Enum):
+    """Where a request stands in the queue."""
+
+    SORTED = "by its key"
+    LAST = "behind those, in order of arrival"
+    IN_ORDER = "in order of arrival, as all do"
 
 
 @dataclass(eq=False)
@@ -34,15 +43,22 @@ class SGLangQueue(Policy):
     reads_prompts = True
 
     def __post_init__(self) -> None:
-        self._is_long = False
-        self._put_off: set[str] = set()
+        self._groups: dict[str, _Group] = {}  # of who is admitted, that which it was admitted in
 
     def on_queue(self, waiting: Sequence[RequestView], now: float) -> Iterable[str]:
-        long, was_long = len(waiting) > self.longest_queue, self._is_long
-        put_off = set() if long or self.in_batch_check < 0 else self._sharing(waiting)
-        moved = {each.request_id for each in waiting} if long != was_long else put_off ^ self._put_off
-        self._is_long, self._put_off = long, put_off
+        if len(waiting) > self.longest_queue:
+            groups = dict.fromkeys((each.request_id for each in waiting), _Group.IN_ORDER)
+        else:
+            last = self._sharing(waiting) if self.in_batch_check >= 0 else ()
+            groups = {
+                each.request_id: _Group.LAST if each.request_id in last else _Group.SORTED for each in waiting
+            }
+        moved = [name for name, group in groups.items() if self._group(name) != group]
+        self._groups.update(groups)
         return moved
+
+    def _group(self, name: str) -> _Group:
+        return self._groups.get(name, _Group.SORTED)
 
     def _sharing(self, waiting: Sequence[RequestView]) -> set[str]:
         """Those that share a prefix which is not cached with one before them that does not.
@@ -68,6 +84,10 @@ class SGLangQueue(Policy):
         """Its place in the order, if it waits by this key. Who has run goes first, also back in the queue."""
         if request.steps_run:
             return 0, request.arrival_time
-        if self._is_long:
+        group = self._group(request.request_id)
+        if group == _Group.IN_ORDER:
             return 1, request.arrival_time
-        return 1, inf if request.request_id in self._put_off else key
+        return 1, inf if group == _Group.LAST else key
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        self._groups.pop(request.request_id, None)

@@ -98,9 +98,13 @@ def test_a_long_queue_is_served_in_order() -> None:
     assert not policy.on_queue(views, 0.0)
     assert [policy.priority(each, 0.0) for each in views] == [(1, -64), (1, -80)]
     views = waiting("abcd", "xyzvw", "m")
-    assert policy.on_queue(views, 0.0) == {"0", "1", "2"}
+    assert set(policy.on_queue(views, 0.0)) == {"0", "1", "2"}
     assert [policy.priority(each, 0.0) for each in views] == [(1, 0.0), (1, 1.0), (1, 2.0)]
-    assert policy.on_queue(views[:2], 0.0) == {"0", "1"}
+    assert set(policy.on_queue(views[:2], 0.0)) == {"0", "1"}
+    assert policy.priority(views[2], 0.0) == (
+        1,
+        2.0,
+    )  # it has been admitted, and keeps its place until it runs
     assert LongestPrefixMatch().longest_queue == 128
 
 
@@ -108,13 +112,13 @@ def test_one_of_those_that_share_what_is_not_cached_keeps_its_place() -> None:
     """Two blocks of 16 are the 32 tokens; request 2 has more than 32 in the cache, 3 shares one block."""
     views = waiting("abc", "abd", "abcde", "ax", "ab", cached=[0, 2, 3, 0, 0])
     policy = LongestPrefixMatch()
-    assert policy.on_queue(views, 0.0) == {"1", "4"}
+    assert set(policy.on_queue(views, 0.0)) == {"1", "4"}
     assert [policy.priority(each, 0.0)[1] for each in views] == [0, inf, -48, 0, inf]
-    assert LongestPrefixMatch(in_batch_check=-1).on_queue(views, 0.0) == set()
-    assert LongestPrefixMatch(in_batch_shared=33).on_queue(views, 0.0) == set()
-    assert LongestPrefixMatch(in_batch_shared=16, in_batch_check=16).on_queue(views, 0.0) == {"3", "4"}
+    assert LongestPrefixMatch(in_batch_check=-1).on_queue(views, 0.0) == []
+    assert LongestPrefixMatch(in_batch_shared=33).on_queue(views, 0.0) == []
+    assert LongestPrefixMatch(in_batch_shared=16, in_batch_check=16).on_queue(views, 0.0) == ["3", "4"]
     hrrn = Hrrn()
-    assert hrrn.on_queue(views, 10.0) == {"1", "4"}
+    assert set(hrrn.on_queue(views, 10.0)) == {"1", "4"}
     views[0].num_prompt_tokens = 50
     assert hrrn.priority(views[0], 10.0) == (1, -10.0 / 50)
     assert hrrn.priority(views[1], 10.0) == (1, inf)

@@ -396,7 +396,7 @@ class PolicyOrder(QueueDiscipline):
 
     def is_uncontended(self) -> bool:
         """Is the order of the running requests of no concern?"""
-        return self._order is None
+        return self._order is None and not (self._sees_queue and self._preemptive)
 
     def began(self, request: LeapRequest, before: int, start: float, now: float) -> None:
         """It ran in its first step, which began at step counter `before` and time `start`."""
