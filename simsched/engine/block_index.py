@@ -16,7 +16,7 @@ from operator import itemgetter
 from simsched.engine.arrival import Arrival
 
 BlockEvent = tuple[bool, tuple[int, int]]
-"""Stored (or hit), or thrown out; and the block's content (`kv_cache.Key`)."""
+"""Stored (or hit), or thrown out; and the block's content (`prompt_blocks.Name`)."""
 
 
 class BlockIndex:

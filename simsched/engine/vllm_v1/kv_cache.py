@@ -57,7 +57,7 @@ class KVCache:
         # of the queue that does not fit asks again in every step
         self._found: tuple[int, int, list[int]] | None = None
         self._found_of: set[int] = set()
-        self.events: list[tuple[bool, Key]] | None = None
+        self.events: list[tuple[bool, Name]] | None = None
         """Content that was stored or hit (True) or thrown out (False) since these were taken, without that of
         requests that share nothing; None: nobody takes them."""
 
