@@ -131,6 +131,37 @@ def _trend_of(edges: FloatArray, backlog: FloatArray, cut: int) -> Trend:
     return trend((edges[cut:-1] + edges[cut + 1 :]) / 2, backlog[cut:])
 
 
+def session_window(session: IntArray, arrival: FloatArray) -> tuple[float, float]:
+    """Where sessions start at a rate and their later turns wait for answers: from when nearly as many turns
+    arrive as sessions started make (99 % of all turns come within that after their session's start), and
+    until when sessions start; seconds. What comes later is less and less.
+
+    Args:
+        session: (n,) the number of each request's session; below zero, it is one by itself.
+        arrival: (n,) seconds.
+    """
+    inside = session >= 0
+    start = np.full(int(session.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(start, session[inside], arrival[inside])
+    since = np.zeros(len(arrival))
+    since[inside] = arrival[inside] - start[session[inside]]
+    return float(np.percentile(since, 99.0)), float((arrival - since).max())
+
+
+def steady_state_of_sessions(
+    arrival: FloatArray,
+    first_token: FloatArray,
+    finish: FloatArray,
+    num_output_tokens: IntArray,
+    window: tuple[float, float],
+) -> SteadyState | None:
+    """`steady_state` in a `session_window`, and behind the warm-up of what arrives before its end."""
+    there = arrival <= window[1]
+    times = arrival[there], first_token[there], finish[there], num_output_tokens[there]
+    state = steady_state(*times)
+    return state if state is None or state.warmup_end >= window[0] else steady_state(*times, window)
+
+
 def mean_backlog(arrival: FloatArray, finish: FloatArray, edges: FloatArray) -> FloatArray:
     """(k,) requests in the system, averaged over each of the k spans between the edges (k + 1,)."""
     waited = _elapsed(arrival, edges) - _elapsed(finish[np.isfinite(finish)], edges)

@@ -15,7 +15,9 @@ from simsched.steady import (
     mean_backlog,
     mser5,
     remaining_tokens,
+    session_window,
     steady_state,
+    steady_state_of_sessions,
     trend,
 )
 
@@ -142,3 +144,33 @@ def test_cells_of_a_load_share_a_window(
         cells, {"a": backlog(*first), "b": backlog(*second)}, {"a": 4000.0, "b": 5000.0}, wanted
     )
     assert found == {"a": window, "b": window}
+
+
+def test_the_window_of_sessions() -> None:
+    """A turn without session is one by itself; 99 % of the turns come within 8 s of their session's start."""
+    session = np.array([0, 1, 0, -1, 1, 2, *[3] * 100])
+    arrival = np.array([1.0, 2.0, 9.0, 4.0, 3.0, 20.0, *[7.0] * 100])
+    run_in, last = session_window(session, arrival)
+    assert last == 20.0
+    since = [0.0, 0.0, 8.0, 0.0, 1.0, 0.0, *[0.0] * 100]
+    assert run_in == float(np.percentile(since, 99.0))
+    assert session_window(np.array([-1, -1]), np.array([3.0, 5.0])) == (0.0, 5.0)
+
+
+def test_turns_behind_the_last_start_say_nothing_of_the_load() -> None:
+    """An overload while sessions start, which empties as the last turns trickle in."""
+    rng = np.random.default_rng(2)
+    starts = np.sort(rng.uniform(0, 1000, 2000))
+    arrival = np.concatenate([starts, starts[:400] + 3000 + rng.uniform(0, 500, 400)])
+    finish = arrival + np.where(arrival < 1000, 0.2 * arrival, 1.0) + 1.0
+    tokens = np.full(len(arrival), 10)
+    session = np.concatenate([np.arange(2000), np.arange(400)])
+    order = np.argsort(arrival)
+    times = arrival[order], arrival[order] + 0.5, finish[order], tokens
+    whole = steady_state(*times)
+    assert whole is not None
+    assert not whole.growing  # over the whole it does not grow
+    state = steady_state_of_sessions(*times, (100.0, session_window(session[order], arrival[order])[1]))
+    assert state is not None
+    assert state.growing
+    assert state.arrivals_end < 1000

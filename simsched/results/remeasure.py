@@ -11,7 +11,14 @@ from simsched.metrics import METRICS, Requests, measure
 from simsched.results.layout import Options
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results
-from simsched.results.windows import AUTO, Window, backlog_of, load_windows, verdict_columns
+from simsched.results.windows import (
+    AUTO,
+    Window,
+    backlog_of,
+    load_windows,
+    starts_sessions,
+    verdict_columns,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,7 +106,9 @@ def _windows(
     if window == WHOLE:
         return dict.fromkeys(requests)
     if window == AUTO:
-        backlogs = {cell: backlog_of(each) for cell, each in requests.items()}
+        study = results.manifest.get("study") or {}
+        sessions = {cell: starts_sessions(options, study) for cell, options in results.cells.items()}
+        backlogs = {cell: backlog_of(each, sessions_start=sessions[cell]) for cell, each in requests.items()}
         tails = {cell: row["p99_e2el_ms"] for cell, row in old.items()}
         return load_windows(results.cells, backlogs, tails, {"warmup": AUTO, "cooldown": AUTO})
     assert isinstance(window, tuple)

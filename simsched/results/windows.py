@@ -8,7 +8,9 @@ from typing import Any
 
 from simsched.metrics import GROWTH, Requests
 from simsched.results.layout import LOAD_OPTIONS, Options
-from simsched.steady import steady_state
+from simsched.steady import session_window, steady_state, steady_state_of_sessions
+from simsched.workload.arrivals import Arrivals
+from simsched.workload.named import named_workload
 
 AUTO = "auto"
 Window = tuple[float, float]
@@ -17,19 +19,44 @@ Backlog = dict[str, Any]
 _LONGEST_COOLDOWN = 0.25  # of the arrivals
 
 
-def backlog_of(requests: Requests, window: Window | None = None) -> Backlog | None:
+def starts_sessions(options: Options, study: Mapping[str, Any]) -> bool:
+    """Do sessions start at a rate in a cell of this study, so that later turns come behind the last start?"""
+    arrivals = options.get("arrivals")
+    if arrivals is None:
+        given = study.get("arrivals") or ()
+        named = str(options.get("workload")) in (study.get("workload") or ())
+        usual = named_workload(str(options["workload"])).default_arrivals if named else "poisson"
+        arrivals = given[0] if given else usual
+    return Arrivals.parse(str(arrivals)).process == "sessions"
+
+
+def backlog_of(
+    requests: Requests, window: Window | None = None, *, sessions_start: bool = False
+) -> Backlog | None:
     """What a cell's backlog does (`simsched.steady`), for JSON: `steady`, `growing`, `GROWTH`, and where the
-    warm-up and the arrivals end; None where no requests arrive one after the other."""
+    warm-up and the arrivals end; None where no requests arrive one after the other.
+
+    Args:
+        requests: of the cell.
+        window: from when to when to look; None: over all arrivals, but for their warm-up.
+        sessions_start: look no further than the last session's start, nor before nearly as many turns come
+            as sessions make; where that is in its second half, a run is too short to tell.
+    """
     requests = requests.accepted()  # the others never wait
-    state = steady_state(
-        requests.arrival, requests.first_token, requests.finish, requests.num_output_tokens, window
-    )
+    times = requests.arrival, requests.first_token, requests.finish, requests.num_output_tokens
+    told = True
+    if window is None and sessions_start and requests.session is not None:
+        run_in, end = session_window(requests.session, requests.arrival)
+        told = run_in <= end / 2
+        state = steady_state_of_sessions(*times, (min(run_in, end / 2), end))
+    else:
+        state = steady_state(*times, window)
     if state is None:
         return None
     growth = (state.requests.slope, state.requests.low, state.requests.high)
     return {
-        "steady": state.steady,
-        "growing": state.growing,
+        "steady": state.steady and told,
+        "growing": state.growing and told,
         **dict(zip(GROWTH, growth, strict=True)),
         "warmup_end": state.warmup_end,
         "arrivals_end": state.arrivals_end,

@@ -28,7 +28,7 @@ from simsched.results.layout import (
 )
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results, read_parquet
-from simsched.results.windows import backlog_of, load_windows, verdict_columns
+from simsched.results.windows import backlog_of, load_windows, starts_sessions, verdict_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -125,7 +125,8 @@ class ResultsWriter:
         temporary.mkdir(parents=True, exist_ok=True)
         (temporary / "requests.parquet").write_bytes(buffer.getvalue())
         row = {name: _json_number(metrics[name]) for name in ALL_METRICS if name in metrics}
-        backlog = backlog_of(Requests.of_table(table))
+        study = (read_manifest(self.path) or {}).get("study") or {}
+        backlog = backlog_of(Requests.of_table(table), sessions_start=starts_sessions(options, study))
         more = {
             "backlog": backlog,
             "beyond_fit": beyond_fit,

@@ -21,7 +21,7 @@ from simsched.sweep.capacity import SAMPLE, capacity
 from simsched.sweep.cell import Arm, Cell, Load
 from simsched.sweep.fleet import fleet_of
 from simsched.sweep.inputs import profile_of
-from simsched.sweep.lasting import seconds_of_arrivals
+from simsched.sweep.lasting import behind_run_in, seconds_of_arrivals
 from simsched.sweep.requests import file_of, num_kept
 from simsched.sweep.study import (
     DATA_VARIABLE,
@@ -172,6 +172,8 @@ def _offers(study: Study, load: Load, base: Arm, arms: Sequence[Arm]) -> Iterato
         duration = load.duration
         if times_itself(study) and math.isfinite(rate):
             duration = seconds_of_arrivals(rate, [most for most, _ in estimates.values()])
+            if load.workload is not None:
+                duration = behind_run_in(duration, named_workload(load.workload).run_in)
         yield _Offer(rate, duration, estimates)
 
 

@@ -31,3 +31,9 @@ def seconds_of_arrivals(rate: float, capacities: Sequence[float]) -> float:
         over = min(loads) - 1
         seconds = max(TRANSIENT, OVER / over) if over > 0 else MOST
     return float(f"{min(MOST, seconds):.2g}")
+
+
+def behind_run_in(seconds: float, run_in: float) -> float:
+    """So many seconds of arrivals after `run_in`, in which a load becomes what it is to be; and so many that
+    this is over well before half of the run is."""
+    return float(f"{max(seconds + run_in, 2.5 * run_in):.2g}") if run_in else seconds

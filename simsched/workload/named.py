@@ -71,6 +71,11 @@ class Workload:
         return 1.0
 
     @property
+    def run_in(self) -> float:
+        """Seconds until as many come as the rate says: at once."""
+        return 0.0
+
+    @property
     def default_arrivals(self) -> str:
         """Requests come one by one."""
         return "poisson"

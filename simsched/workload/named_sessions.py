@@ -17,6 +17,7 @@ from simsched.streams import stream
 from simsched.text.specs import Value, number
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.lengths import QuantileTable, exponential, lognormal
+from simsched.workload.starts import thinking_before
 from simsched.workload.trace import FloatArray, IntArray, Trace
 
 _SAMPLE = 4000  # turns
@@ -84,6 +85,11 @@ class SessionWorkload:
     def mean_turns(self) -> float:
         """Of a session."""
         return self._means[2]
+
+    @cached_property
+    def run_in(self) -> float:
+        """Seconds after a session's start by which 99 % of all turns have come, did answers take no time."""
+        return float(np.percentile(thinking_before(self.sample(_SAMPLE, 0)), 99.0))
 
     @property
     def default_arrivals(self) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from simsched.errors import InputError
+from simsched.results import Results, remeasure
 from simsched.sweep.execute import run_study
-from simsched.sweep.lasting import seconds_of_arrivals
+from simsched.sweep.lasting import behind_run_in, seconds_of_arrivals
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study, window_of
 
@@ -94,3 +95,32 @@ def test_a_stable_cell_serves_what_it_is_offered(tmp_path: Path) -> None:
         assert row["growth_low"] < 0 < row["growth_high"]
     lines = (tmp_path / "out" / "summary.csv").read_text().splitlines()
     assert dict(zip(lines[0].split(","), lines[1].split(","), strict=True))["steady"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "run_in", "expected"), [(600, 0, 600), (600, 100, 700), (60, 2315, 5800)]
+)
+def test_a_run_in_comes_on_top_and_is_no_more_than_a_part(
+    seconds: float, run_in: float, expected: float
+) -> None:
+    assert behind_run_in(seconds, run_in) == expected
+
+
+def test_a_load_of_sessions_is_judged_while_they_start(tmp_path: Path) -> None:
+    """At a rate that it can take and at one that it can't, whatever comes behind the last start."""
+    study = make_study(
+        {
+            "workload": "chat-sessions(think_time=5)", "request_rate": ["0.7x", "1.6x"], "policy": "fcfs",
+            "max_num_seqs": [16],
+        }
+    )  # fmt: skip
+    run_study(make_plan(study), tmp_path, jobs=1)
+    results = Results.open(tmp_path)
+    low, high = results.summary.sort("request_rate").to_dicts()
+    assert low["steady"]
+    assert low["request_throughput"] == pytest.approx(low["request_rate"], rel=0.1)
+    assert not high["steady"]
+    assert high["growth"] > 0.1
+    again = remeasure(results, window="auto").summary.sort("request_rate").to_dicts()
+    ends = [low["window_end"], high["window_end"]]
+    assert [row["window_end"] for row in again] == pytest.approx(ends, rel=1e-3)
