@@ -10,7 +10,7 @@ from setuptools import setup
 # what a simulated step goes through; policies stay interpreted, so that anyone can write one
 HOT = {
     "engine": [
-        *("agenda", "arrival", "base", "clock", "host_clock", "pipelined"),
+        *("agenda", "arrival", "base", "clock", "data_parallel", "host_clock", "pipelined"),
         *("recorder", "repeat", "replica", "request_status", "serial", "session_service", "source"),
         *("step_clock",),
     ],

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from simsched.balance import BALANCE_METRICS, balance_values
 from simsched.histogram import WeightedHistogram
+from simsched.rank_metrics import RANK_METRICS, rank_values
 from simsched.record import RunRecord
 from simsched.session_metrics import SESSION_METRICS, session_numbers, session_values
 from simsched.workload.trace import FloatArray, IntArray
@@ -58,8 +59,8 @@ METRICS = (
     *WINDOW,
 )
 """Every metric that all runs have, in the order of summary.csv."""
-ALL_METRICS = (*METRICS, *BALANCE_METRICS, *SESSION_METRICS)
-"""And those of several replicas and of sessions, which come last."""
+ALL_METRICS = (*METRICS, *BALANCE_METRICS, *RANK_METRICS, *SESSION_METRICS)
+"""And those of several replicas, of ranks and of sessions, which come last."""
 GROWTH = ("growth", "growth_low", "growth_high")
 """How fast the backlog grows behind the warm-up, in requests/s, and its 95 % interval (`simsched.steady`)."""
 SUMMARY = (*METRICS, "steady", *GROWTH, "host_bound_share")
@@ -189,8 +190,8 @@ def summarize(
     alone: FloatArray | None = None,
     session_alone: FloatArray | None = None,
 ) -> dict[str, float]:
-    """The metrics of a whole run: `METRICS` -> value, and `SESSION_METRICS` where there are sessions; NaN
-    where undefined.
+    """The metrics of a whole run: `METRICS` -> value, and `SESSION_METRICS` where there are sessions,
+    `RANK_METRICS` where ranks step together; NaN where undefined.
 
     Args:
         record: what the run left behind (n requests).
@@ -200,7 +201,8 @@ def summarize(
         session_alone: (n,) seconds that its session takes alone. None: the slowdowns of sessions are NaN.
     """
     requests = Requests.of_record(record, alone, session_alone)
-    return measure(requests, itl=itl_statistics(record.itl), goodput=goodput)
+    found = measure(requests, itl=itl_statistics(record.itl), goodput=goodput)
+    return found | rank_values(record.rank_times)
 
 
 def measure(

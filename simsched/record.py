@@ -12,6 +12,20 @@ from simsched.workload.trace import FloatArray, IntArray, Trace
 
 
 @dataclass
+class RankTimes:
+    """What one of several ranks that step together did in the passes of all (`engine.data_parallel`)."""
+
+    num_batches: int = 0
+    num_dummies: int = 0
+    """Passes in which it ran a dummy batch."""
+    batch_seconds: float = 0.0
+    """Of the passes in which it had a batch of its own."""
+    dummy_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    """Of `batch_seconds`, those in which it was done and the slowest rank was not."""
+
+
+@dataclass
 class RunRecord:
     """Columns in the order of the trace (n requests). Seconds on the run's clock; NaN = never."""
 
@@ -42,6 +56,8 @@ class RunRecord:
     num_cached_tokens: IntArray | None = None
     """(n,) tokens of each prompt that were found in the prefix cache when it was first admitted. None: not
     known."""
+    rank_times: tuple[RankTimes, ...] = ()
+    """By replica, where they step together; else empty."""
     counters: dict[str, int] = field(default_factory=dict)
     """Engine-specific counts (swaps, steps skipped, ...)."""
 

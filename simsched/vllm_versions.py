@@ -43,6 +43,7 @@ OPTIONS_SINCE: Final[dict[str, Version]] = {
     "max_num_queued_tokens": (0, 29),
     "max_num_active_seqs": (0, 31),
     "long_prefill_token_threshold_adaptive": (0, 31),
+    "dp_sync_interval": (0, 30),
 }
 """Engine options that the oldest supported version does not have."""
 
@@ -64,6 +65,13 @@ class Rules:
     """The data-parallel balancer begins its next scan one engine further on."""
     balancer_counts_in_flight: bool
     """It counts the requests under way and KV blocks too, and dense engines report to it."""
+    cached_prompts_are_not_deferred: bool
+    """`prefill_schedule_interval` does not hold back a prompt that is cached but for one token."""
+    ranks_agree_in_first_step: bool
+    """Ranks of a mixture-of-experts model ask each other for work every `dp_sync_interval` steps and in the
+    first of a wave; before, every 32."""
+    engine_has_prefill_cadence: bool
+    """`prefill_schedule_interval` holds for an engine by itself, not for ranks that step together alone."""
 
 
 RULES_SINCE: Final[dict[str, Version]] = {
@@ -73,6 +81,9 @@ RULES_SINCE: Final[dict[str, Version]] = {
     "gb10_is_a_small_gpu": (0, 33),
     "balancer_rotates": (0, 25),
     "balancer_counts_in_flight": (0, 27),
+    "cached_prompts_are_not_deferred": (0, 25),
+    "ranks_agree_in_first_step": (0, 30),
+    "engine_has_prefill_cadence": (0, 33),
 }
 
 

@@ -37,13 +37,15 @@ BELOW: dict[str, set[str]] = {
     "slo": {"metrics"},
     "session_metrics": {"workload"},
     "balance": {"workload"},
-    "metrics": {"histogram", "record", "workload", "session_metrics", "balance"},
+    "rank_metrics": {"record"},
+    "metrics": {"histogram", "record", "workload", "session_metrics", "balance", "rank_metrics"},
     "alone": {"workload", "cost_model", "engine", "session_metrics"},
     "results": {
         "metrics",
         "request_table",
         "session_metrics",
         "balance",
+        "rank_metrics",
         "steady",
         "files",
         "text",
@@ -68,7 +70,7 @@ _SIMULATION = {
     "text",
 }
 BELOW |= {
-    "sweep": _SIMULATION | {"record", "results"},
+    "sweep": _SIMULATION | {"record", "results", "rank_metrics"},
     "capacity": {"engine", "policies", "workload", "metrics", "steady", "slo", "results", "sweep"},
     "calibration": _SIMULATION | {"sweep", "results"},
     "timeline": set(),

@@ -14,7 +14,7 @@ from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.policies.base import hooks_of, registered
 from simsched.policies.spec import make_policy
 from simsched.predictors.spec import apply_predictor
-from simsched.vllm_versions import OLDEST, OPTIONS_SINCE, parse_version
+from simsched.vllm_versions import OLDEST, OPTIONS_SINCE, parse_version, rules_of
 from simsched.workload.trace import Trace
 
 # About an A100 with Llama-3-8B. No two steps take the same time, so nothing coincides by chance.
@@ -281,6 +281,9 @@ def random_cases(
             del limits[name]
         if hooks_of(make_policy(policy)) & {"token_budget", "chunk"}:  # they need it
             limits["enable_chunked_prefill"] = True
+        if rules_of(version).engine_has_prefill_cadence:
+            intervals = np.random.default_rng([seed, number, 2])
+            limits["prefill_schedule_interval"] = int(intervals.choice([1, 1, 2, 3, 8]))
         config = engine_config(
             vllm_version=version, max_model_len=MAX_MODEL_LEN, **{**setting.engine, **limits}
         )

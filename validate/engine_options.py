@@ -93,8 +93,8 @@ def engine_arguments(
 
 def given_since(config: ResolvedConfig) -> dict[str, Any]:
     """The options that are off by default and that not every version has, where they are on."""
-    names = ("max_num_scheduled_tokens", *OPTIONS_SINCE)
-    values = {name: getattr(config, name) for name in names}
+    names = ("max_num_scheduled_tokens", "prefill_schedule_interval", *OPTIONS_SINCE)
+    values = {name: getattr(config, name) for name in names if name != "dp_sync_interval"}  # of many engines
     return {name: value for name, value in values.items() if value is not None and value is not False}
 
 

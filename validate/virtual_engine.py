@@ -164,7 +164,9 @@ class VirtualEngine:
         limits = (config.max_num_queued_reqs, config.max_num_queued_tokens)
         refuses = any(limit is not None for limit in limits)
         self._server = ApiServer(self.scheduler.scheduler_config) if refuses else None
-        self._preempted: set[str] = set()  # since the last step in which something ran
+        self.preempted: set[str] = set()  # since the last step in which something ran
+        self.features = StepFeatures()
+        """Of the step that was formed last."""
 
     def steps(self) -> Iterator[dict[str, Any]]:
         """`time, step_time, scheduled, preempted, num_running, num_waiting, kv_blocks_used` of each step."""
@@ -180,7 +182,7 @@ class VirtualEngine:
             while arrived < len(names) and (
                 arrivals[arrived] < until or (at_the_end and arrivals[arrived] == until)
             ):
-                request = self._request(arrived, names[arrived])
+                request = self.request(arrived, names[arrived])
                 if self._server is None or self._server.admits(request):
                     admitted.append(request)
                 arrived += 1
@@ -201,14 +203,14 @@ class VirtualEngine:
                 continue
             if scheduler.has_unfinished_requests():
                 output = scheduler.schedule()
-                self._preempted.update(output.preempted_req_ids or ())
+                self.preempted.update(output.preempted_req_ids or ())
                 if output.num_scheduled_tokens:
-                    record, step_time = self._record(output)
+                    record, step_time = self.record(output)
                     number += 1
                     start = max(clock.time, free_at)
                     free_at = start + step_time
                     yield {"step": number, "time": start, "step_time": step_time, **record}
-                    in_flight.append((output, self._model_output(output), free_at))
+                    in_flight.append((output, self.model_output(output), free_at))
                     if len(in_flight) < depth:
                         continue
                 elif output.preempted_req_ids and not in_flight:
@@ -236,7 +238,8 @@ class VirtualEngine:
         init_none_hash(sha256)
         return get_request_block_hasher(self.config.block_size, sha256)
 
-    def _request(self, index: int, name: str) -> Any:
+    def request(self, index: int, name: str) -> Any:
+        """A row of the trace, as vLLM gets it."""
         from vllm import SamplingParams
         from vllm.v1.request import Request
 
@@ -272,7 +275,8 @@ class VirtualEngine:
         at = request.num_computed_tokens
         return [tokens[at]] if at < len(tokens) else [VOCABULARY]  # cut off by --max-model-len
 
-    def _record(self, output: Any) -> tuple[dict[str, Any], float]:
+    def record(self, output: Any) -> tuple[dict[str, Any], float]:
+        """What a step that has just been formed says in a step log, and the seconds that it takes."""
         from simsched.vllm.scheduler import chunks_of
 
         requests = self.scheduler.requests
@@ -281,19 +285,20 @@ class VirtualEngine:
         waiting = len(self.scheduler.waiting)
         unserved = len(requests) - len(chunks)
         P, N, S, K = (int(batch[symbol]) for symbol in "PNSK")
-        step_time = self.cost.step_time(StepFeatures(P, N, S, K, batch["Q"], num_waiting=unserved))
+        self.features = StepFeatures(P, N, S, K, batch["Q"], num_waiting=unserved)
+        step_time = self.cost.step_time(self.features)
         pool = self.scheduler.kv_cache_manager.block_pool
         record = {
             "scheduled": dict(output.num_scheduled_tokens),
-            "preempted": sorted(self._preempted),
+            "preempted": sorted(self.preempted),
             "num_running": len(self.scheduler.running),
             "num_waiting": waiting,
             "kv_blocks_used": pool.num_gpu_blocks - 1 - pool.get_num_free_blocks(),
         }
-        self._preempted.clear()
+        self.preempted.clear()
         return record, step_time
 
-    def _model_output(self, output: Any) -> Any:
+    def model_output(self, output: Any) -> Any:
         """One token for each request that this step brings level with its known tokens."""
         from vllm.v1.outputs import ModelRunnerOutput
 

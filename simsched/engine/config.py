@@ -74,6 +74,12 @@ class EngineConfig(BaseModel):
     """Share of the KV blocks kept free at admission."""
     async_scheduling: bool | None = None
     """Schedule a step before the last one's tokens are known.  [default: where the profile has host times]"""
+    prefill_schedule_interval: int = Field(1, ge=1)
+    """Compute prompts in every N-th step only (before vLLM 0.33: with --moe-data-parallel)."""
+    moe_data_parallel: bool = False
+    """Replicas are ranks of a mixture-of-experts model: they step together, idle ones on dummy batches."""
+    dp_sync_interval: int | None = Field(None, ge=1)
+    """With --moe-data-parallel: steps between two looks for work on any rank.  [default: 16; to 0.29: 32]"""
     decodes_first: bool = False
     """Keep partial prefills behind the decodes of the running list (not under vLLM's own orders)."""
     random_ties: bool = False

@@ -89,7 +89,11 @@ class HostClock:
         self._ready, self._begin, self._tail, self._output, self._launcher = saved[2:]
 
     def begin(self, features: StepFeatures) -> float:
-        host, (launch, before, _, is_graph) = self._host, self._launch(features)
+        return self.begin_launch(self._launch(features))
+
+    def begin_launch(self, made: Launch) -> float:
+        """`begin` of a batch whose host times are these."""
+        host, (launch, before, _, is_graph) = self._host, made
         self._ready = -inf
         self._begin = before + host.copy
         self._tail = -inf if is_graph else launch + host.tail + host.copy
@@ -100,7 +104,7 @@ class HostClock:
     def step(self, features: StepFeatures, ahead: StepFeatures | None) -> float:
         device = device_time(self._cost, features, self._predictor_time)
         output = self._terms[0] * (self._terms[6] * (features.N + features.S))
-        return self._step(device, output, None if ahead is None else self._launch(ahead))
+        return self.advance(device, output, None if ahead is None else self._launch(ahead))
 
     def prefill(
         self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
@@ -121,7 +125,7 @@ class HostClock:
         launch = (self._decodes.get(next_N) if not S else None) or (
             self._launch_of(P, next_N, S) if S or next_N else None
         )
-        # `_step`, written out
+        # `advance`, written out
         begin, ready, output, launcher = self._begin, self._ready, self._output, self._launcher
         done = (begin if begin > ready else ready) + device
         if self._tail > done:
@@ -143,8 +147,9 @@ class HostClock:
         self._launcher = 0.0
         return duration
 
-    def _step(self, device: float, next_output: float, launch: Launch | None) -> float:
-        """The step under way, and the state after it."""
+    def advance(self, device: float, next_output: float, launch: Launch | None) -> float:
+        """`step`, with the device's time and the host's for the output, and for the next launch (None: there
+        is none)."""
         begin, ready, output, launcher = self._begin, self._ready, self._output, self._launcher
         done = (begin if begin > ready else ready) + device
         if self._tail > done:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from simsched.engine.config import EngineConfig, Preset, ResolvedConfig, register_preset
 from simsched.errors import InputError
-from simsched.vllm_versions import OPTIONS_SINCE, check_options
+from simsched.vllm_versions import OPTIONS_SINCE, check_options, rules_of
 
 if TYPE_CHECKING:
     from simsched.engine.base import Scheduler
@@ -29,6 +29,19 @@ class VllmV1Preset(Preset):
         values = {name: getattr(config, name) for name in OPTIONS_SINCE}
         on = (name for name, value in values.items() if value is not None and value is not False)
         check_options(config.vllm_version, on)
+        if config.moe_data_parallel:
+            return
+        if config.dp_sync_interval is not None:
+            raise InputError(
+                f"--dp-sync-interval {config.dp_sync_interval}: only ranks of a mixture-of-experts model ask "
+                "each other for work; expected --moe-data-parallel"
+            )
+        interval, version = config.prefill_schedule_interval, config.vllm_version
+        if interval > 1 and not rules_of(version).engine_has_prefill_cadence:
+            raise InputError(
+                f"--prefill-schedule-interval {interval}: vLLM {version} has it for the ranks of a "
+                "mixture-of-experts model alone; expected --moe-data-parallel, or --vllm-version 0.33.0"
+            )
 
     def make_scheduler(
         self,
@@ -40,6 +53,8 @@ class VllmV1Preset(Preset):
         padded: bool,
         shares_prefixes: bool,
     ) -> Scheduler:
+        # the leaping engines know no decodes while prompts wait
+        leap = leap and config.prefill_schedule_interval == 1
         if config.async_scheduling:
             if leap and not config.decodes_first and shares_prefixes and config.enable_prefix_caching:
                 from simsched.engine.vllm_v1.leaping_async_shared import AsyncSharedVllmV1Leap
@@ -88,6 +103,9 @@ class VllmLtrPreset(Preset):
         "max_num_queued_tokens": None,
         "scheduler_reserve_full_isl": True,
         "async_scheduling": False,
+        "prefill_schedule_interval": 1,
+        "moe_data_parallel": False,
+        "dp_sync_interval": None,
         "decodes_first": False,
     }
     keeps_token_budget = False  # what is outstanding of a swapped request runs in one step

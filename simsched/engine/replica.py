@@ -117,6 +117,8 @@ class Replica(ABC):
         self.tells_counts = routing is not None and routing.wants_counts
         """Must the router be told when the numbers of requests change?"""
         self._told: tuple[int, int] = (0, 0)  # waiting and running, as told last
+        self.stamp: tuple[int, int] = (0, 0)
+        """Of one that steps together with others: `Counts.step`."""
         if routing is not None and routing.wants_first_tokens:
             recorder.first_tokens = []
         self._publisher: PublishesBlocks | None = None
@@ -279,7 +281,8 @@ class Replica(ABC):
             assert self._inbox is not None
             self._told = counts
             usage = 1 - self.scheduler.num_free_blocks / self.scheduler.num_blocks
-            self._inbox.routing.counts_changed(self._inbox.number, Counts(now, *counts, usage))
+            told = Counts(now, *counts, usage, self.stamp)
+            self._inbox.routing.counts_changed(self._inbox.number, told)
 
     def log(self, batch: Batch, now: float, duration: float) -> None:
         assert self._step_log is not None

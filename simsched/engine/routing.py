@@ -16,7 +16,7 @@ from simsched.engine.recorder import Recorder
 from simsched.engine.source import Source
 from simsched.engine.true_work import TrueWork
 from simsched.routers.base import Replicas, Router
-from simsched.routers.reports import Counts, Reports
+from simsched.routers.reports import Counts, reports_of
 
 
 class Destination(Protocol):
@@ -43,6 +43,7 @@ class Routing:
         gate: AdmissionControl | None,
         seed: int,
         block_sizes: Sequence[int] = (),
+        in_step: bool = False,
     ) -> None:
         """
         Args:
@@ -50,6 +51,7 @@ class Routing:
             gate: whom it refuses no router sees; None: nobody.
             seed: of the router's chance.
             block_sizes: tokens of a KV block of each replica, for a router that is told what is cached.
+            in_step: do the replicas step together, and report so?
         """
         self._event_loop = event_loop
         self._source = source
@@ -58,7 +60,7 @@ class Routing:
         self._destinations: list[Destination] = []
         self._view = Replicas.idle(num_replicas)
         router.start(num_replicas, seed)
-        self._reports = Reports(router.reporting(), self._view)
+        self._reports = reports_of(router.reporting(), self._view, in_step)
         delay = router.reporting().block_events
         self.blocks = None if delay is None else BlockIndex(block_sizes, delay)
         """What the router knows of the replicas' caches; None: it is not told."""

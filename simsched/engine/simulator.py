@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from math import fsum, nan
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import simpy
@@ -22,10 +22,12 @@ from simsched.cost_model.host import HostedCost
 from simsched.engine.admission_control import AdmissionControl, admission_control
 from simsched.engine.base import CannotLeap
 from simsched.engine.config import ResolvedConfig, find_preset
+from simsched.engine.data_parallel import PipelinedGroup, Rank, RankGroup, RankScheduler, SerialGroup
 from simsched.engine.engine_view import ViewOfEngine
 from simsched.engine.event_loop import EventLoop
-from simsched.engine.host_clock import make_clock
+from simsched.engine.host_clock import HostClock, make_clock
 from simsched.engine.pipelined import PipelinedReplica
+from simsched.engine.rank_cost import rank_cost
 from simsched.engine.recorder import Recorder, run_record
 from simsched.engine.replica import Inbox, Replica, StepCallback
 from simsched.engine.routing import Routing
@@ -137,18 +139,22 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
     # First, where each replica gets its requests: alone from the trace, or what the router sends it.
     sources, routing = [source], None
     dealt: list[IntArray] | None = None
+    group = _group(run, event_loop)
     if router is not None:
-        if gate is None and step_log is None:
+        if gate is None and step_log is None and group is None:
             dealt = deal_out(trace, source, router, len(run.units), run.seed)
         if dealt is not None:
             sources = [share_of(trace, rows, random_ids) for rows in dealt]
         else:
             sizes = [unit.config.block_size for unit in run.units]
-            routing = Routing(event_loop, source, router, len(run.units), gate, run.seed, sizes)
+            in_step = group is not None
+            routing = Routing(event_loop, source, router, len(run.units), gate, run.seed, sizes, in_step)
             sources = [Inbox(routing, number) for number in range(len(run.units))]
     policies = [policy, *(deepcopy(policy) for _ in range(1, len(run.units)))]
     replicas = [
-        _replica(run, event_loop, *pair, number, None if routing else gate, leap=leap, step_log=step_log)
+        _replica(
+            run, event_loop, *pair, number, None if routing else gate, group, leap=leap, step_log=step_log
+        )
         for number, pair in enumerate(zip(sources, policies, strict=True))
     ]
     # Then all of them run, until the last request is done.
@@ -186,7 +192,11 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
         counters,
         refused,
     )
-    bound, busy = (fsum(each) for each in zip(*(each.host_seconds for each in replicas), strict=True))
+    if group is None:
+        bound, busy = (fsum(each) for each in zip(*(each.host_seconds for each in replicas), strict=True))
+    else:
+        bound, busy = group.host_seconds
+        record.rank_times = tuple(rank.times for rank in group.ranks)
     record.host_bound_share = bound / busy if busy else nan
     if router is not None:
         record.replica = np.full(len(trace), -1)
@@ -234,6 +244,7 @@ def _replica(
     policy: Policy,
     number: int,
     gate: AdmissionControl | None,
+    group: RankGroup | None,
     *,
     leap: bool,
     step_log: StepCallback | None,
@@ -254,11 +265,25 @@ def _replica(
     view: ViewOfEngine | None = getattr(scheduler, "engine_view", None)
     if view is not None:
         view.take_cost(step)
+    if group is not None:
+        assert isinstance(source, Inbox)
+        times = rank_cost(cost, config, run.predictor_time, run.seed + number)
+        return Rank(event_loop, source, cast("RankScheduler", scheduler), recorder, times, group, step_log)
     common = (event_loop, source, scheduler, recorder)
     if config.async_scheduling:
         clock = make_clock(cost, config, run.predictor_time, run.seed + number)
         return PipelinedReplica(*common, clock, gate, step_log)
     return SerialReplica(*common, step, run.predictor_time, gate, step_log)
+
+
+def _group(run: _Run, event_loop: EventLoop) -> RankGroup | None:
+    """What steps the replicas together; None: each goes by itself."""
+    if not run.config.moe_data_parallel or len(run.units) == 1:
+        return None  # one rank is no data parallelism: vLLM then has its ordinary engine
+    if not run.config.async_scheduling:
+        return SerialGroup(event_loop, run.config)
+    clock = make_clock(run.units[0].cost, run.config)
+    return PipelinedGroup(event_loop, run.config, clock if isinstance(clock, HostClock) else None)
 
 
 @contextmanager

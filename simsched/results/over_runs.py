@@ -8,6 +8,7 @@ from typing import Any
 
 from simsched.balance import BALANCE_METRICS
 from simsched.metrics import GROWTH, METRICS
+from simsched.rank_metrics import RANK_METRICS
 from simsched.results.layout import RUN_OPTIONS
 from simsched.session_metrics import SESSION_METRICS
 
@@ -27,7 +28,7 @@ def over_runs(rows: Sequence[Mapping[str, Any]], options: Sequence[str]) -> list
     summaries = []
     for key, group in groups.items():
         summary: dict[str, Any] = dict(zip(settings, key, strict=True))
-        some = (*BALANCE_METRICS, *SESSION_METRICS)
+        some = (*BALANCE_METRICS, *RANK_METRICS, *SESSION_METRICS)
         of_some = [name for name in some if any(name in row for row in group)]
         for metric in (*METRICS, *GROWTH, *of_some):
             values = np.array([row[metric] for row in group if row.get(metric) is not None], dtype=float)

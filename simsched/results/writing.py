@@ -9,13 +9,14 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsched.errors import InputError, RunError
 from simsched.files import TEMPORARY, temporary_name, write_file
 from simsched.metrics import ALL_METRICS, METRICS, Requests, measure
+from simsched.rank_metrics import RANK_METRICS
 from simsched.results.layout import (
     FAILED,
     FIGURES,
@@ -109,10 +110,11 @@ class ResultsWriter:
         steps: StepLogFile | None = None,
         beyond_fit: float = 0.0,
         host_bound_share: float = math.nan,
+        ranks: Sequence[Mapping[str, float]] = (),
     ) -> None:
         """Store a finished cell: `request_table` and `summarize` of its run, the share of its steps with more
-        decodes than the cost profile's fit has seen, and that of its time which the host bounds. It appears
-        whole or not."""
+        decodes than the cost profile's fit has seen, that of its time which the host bounds, and the
+        `RANK_METRICS` of each rank, if it has some. It appears whole or not."""
         import polars as pl
 
         options = self.cells[cell]
@@ -127,11 +129,13 @@ class ResultsWriter:
         row = {name: _json_number(metrics[name]) for name in ALL_METRICS if name in metrics}
         study = (read_manifest(self.path) or {}).get("study") or {}
         backlog = backlog_of(Requests.of_table(table), sessions_start=starts_sessions(options, study))
-        more = {
+        more: dict[str, Any] = {
             "backlog": backlog,
             "beyond_fit": beyond_fit,
             "host_bound_share": _json_number(host_bound_share),
         }
+        if ranks:
+            more["ranks"] = [{name: _json_number(each[name]) for name in each} for each in ranks]
         (temporary / "summary.json").write_text(json.dumps(row | more, indent=1) + "\n", encoding="utf-8")
         self._store(temporary, cell)
 
@@ -203,6 +207,8 @@ class ResultsWriter:
             "beyond_fit": beyond_fit,
             "failed": failed,
         }
+        if ranks := {cell: metrics["ranks"] for cell, metrics in found.items() if "ranks" in metrics}:
+            summary["ranks"] = ranks
         write_file(self.path / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -231,7 +237,8 @@ class ResultsWriter:
                 itl = {name: metrics[name] or math.nan for name in METRICS if name.endswith("_itl_ms")}
                 requests = Requests.of_table(tables[cell])
                 inside = measure(requests, itl=itl, goodput=goodput, window=window)
-                metrics = {name: _json_number(inside.get(name, math.nan)) for name in names}
+                of_run = {name: metrics[name] for name in RANK_METRICS if name in metrics}
+                metrics = {name: _json_number(inside.get(name, math.nan)) for name in names} | of_run
             of_all = {name: metrics.pop(name) for name in METRICS}
             host = {"host_bound_share": found[cell].get("host_bound_share")}
             verdict = verdict_columns(backlogs[cell])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import floor, inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from simsched.routers.base import Replicas, Reporting
 
@@ -17,6 +17,12 @@ class Counts(NamedTuple):
     waiting: int
     running: int
     kv_usage: float
+    step: tuple[int, int] = (0, 0)
+    """Of ranks that step together: the wave, and how many passes of it are done."""
+
+
+STEP_WAIT: Final = 0.05
+"""Seconds after an engine's last message until those of a step are taken to be complete."""
 
 
 class Reports:
@@ -70,6 +76,76 @@ class Reports:
         replicas.num_reports += 1
         for replica, pending in enumerate(self._pending):
             while pending and pending[0].time <= at:
-                _, replicas.waiting[replica], replicas.running[replica], replicas.kv_usage[replica] = (
-                    pending.popleft()
-                )
+                counts = pending.popleft()
+                replicas.waiting[replica] = counts.waiting
+                replicas.running[replica] = counts.running
+                replicas.kv_usage[replica] = counts.kv_usage
+
+
+class RankReports(Reports):
+    """The same of ranks that step together: `coordinator.py` where `enable_wave_coordination` is set.
+
+    A message waits until the engines have said nothing for `STEP_WAIT`, so that it holds one step of all of
+    them. With the first message of a later step, the counts as they stood before it are kept, and published
+    as soon as a message may be; what has changed since then comes with the next.
+    """
+
+    def __init__(self, reporting: Reporting, replicas: Replicas) -> None:
+        super().__init__(reporting._replace(engines_report=True), replicas)
+        self._last = 0.0
+        self._events: deque[tuple[int, Counts]] = deque()
+        self._counts = [Counts(0.0, 0, 0, 0.0)] * len(replicas)
+        self._kept: list[Counts] | None = None  # as they stood at the end of a step
+        self._has_changed = False
+        self._last_event = 0.0
+        self._step = (0, -1)
+
+    def note(self, replica: int, counts: Counts) -> None:
+        if self._reporting.mode == "scraped":
+            super().note(replica, counts)
+        else:
+            self._events.append((replica, counts))
+
+    def refresh(self, now: float) -> None:
+        if self._reporting.mode == "scraped":
+            super().refresh(now)
+            return
+        while True:
+            # The coordinator waits for a message from an engine, or until one of its own is due.
+            wait = self._reporting.interval if self._has_changed else self._reporting.keep_alive
+            settled = self._last_event + (STEP_WAIT if self._kept is None else 0.0)
+            due = max(self._last + wait, settled)
+            if self._events and self._events[0][1].time <= min(due, now):
+                self._take(*self._events.popleft())
+            elif due <= now:
+                self._send(due)
+            else:
+                return
+
+    def _take(self, replica: int, counts: Counts) -> None:
+        self._last_event = counts.time
+        if counts.step > self._step:
+            if self._has_changed:
+                self._kept = list(self._counts)
+            self._step = counts.step
+        self._counts[replica] = counts
+        self._has_changed = True
+
+    def _send(self, at: float) -> None:
+        """Publish what was kept, else the counts as they are."""
+        shown, self._kept = self._kept, None
+        if shown is None:
+            shown = self._counts
+            self._has_changed = False
+        self._last = self._last_event = at
+        replicas = self._replicas
+        replicas.num_reports += 1
+        for replica, counts in enumerate(shown):
+            replicas.waiting[replica] = counts.waiting
+            replicas.running[replica] = counts.running
+            replicas.kv_usage[replica] = counts.kv_usage
+
+
+def reports_of(reporting: Reporting, replicas: Replicas, in_step: bool) -> Reports:
+    """The engines' reports; `in_step`: they are ranks that step together."""
+    return RankReports(reporting, replicas) if in_step else Reports(reporting, replicas)

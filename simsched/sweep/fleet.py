@@ -6,7 +6,10 @@ from simsched.engine.config import EngineConfig
 from simsched.errors import InputError
 from simsched.text.specs import parse_spec, split_specs
 
-SHARED = ("preset", "vllm_version", "max_num_queued_reqs", "max_num_queued_tokens")
+SHARED = (
+    *("preset", "vllm_version", "max_num_queued_reqs", "max_num_queued_tokens"),
+    *("moe_data_parallel", "dp_sync_interval", "prefill_schedule_interval"),
+)
 """Options that all replicas have in common."""
 MOST = 4096
 _EXPECTED = "expected COUNT*PROFILE(option=value,...), with + between groups"

@@ -84,6 +84,7 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     profile = profile_of(arm.cost_profile)
     units = _units(arm)
     config = units[0].config if units else arm.config.resolve(profile)
+    _check_ranks(arm, config, units)
     policy = make_policy(arm.policy) if policy is None else policy
     find_preset(config.preset).check_policy(policy)
     notes: list[str] = []
@@ -148,6 +149,23 @@ def _check_caches(configs: Sequence[ResolvedConfig], router: str) -> None:
     if not any(config.enable_prefix_caching for config in configs):
         raise InputError(
             f"router {router}: kv_events are those of prefix caches; expected --enable-prefix-caching"
+        )
+
+
+def _check_ranks(arm: Arm, config: ResolvedConfig, units: tuple[Unit, ...] | None) -> None:
+    """Refuse ranks that can't step together.
+
+    Raises:
+        InputError: there is but one engine, or some schedule asynchronously and others do not.
+    """
+    if not config.moe_data_parallel:
+        return
+    if not arm.is_routed:
+        raise InputError("--moe-data-parallel: one engine has nobody to wait for; expected --num-replicas")
+    if units is not None and len({unit.config.async_scheduling for unit in units}) > 1:
+        raise InputError(
+            f"--replicas {arm.replicas}: --moe-data-parallel: ranks schedule alike; expected "
+            "--async-scheduling or --no-async-scheduling for all of them"
         )
 
 

@@ -15,6 +15,7 @@ from simsched.engine.replica import StepCallback
 from simsched.engine.simulator import Watch, simulate
 from simsched.errors import InputError, RunError
 from simsched.metrics import beyond_fit, summarize
+from simsched.rank_metrics import rank_values
 from simsched.record import RunRecord
 from simsched.request_table import request_table
 from simsched.results import Options, ResultsWriter
@@ -34,6 +35,8 @@ class Measured:
     """Share of its steps with more decodes than the cost model was fitted on."""
     host_bound_share: float = math.nan
     """Share of its time that the host bounds; NaN where the cost does not tell."""
+    ranks: tuple[dict[str, float], ...] = ()
+    """`RANK_METRICS` of each rank, where they step together."""
 
 
 def run(inputs: Inputs, *, step_log: StepCallback | None = None, watch: Watch | None = None) -> RunRecord:
@@ -63,6 +66,7 @@ def measure(inputs: Inputs, record: RunRecord, goodput: Mapping[str, float] | No
         metrics=summarize(record, goodput=limits, alone=alone, session_alone=session),
         beyond_fit=beyond_fit(record, inputs.max_decodes),
         host_bound_share=record.host_bound_share,
+        ranks=tuple(rank_values((each,)) for each in record.rank_times),
     )
 
 
@@ -86,5 +90,6 @@ def run_cell(name: str, cell: Cell, options: Options, out: Path, log_steps: bool
     writer.write_cell(
         name, measured.requests, measured.metrics, steps,
         beyond_fit=measured.beyond_fit, host_bound_share=measured.host_bound_share,
+        ranks=measured.ranks,
     )  # fmt: skip
     return time.perf_counter() - start

@@ -28,6 +28,8 @@ _WHOLE = {
     "mean_slowdown": "Mean slowdown (times alone)",
     "replica_load_cv": "Variation of load over replicas",
     "replica_tokens_cv": "Variation of tokens over replicas",
+    "dummy_step_share": "Dummy batches (share of passes)",
+    "barrier_wait_share": "Waiting for the slowest rank (share)",
     "num_preemptions": "Preemptions",
     "unfinished": "Unfinished requests",
     "rejected": "Refused requests",

@@ -63,7 +63,6 @@ def refuse_unsupported(vllm_config: Any, asynchronous: bool) -> None:
         "speculative decoding": vllm_config.speculative_config is not None,
         "pipeline parallelism": vllm_config.parallel_config.pipeline_parallel_size > 1,
         "an encoder-decoder model": vllm_config.model_config.is_encoder_decoder,
-        "prefill_schedule_interval above 1": vllm_config.scheduler_config.prefill_schedule_interval > 1,
     }
     for feature, on in untested.items():
         if on:

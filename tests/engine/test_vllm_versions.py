@@ -20,7 +20,9 @@ from tests.engine.scenarios import same
 COST = LinearCost(t0=0.01, a=5e-5, b=6e-5, c=8e-8, d=4e-9)
 
 
-FROM_28 = {"balancer_rotates", "balancer_counts_in_flight", "large_gpus_get_16384_tokens"}
+FROM_25 = {"balancer_rotates", "cached_prompts_are_not_deferred"}
+FROM_28 = {*FROM_25, "balancer_counts_in_flight", "large_gpus_get_16384_tokens"}
+FROM_30 = {*FROM_28, "ranks_agree_in_first_step"}
 
 
 def steps(trace: Trace, policy: str, config: EngineConfig) -> list[dict[str, Any]]:
@@ -35,11 +37,11 @@ def steps(trace: Trace, policy: str, config: EngineConfig) -> list[dict[str, Any
     ("version", "holding"),
     [
         ("0.24.0", set()),
-        ("0.25.1", {"balancer_rotates"}),
+        ("0.25.1", FROM_25),
         ("0.28.0", FROM_28),
-        ("0.30.0", FROM_28),
-        ("0.31.0", {*FROM_28, "lone_prefill_is_not_cut"}),
-        ("0.32.0+cpu", {*FROM_28, "lone_prefill_is_not_cut"}),
+        ("0.30.0", FROM_30),
+        ("0.31.0", {*FROM_30, "lone_prefill_is_not_cut"}),
+        ("0.32.0+cpu", {*FROM_30, "lone_prefill_is_not_cut"}),
         ("0.33", {field.name for field in fields(Rules)}),
     ],
 )

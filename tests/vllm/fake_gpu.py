@@ -117,7 +117,7 @@ def make_core(trace: Trace, policy: str, log: Path | None, config: ResolvedConfi
     scheduler.clock = clock
     scheduler.restart({"policy": policy, "step_log": None if log is None else str(log)})
     device = Device(clock, times)
-    device.tokens = virtual._model_output  # type: ignore[attr-defined]
+    device.tokens = virtual.model_output  # type: ignore[attr-defined]
     executor = idle_executor(scheduler.vllm_config, device)
     executor._timer = DeviceTimer(lambda: Event(device))
     core = EngineCore.__new__(EngineCore)
@@ -236,7 +236,7 @@ class Stepped:
         self.returns: list[float] = []
 
     def add(self, request: int) -> None:
-        self._made.core.scheduler.add_request(self._made.virtual._request(request, self._names[request]))
+        self._made.core.scheduler.add_request(self._made.virtual.request(request, self._names[request]))
 
     def step(self) -> list[Any]:
         outputs, _ = self._made.core.step_fn()

@@ -43,7 +43,7 @@ def play(trace: Trace, policy: str, log: Path, *, asynchronous: bool) -> tuple[l
     arrived = 0
     while arrived < len(trace) or scheduler.has_requests() or core.batch_queue:
         while arrived < len(trace) and trace.arrival_time[arrived] <= clock.time:
-            scheduler.add_request(made.virtual._request(arrived, trace.request_ids()[arrived]))
+            scheduler.add_request(made.virtual.request(arrived, trace.request_ids()[arrived]))
             arrived += 1
         if not scheduler.has_requests() and not core.batch_queue:
             clock.time = float(trace.arrival_time[arrived])
@@ -132,7 +132,7 @@ def test_stamps_cost_at_most_20_microseconds(vllm_version: str) -> None:
 def test_without_a_step_log_nothing_is_stamped(vllm_version: str, tmp_path: Path) -> None:
     made, _ = engine(requests(4), "fcfs", tmp_path / "steps.jsonl", asynchronous=True)
     made.core.scheduler.restart({})
-    made.core.scheduler.add_request(made.virtual._request(0, "0"))
+    made.core.scheduler.add_request(made.virtual.request(0, "0"))
     made.core.step_fn()
     (_, output, _) = made.core.batch_queue[0]
     assert not hasattr(output, "simsched_stamps")
@@ -145,6 +145,6 @@ def test_an_error_on_the_device_reaches_the_engine(vllm_version: str, tmp_path: 
         raise RuntimeError("the device is lost")
 
     made.core.model_executor.driver_worker.sample_tokens = fail
-    made.core.scheduler.add_request(made.virtual._request(0, "0"))
+    made.core.scheduler.add_request(made.virtual.request(0, "0"))
     with pytest.raises(RuntimeError, match="the device is lost"):
         made.core.step_fn()

@@ -103,21 +103,3 @@ def test_the_step_log_has_the_simulators_columns(vllm_version: str, tmp_path: Pa
             assert theirs[column] == expected, column
         assert {"exec_time", "end", "P", "N", "S", "K", "Q", "arrived"} <= set(theirs)
         assert theirs["P"] + theirs["N"] == sum(theirs["scheduled"].values())
-
-
-def test_a_prefill_schedule_interval_is_refused(vllm_version: str) -> None:
-    from types import SimpleNamespace
-
-    from simsched.vllm.settings import refuse_unsupported
-
-    config = SimpleNamespace(
-        scheduler_config=SimpleNamespace(async_scheduling=False, prefill_schedule_interval=4),
-        kv_transfer_config=None,
-        speculative_config=None,
-        parallel_config=SimpleNamespace(pipeline_parallel_size=1),
-        model_config=SimpleNamespace(is_encoder_decoder=False),
-    )
-    with pytest.raises(InputError, match="does not support prefill_schedule_interval above 1"):
-        refuse_unsupported(config, asynchronous=False)
-    config.scheduler_config.prefill_schedule_interval = 1
-    refuse_unsupported(config, asynchronous=False)

@@ -11,6 +11,7 @@ from simsched.errors import InputError
 
 COMMANDS = {
     "lockstep": "Compare the simulator with vLLM's real scheduler, step by step, without a model.",
+    "ranks": "Compare ranks that step together with vLLM's own busy loops, pass by pass.",
     "release": "Compare with every supported vLLM, one after the other; widen the range.",
     "prepare": "Fetch the files of a vLLM version for lock-step.",
     "replay": "Play a trace into real vLLM, sessions too, and record what happens.",

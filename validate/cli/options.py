@@ -11,7 +11,8 @@ from simsched.engine.config import EngineConfig, find_preset
 from simsched.text.options import option_flag, value_type
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_NOT_OURS = ("preset", "gpu_memory_utilization", *find_preset("vllm-v1").unsupported)
+_OF_RANKS = ("moe_data_parallel", "dp_sync_interval")
+_NOT_OURS = ("preset", "gpu_memory_utilization", *_OF_RANKS, *find_preset("vllm-v1").unsupported)
 ENGINE_OPTIONS = [name for name in EngineConfig.model_fields if name not in _NOT_OURS]
 
 

@@ -239,6 +239,10 @@ class VllmV1Leap(LeapingState):
             self.preempted_this_step.clear()
         return finished
 
+    def pass_over(self, start: float, duration: float) -> None:
+        """While it has unfinished requests, a step of so many seconds goes by in which none of them runs."""
+        self.recorder.step(duration, 0)
+
     @property
     def num_running(self) -> int:
         return len(self.running)

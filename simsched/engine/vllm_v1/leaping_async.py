@@ -344,6 +344,16 @@ class AsyncVllmV1Leap(VllmV1Leap):
                 self.clock.trim_history(policy_order.oldest_change())
         return finished
 
+    def pass_over(self, start: float, duration: float) -> None:
+        paused, self._paused = self._paused, []
+        for step in self._under_way:  # formed since then
+            paused += step.paused
+            step.paused = []
+        for request in paused:
+            if request.where != FINISHED:
+                self.recorder.pause(request.number, start)
+        super().pass_over(start, duration)
+
     def _repeat(self, ahead: Step, steps: int) -> None:
         """The step that is formed ahead is that which comes so many steps later."""
         self.allocate(self.blocks_for(self.clock.formed, steps))

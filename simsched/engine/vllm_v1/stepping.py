@@ -23,6 +23,7 @@ from simsched.engine.prompt_blocks import NamedBlocks
 from simsched.engine.recorder import Recorder
 from simsched.engine.session_service import SessionService
 from simsched.engine.vllm_v1.kv_cache import KVCache
+from simsched.engine.vllm_v1.prefill_cadence import PrefillCadence
 from simsched.engine.vllm_v1.stepping_request import Request
 from simsched.policies.base import Moved, Policy, Priority, hooks_of, sees_queue
 from simsched.vllm_versions import rules_of
@@ -91,6 +92,7 @@ class VllmV1:
         self._chooses_victims = "victim" in hooks
         self._budget_hooks = BudgetHooks(policy, self.engine_view, config.enable_chunked_prefill)
         self._budgets = Budgets(config.token_budget, config.long_prefill_token_threshold)
+        self.cadence = PrefillCadence(config) if config.prefill_schedule_interval > 1 else None
 
     # -- the protocol ------------------------------------------------------------------------------------
     def add_request(self, arrival: Arrival, now: float) -> None:
@@ -150,6 +152,8 @@ class VllmV1:
             if self._config.decodes_first:
                 self._running.sort(key=lambda r: r.num_tokens - r.num_computed_tokens > 1)
         tokens = self._tokens = {}
+        if self.cadence is not None:
+            self.cadence.begin_step(self._running)
         threshold = self._threshold()
         budget, preempted = self._schedule_running(now, threshold)
         if not preempted:
@@ -158,6 +162,8 @@ class VllmV1:
         for request in held:
             self._enqueue(request)
         if not tokens:
+            if self.cadence is not None:
+                self.cadence.end_step(tokens)
             return None
         P, N, S, K, Q = self._features()
         batch = Batch(
@@ -171,6 +177,8 @@ class VllmV1:
         self._preempted, self._num_new, self._start = [], 0, now
         for request, n in tokens.items():
             request.num_computed_tokens += n
+        if self.cadence is not None:
+            self.cadence.end_step(tokens)
         return batch
 
     def max_steps(self, batch: Batch) -> tuple[int, float]:
@@ -201,6 +209,13 @@ class VllmV1:
                 recorder.finish(number, now)
         self._count_step(now, tokens, finished)
         return finished
+
+    def pass_over(self, start: float, duration: float) -> None:
+        """While it has unfinished requests, a step of so many seconds goes by in which none of them runs."""
+        for number in self._in_streak:
+            self._recorder.pause(number, start)
+        self._in_streak = set()
+        self._recorder.step(duration, 0)
 
     def _count_step(self, now: float, ran: Mapping[Any, int], finished: Sequence[int]) -> None:
         """A step is over: who ran in it, who did not, and who is done."""
@@ -351,7 +366,7 @@ class VllmV1:
 
     def _schedule_running(self, now: float, threshold: int) -> tuple[int, bool]:
         """*Running first*: (tokens left in the budget, was anything preempted?)."""
-        running, tokens, kv = self._running, self._tokens, self._kv
+        running, tokens, kv, cadence = self._running, self._tokens, self._kv, self.cadence
         budget = self._budgets.tokens
         preempted = False
         place = 0
@@ -360,6 +375,9 @@ class VllmV1:
             computed = request.num_computed_tokens
             n = min(request.num_tokens - computed, threshold, budget, self._max_model_len - computed - 1)
             if n <= 0 or self._is_ending(request):
+                place += 1
+                continue
+            if cadence is not None and cadence.is_deferred(request.number):
                 place += 1
                 continue
             while request in running and kv.needed(request.number, computed + n) > kv.num_free:
@@ -377,6 +395,8 @@ class VllmV1:
                 break
             kv.allocate(request.number, computed + n, known=self._num_known(request))
             tokens[request] = n
+            if cadence is not None:
+                cadence.runs(request.number)
             budget -= n
             place += 1
         return budget, preempted
@@ -400,16 +420,20 @@ class VllmV1:
 
     def _admit(self, now: float, threshold: int, budget: int) -> None:
         """From the *head of the line*, with what is left of the *token budget*."""
-        kv, waiting = self._kv, self._waiting
+        kv, waiting, cadence = self._kv, self._waiting, self.cadence
         place = 0
         while place < len(waiting) and budget > 0 and len(self._running) < self._config.max_running:
             request = waiting[place]
             if self._is_draining(request):
+                if cadence is not None:
+                    cadence.skipped(request.number)
                 place += 1
                 continue
             number, known = request.number, request.num_tokens
             hits = kv.lookup(number, known)
             hit = len(hits) * self._config.block_size
+            if cadence is not None and not cadence.may_admit(known, hit):
+                break
             n = min(known - hit, threshold)
             if n > budget and not self._config.enable_chunked_prefill:
                 break
@@ -423,8 +447,12 @@ class VllmV1:
             self._running.append(request)
             self._tokens[request] = n
             self._recorder.scheduled(number, now, hit)
+            if cadence is not None:
+                cadence.admitted(number, known, hit)
             budget -= n
             del waiting[place]
+        if cadence is not None:
+            cadence.end_admission(waiting)
 
     # what asynchronous scheduling changes (*one step ahead*); see stepping_async.py
     def _is_ending(self, request: Request) -> bool:
