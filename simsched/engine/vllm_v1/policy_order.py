@@ -1,9 +1,9 @@
 """Our policies in the leaping engine (*policy order* and *displacement* in docs/engine.md).
 
-A priority is computed when a request arrives and when its policy has announced that it may differ, not in
-every step. Who runs only matters where someone waits who might displace them. So the running requests are
-told of their changes on time, and kept in order, only while that is so (the order is *contended*); before,
-changes that are due are put off, and made up for with the clocks turned back when the order is needed.
+When the policy is asked is in `asked_policy.py`. Who runs only matters where someone waits who might displace
+them. So the running requests are told of their changes on time, and kept in order, only while that is so (the
+order is *contended*); before, changes that are due are put off, and made up for with the clocks turned back
+when the order is needed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,11 @@ from math import inf
 from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
-from simsched.engine.arrival import Arrival
-from simsched.engine.prompt_blocks import NamedBlocks
 from simsched.engine.request_status import FINISHED, WAITING
-from simsched.engine.session_service import SessionService
-from simsched.engine.vllm_v1.changes import Changes
-from simsched.engine.vllm_v1.discipline import QueueDiscipline
+from simsched.engine.vllm_v1.asked_policy import AskedPolicy
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
-from simsched.engine.vllm_v1.queues import RunningByPriority, WaitingQueue
-from simsched.engine.vllm_v1.state import LeapingState
-from simsched.policies.base import Change, Policy, Priority, sees_queue
-from simsched.policies.user_policy import PolicyError
+from simsched.engine.vllm_v1.queues import RunningByPriority
+from simsched.policies.base import Priority
 
 Entry = tuple[Priority, int]
 """A place in an order: (priority, arrival number)."""
@@ -32,78 +26,10 @@ CALM: Final = 256  # steps without use for it, after which the order of the runn
 STALE: Final = 2048  # old places in the order of the running requests, beyond which it is made anew
 
 
-class PolicyOrder(QueueDiscipline):
-    """The waiting requests in a queue, and the running ones in order too while that is of use."""
-
-    def __init__(self, engine: LeapingState, policy: Policy) -> None:
-        self.by_admission = False
-        self._engine = engine
-        self._policy = policy
-        self._preemptive = policy.preemptive
-        self._asks_waiting = policy.changes_while_waiting()
-        hooks = type(policy).on_arrival, type(policy).on_finish
-        self.hears_of_all = hooks != (Policy.on_arrival, Policy.on_finish)
-        """Is the policy told of who comes and goes? Else it need not know of those that an uncontended run
-        serves from beginning to end."""
-        self._queue = WaitingQueue()
-        self._to_admit: list[LeapRequest] = []  # those there is room for, out of the queue, the best last
-        self._victims_until_scheduled: list[LeapRequest] = []  # they are out of the queue
-        self._order: RunningByPriority | None = None  # while it is of use
-        self._last_used = 0  # step counter when it was of use
-        self._changes = Changes(engine.clock)
-        self._checks = policy.is_watched
-        self._now = 0.0
-        self._reads_cache = policy.reads_cache
-        self._reads_prompts = policy.reads_prompts
-        self._sees_queue = sees_queue(policy)
-        self._shares = policy.shares_state or policy.reads_sessions
-        told = type(policy).on_change is not Policy.on_change or (self._shares and self._reads_cache)
-        self._waits_silently = not (policy.preemptive or told)
-        """Are changes of those who wait of no concern while nobody can be admitted?"""
-        self._by_id: dict[str, LeapRequest] = {}  # where requests share what the policy remembers
-        self._moved: set[str] = set()  # ids of those who are to be asked again
-        self._sessions = SessionService() if policy.reads_sessions else None
-        if self._shares:
-            self._changes.on_time = True
-            self._order = RunningByPriority(engine.running)
-        self.decides = False
-        """Does the policy decide more than the order (`leaping_decisions.py`)?"""
+class PolicyOrder(AskedPolicy):
+    """Who is next among the waiting requests, and who of the running ones gives up its place for them."""
 
     # -- the waiting queue -------------------------------------------------------------------------------
-    def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
-        request = LeapRequest(number, arrival)
-        request.attach_view(self._engine.clock, arrival)
-        if self._reads_cache:
-            request.cached = 0
-        if self._reads_prompts:
-            engine = self._engine
-            request.blocks = NamedBlocks(number, arrival, engine.block_size, engine.caching)
-        if self._shares:
-            self._by_id[request.request_id] = request
-            if self._sessions is not None:
-                self._sessions.arrived(request)
-        moved = self._policy.on_arrival(request, now)
-        if moved:
-            self._moved.update(moved)
-        return request
-
-    def arrived(self, number: int, arrival: Arrival, now: float) -> None:
-        request = self.request(number, arrival, now)
-        if self._asks_waiting:
-            self._ask_waiting(request, now)
-        self.requeue(request, now)
-
-    def _ask_waiting(self, request: LeapRequest, now: float) -> None:
-        """When may its priority next differ?"""
-        change = self._policy.next_change(request, now)
-        self._changes.announce_waiting(request, change, self._engine.clock.done, now)
-
-    def requeue(self, request: LeapRequest, now: float) -> None:
-        self._queue.push(request, self._policy.priority(request, now))
-
-    def remove(self, request: LeapRequest) -> None:
-        self._queue.remove(request)
-
     def head(self) -> LeapRequest:
         if self._to_admit:
             return self._to_admit[-1]
@@ -118,21 +44,6 @@ class PolicyOrder(QueueDiscipline):
         if self._order is not None:
             self._order.push(request)
         return request
-
-    def _check(self, request: LeapRequest) -> None:
-        """Has the policy kept its promise of when this priority may change?
-
-        Raises:
-            PolicyError: it has not.
-        """
-        now = self._now
-        priority = self._policy.priority(request, now)
-        if priority != request.key and not self._moved:
-            raise PolicyError(
-                f"policy {self._policy.name}: priority of request {request.request_id} is {priority} at "
-                f"{now:g} s and was {request.key}, which next_change had promised to stay; expected the next "
-                "change, or no next_change at all"
-            )
 
     def release(self, now: float) -> None:
         """The step is scheduled: who was kept out of the queue until then goes back."""
@@ -176,84 +87,6 @@ class PolicyOrder(QueueDiscipline):
     def _decide(self, now: float) -> bool:
         """Ask the policy what it decides beyond the order; returns whether this step may repeat."""
         return True
-
-    def limit(self) -> tuple[int, float]:
-        """The step counter and the time at which the next announced changes come."""
-        return (NO_LIMIT, inf) if self._is_of_no_concern() else self._changes.limit()
-
-    def _is_of_no_concern(self) -> bool:
-        """Is the order of those who wait, since nobody can be admitted before someone is done?"""
-        return self._waits_silently and len(self._engine.running) >= self._engine.max_running
-
-    def _look_up(self, now: float) -> None:
-        """What would admission find in the cache, and what does the policy say of the queue? Whose place that
-        moves is asked again."""
-        engine, waiting = self._engine, self._all_waiting()
-        if self._reads_cache:
-            engine.catch_up_cache()
-            for request in waiting:
-                cached = engine.cached_tokens(request)
-                if cached != request.cached:
-                    request.cached = cached
-                    self._by_id[request.request_id] = request
-                    self._moved.add(request.request_id)
-        if self._sees_queue:
-            waiting.sort(key=_number)
-            moved = self._policy.on_queue(waiting, now)
-            if moved:
-                self._moved.update(moved)
-                for request in waiting:
-                    if request.request_id in self._moved:
-                        self._by_id[request.request_id] = request
-
-    def _all_waiting(self) -> list[LeapRequest]:
-        return list(self._queue)
-
-    def _ask_moved(self, now: float) -> None:
-        """Something else has moved these requests."""
-        steps, policy, changes = self._engine.clock.done, self._policy, self._changes
-        requests = [self._by_id[each] for each in self._moved if each in self._by_id]
-        self._moved.clear()
-        requests.sort(key=_number)
-        for request in requests:
-            change = policy.next_change(request, now)
-            if request.ran:
-                changes.announce_running(request, change, steps, now, steps + 1)
-            elif self._asks_waiting:
-                changes.announce_waiting(request, change, steps, now)
-            key = policy.priority(request, now)
-            if key != request.key:
-                self._move(request, key)
-        if not self._shares:
-            self._by_id.clear()
-
-    def _change(self, due: Sequence[LeapRequest], now: float) -> None:
-        """The announced changes of these requests have come."""
-        steps, changes = self._engine.clock.done, self._changes
-        advance = self._advance_and_note if self._shares else self._policy.advance
-        for request in due:
-            key, change = advance(request, now)
-            if request.ran:
-                changes.announce_running(request, change, steps, now, steps + 1)
-            else:
-                changes.announce_waiting(request, change, steps, now)
-            if key != request.key:
-                self._move(request, key)
-
-    def _advance_and_note(self, request: LeapRequest, now: float) -> tuple[Priority, Change]:
-        """`Policy.advance`, and who else has moved."""
-        policy = self._policy
-        self._moved.update(policy.on_change(request, now) or ())
-        return policy.priority(request, now), policy.next_change(request, now)
-
-    def _move(self, request: LeapRequest, key: Priority) -> None:
-        """This is its priority now."""
-        if request.where == WAITING:
-            self._queue.push(request, key)
-            return
-        request.key = key
-        if self._order is not None:
-            self._order.push(request)
 
     def _make_room(self, now: float) -> bool:
         """Preempt running requests for better waiting ones: *displacement*."""
@@ -461,7 +294,3 @@ class PolicyOrder(QueueDiscipline):
         if self._order is not None:
             return self._engine.clock.done
         return self._changes.oldest(self._engine.running.values())
-
-
-def _number(request: LeapRequest) -> int:
-    return request.number
