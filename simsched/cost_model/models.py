@@ -60,6 +60,8 @@ class _Model:
     _bases: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
     # tokens of a step -> tokens that the device computes; what is beyond the list is not padded
     _padded: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
+    # made by `on_graphs`: all replicas ask for the same one, and its tables take time
+    _copies: list[Self] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @model_validator(mode="after")
     def _valid(self) -> Self:
@@ -83,10 +85,18 @@ class _Model:
         """The same model with the tokens of a step padded: `padded[tokens]` are computed for so many, and no
         more than there are beyond the end of `padded`. Terms per sequence, chunk, context stay those of the
         batch itself."""
+        for known in self._copies:
+            if known._padded == padded:
+                return known
         copy = replace(self)
         copy._padded.extend(padded)
-        copy._bases.clear()  # what the check of a new model has filled, without padding
+        copy._forget()  # what the check of a new model has filled, without padding
+        self._copies.append(copy)
         return copy
+
+    def _forget(self) -> None:
+        """What has been filled on demand."""
+        self._bases.clear()
 
     def step_time(self, features: StepFeatures) -> float:
         """Seconds for one step with these features."""
@@ -183,10 +193,9 @@ class TableCost(_Model):
         if self.g[-1] < self.g[-2]:
             raise ValueError("the last two times must not decrease (they are extrapolated)")
 
-    def on_graphs(self, padded: Sequence[int]) -> Self:
-        copy = super().on_graphs(padded)
-        copy._dense.clear()
-        return copy
+    def _forget(self) -> None:
+        super()._forget()
+        self._dense.clear()
 
     def _tokens(self, P: int, N: int) -> float:
         tokens = P + N

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import ceil, inf
+from operator import itemgetter
 
 from simsched.policies.engine_view import EngineView
 from simsched.request import RequestView
@@ -17,15 +18,11 @@ def peak_tokens(requests: Iterable[tuple[int, int]]) -> int:
     of the first i plus i times what the i-th has to come.
     """
     most = tokens = 0
-    for count, (now, left) in enumerate(sorted(requests, key=_left, reverse=True), 1):
+    for count, (now, left) in enumerate(sorted(requests, key=itemgetter(1), reverse=True), 1):
         tokens += now
         if tokens + count * left > most:
             most = tokens + count * left
     return most
-
-
-def _left(request: tuple[int, int]) -> int:
-    return request[1]
 
 
 def predicted_length(request: RequestView) -> float:

@@ -96,5 +96,9 @@ class PastFuture(Policy):
         count = engine.num_running + engine.num_let_in + 1
         if count * (engine.max_model_len + 1) <= room:
             return ADMIT
+        # Next, would all fit as long as each is taken to be? They never need more than that at once.
         everyone = [*engine.running, *engine.let_in, request]
-        return ADMIT if peak_tokens(self.demands(everyone, engine.max_model_len)) <= room else hold()
+        demands = self.demands(everyone, engine.max_model_len)
+        if sum(map(sum, demands)) <= room:
+            return ADMIT
+        return ADMIT if peak_tokens(demands) <= room else hold()
