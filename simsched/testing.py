@@ -19,11 +19,12 @@ from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
 from simsched.plugins import construct
+from simsched.policies.base import HOOKS as DECISIONS
 from simsched.policies.base import Policy
+from simsched.policies.guarded import GuardedEngine, GuardedRequest, guarded_all, guarded_of
 from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import HOOKS, PolicyError, watched
 from simsched.record import RunRecord
-from simsched.request import RequestView
 from simsched.workload.trace import Trace
 
 __all__ = ["PolicyError", "check_policy", "workloads"]
@@ -31,19 +32,18 @@ __all__ = ["PolicyError", "check_policy", "workloads"]
 COST = LinearCost(t0=0.011, a=5.3e-5, b=6.4e-5, c=8.1e-8, d=3.7e-9)
 """About an A100 with Llama-3-8B; no two steps take the same time, so that nothing coincides by chance."""
 Make = Callable[[], Policy]
-VIEW = frozenset(name for name in dir(RequestView) if not name.startswith("_"))
-"""What a policy may look at."""
 
 
 def check_policy(policy: type[Policy] | Policy | str, *, seeds: int = 2) -> None:
     """Run a policy on small workloads that strain every rule of the engine.
 
-    Checked is that all requests finish; that it reads nothing but `simsched.request.RequestView`; that
-    `priority` and `next_change` change nothing and answer alike when asked twice, in the form that they
-    should; that an engine which takes the policy's word for when priorities change, and one which asks in
-    every step, do the same; that it decides the same whatever answers are yet to come; and that two of its
-    kind share no memory. Engines: with many and few places, tokens and KV blocks, synchronous and one step
-    ahead, with and without prefix caching.
+    Checked is that all requests finish; that it reads nothing but `simsched.request.RequestView` and, where
+    it decides more than an order, `simsched.policies.engine_view.EngineView`, and sets nothing there; that
+    `priority`, `next_change`, `victim`, `token_budget` and `chunk` change nothing and answer alike when asked
+    twice, in the form that they should; that an engine which takes the policy's word for when priorities
+    change, and one which asks in every step, do the same; that it decides the same whatever answers are yet
+    to come; and that two of its kind share no memory. Engines: with many and few places, tokens and KV
+    blocks, synchronous and one step ahead, with and without prefix caching.
 
     Args:
         policy: a class, an object or a specification, such as `"./mine.py:Mine(cap=512)"`.
@@ -154,26 +154,32 @@ def _check_run(make: Make, policy_name: str, trace: Trace, config: ResolvedConfi
             )
 
 
+_ASKED_TWICE = ("priority", "next_change", "victim", "token_budget", "chunk")
+"""They answer, and change nothing."""
+
+
 def _guarded(policy: Policy) -> Policy:
     """The same policy, which sees what it may and no more, and whose answers are asked for twice."""
     cls = type(policy)
 
-    def watched(hook: str) -> Callable[[Policy, Any, float], Any]:
+    def watched(hook: str) -> Callable[..., Any]:
         method = getattr(cls, hook)
+        where = f"policy {cls.name}: {hook}"
 
-        def call(self: Policy, request: Any, now: float) -> Any:
-            seen = Guarded(request, f"policy {cls.name}: {hook}")
-            answer = method(self, seen, now)
-            if hook in ("priority", "next_change") and method(self, seen, now) != answer:
+        def call(self: Policy, *given: Any) -> Any:
+            seen = [_seen(each, where) for each in given]
+            answer = guarded_of(method(self, *seen))
+            if hook in _ASKED_TWICE and guarded_of(method(self, *seen)) != answer:
+                of = f" of request {given[0].request_id}" if hook in HOOKS else ""
                 raise PolicyError(
-                    f"policy {cls.name}: {hook} of request {request.request_id}, asked twice, gives two "
-                    "answers; expected the same at the same time"
+                    f"{where}{of}, asked twice, gives two answers; expected the same at the same time"
                 )
             return answer
 
         return call
 
-    hooks = {hook: watched(hook) for hook in HOOKS if getattr(cls, hook) is not getattr(Policy, hook)}
+    every = (*HOOKS, "on_queue", *DECISIONS)
+    hooks = {hook: watched(hook) for hook in every if getattr(cls, hook) is not getattr(Policy, hook)}
     same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     kept = {"builtin": cls.builtin}
     try:
@@ -183,19 +189,15 @@ def _guarded(policy: Policy) -> Policy:
     return policy
 
 
-class Guarded:
-    """Passes on what `RequestView` names, and nothing else."""
-
-    __slots__ = ("_view", "_where")
-
-    def __init__(self, view: RequestView, where: str) -> None:
-        self._view = view
-        self._where = where
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in VIEW:
-            raise PolicyError(f"{self._where} looks at {name}; expected what RequestView names")
-        return getattr(self._view, name)
+def _seen(given: Any, where: str) -> Any:
+    """An argument of a hook, guarded: a request, several, an engine, or the time."""
+    if isinstance(given, int | float):
+        return given
+    if isinstance(given, list | tuple):
+        return guarded_all(given, where)
+    if hasattr(given, "num_free_blocks"):
+        return GuardedEngine(given, where, requests=True)
+    return GuardedRequest(given, where)
 
 
 def _check_future(make: Make, name: str) -> None:

@@ -18,6 +18,8 @@ from simsched.errors import CannotLeap, InputError
 from simsched.plugins import neighbours, raised
 from simsched.policies.base import ADMIT, NEVER, REJECT, Change, Hold, Policy, Reads
 from simsched.policies.base import HOOKS as DECISIONS
+from simsched.policies.guarded import GuardedEngine
+from simsched.policies.guarded import PolicyError as PolicyError
 
 Hook = Callable[..., Any]
 Check = Callable[[Any, str], Any]
@@ -27,10 +29,6 @@ HOOKS = ("on_arrival", "priority", "next_change", "on_change", "on_preempt", "on
 _DRIFTS = ("none", "improves", "any")
 ASKED_TWICE = 500
 """So many times at first, and then once in so many, a priority is asked for twice."""
-
-
-class PolicyError(InputError):
-    """A user's own policy broke the contract, or raised."""
 
 
 def watched(cls: type[Policy], name: str) -> type[Policy]:
@@ -181,10 +179,15 @@ def _watched_decision(method: Hook, hook: str, name: str) -> Hook:
     """`admit(request, engine)`, `victim(candidates, engine)`, `token_budget(engine)` or `chunk(engine)`."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     where = f"policy {name}: {hook}"
+    engine: GuardedEngine | None = None
 
     def call(self: Policy, *given: Any) -> Any:
+        nonlocal engine
+        *others, view = given
+        if engine is None or not engine.guards(view):
+            engine = GuardedEngine(view, where)
         try:
-            answer = method(self, *given)
+            answer = method(self, *others, engine)
         except (InputError, CannotLeap):
             raise
         except (Exception, SystemExit) as error:

@@ -35,6 +35,15 @@ class Case:
     policy: str
     config: EngineConfig
 
+    @property
+    def hooks(self) -> frozenset[str]:
+        """The decisions beyond order that its policy takes."""
+        return hooks_of(make_policy(self.policy))
+
+    def record(self, *, leap: bool) -> RunRecord:
+        """Simulate without one."""
+        return simulate(self.trace, make_policy(self.policy), COST, self.config, leap=leap)
+
     def run(self) -> tuple[list[Step], RunRecord]:
         """Simulate with a step log."""
         steps: list[Step] = []
@@ -48,10 +57,10 @@ class Case:
 
 
 def policies(preset: str) -> list[str]:
-    """Every registered policy, and those of their variants that preempt otherwise than by default."""
-    # decisions beyond order leave out requests on purpose
-    orders = [name for name in registered() if not hooks_of(make_policy(name))]
-    return [*orders, *VARIANTS[preset]]
+    """Every registered policy that the preset takes, and those of their variants that preempt otherwise than
+    by default."""
+    v1 = preset == "vllm-v1"
+    return [*(name for name in registered() if v1 or not hooks_of(make_policy(name))), *VARIANTS[preset]]
 
 
 @st.composite

@@ -35,9 +35,16 @@ def require(holds: object, invariant: str, what: str) -> None:
         raise ViolationError(invariant, what)
 
 
-def check(steps: Sequence[Step], record: RunRecord, config: EngineConfig, cost: CostModel) -> None:
-    """Raises ViolationError at the first thing that is wrong. `cost` has no price on swaps or predictions."""
-    replay = Replay(record, config, cost)
+def check(
+    steps: Sequence[Step],
+    record: RunRecord,
+    config: EngineConfig,
+    cost: CostModel,
+    hooks: frozenset[str] = frozenset(),
+) -> None:
+    """Raises ViolationError at the first thing that is wrong. `cost` has no price on swaps or predictions;
+    `hooks` are the decisions beyond order that the policy takes."""
+    replay = Replay(record, config, cost, hooks)
     for step in steps:
         replay.take(step)
     replay.at_the_end(steps)
@@ -72,6 +79,7 @@ class Replay:
     record: RunRecord
     config: EngineConfig
     cost: CostModel
+    hooks: frozenset[str] = frozenset()
     running: dict[str, None] = field(default_factory=dict)
     """Those that hold KV blocks on the GPU."""
     swapped: set[str] = field(default_factory=set)
@@ -161,6 +169,7 @@ class Replay:
             require(step["num_running"] <= config.max_num_seqs, "batch", f"{step['num_running']} running")
             threshold = config.long_prefill_token_threshold
             # displaced requests are held out of the queue: whoever is left may be alone
+            threshold = 0 if "chunk" in self.hooks else threshold
             if threshold and step["num_running"] + step["num_waiting"] > 1 and not step["preempted"]:
                 require(max(scheduled.values()) <= threshold, "batch", "a chunk over the threshold")
 
@@ -208,7 +217,9 @@ class Replay:
             require(used <= most, "blocks", f"{used} are used; {list(self.running)} hold {most} at most")
 
     def _work(self, step: Step) -> None:
-        """With a slot, budget and blocks for any of them, nobody is left out."""
+        """With a slot, budget and blocks for any of them, nobody is left out, unless the policy says so."""
+        if self.hooks & {"admit", "token_budget", "chunk"}:
+            return
         scheduled = step["scheduled"]
         left_out = [name for name in self.unfinished(step["time"]) if name not in scheduled]
         evicted = step["preempted"] or step.get("swapped_out")

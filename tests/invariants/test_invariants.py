@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from simsched.engine.config import presets
+from tests.engine.scenarios import same
 from tests.invariants.cases import COST, cases, policies
 from tests.invariants.checks import check
 
@@ -25,4 +26,7 @@ EVERY = [(preset, name) for preset in presets() for name in policies(preset)]
 def test_invariants(preset: str, name: str, data: st.DataObject) -> None:
     case = data.draw(cases(preset, name))
     steps, record = case.run()
-    check(steps, record, case.config, COST)
+    check(steps, record, case.config, COST, case.hooks)
+    if case.hooks:  # what orders do alone, leaping and again, has tests of its own
+        for leap in (False, True, True):
+            same(record, case.record(leap=leap))
