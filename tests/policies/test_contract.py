@@ -15,10 +15,10 @@ from simsched.errors import InputError
 from simsched.policies.base import Change, Decision, Moved, Policy, registered
 from simsched.policies.engine_view import EngineView
 from simsched.policies.fastserve import FastServe
+from simsched.policies.guarded import OF_REQUEST as FIELDS
 from simsched.policies.mlfq import Mlfq
 from simsched.policies.spec import make_policy
 from simsched.request import RequestView
-from simsched.testing import VIEW as FIELDS
 from simsched.testing import Guarded
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import POLICIES, Linear, same, trace
