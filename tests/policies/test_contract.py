@@ -16,10 +16,10 @@ from simsched.policies.base import Change, Decision, Moved, Policy, registered
 from simsched.policies.engine_view import EngineView
 from simsched.policies.fastserve import FastServe
 from simsched.policies.guarded import OF_REQUEST as FIELDS
+from simsched.policies.guarded import GuardedRequest
 from simsched.policies.mlfq import Mlfq
 from simsched.policies.spec import make_policy
 from simsched.request import RequestView
-from simsched.testing import Guarded
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import POLICIES, Linear, same, trace
 
@@ -40,30 +40,30 @@ class Watched(Policy):
         self.calls = 0
 
     def on_arrival(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_arrival(Guarded(request, "it"), now)
+        return self.inner.on_arrival(GuardedRequest(request, "it"), now)
 
     def priority(self, request: RequestView, now: float) -> Any:
         self.calls += 1
-        key = self.inner.priority(Guarded(request, "it"), now)
-        assert key == self.inner.priority(Guarded(request, "it"), now), "priority() is not pure"
+        key = self.inner.priority(GuardedRequest(request, "it"), now)
+        assert key == self.inner.priority(GuardedRequest(request, "it"), now), "priority() is not pure"
         for number in key if isinstance(key, tuple) else (key,):
             assert isinstance(number, (int, float))
             assert number == number
         return key
 
     def next_change(self, request: RequestView, now: float) -> Change:
-        change = self.inner.next_change(Guarded(request, "it"), now)
-        assert change == self.inner.next_change(Guarded(request, "it"), now), "next_change() is not pure"
+        change = self.inner.next_change(GuardedRequest(request, "it"), now)
+        assert change == self.inner.next_change(GuardedRequest(request, "it"), now), "next_change() is not pure"
         if request.steps_idle and not self.inner.changes_while_waiting():
             assert change.after_steps_idle is None
             assert change.after_time is None
         return change
 
     def on_change(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_change(Guarded(request, "it"), now)
+        return self.inner.on_change(GuardedRequest(request, "it"), now)
 
     def on_preempt(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_preempt(Guarded(request, "it"), now)
+        return self.inner.on_preempt(GuardedRequest(request, "it"), now)
 
     def admit(self, request: RequestView, engine: EngineView) -> Decision:
         return self.inner.admit(request, engine)
@@ -78,7 +78,7 @@ class Watched(Policy):
         return self.inner.chunk(engine)
 
     def on_finish(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_finish(Guarded(request, "it"), now)
+        return self.inner.on_finish(GuardedRequest(request, "it"), now)
 
 
 def workload() -> Trace:
