@@ -53,7 +53,8 @@ class Watched(Policy):
 
     def next_change(self, request: RequestView, now: float) -> Change:
         change = self.inner.next_change(GuardedRequest(request, "it"), now)
-        assert change == self.inner.next_change(GuardedRequest(request, "it"), now), "next_change() is not pure"
+        again = self.inner.next_change(GuardedRequest(request, "it"), now)
+        assert change == again, "next_change() is not pure"
         if request.steps_idle and not self.inner.changes_while_waiting():
             assert change.after_steps_idle is None
             assert change.after_time is None
