@@ -17,7 +17,7 @@ HOT = {
     "engine/vllm_v1": [
         *("changes", "discipline", "free_queue", "leaping", "leaping_async", "leaping_request"),
         *("leaping_async_shared", "leaping_decisions", "leaping_shared", "policy_order", "pressure"),
-        *("asked_policy", "queues", "state", "uncontended", "uncontended_ahead"),
+        *("asked_policy", "leaping_blocks", "queues", "state", "uncontended", "uncontended_ahead"),
     ],
     "cost_model": ["base"],
 }

@@ -22,7 +22,7 @@ from vllm.v1.request import Request, RequestStatus
 from simsched.cost_model.profile import load_profile
 from simsched.engine.preemption import Room, plan_preemptions
 from simsched.engine.step_clock import StepClock
-from simsched.engine.vllm_v1.stepping import discipline
+from simsched.engine.vllm_v1.policy_steps import discipline
 from simsched.errors import InputError
 from simsched.policies.base import hooks_of
 from simsched.policies.spec import make_policy

@@ -10,7 +10,7 @@ import pytest
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.engine.vllm_v1 import leaping_request, stepping_request
-from simsched.engine.vllm_v1.stepping import discipline
+from simsched.engine.vllm_v1.policy_steps import discipline
 from simsched.errors import InputError
 from simsched.policies.base import Change, Decision, Moved, Policy, registered
 from simsched.policies.engine_view import EngineView

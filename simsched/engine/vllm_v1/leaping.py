@@ -21,7 +21,7 @@ import simpy
 from simsched.cost_model.base import StepFeatures, make_features
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
-from simsched.engine.base import Batch, CannotLeap
+from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.engine_view import ViewOfEngine
 from simsched.engine.recorder import Recorder
@@ -29,18 +29,18 @@ from simsched.engine.request_status import DECODING, FINISHED, RESIDENT, WAITING
 from simsched.engine.serial import SerialReplica
 from simsched.engine.vllm_v1.discipline import PriorityOrder
 from simsched.engine.vllm_v1.free_queue import FreeQueue
+from simsched.engine.vllm_v1.leaping_blocks import LeapingBlocks
 from simsched.engine.vllm_v1.leaping_decisions import DecidingOrder
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
+from simsched.engine.vllm_v1.policy_steps import discipline
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
-from simsched.engine.vllm_v1.state import LeapingState
-from simsched.engine.vllm_v1.stepping import discipline
 from simsched.engine.vllm_v1.uncontended import run_uncontended
 from simsched.policies.base import Policy, hooks_of
 from simsched.vllm_versions import rules_of
 
 
-class VllmV1Leap(LeapingState):
+class VllmV1Leap(LeapingBlocks):
     """The scheduler of vLLM V1, from event to event.
 
     Raises:
@@ -173,17 +173,6 @@ class VllmV1Leap(LeapingState):
         step, time = self.policy_order.limit()
         return max(1, min(most, step - steps)), time
 
-    def _steps_to_spare(self, following: int) -> int:
-        """For how many steps in all there are blocks (or fewer, if many): one has them, and the next is the
-        one after so many."""
-        cycles = self.free // self.num_decoding
-        if cycles:
-            return 1 + cycles * self.block_size
-        left, count = self.free, 1
-        while (left := left - self.growth_by_residue[(following + count - 1) % self.block_size]) >= 0:
-            count += 1
-        return count
-
     def update(self, batch: Batch, now: float, first: float, last: float, steps: int = 1) -> Sequence[int]:
         clock = self.clock
         before = clock.formed
@@ -270,23 +259,6 @@ class VllmV1Leap(LeapingState):
         return run_uncontended(self, self.policy_order, replica, now)
 
     # -- decoding requests ----------------------------------------------------------------------------------
-    def decoding_request(self, end: int) -> LeapRequest | None:
-        """Who finishes in a step, by an entry of `ends`, if that still holds."""
-        step, number = divmod(end, MANY)
-        request = self.running.get(number)
-        if request is None or request.where != DECODING or request.offset + step != self.total[number]:
-            return None
-        return request
-
-    def stop_decoding(self, request: LeapRequest) -> None:
-        offset = request.offset
-        request.known = known = offset + self.clock.formed
-        request.computed = known - 1
-        request.where = RESIDENT
-        self.growth_by_residue[(1 - offset) % self.block_size] -= 1
-        self.num_decoding -= 1
-        self.decode_context -= known
-
     def leave_out(self, request: LeapRequest, now: float) -> None:
         """A decoding request gets nothing in this step."""
         self._pause(request, now)
@@ -312,53 +284,6 @@ class VllmV1Leap(LeapingState):
         if self.policy_order is not None:
             self.policy_order.finished(request, now)
         del self.running[request.number]
-
-    # -- KV blocks -----------------------------------------------------------------------------------------
-    def allocate(self, blocks: int) -> None:
-        self.free -= blocks
-        if self.queue.runs:
-            self.queue.allocate(blocks)
-
-    def _free_finished(self, tokens: int) -> None:
-        """It finishes: the blocks with so many tokens of it are free."""
-        hashed, rest = divmod(tokens, self.block_size)
-        unhashed = 1 if rest else 0
-        self.free += hashed + unhashed
-        if self.queue.runs:
-            self.queue.put(hashed, unhashed)
-
-    def _free_preempted(self, request: LeapRequest, tokens: int) -> None:
-        """It is preempted: likewise, and what stays cached will be of use to it."""
-        hashed, rest = divmod(tokens, self.block_size)
-        unhashed = 1 if rest else 0
-        if self.caching:
-            if hashed > (request.known - 1) // self.block_size:
-                raise CannotLeap("a block will be computed twice")
-            self.queue.leave(request.number, hashed, unhashed, self.free)
-        self.free += hashed + unhashed
-
-    def _lookup(self, request: LeapRequest) -> tuple[int, int]:
-        """How many blocks of a waiting request are cached, and how many of those are held by others."""
-        return self.queue.survivors(request.number) if self.queue.runs else 0, 0
-
-    def catch_up_cache(self) -> None:
-        """Without sharing nobody hits what another one has filled."""
-
-    def cached_tokens(self, request: LeapRequest) -> int:
-        return self._lookup(request)[0] * self.block_size
-
-    def _allocate_admitted(self, request: LeapRequest, hits: int, blocks: int) -> None:
-        """It is admitted with the hits of the latest lookup among so many blocks."""
-        self.free -= blocks
-        if self.queue.runs:
-            self.queue.hit(request.number)
-            self.queue.allocate(blocks - hits)
-
-    def mark_cached(self, request: LeapRequest, tokens: int) -> None:
-        """A request has blocks for so many tokens (of no concern without sharing)."""
-
-    def turn_away(self, request: LeapRequest) -> None:
-        self.queue.runs.pop(request.number, None)
 
     def preempt(self, victims: Sequence[LeapRequest], now: float, scheduled: int = 0) -> None:
         """*Recompute*; `scheduled`: tokens that this step had given them already."""
