@@ -11,7 +11,8 @@ import pytest
 from pydantic.dataclasses import dataclass
 
 from simsched.engine.block_index import BlockIndex
-from simsched.engine.vllm_v1.kv_cache import Key, KVCache
+from simsched.engine.prompt_blocks import Name
+from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.errors import InputError
 from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router
 from simsched.routers.spec import make_router
@@ -81,7 +82,7 @@ def test_a_cache_tells_what_it_stores_hits_and_throws_out() -> None:
         cache.arrived(number, arrival)
     a, b, c, d = (cache._keys.key(number, block) for number, block in ((0, 0), (0, 1), (2, 0), (2, 1)))
 
-    def events() -> list[tuple[bool, Key]]:
+    def events() -> list[tuple[bool, Name]]:
         taken, cache.events = cache.events, []
         assert taken is not None
         return taken
