@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from simsched.alone import alone_time
 from simsched.engine.admissible import Limit, check_admissible, fit, limit_of
 from simsched.engine.config import EngineConfig, find_preset
 from simsched.errors import InputError
@@ -21,7 +22,7 @@ from simsched.sweep.capacity import SAMPLE, capacity
 from simsched.sweep.cell import Arm, Cell, Load
 from simsched.sweep.fleet import fleet_of
 from simsched.sweep.inputs import profile_of
-from simsched.sweep.lasting import behind_run_in, seconds_of_arrivals
+from simsched.sweep.lasting import Server, behind_run_in, seconds_of_arrivals
 from simsched.sweep.requests import file_of, num_kept
 from simsched.sweep.study import (
     DATA_VARIABLE,
@@ -73,7 +74,7 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
             several = [option for option in swept if len(getattr(study, option)) > 1]
             engine = [f"{option} {engine_options[option]}" for option in several]
             where = ", ".join([f"{name} on {engine_options['cost_profile']}", arm.config.preset, *engine])
-            said = dict.fromkeys(f"{where}: {offer.estimates[arm][1]}" for offer in offers[load])
+            said = dict.fromkeys(f"{where}: {offer.estimates[arm].note}" for offer in offers[load])
             notes += [note for note in said if note not in notes]
             for offer, *prediction, run, policy in itertools.product(
                 offers[load], *predictions, range(study.num_runs), study.policy
@@ -92,7 +93,7 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
                 cell = Cell(load_of_cell, arm_of_cell, goodput)
                 options = {"workload": name, "arrivals": arrivals, "request_rate": offer.rate}
                 options |= {"policy": labels.get(policy, policy), "run": run, "seed": seed}
-                yield cell, {**engine_options, **beliefs, **options}, offer.estimates[arm][0]
+                yield cell, {**engine_options, **beliefs, **options}, offer.estimates[arm].capacity
 
 
 def _engines(study: Study) -> Iterator[tuple[dict[str, Any], Arm]]:
@@ -149,8 +150,22 @@ class _Offer:
     """Requests/s; None: as in the trace, or arrivals that have no rate."""
     duration: float | None
     """Seconds of arrivals; None: as many as `num_requests` or the trace says."""
-    estimates: dict[Arm, tuple[float, str]]
-    """Engine -> its capacity in requests/s, and a line that says it."""
+    estimates: dict[Arm, _Estimate]
+    """By engine."""
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """What an engine can take of these requests."""
+
+    server: Server
+    note: str
+    """A line that says its capacity."""
+
+    @property
+    def capacity(self) -> float:
+        """Requests/s."""
+        return self.server.capacity
 
 
 def _offers(study: Study, load: Load, base: Arm, arms: Sequence[Arm]) -> Iterator[_Offer]:
@@ -166,12 +181,13 @@ def _offers(study: Study, load: Load, base: Arm, arms: Sequence[Arm]) -> Iterato
     for text in study.request_rate or PAPER_RATES:
         rate, is_share = parse_rate(text)
         if is_share:
-            most, _ = of_all[base] if base in of_all else _capacity_at(load, base, rate)
-            rate = float(f"{rate * most:.4g}")
+            of_base = of_all[base] if base in of_all else _capacity_at(load, base, rate)
+            rate = float(f"{rate * of_base.capacity:.4g}")
         estimates = of_all or {arm: _capacity(replace(load, request_rate=rate), arm) for arm in arms}
         duration = load.duration
         if times_itself(study) and math.isfinite(rate):
-            duration = seconds_of_arrivals(rate, [most for most, _ in estimates.values()])
+            servers = [each.server for each in estimates.values()]
+            duration = seconds_of_arrivals(rate, servers, study.num_runs)
             if load.workload is not None:
                 duration = behind_run_in(duration, named_workload(load.workload).run_in)
         yield _Offer(rate, duration, estimates)
@@ -186,21 +202,24 @@ def _workload_names(study: Study) -> dict[str, str]:
     return {**{name: name for name in study.workload}, **stems}
 
 
-def _capacity(load: Load, arm: Arm) -> tuple[float, str]:
-    """The capacity of an arm for these requests, in requests/s, and a line that says it."""
+def _capacity(load: Load, arm: Arm) -> _Estimate:
+    """What an arm can take of these requests."""
     if arm.replicas is None:
         return _capacity_of_equals(load, arm)
     fleet = Counter(arm.fleet())
-    total, parts = 0.0, []
+    servers, parts = [], []
     for (profile, config), count in fleet.items():
         alone = replace(arm, replicas=None, num_replicas=None, cost_profile=profile, config=config)
-        most, _ = _capacity_of_equals(load, alone)
-        total += count * most
-        parts.append(f"{count} times {most:.3g}")
-    return total, f"capacity about {total:.3g} requests/s ({', '.join(parts)}, each with its share)"
+        server = _capacity_of_equals(load, alone).server
+        servers += [server] * count
+        parts.append(f"{count} times {server.capacity:.3g}")
+    total = sum(server.capacity for server in servers)
+    whole = Server(total, max(each.alone for each in servers), sum(each.places for each in servers))
+    note = f"capacity about {total:.3g} requests/s ({', '.join(parts)}, each with its share)"
+    return _Estimate(whole, note)
 
 
-def _capacity_of_equals(load: Load, arm: Arm) -> tuple[float, str]:
+def _capacity_of_equals(load: Load, arm: Arm) -> _Estimate:
     of = ""
     if load.workload is not None:
         trace = named_workload(load.workload).sample(SAMPLE, load.seed)
@@ -234,18 +253,21 @@ def _capacity_of_equals(load: Load, arm: Arm) -> tuple[float, str]:
     if replicas > 1:
         limits.append(f"{replicas} replicas, as if each had its share")
     of += f" ({'; '.join(limits)})" if limits else ""
-    return most, f"capacity about {most:.3g} requests/s{of}"
+    some = trace.take(np.arange(0, len(trace), max(1, len(trace) // SAMPLE)))
+    alone = float(alone_time(some, cost, config).mean())
+    server = Server(most, alone, replicas * config.max_running)
+    return _Estimate(server, f"capacity about {most:.3g} requests/s{of}")
 
 
-def _capacity_at(load: Load, arm: Arm, share: float) -> tuple[float, str]:
+def _capacity_at(load: Load, arm: Arm, share: float) -> _Estimate:
     """The same where a rate, which is a share of that capacity, says how many requests there are."""
-    most, note = _capacity(load, arm)
+    found = _capacity(load, arm)
     for _ in range(10):  # settles in a few rounds, give or take a request
-        before = most
-        most, note = _capacity(replace(load, request_rate=share * most), arm)
-        if most == before:
+        before = found.capacity
+        found = _capacity(replace(load, request_rate=share * before), arm)
+        if found.capacity == before:
             break
-    return most, note
+    return found
 
 
 def expand(path: str) -> str:

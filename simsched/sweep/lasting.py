@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 TRANSIENT = 60.0
 """Seconds of arrivals in overload, where every length gives other numbers; as in the paper's runs."""
 LEAST, MOST = 600.0, 7200.0
 """Seconds of arrivals below the capacity: several times what the longest answer takes; two hours."""
+LONGEST = 14400.0
+"""Four hours: where all arms keep up, so that nobody's backlog is simulated for so long."""
 ENOUGH = 8000
 """Requests below the capacity: eighty beyond a P99, and throughputs within about 1 % by chance."""
 MEMORY = 45.0
 """A queue forgets in about 1 / (rate * (1 - load)^2) seconds; a run lasts so many times that."""
+LIVES = 250.0
+"""A batch forgets how full it was in about `Server.memory` seconds; all runs together last so many times
+that. A share of requests that keep a limit is then known within 2 or 3 points, where it is worst."""
 OVER = 6.0
 """A backlog that grows by 1 % of the arrivals shows after so many hundreds of seconds."""
 
 
-def seconds_of_arrivals(rate: float, capacities: Sequence[float]) -> float:
-    """How long requests arrive at this rate (requests/s) for engines of these estimated capacities.
+class Server(NamedTuple):
+    """What serves, as far as it says how long a run must last."""
+
+    capacity: float
+    """Requests/s."""
+    alone: float
+    """Mean seconds of a request that is alone."""
+    places: float
+    """Requests that run together at most."""
+
+    def memory(self, rate: float) -> float:
+        """Seconds in which it forgets how many requests it had, below the capacity.
+
+        With n requests in the batch a step takes a + b * n seconds, and one of L steps is in for L * (a + b *
+        n). So n settles where rate * L * (a + b * n) = n, at a speed of d(n / (L * (a + b * n))) / dn, which
+        is (1 - rate * L * b)^2 / (L * a). L * a is `alone`, and L * b what the capacity has beside it.
+        """
+        each = max(0.0, 1 / self.capacity - self.alone / self.places)
+        return self.alone / (1 - rate * each) ** 2
+
+
+def seconds_of_arrivals(rate: float, servers: Sequence[Server], num_runs: int = 1) -> float:
+    """How long requests arrive at this rate (requests/s) in each of so many runs.
 
     All arms of a load meet the same requests, so the one that takes longest to settle decides; where none
     can keep up, there is nothing to wait for.
     """
-    loads = [rate / most for most in capacities]
-    below = [load for load in loads if load < 1]
+    loads = [rate / server.capacity for server in servers]
+    below = [server for server in servers if rate < server.capacity]
     if below:
-        forgets = 1 / (rate * (1 - max(below)) ** 2)
-        seconds = max(LEAST, ENOUGH / rate, MEMORY * forgets)
+        forgets = 1 / (rate * (1 - max(load for load in loads if load < 1)) ** 2)
+        queue = min(MOST, max(LEAST, ENOUGH / rate, MEMORY * forgets))
+        most = LONGEST if len(below) == len(servers) else MOST
+        batch = min(most, LIVES * max(server.memory(rate) for server in below) / num_runs)
+        seconds = max(queue, batch)
     else:
         over = min(loads) - 1
-        seconds = max(TRANSIENT, OVER / over) if over > 0 else MOST
-    return float(f"{min(MOST, seconds):.2g}")
+        seconds = min(MOST, max(TRANSIENT, OVER / over) if over > 0 else MOST)
+    return float(f"{seconds:.3g}")
 
 
 def behind_run_in(seconds: float, run_in: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from simsched.errors import InputError
 from simsched.results import Results, remeasure
 from simsched.sweep.execute import run_study
-from simsched.sweep.lasting import behind_run_in, seconds_of_arrivals
+from simsched.sweep.lasting import Server, behind_run_in, seconds_of_arrivals
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study, window_of
 
@@ -31,7 +31,41 @@ from simsched.sweep.study import make_study, window_of
     ],
 )
 def test_seconds_of_arrivals(rate: float, capacities: list[float], expected: float) -> None:
-    assert seconds_of_arrivals(rate, capacities) == pytest.approx(expected, rel=0.05)
+    servers = [Server(capacity, alone=0.0, places=256) for capacity in capacities]
+    assert seconds_of_arrivals(rate, servers) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("rate", "servers", "num_runs", "expected"),
+    [
+        # 1 / 15.5 - 5.15 / 512 = 0.0545 s; 5.15 / (1 - 12 * 0.0545)^2 = 43 s, 250 times
+        (12.0, [Server(15.5, 5.15, 512)], 1, 10_800.0),
+        (12.0, [Server(15.5, 5.15, 512)], 5, 2160.0),  # all runs together
+        (14.0, [Server(15.5, 5.15, 512)], 1, 14_400.0),  # the most
+        (14.0, [Server(15.5, 5.15, 512), Server(7.0, 5.15, 64)], 1, 7200.0),  # where nobody's queue grows
+        (28.0, [Server(31.0, 5.15, 1024)], 1, 14_400.0),  # two replicas at twice the rate
+        (24.0, [Server(31.0, 5.15, 1024)], 1, 10_800.0),
+        (2.0, [Server(15.5, 5.15, 512)], 1, 4000.0),  # 8,000 requests
+        (64.0, [Server(15.5, 5.15, 512)], 1, 60.0),
+    ],
+)
+def test_a_batch_is_given_time_to_forget(
+    rate: float, servers: list[Server], num_runs: int, expected: float
+) -> None:
+    assert seconds_of_arrivals(rate, servers, num_runs) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_memory_of_a_batch_by_hand() -> None:
+    """Steps of 10 ms and 0.1 ms a request more, 100 of them each."""
+
+    def served(n: float) -> float:
+        """Requests/s, of n in the batch."""
+        return n / (100 * (0.010 + 0.0001 * n))
+
+    server = Server(capacity=served(256), alone=1.0, places=256)
+    assert served(100) == 50.0
+    assert server.memory(50.0) == pytest.approx(1 / (served(101) - served(99)) * 2, rel=1e-3)
+    assert server.memory(0.0) == 1.0
 
 
 AUTO, WHOLE = {"warmup": "auto", "cooldown": "auto"}, {"warmup": 0.0, "cooldown": 0.0}
@@ -91,7 +125,7 @@ def test_a_stable_cell_serves_what_it_is_offered(tmp_path: Path) -> None:
     assert results.summary["steady"].to_list() == [True, True]
     for row in results.summary.to_dicts():
         assert row["request_throughput"] == pytest.approx(6.0, rel=0.02)
-        assert 0 < row["window_start"] < row["window_end"] < 1500
+        assert 0 < row["window_start"] < row["window_end"] < 2500
         assert row["growth_low"] < 0 < row["growth_high"]
     lines = (tmp_path / "out" / "summary.csv").read_text().splitlines()
     assert dict(zip(lines[0].split(","), lines[1].split(","), strict=True))["steady"] == "true"
