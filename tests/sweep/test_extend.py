@@ -84,7 +84,7 @@ def test_an_option_that_was_left_to_its_default(out: Path) -> None:
 
 def test_loads_that_time_themselves_keep_their_seconds(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    given = {"policy": "fcfs", "request_rate": "14", "max_num_seqs": "256"}
+    given = {"policy": "fcfs", "request_rate": "7", "max_num_seqs": "64"}
     old = run_study(make_study(given), out).manifest["duration"]
     results = extend(out, max_num_seqs="512")
     assert set(results.manifest["duration"].values()) == set(old.values())
