@@ -4,12 +4,15 @@
 A token that is on its way fills no block that others could hit: a decoding request has registered what was
 known when it was last given a token, a step less than it has blocks for. Whoever gets its last token keeps
 its blocks a step longer, and gives them up in the order of the batch that it was last in.
+
+What is the same in `leaping_shared.py` stands in both: each extends another engine, and a compiled class has
+one base.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, CannotLeap
@@ -92,7 +95,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         """Who gets its last token in this step, in the order of its batch."""
         if not step.irregular and (not self.ends or self.ends[0] >= MANY * (self.clock.formed + steps + 1)):
             return []
-        old = set(self._ending(self.clock.formed + steps))
+        old = set(self.ending_by(self.clock.formed + steps))
         new: list[LeapRequest] = []
         for request, n in step.irregular:
             if request.computed + n == request.known == self.total[request.number] - 1:
@@ -103,16 +106,6 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         if len(old) < 2:
             return [*old, *new]
         return [*self.order.in_order(list(old), self._start), *new]
-
-    def _ending(self, step: int) -> Iterator[LeapRequest]:
-        """The decoding requests that finish by then, from the top of the heap."""
-        places = [0]
-        for at in places:
-            if at < len(self.ends) and self.ends[at] < MANY * (step + 1):
-                request = self.decoding_request(self.ends[at])
-                if request is not None:
-                    yield request
-                places += 2 * at + 1, 2 * at + 2
 
     def _await_end(self, request: LeapRequest, step: Step) -> None:
         super()._await_end(request, step)

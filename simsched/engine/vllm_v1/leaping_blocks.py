@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from simsched.engine.base import CannotLeap
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
@@ -27,6 +29,16 @@ class LeapingBlocks(LeapingState):
         if request is None or request.where != DECODING or request.offset + step != self.total[number]:
             return None
         return request
+
+    def ending_by(self, step: int) -> Iterator[LeapRequest]:
+        """The decoding requests that finish by then, from the top of the heap."""
+        places = [0]
+        for at in places:
+            if at < len(self.ends) and self.ends[at] < MANY * (step + 1):
+                request = self.decoding_request(self.ends[at])
+                if request is not None:
+                    yield request
+                places += 2 * at + 1, 2 * at + 2
 
     def stop_decoding(self, request: LeapRequest) -> None:
         offset = request.offset

@@ -10,7 +10,7 @@ the same step do so as vLLM has them in its batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
@@ -71,7 +71,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         """Who finishes at the end of these steps, in the order of the batch."""
         if not self.irregular and (not self.ends or self.ends[0] >= MANY * (self.clock.formed + steps + 1)):
             return []
-        old = set(self._ending(self.clock.formed + steps))
+        old = set(self.ending_by(self.clock.formed + steps))
         new: list[LeapRequest] = []
         for request, n in self.irregular:
             if request.computed + n == request.known == self.total[request.number] - 1:
@@ -91,16 +91,6 @@ class SharedVllmV1Leap(VllmV1Leap):
         in_order = self.order.in_order(list(old), now)
         self.clock.formed, self.clock.done, self.clock.time = before, before, time
         return [*in_order, *new]
-
-    def _ending(self, step: int) -> Iterator[LeapRequest]:
-        """The decoding requests that finish by then, from the top of the heap."""
-        places = [0]
-        for at in places:
-            if at < len(self.ends) and self.ends[at] < MANY * (step + 1):
-                request = self.decoding_request(self.ends[at])
-                if request is not None:
-                    yield request
-                places += 2 * at + 1, 2 * at + 2
 
     def _schedule_running(self, now: float, need: int) -> int:
         self.fills_answers = bool(self._answers.watched)
