@@ -8,6 +8,7 @@ request is to be the same for any number of replicas: within 1.5 times from 1 to
 
 from __future__ import annotations
 
+import resource
 import time
 
 import pytest
@@ -49,3 +50,12 @@ def test_speed(clock: str) -> None:
         )
         print(f"| {router} | {one:,.0f} | {some:,.0f} | {many:,.0f} | {goal:,} | {one / many:.2f} |")
         assert some > goal / 4  # a machine may be slow and shared
+
+
+def test_a_million_requests_on_64_replicas() -> None:
+    """Goals: 40 s and 2 GB."""
+    seconds = 1e6 / rate("least-requests", 64, 1_000_000, PROFILES["in sequence"])
+    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\na million requests on 64 replicas: {seconds:.0f} s, {gib:.2f} GiB")
+    assert seconds < 4 * 40  # a machine may be slow and shared
+    assert gib * 2**30 < 2e9
