@@ -128,6 +128,7 @@ CATALOGUE = (
     "plas", "plas(quantum=0.02,levels=4,starvation_ratio=3)", "plas(preemptive=false,quantum=0.1)",
     "atlas", "atlas(quantum=0.02,levels=4,starvation_ratio=3)", "atlas(preemptive=false,quantum=0.1)",
     "uniboost", "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)", "uniboost(adaptive=true)",
+    "uniboost-guard", "uniboost-guard(first=0.05,factor=1.5,gamma=0.5,preemptive=true)",
 )  # fmt: skip
 """Policies from the literature: `lockstep --random N --policy catalogue` draws from them."""
 

@@ -16,7 +16,9 @@ BACKBONE_HELP = "light, encoder, or a Hugging Face encoder or decoder by name or
 @click.option("--backbone", default="light", show_default=True, help=BACKBONE_HELP)
 @click.option(
     "--loss",
-    type=click.Choice(["listmle", "pairwise", "regression", "percentile", "classification", "quantile"]),
+    type=click.Choice(
+        ["listmle", "pairwise", "regression", "percentile", "classification", "quantile", "log-t"]
+    ),
     help="Default: percentile (light), listmle (others).",
 )
 @click.option(

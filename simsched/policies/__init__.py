@@ -100,5 +100,8 @@ from simsched.policies import (
     uniboost as uniboost,
 )
 from simsched.policies import (
+    uniboost_guard as uniboost_guard,
+)
+from simsched.policies import (
     vtc as vtc,
 )

@@ -28,12 +28,13 @@ class UniBoost(Policy):
     nothing, so nobody starves; gamma leads from shortest prompt first (0) to first come, first served
     (infinity).
 
-    The formula, its defaults and the adaptive gamma are those of the authors' SGLang #35637, which orders the
-    queue alone; hence not preemptive. The paper's MemGuard, which says when a running request may be evicted,
-    is not in that code. With `adaptive`, gamma starts from the one given, and after every 5 s in which a
-    request was done it goes 0.3 of the way to 1 + 199 exp(-4 (t99 / t95 - 1)), where t are percentiles of the
-    last 1,000 latencies, once there are 200: a heavy tail lowers it, a light one raises it. The bounds, 5 s,
-    200, 0.3 and 4 are that code's; the target's form and the window are ours.
+    The formula, its defaults and the adaptive gamma are those of the authors' SGLang #35637, which orders
+    the queue alone; hence not preemptive. The paper's MemGuard, which says when a running request may be
+    evicted, is not in that code (`uniboost-guard` has it). With `adaptive`, gamma starts from the one given,
+    and after every 5 s in which a request was done it goes 0.3 of the way to 1 + 199 exp(-4 (t99 / t95 -
+    1)), where t are percentiles of the last 1,000 latencies, once there are 200: a heavy tail lowers it, a
+    light one raises it. The bounds, 5 s, 200, 0.3 and 4 are that code's; the target's form and the window
+    are ours.
     """
 
     preemptive: bool = False

@@ -16,6 +16,7 @@ from simsched.workload.trace import FloatArray
 Loss = Callable[[FloatArray, FloatArray], tuple[float, FloatArray]]
 
 PINBALL_WIDTH = 0.05  # standard deviations: as far from a quantile its loss is a parabola, for a gradient
+STUDENT_NU = 3.5  # degrees of freedom of the log lengths given a prompt (TIE, arXiv 2604.00499)
 PAIRWISE_MARGIN = 1.0
 PAIRWISE_MIN_DIFFERENCE = 0.2  # relative; closer lengths are noise of sampling, not order
 
@@ -88,3 +89,20 @@ def pinball(quantiles: FloatArray, targets: FloatArray) -> tuple[float, FloatArr
     kink = np.where(short_by < -PINBALL_WIDTH, -short_by, PINBALL_WIDTH * above**2)
     size = quantiles.size
     return float((levels * short_by + kink).sum()) / size, (above - levels) / size
+
+
+def log_t(outputs: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
+    """Mean negative log-likelihood of Student's t with `STUDENT_NU` degrees of freedom, but for its constant.
+
+    Args:
+        outputs: (n, 2), the location m and the logarithm of the scale s of each.
+        targets: (n,), standardised log lengths.
+
+    With r = (target - m) / s it is log s + (nu + 1) / 2 log(1 + r^2 / nu).
+    """
+    n = len(outputs)
+    scale = np.exp(outputs[:, 1])
+    r = (targets - outputs[:, 0]) / scale
+    value = outputs[:, 1] + (STUDENT_NU + 1) / 2 * np.log1p(r**2 / STUDENT_NU)
+    pull = (STUDENT_NU + 1) * r / (STUDENT_NU + r**2)
+    return float(value.mean()), np.column_stack((-pull / scale, 1.0 - pull * r)) / n

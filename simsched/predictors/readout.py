@@ -17,8 +17,9 @@ class Readout:
     """A ranker's output is its score; a classifier's score is the mean length under its probabilities.
 
     A ranker's length is a rising step of its score, fitted on held-out prompts (isotonic regression); its
-    class is that of the length. A classifier's class is the most probable one. A model of quantiles gives a
-    distribution; its score and length are the mean, its class the median's.
+    class is that of the length. A classifier's class is the most probable one. A model of quantiles, or of
+    location and scale (log-t), gives a distribution; its score and length are the mean, its class the
+    median's.
     """
 
     bounds: IntArray
@@ -27,10 +28,14 @@ class Readout:
     lengths: FloatArray
     """Rankers: tokens at `scores`, rising. Classifiers: mean tokens of each class; `scores` is empty."""
     base: FloatArray = field(default_factory=lambda: np.empty(0))
-    """Models of quantiles: what is added to the outputs to get standardised log lengths."""
+    """Models of distributions: what is added to the outputs to get standardised log lengths (quantile), or
+    stretched by the scale and moved by the location (log-t)."""
     mean: float = 0.0
     spread: float = 1.0
     """Likewise: of the log lengths."""
+    longest: float | None = None
+    """Models of location and scale: the longest length there is (tokens), for Student's t has tails without
+    end. None: the outputs are something else."""
 
     @classmethod
     def fit(
@@ -40,9 +45,12 @@ class Readout:
         if objective.name == "classification":
             means = _class_means(objective.bounds, train)
             return cls(objective.bounds, np.empty(0), means)
-        if objective.name == "quantile":
-            none = np.empty(0)
-            return cls(objective.bounds, none, none, objective.base, objective.mean, objective.spread)
+        if objective.name in ("quantile", "log-t"):
+            none, log_t = np.empty(0), objective.name == "log-t"
+            stretch = _stretch(objective, outputs, held_out) if log_t else 1.0
+            base = objective.base * stretch
+            longest = float(train.max()) if log_t else None
+            return cls(objective.bounds, none, none, base, objective.mean, objective.spread, longest)
         from scipy.optimize import isotonic_regression
 
         order = np.argsort(outputs[:, 0], kind="stable")
@@ -55,9 +63,14 @@ class Readout:
 
     def columns(self, outputs: FloatArray) -> dict[str, Any]:
         """`score` (n,), lower = shorter; `predicted_class` (n,), 0 = shortest; `predicted_length` (n,); and
-        from a model of quantiles `length_quantiles` (n, levels), rising."""
+        from a model of distributions `length_quantiles` (n, levels), rising."""
         if len(self.base):
-            tokens = np.maximum(1.0, np.exp(self.mean + self.spread * np.sort(outputs + self.base, axis=1)))
+            if self.longest is not None:
+                logs = outputs[:, :1] + np.exp(outputs[:, 1:]) * self.base
+            else:
+                logs = np.sort(outputs + self.base, axis=1)
+            most = np.inf if self.longest is None else np.log(self.longest)
+            tokens = np.maximum(1.0, np.exp(np.minimum(self.mean + self.spread * logs, most)))
             mean = tokens.mean(axis=1)
             middle = np.rint(np.median(tokens, axis=1))
             classes = np.searchsorted(self.bounds, middle, side="left")
@@ -80,6 +93,8 @@ class Readout:
         }
         if len(self.base):
             entry |= {"base": self.base.tolist(), "log_lengths": [self.mean, self.spread]}
+        if self.longest is not None:
+            entry["longest"] = [self.longest]
         return entry
 
     @classmethod
@@ -92,7 +107,21 @@ class Readout:
             np.array(entry.get("base", ()), dtype=np.float64),
             float(mean),
             float(spread),
+            float(entry["longest"][0]) if "longest" in entry else None,
         )
+
+
+def _stretch(objective: Objective, outputs: FloatArray, held_out: FloatArray) -> float:
+    """By how much all scales must grow for held-out prompts to be most likely: a model is surer of those that
+    it was trained on."""
+    from scipy.optimize import minimize_scalar
+
+    targets = objective.targets(held_out)
+
+    def loss(more: float) -> float:
+        return objective.loss(outputs + np.array([0.0, more]), targets)[0]
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 5.0), method="bounded").x))
 
 
 def _class_means(bounds: IntArray, lengths: FloatArray) -> FloatArray:

@@ -9,11 +9,20 @@ import numpy as np
 
 from simsched.errors import InputError
 from simsched.predictors.base import LEVELS, Buckets
-from simsched.predictors.losses import Loss, cross_entropy, listmle, pairwise, pinball, squared
+from simsched.predictors.losses import (
+    STUDENT_NU,
+    Loss,
+    cross_entropy,
+    listmle,
+    log_t,
+    pairwise,
+    pinball,
+    squared,
+)
 from simsched.text.specs import check_parameters, number, parse_spec
 from simsched.workload.trace import FloatArray, IntArray
 
-LossName = Literal["listmle", "pairwise", "regression", "percentile", "classification", "quantile"]
+LossName = Literal["listmle", "pairwise", "regression", "percentile", "classification", "quantile", "log-t"]
 LIST_BUCKET = 10  # tokens: the paper ranks lengths in buckets of 10 (Fu et al., 2024)
 
 
@@ -33,12 +42,15 @@ class Objective:
     reference: FloatArray
     """The sorted lengths (percentile)."""
     base: FloatArray
-    """Quantiles of the standardised log lengths, on top of which a prompt's are learned (quantile)."""
+    """Quantiles at `LEVELS` levels: of the standardised log lengths, on top of which a prompt's are learned
+    (quantile), or of Student's t, which a prompt's location and scale move and stretch (log-t)."""
 
     @property
     def num_outputs(self) -> int:
         if self.name == "quantile":
             return LEVELS
+        if self.name == "log-t":
+            return 2
         return len(self.bounds) + 1 if self.name == "classification" else 1
 
     def targets(self, lengths: FloatArray) -> FloatArray:
@@ -49,7 +61,7 @@ class Objective:
             return lengths
         if self.name == "classification":
             return np.searchsorted(self.bounds, np.rint(lengths), side="left").astype(np.float64)
-        if self.name in ("regression", "quantile"):
+        if self.name in ("regression", "quantile", "log-t"):
             return (np.log(lengths) - self.mean) / self.spread
         below = np.searchsorted(self.reference, lengths, side="left")
         upto = np.searchsorted(self.reference, lengths, side="right")
@@ -78,11 +90,21 @@ def make_objective(name: LossName, buckets: Buckets, lengths: FloatArray) -> Obj
         "percentile": squared,
         "classification": cross_entropy,
         "quantile": lambda outputs, targets: pinball(outputs + base, targets),
+        "log-t": log_t,
     }
     logs = np.log(lengths)
     mean, spread = float(logs.mean()), float(logs.std())
-    base = np.quantile((logs - mean) / spread, (np.arange(LEVELS) + 0.5) / LEVELS)
+    levels = (np.arange(LEVELS) + 0.5) / LEVELS
+    base = student_quantiles(levels) if name == "log-t" else np.quantile((logs - mean) / spread, levels)
     return Objective(name, losses[name], bounds, mean, spread, np.sort(lengths), base)
+
+
+def student_quantiles(levels: FloatArray) -> FloatArray:
+    """Of Student's t with `STUDENT_NU` degrees of freedom."""
+    from scipy.stats import t
+
+    found: FloatArray = t.ppf(levels, STUDENT_NU)
+    return found
 
 
 def parse_buckets(text: str) -> Buckets:

@@ -41,6 +41,8 @@ LEAP = [
     "uniboost",
     "uniboost(gamma=0.5,preemptive=true,time_per_token=0.002)",
     "uniboost(adaptive=true)",
+    "uniboost-guard",
+    "uniboost-guard(first=0.05,factor=1.5,gamma=0.5,preemptive=true)",
     "tie",
     "tie(batch_size=3,decay_seconds=0.5,max_length=200)",
     "tie(preemptive=true,beta=3)",

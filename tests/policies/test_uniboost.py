@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.policies.base import NEVER
 from simsched.policies.spec import make_policy
 from simsched.policies.uniboost import UniBoost
+from simsched.policies.uniboost_guard import UniBoostGuard
 from tests.engine.scenarios import Linear, same, trace
+from tests.policies.engine import Engine
 from tests.policies.view import View
 
 
@@ -91,3 +95,36 @@ def test_what_is_cached_is_no_work() -> None:
     policy = UniBoost()
     hit = View(num_prompt_tokens=20_000, num_cached_tokens=19_900)
     assert policy.priority(hit, 1.0) == policy.priority(View(num_prompt_tokens=100), 1.0)
+
+
+def test_who_was_preempted_is_kept_until_it_has_got_further() -> None:
+    """0.25 s at first, then the powers of two of it."""
+    policy = UniBoostGuard()
+    best, middle, worst = (View(name, attained_service=1.0) for name in "abc")
+    three, engine = [best, middle, worst], Engine()
+    assert policy.victim(three, engine) is worst
+    policy.on_preempt(worst, 1.0)  # 1 s is a power itself: it must pass 2
+    worst.attained_service = 2.0
+    assert policy.victim(three, engine) is middle
+    worst.attained_service = 2.01
+    assert policy.victim(three, engine) is worst
+    policy.on_preempt(middle, 1.0)
+    best.attained_service, worst.attained_service = 0.25, 1.9
+    assert policy.victim(three, engine) is worst  # none may be: it is the worst of all
+    best.attained_service = 0.26
+    assert policy.victim(three, engine) is best
+
+
+@given(steps=st.lists(st.floats(0.001, 3.0), max_size=60))
+def test_it_is_preempted_a_logarithmic_number_of_times(steps: list[float]) -> None:
+    """Alone with one that may never be, it makes room no more than 1 + log2(service / first) times."""
+    policy, request, other = UniBoostGuard(), View("a", attained_service=0.0), View("b")
+    times = 0
+    for step in steps:
+        request.attained_service += step
+        if policy.victim([other, request], Engine()) is request and (
+            request.attained_service > policy._until.get("a", policy.first)
+        ):
+            policy.on_preempt(request, 0.0)
+            times += 1
+    assert times <= max(0.0, 1 + math.log2(max(request.attained_service, 1e-9) / policy.first))

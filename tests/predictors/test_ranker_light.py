@@ -89,7 +89,7 @@ def test_same_seed_same_weights(trained, tmp_path):
     assert whole == pytest.approx([first.predict([prompt])["score"][0] for prompt in prompts], abs=1e-12)
 
 
-@pytest.mark.parametrize("loss", ["listmle", "pairwise", "regression", "classification", "quantile"])
+@pytest.mark.parametrize("loss", ["listmle", "pairwise", "regression", "classification", "quantile", "log-t"])
 def test_every_loss_learns(trained, tmp_path, loss):
     call("train", "--data", trained / "train.jsonl", "--output", tmp_path / "m", "--loss", loss,
          "--buckets", "percentile(count=4)")  # fmt: skip
@@ -102,9 +102,10 @@ def test_every_loss_learns(trained, tmp_path, loss):
     assert columns["predicted_length"].mean() == pytest.approx(lengths.mean(), rel=0.6)
 
 
-def test_a_model_of_quantiles_gives_a_distribution(trained, tmp_path):
+@pytest.mark.parametrize("loss", ["quantile", "log-t"])
+def test_a_model_of_quantiles_gives_a_distribution(trained, tmp_path, loss):
     """Of prompts it has not seen: as many lengths below each quantile as it says, give or take."""
-    call("train", "--data", trained / "train.jsonl", "--output", tmp_path / "m", "--loss", "quantile")
+    call("train", "--data", trained / "train.jsonl", "--output", tmp_path / "m", "--loss", loss)
     test = rows(300, seed=1)
     quantiles = load_model(tmp_path / "m").predict([entry["prompt"] for entry in test])["length_quantiles"]
     lengths = np.array([entry["output_length"] for entry in test], dtype=float)

@@ -1,14 +1,17 @@
 """The losses against their definitions, on lists small enough to enumerate, and their gradients."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsched.predictors.losses import cross_entropy, listmle, pairwise, pinball, squared
+from simsched.predictors.losses import cross_entropy, listmle, log_t, pairwise, pinball, squared
+from simsched.predictors.readout import Readout
 
 
 def plackett_luce(scores, order):
@@ -120,3 +123,35 @@ def test_pinball_is_least_at_the_quantiles():
             other = right.copy()
             other[:, column] += shift
             assert pinball(other, values)[0] > least
+
+
+def test_log_t_by_hand():
+    """At the location with scale 2 it is log 2; a scale away, log 2 + 2.25 log(1 + 1 / 3.5)."""
+    value, gradient = log_t(np.array([[1.0, math.log(2.0)]]), np.array([1.0]))
+    assert value == pytest.approx(math.log(2.0))
+    assert gradient == pytest.approx(np.array([[0.0, 1.0]]))
+    value, gradient = log_t(np.array([[1.0, math.log(2.0)]]), np.array([3.0]))
+    assert value == pytest.approx(math.log(2.0) + 2.25 * math.log(1 + 1 / 3.5))
+    assert gradient == pytest.approx(
+        np.array([[-1 / 2, 0.0]])
+    )  # 4.5 / (3.5 + 1) / 2; a scale away it is right
+
+
+def test_log_t_has_its_gradient_and_the_density_of_t():
+    random = np.random.default_rng(0)
+    outputs, targets = random.normal(size=(6, 2)), random.normal(size=6)
+    assert log_t(outputs, targets)[1] == pytest.approx(numeric(log_t, outputs, targets), abs=1e-6)
+    scale = np.exp(outputs[:, 1])
+    density = scipy.stats.t.logpdf(targets, 3.5, outputs[:, 0], scale)
+    constant = scipy.stats.t.logpdf(0.0, 3.5)
+    assert log_t(outputs, targets)[0] == pytest.approx(constant - density.mean())
+
+
+def test_log_t_is_written_as_quantiles():
+    """Location 1 and scale 2 of standardised logs, whose mean is 3 and spread 0.5; up to 90 tokens."""
+    base = scipy.stats.t.ppf([0.25, 0.75, 0.9], 3.5)
+    none = np.empty(0)
+    readout = Readout(np.array([10]), none, none, base, 3.0, 0.5, longest=90.0)
+    again = Readout.from_json(json.loads(json.dumps(readout.to_json())))
+    found = again.columns(np.array([[1.0, math.log(2.0)]]))["length_quantiles"]
+    assert found[0] == pytest.approx([*np.exp(3.0 + 0.5 * (1.0 + 2.0 * base[:2])), 90.0])
