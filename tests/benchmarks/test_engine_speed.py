@@ -40,7 +40,7 @@ LOADS: dict[str, tuple[float | None, int]] = {
 }
 FROM_THE_LITERATURE = {
     *("elis", "gittins", "sagesched", "sjf-aging", "tie", "trail", "uniboost"),
-    *("lpm", "hrrn", "edf", "least-slack", "uncached-first"),
+    *("lpm", "dfs-weight", "hrrn", "edf", "least-slack", "uncached-first"),
 }
 """Their goal is 40,000 below the capacity; where requests wait some are asked in every step."""
 SPECS = [*sorted(registered()), "priority(preemptive=true)", "ranking(starvation_threshold=200)"]
