@@ -8,13 +8,20 @@ from statistics import fmean
 from typing import Any, Literal
 
 from simsched.compare.arms import find_arm, json_load
+from simsched.compare.deciles import requests_at
 from simsched.compare.lower_bound import Bounds, bounds_of_results
 from simsched.compare.samples import Samples, samples_of
 from simsched.compare.statistics import Ratio, paired_ratio
+from simsched.reproduce.claims.measures import MEASURES, measured, vtc_bound
 from simsched.results import Results
 
 BOUND = "lower bound"
 """In place of an arm: what no policy can beat on the same requests (`simsched.bounds`)."""
+VTC_BOUND = "VTC's bound"
+"""Likewise: what is proved of the difference in service between tenants (`measures.vtc_bound`)."""
+
+BLOCK_SIZE = 16
+"""Tokens in a KV block of the preset."""
 
 Verdict = Literal["holds", "holds in part", "does not hold here"]
 Found = Literal["as claimed", "less", "not"]
@@ -65,10 +72,12 @@ class Claim:
     ours: str
     """What comes closest here."""
     study: Mapping[str, Any]
-    """A recipe of `simsched run`."""
+    """A recipe of `simsched run`, without `trace`."""
     checks: Sequence[Check] = field(default=())
     why: str = ""
     """What is known of the reason for what was found."""
+    trace: str | None = None
+    """Its workload, of `traces.TRACES`, if that is none of the project's own."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +155,28 @@ def judge(claim: Claim, results: Results) -> Judged:
         InputError: a check names an arm that is not there.
     """
     samples = samples_of(results)
+    if any(check.metric in MEASURES for check in claim.checks):
+        _add_measures(samples, results, claim)
     bounds: Bounds = {}
     if any(check.baseline == BOUND for check in claim.checks):
         bounds, _ = bounds_of_results(results)
     loads = range(len(samples.loads))
     measured = [_measure(samples, check, load, bounds) for check in claim.checks for load in loads]
     return Judged(claim, measured)
+
+
+def _add_measures(samples: Samples, results: Results, claim: Claim) -> None:
+    """What the claim's checks measure beside the metrics of runs, of each run by its seed."""
+    wanted = {check.metric for check in claim.checks} & set(MEASURES)
+    for load in range(len(samples.loads)):
+        requests = requests_at(results, samples, load)
+        for (arm, seed), run in requests.group_by(["arm", "seed"], maintain_order=True):
+            for name in wanted:
+                samples.values.setdefault((load, str(arm), name), {})[seed] = measured(name, run)
+            if any(check.baseline == VTC_BOUND for check in claim.checks):
+                tokens = claim.study["num_gpu_blocks"] * BLOCK_SIZE
+                bound = vtc_bound(run, tokens)
+                samples.values.setdefault((load, str(arm), VTC_BOUND), {})[seed] = bound
 
 
 def _measure(samples: Samples, check: Check, load: int, bounds: Bounds) -> Measured:
@@ -161,6 +186,11 @@ def _measure(samples: Samples, check: Check, load: int, bounds: Bounds) -> Measu
         values = list(samples.values.get((load, arm, check.metric), {}).values())
         least = [bounds[cell][check.metric] for cell in samples.cells[load, arm]]
         return Measured(check, samples.loads[load], value, fmean(least), paired_ratio(values, least))
+    if check.baseline == VTC_BOUND:
+        found = samples.values[load, arm, check.metric]
+        most = samples.values[load, arm, VTC_BOUND]
+        of_bound = paired_ratio([found[run] for run in most], list(most.values()))
+        return Measured(check, samples.loads[load], value, samples.mean(load, arm, VTC_BOUND), of_bound)
     baseline = find_arm(samples.arms, check.baseline, "claim")
     ratio = samples.ratio(load, arm, baseline, check.metric)
     return Measured(check, samples.loads[load], value, samples.mean(load, baseline, check.metric), ratio)

@@ -34,10 +34,10 @@ _SETTINGS = {
 }
 """Other settings of a policy than its default alone."""
 _ABSENT = (
-    *("priority", "lpm", "vtc", "dlpm", "plas", "edf", "least-slack"),  # nothing here has what they order by
-    *("mc-sf", "svf", "a-min", "past-future", "qoserve", "p-pas", "fair-batching"),  # in their claims alone
+    *("priority", "vtc", "dlpm", "plas", "atlas", "edf", "least-slack", "qoserve", "fair-batching"),
+    *("lpm", "dfs-weight"),
 )
-"""Not shown: this is a figure of orders."""
+"""Not shown: these requests have no tenants, sessions, limits or shared prefixes, which these order by."""
 
 
 @dataclass(frozen=True)
