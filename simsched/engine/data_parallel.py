@@ -33,7 +33,7 @@ from simsched.engine.base import Batch, Scheduler
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.event_loop import SCHEDULE, EventLoop
 from simsched.engine.host_clock import HostClock, Launch
-from simsched.engine.rank_cost import DUMMY, RankCost, Shape, agreed_shape
+from simsched.engine.rank_cost import DUMMY, PaddedModels, RankCost, Shape, agreed_shape
 from simsched.engine.recorder import Recorder
 from simsched.engine.replica import Inbox, Replica, StepCallback
 from simsched.engine.vllm_v1.prefill_cadence import PrefillCadence
@@ -166,6 +166,8 @@ class RankGroup(ABC):
     def __init__(self, event_loop: EventLoop, config: ResolvedConfig) -> None:
         """`config`: what they have in common."""
         self.ranks: list[Rank] = []
+        self.padded: PaddedModels = {}
+        """What their costs share."""
         self._event_loop = event_loop
         self._process: simpy.Process | None = None
         self._idle: simpy.Event | None = None

@@ -34,6 +34,10 @@ class Shape(NamedTuple):
     """The most that any of them has."""
 
 
+PaddedModels = dict[tuple[int, int], CostModel]
+"""Costs of a device whose batches are all padded to so many tokens, by the identity of the plain cost."""
+
+
 class RankCost:
     """A rank whose cost says nothing of the host: it pays for the tokens it has."""
 
@@ -62,14 +66,25 @@ class RankCost:
 class HostedRankCost(RankCost):
     """A rank whose host and device are told apart; its times are those of `SerialCost` and `HostClock`."""
 
-    def __init__(self, cost: HostedCost, config: ResolvedConfig, predictor_time: float, seed: int) -> None:
-        """`seed`: of the jitter of its launches."""
+    def __init__(
+        self,
+        cost: HostedCost,
+        config: ResolvedConfig,
+        predictor_time: float,
+        seed: int,
+        padded: PaddedModels,
+    ) -> None:
+        """
+        Args:
+            seed: of the jitter of its launches.
+            padded: what all ranks share; filled on demand.
+        """
         super().__init__(cost.device, predictor_time)
         self._model = cost.device
         self._host = cost.host
         self.capture = cost.graphs.capture(config.max_num_seqs, config.max_num_batched_tokens)
         self._jitter = Jitter(cost.host.sd, seed) if cost.host.sd and config.async_scheduling else None
-        self._padded = {0: cost.device}  # by the tokens that all batches are padded to
+        self._padded = padded
 
     def mode(self, features: StepFeatures) -> LaunchMode:
         return self.capture.mode(features)
@@ -103,10 +118,13 @@ class HostedRankCost(RankCost):
 
     def _on(self, shape: Shape) -> CostModel:
         """The device's cost, with as many tokens as the ranks have agreed on."""
-        tokens = 0 if shape.mode is LaunchMode.NONE else self.capture.padded(shape.tokens)
-        model = self._padded.get(tokens)
+        if shape.mode is LaunchMode.NONE:
+            return self._model
+        tokens = self.capture.padded(shape.tokens)
+        model = self._padded.get((id(self._model), tokens))
         if model is None:
-            model = self._padded[tokens] = self._model.on_graphs([tokens] * (tokens + 1))
+            model = self._model.on_graphs([tokens] * (tokens + 1))
+            self._padded[id(self._model), tokens] = model
         return model
 
 
@@ -119,9 +137,13 @@ def agreed_shape(ranks: Sequence[RankCost], batches: Sequence[StepFeatures]) -> 
 
 
 def rank_cost(
-    cost: CostModel | HostedCost, config: ResolvedConfig, predictor_time: float, seed: int
+    cost: CostModel | HostedCost,
+    config: ResolvedConfig,
+    predictor_time: float,
+    seed: int,
+    padded: PaddedModels,
 ) -> RankCost:
-    """The cost of a rank; `seed`: of its host's jitter."""
+    """The cost of a rank; `seed`: of its host's jitter; `padded`: what all ranks share."""
     if isinstance(cost, HostedCost):
-        return HostedRankCost(cost, config, predictor_time, seed)
+        return HostedRankCost(cost, config, predictor_time, seed, padded)
     return RankCost(cost, predictor_time)

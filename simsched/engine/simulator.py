@@ -267,7 +267,7 @@ def _replica(
         view.take_cost(step)
     if group is not None:
         assert isinstance(source, Inbox)
-        times = rank_cost(cost, config, run.predictor_time, run.seed + number)
+        times = rank_cost(cost, config, run.predictor_time, run.seed + number, group.padded)
         return Rank(event_loop, source, cast("RankScheduler", scheduler), recorder, times, group, step_log)
     common = (event_loop, source, scheduler, recorder)
     if config.async_scheduling:

@@ -203,7 +203,7 @@ def test_ranks_agree_on_a_shape(
     """The mode of the one with the least of graphs, and with graphs the tokens of the one with the most."""
     device = LinearCost(t0=0.0, a=1.0, b=1.0, c=0.0, d=0.0)
     whole = HostedCost(device=device, host=hosted().host, graphs=hosted().graphs)
-    costs = [HostedRankCost(whole, ranks(max_num_seqs=256), 0.0, 0) for _ in batches]
+    costs = [HostedRankCost(whole, ranks(max_num_seqs=256), 0.0, 0, {}) for _ in batches]
     shape = agreed_shape(costs, batches)
     assert shape == Shape(mode, tokens)
     assert [cost.device(batch, shape) for cost, batch in zip(costs, batches, strict=True)] == computed
