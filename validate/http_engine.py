@@ -15,9 +15,10 @@ import numpy as np
 
 from simsched.errors import InputError
 from simsched.record import RunRecord
+from simsched.vllm.step_log import log_path
 from simsched.vllm.version import check_version
 from simsched.workload.sessions import sessions_of
-from simsched.workload.trace import Trace
+from simsched.workload.trace import IntArray, Trace
 from validate.engine_options import engine_arguments, environment
 from validate.http_client import Answer, Share, run_client
 from validate.job import Job, Outcome
@@ -35,12 +36,25 @@ class HttpEngine:
 
     graphs: dict[str, Any] | None = None  # a server does not tell
 
-    def __init__(self, job: Job, *, device: str, model: str, enforce_eager: bool, clients: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *,
+        device: str,
+        model: str,
+        enforce_eager: bool,
+        clients: int,
+        data_parallel: bool = False,
+    ) -> None:
         """Start the first job's servers.
+
+        Args:
+            data_parallel: one server with all replicas in it, whose own balancer chooses among them.
 
         Raises:
             InputError: vLLM refuses an option or dies.
         """
+        self._data_parallel = data_parallel
         self._device, self._model, self._eager, self._clients = device, model, enforce_eager, clients
         self._folder = tempfile.TemporaryDirectory()
         self._servers: list[Server] = []
@@ -49,14 +63,18 @@ class HttpEngine:
 
     def _start(self, job: Job) -> None:
         self._started_for = job
-        self._logs = [Path(self._folder.name) / f"steps-{number}.jsonl" for number in range(job.num_replicas)]
+        path = str(Path(self._folder.name) / "steps.jsonl")
+        self._logs = [Path(log_path(path, number)) for number in range(job.num_replicas)]
         try:
-            for number, log in enumerate(self._logs):
+            for log in self._logs:
                 log.unlink(missing_ok=True)
+            for number, log in enumerate(self._logs[:1] if self._data_parallel else self._logs):
                 self._servers.append(self._serve_one(job, number, log))
             self.version = str(json.loads(self._servers[0].get("/version"))["version"])
             check_version(self.version)
-            self.num_gpu_blocks = self._servers[0].num_gpu_blocks()
+            # a server with several engines counts the blocks of all of them
+            engines = job.num_replicas // len(self._servers)
+            self.num_gpu_blocks = self._servers[0].num_gpu_blocks() // engines
         except InputError:
             self.close()
             raise
@@ -77,10 +95,18 @@ class HttpEngine:
             write_tokenizer(Path(arguments["model"]), MODELS[self._model]["vocab_size"])
         arguments["served_model_name"] = "model"
         arguments["enable_prompt_tokens_details"] = True  # so that answers say what was cached
+        numbers = [number]
+        if self._data_parallel:
+            count = getattr(job.router, "api_servers", 1)
+            arguments |= {"data_parallel_size": job.num_replicas, "api_server_count": count}
+            numbers = list(range(job.num_replicas))
         variables = environment(self._device)
+        # clients keep connections; a server closes idle ones after 5 s, perhaps as one is taken up again
+        variables["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] = "600"
         if self._device == "cpu" and job.num_replicas > 1 and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
             # a core for each, as far as there are any
-            variables["VLLM_CPU_OMP_THREADS_BIND"] = str(number % (os.cpu_count() or 1))
+            cores = os.cpu_count() or 1
+            variables["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(str(each % cores) for each in numbers)
         return Server(arguments, variables, folder / f"server-{number}.log")
 
     def run(self, job: Job) -> Outcome:
@@ -110,9 +136,12 @@ class HttpEngine:
         vocabulary = int(MODELS[self._model]["vocab_size"]) if self._model in MODELS else 1000
         urls = tuple(server.url for server in self._servers)
         for server in self._servers:
-            self._warm_up(server)
+            # in turn, where there are several engines in it
+            for _ in range(job.num_replicas // len(self._servers)):
+                self._warm_up(server)
         parts = shares_of(job.trace, self._clients if len(urls) == 1 else 1)
-        shares = [Share(urls, job.trace, part, vocabulary, job.router, job.seed) for part in parts]
+        router = None if self._data_parallel else job.router
+        shares = [Share(urls, job.trace, part, vocabulary, router, job.seed) for part in parts]
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(len(shares), mp_context=spawn) as pool:
             list(pool.map(time.sleep, [0.0] * len(shares)))  # processes are up before the clock starts
@@ -125,12 +154,14 @@ class HttpEngine:
             mine = [step for step in read_steps(log, start) if WARM_UP not in step["scheduled"]]
             for step in mine:
                 step["arrived"].pop(WARM_UP, None)
-                if len(urls) > 1:
+                if len(self._logs) > 1:
                     step["replica"] = number
             steps += mine
         steps.sort(key=lambda step: float(step["time"]))
         record, lateness = _record(job.trace, answers, steps)
-        if job.router is not None:
+        if self._data_parallel:
+            record.replica = _replicas_by_log(job.trace, steps)
+        elif job.router is not None:
             record.replica = np.array([answer.replica for answer in sorted(answers)])
         return Outcome(record, steps, lateness)
 
@@ -142,6 +173,12 @@ class HttpEngine:
         if answer.error is not None:
             server.check()
             raise InputError(f"vllm serve refuses a request: {answer.error}")
+
+
+def _replicas_by_log(trace: Trace, steps: list[dict[str, Any]]) -> IntArray:
+    """(n,) the engine that each request arrived at."""
+    replica_of = {name: step.get("replica", 0) for step in steps for name in step["arrived"]}
+    return np.array([replica_of[name] for name in trace.request_ids()])
 
 
 def shares_of(trace: Trace, clients: int) -> list[tuple[int, ...]]:

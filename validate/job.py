@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from simsched.engine.config import ResolvedConfig
 from simsched.errors import InputError
 from simsched.record import RunRecord
 from simsched.routers.base import Router
-from simsched.sweep.cell import Cell
+from simsched.sweep.cell import Arm, Cell
 from simsched.sweep.inputs import prepare
 from simsched.text.options import option_flag
 from simsched.workload.trace import Trace
@@ -38,6 +38,23 @@ class Outcome(NamedTuple):
     record: RunRecord
     steps: Sequence[dict[str, Any]]
     lateness: Sequence[float]
+
+
+def check_data_parallel(engine: str, arms: Iterable[Arm]) -> None:
+    """Refuse a replay through vLLM's own balancer whose simulation would be of something else.
+
+    Raises:
+        InputError: another kind of engine, one replica, or another router.
+    """
+    if engine != "http":
+        raise InputError(f"--data-parallel: --engine {engine} has no balancer; expected --engine http")
+    for arm in arms:
+        if (arm.num_replicas or 1) < 2:
+            raise InputError("--data-parallel: expected --num-replicas of 2 or more")
+        if (arm.router or "").partition("(")[0] != "vllm-dp":
+            raise InputError(
+                f"--data-parallel: --router {arm.router}: vLLM's own balancer chooses; expected vllm-dp"
+            )
 
 
 def job_of(cell: Cell) -> Job:

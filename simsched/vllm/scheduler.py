@@ -34,7 +34,7 @@ from simsched.vllm.queue import KEY, PolicyQueue
 from simsched.vllm.request_state import cached_tokens, is_draining, is_ending, outstanding
 from simsched.vllm.settings import read_settings, refuse_unsupported
 from simsched.vllm.stamps import ATTRIBUTE, Stamps
-from simsched.vllm.step_log import Chunk, EngineStepLog, features
+from simsched.vllm.step_log import Chunk, EngineStepLog, features, log_path
 from simsched.vllm.version import check_version, installed_version
 from simsched.vllm.view import HINT, HashedBlocks, VllmView
 
@@ -115,7 +115,9 @@ class PolicyScheduler(Scheduler):  # type: ignore[misc]  # vLLM is untyped here
         self._close_log()
         self._unwritten: deque[Step] = deque()
         self._last_update = float("-inf")
-        self._log = EngineStepLog(settings.step_log) if settings.step_log else None
+        if settings.step_log:
+            engine = getattr(self.vllm_config.parallel_config, "data_parallel_index", 0)
+            self._log = EngineStepLog(log_path(settings.step_log, engine))
         order = discipline(policy)
         self.builtin_order = order != "policy"
         if self.builtin_order:

@@ -11,6 +11,7 @@ Beside the simulator's columns: `exec_time` (s; from the end of scheduling to th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 Chunk = tuple[int, int, bool]
@@ -30,6 +31,13 @@ def features(chunks: Iterable[Chunk]) -> dict[str, Any]:
             S += 1
             Q += tokens * (prior + tokens / 2)
     return {"P": P, "N": N, "S": S, "K": K, "Q": Q}
+
+
+def log_path(path: str, engine: int) -> str:
+    """Where the engine of this number writes: of several in one server (`--data-parallel-size`), each behind
+    the first adds its number, so that `steps.jsonl` becomes `steps-1.jsonl`."""
+    given = Path(path)
+    return str(given.with_name(f"{given.stem}-{engine}{given.suffix}")) if engine else path
 
 
 class EngineStepLog:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from simsched.engine.config import engine_config
+from simsched.engine.config import EngineConfig, engine_config
 from simsched.errors import InputError
 from simsched.metrics import summarize
+from simsched.sweep.cell import Arm
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study
+from simsched.vllm.step_log import log_path
 from simsched.workload.trace import Trace
 from validate.engine_options import engine_arguments, engine_failure
-from validate.job import job_of
+from validate.job import check_data_parallel, job_of
 from validate.prompts import TokenIds
 from validate.recording import RealRecorder, read_steps
 from validate.server import command_line
@@ -124,3 +127,32 @@ def test_what_cannot_be_replayed_is_refused(given: dict[str, str], message: str)
     cell = next(iter(make_plan(study).cells.values()))
     with pytest.raises(InputError, match=message):
         job_of(cell)
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "message"),
+    [
+        ("offline", {"num_replicas": 2, "router": "vllm-dp"}, "--engine offline has no balancer"),
+        ("http", {"router": "vllm-dp"}, "expected --num-replicas of 2 or more"),
+        ("http", {"num_replicas": 2}, "--router None: vLLM's own balancer chooses"),
+        ("http", {"num_replicas": 2, "router": "random"}, "--router random: vLLM's own balancer chooses"),
+    ],
+)
+def test_vllms_own_balancer_is_that_of_one_server(engine: str, options: dict[str, Any], message: str) -> None:
+    arm = Arm("fcfs", EngineConfig(), "a100-80gb/llama-3-8b", **options)
+    with pytest.raises(InputError, match=message):
+        check_data_parallel(engine, [arm])
+
+
+def test_vllms_own_balancer_over_several_engines() -> None:
+    for router in ("vllm-dp", "vllm-dp(api_servers=1)"):
+        arm = Arm("fcfs", EngineConfig(), "a100-80gb/llama-3-8b", num_replicas=2, router=router)
+        check_data_parallel("http", [arm])
+
+
+@pytest.mark.parametrize(
+    ("path", "engine", "expected"),
+    [("a/steps.jsonl", 0, "a/steps.jsonl"), ("a/steps.jsonl", 2, "a/steps-2.jsonl"), ("log", 1, "log-1")],
+)
+def test_each_engine_of_a_server_has_a_log_of_its_own(path: str, engine: int, expected: str) -> None:
+    assert log_path(path, engine) == expected

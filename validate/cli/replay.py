@@ -29,6 +29,12 @@ from simsched.cli.run import study_options
 )
 @click.option("--clients", type=click.IntRange(1), default=2, show_default=True, help="Client processes.")
 @click.option(
+    "--data-parallel",
+    is_flag=True,
+    help="One `vllm serve --data-parallel-size N` in place of N servers, and its own balancer; with --engine "
+    "http, --num-replicas N and --router vllm-dp.",
+)
+@click.option(
     "--clock",
     type=click.Choice(["wall", "cpu"]),
     default="wall",
@@ -44,6 +50,7 @@ def replay_command(
     model: str,
     kind: str,
     clients: int,
+    data_parallel: bool,
     clock: Literal["wall", "cpu"],
     enforce_eager: bool,
     output_dir: Path,
@@ -66,6 +73,7 @@ def replay_command(
     from simsched.sweep.study import make_study
     from simsched.vllm.version import installed_version
     from validate.engine_options import environment
+    from validate.job import check_data_parallel
     from validate.replay import Engine, Engines, replay
     from validate.run_clock import check_clock
 
@@ -76,12 +84,17 @@ def replay_command(
         raise InputError(f"--vllm-version {given['vllm_version']}: installed is {version}")
     given.setdefault("async_scheduling", "true" if device == "cuda" else "false")  # as vLLM does
     plan = make_plan(make_study({**given, "log_steps": True}))
+    if data_parallel:
+        check_data_parallel(kind, [cell.arm for cell in plan.cells.values()])
 
     def start(job: Any) -> Engine:
         if kind == "http":
             from validate.http_engine import HttpEngine
 
-            return HttpEngine(job, device=device, model=model, enforce_eager=enforce_eager, clients=clients)
+            return HttpEngine(
+                job, device=device, model=model, enforce_eager=enforce_eager, clients=clients,
+                data_parallel=data_parallel,
+            )  # fmt: skip
         from validate.offline_engine import OfflineEngine
 
         return OfflineEngine(job, device=device, model=model, enforce_eager=enforce_eager, clock=clock)
@@ -90,6 +103,7 @@ def replay_command(
         "device": device,
         "model": model,
         "engine": kind,
+        **({"data_parallel": True} if data_parallel else {}),
         "clock": clock,
         "environment": environment(device, clock),
     }
