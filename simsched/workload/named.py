@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -225,6 +226,7 @@ WORKLOADS: dict[str, tuple[Callable[..., Workload | SessionWorkload], tuple[str,
 }
 
 
+@lru_cache(maxsize=16)  # what a workload knows of itself is computed once
 def named_workload(spec: str) -> Workload | SessionWorkload:
     """The workload of this name, such as `sharegpt` or `lmsys(shape=lognormal)`.
 

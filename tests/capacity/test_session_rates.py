@@ -13,7 +13,7 @@ from simsched.sweep.study import make_study
 from simsched.workload.starts import last_start, thinking_before
 from simsched.workload.trace import Trace
 
-CHAT = {"workload": "chat-sessions(think_time=5)", "policy": "fcfs", "max_num_seqs": 16}
+CHAT = {"workload": "chat-sessions(think_time=5)", "policy": "fcfs", "max_num_seqs": 8}
 
 
 def test_thinking_before_a_turn_is_that_of_the_longest_way() -> None:
@@ -31,8 +31,8 @@ def test_thinking_before_a_turn_is_that_of_the_longest_way() -> None:
 
 
 def test_the_stable_rate_of_sessions() -> None:
-    """Sixteen slots take about as many turns as requests with the same answers."""
-    question = Question(burst=100, hour=1800.0)
+    """Eight slots take about as many turns as requests with the same answers."""
+    question = Question(burst=100, hour=2000.0)
     study = make_study(CHAT)
     (arm,), _ = arm_rates(study, question, jobs=1)
     assert arm.stable.rate is not None
@@ -44,14 +44,14 @@ def test_the_stable_rate_of_sessions() -> None:
     assert row["reasons"] == {"recovers": "bursts are not searched where turns wait for answers"}
     # beside the same engine where each turn is a request by itself
     single = make_study({**CHAT, "workload": "sharegpt"})
-    (alone,), _ = arm_rates(single, Question(burst=0, hour=1800.0), jobs=1)
+    (alone,), _ = arm_rates(single, Question(burst=0, hour=2000.0), jobs=1)
     assert alone.stable.rate is not None
     assert 0.8 < arm.stable.rate / alone.stable.rate < 1.0
 
 
 def test_far_above_it_nothing_is_steady() -> None:
     (((arm, load, estimate),),) = tasks_of(make_study(CHAT)).tasks.values()
-    prober = prober_of(arm, load, Question(hour=1800.0))
+    prober = prober_of(arm, load, Question(hour=2000.0))
     assert isinstance(prober, SessionProber)
     assert prober.probe(0.5 * estimate).steady
     assert not prober.probe(1.5 * estimate).steady

@@ -15,7 +15,7 @@ from simsched.cli import main
 from simsched.sweep.study import make_study
 
 RATE = ["--request-rate", "6"]
-SMALL = {"policy": "fcfs", "max_num_seqs": 8, "num_replicas": 1}
+SMALL = {"policy": "fcfs", "max_num_seqs": 4, "num_replicas": 1}
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_a_search_that_nothing_ends_does() -> None:
 
 
 def test_one_less_does_not_serve_it() -> None:
-    question = Question(burst=0, hour=900.0)
+    question = Question(burst=0, hour=600.0)
     study = make_study({**SMALL, "router": "least-requests,random"})
-    sizes, _ = arm_sizes(study, question, 5.0, jobs=1)
+    sizes, _ = arm_sizes(study, question, 1.5, jobs=1)
     assert [size.name for size in sizes] == ["fcfs, router=least-requests", "fcfs, router=random"]
     for (arm, load, _), size in zip(
         (tasks[0] for tasks in tasks_of(study).tasks.values()), sizes, strict=True
@@ -60,7 +60,7 @@ def test_one_less_does_not_serve_it() -> None:
         assert size.replicas is not None
         assert size.replicas == size.num_gpus
         for number, expected in ((size.replicas, True), (size.replicas - 1, False)):
-            probe = prober_of(replace(arm, num_replicas=number), load, question).probe(5.0)
+            probe = prober_of(replace(arm, num_replicas=number), load, question).probe(1.5)
             assert probe.steady == expected
 
 

@@ -11,24 +11,20 @@ import pytest
 from pydantic.dataclasses import dataclass
 
 from simsched.engine.block_index import BlockIndex
+from simsched.engine.config import EngineConfig
 from simsched.engine.prompt_blocks import Name
 from simsched.engine.vllm_v1.kv_cache import KVCache
 from simsched.errors import InputError
 from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router
 from simsched.routers.spec import make_router
-from simsched.sweep.cell import Cell
+from simsched.sweep.cell import Arm, Cell, Load
 from simsched.sweep.inputs import prepare
-from simsched.sweep.plan import make_plan
 from simsched.sweep.run import run
-from simsched.sweep.study import make_study
 from simsched.workload.content import Stretch
 from tests.engine.test_kv_cache import prompts
 from tests.routers.requests import Request
 
-CHAT = {
-    "workload": "chat-sessions(think_time=5)", "arrivals": "sessions(rate=2)", "policy": "fcfs",
-    "num_requests": 100, "num_replicas": 3, "num_gpu_blocks": 700, "max_num_seqs": 16,
-}  # fmt: skip
+SESSIONS = Load(workload="chat-sessions(think_time=5)", arrivals="sessions(rate=2)", num_requests=60, seed=0)
 
 
 def asked(*ids: int, tokens: int, size: int = 16) -> Any:
@@ -131,24 +127,25 @@ def test_what_is_believed_at_once_is_true() -> None:
     assert double < 200  # of thousands
 
 
-def prepared(**options: Any) -> Cell:
-    (cell,) = make_plan(make_study({**CHAT, **options})).cells.values()
-    return cell
+def prepared(router: str | None, num_replicas: int | None = 3, **engine: Any) -> Cell:
+    options = {"num_gpu_blocks": 530, "max_num_seqs": 8, **engine}
+    arm = Arm(
+        "fcfs", EngineConfig(**options), "a100-80gb/llama-3-8b", num_replicas=num_replicas, router=router
+    )
+    return Cell(SESSIONS, arm)
 
 
-def finish_times(**options: Any) -> list[float]:
-    times: list[float] = run(prepare(prepared(**options))).finish_time.tolist()
+def finish_times(router: str | None, num_replicas: int | None = 3) -> list[float]:
+    times: list[float] = run(prepare(prepared(router, num_replicas))).finish_time.tolist()
     return times
 
 
 @pytest.mark.parametrize(("router", "without"), [("llm-d", "prefix=0"), ("dynamo", "overlap_credit=0")])
 def test_news_that_never_comes_is_no_news(router: str, without: str) -> None:
     """So nothing of the caches reaches the router but by these events."""
-    never = finish_times(router=f"{router}(kv_events=true,event_delay=1e6)")
-    assert never == finish_times(router=f"{router}({without})")
-    soon = finish_times(router=f"{router}(kv_events=true)")
-    assert soon != never
-    assert soon == finish_times(router=f"{router}(kv_events=true)")
+    never = finish_times(f"{router}(kv_events=true,event_delay=1e6)")
+    assert never == finish_times(f"{router}({without})")
+    assert finish_times(f"{router}(kv_events=true)") != never
 
 
 @dataclass(eq=False)
@@ -175,9 +172,8 @@ class Noting(Router):
 def test_with_room_the_next_turn_hits_what_the_router_has_heard_of(asynchronous: bool) -> None:
     """No block is thrown out, so what is believed when a turn arrives is what it hits there, or less: a step
     that is under way may store more."""
-    options = {"num_gpu_blocks": 20_000, "num_replicas": 3, "router": "round-robin",
-               "async_scheduling": asynchronous}  # fmt: skip
-    inputs = prepare(prepared(**options))
+    engine = {"num_gpu_blocks": 20_000, "async_scheduling": asynchronous}
+    inputs = prepare(prepared("round-robin", **engine))
     router = Noting()
     object.__setattr__(inputs, "router", router)
     record = run(inputs)
@@ -193,13 +189,12 @@ def test_with_room_the_next_turn_hits_what_the_router_has_heard_of(asynchronous:
 
 
 def test_one_replica_gives_the_times_of_a_lone_engine() -> None:
-    alone = run(prepare(prepared(num_replicas=None))).finish_time.tolist()
-    assert finish_times(num_replicas=1, router="llm-d(kv_events=true)") == alone
+    assert finish_times("llm-d(kv_events=true)", 1) == finish_times(None, None)
 
 
 def test_it_needs_caches() -> None:
     with pytest.raises(InputError, match="router llm-d: kv_events are those of prefix caches; expected"):
-        prepare(prepared(router="llm-d(kv_events=true)", enable_prefix_caching=False))
+        prepare(prepared("llm-d(kv_events=true)", enable_prefix_caching=False))
 
 
 class Index:
