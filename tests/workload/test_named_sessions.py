@@ -136,8 +136,7 @@ def test_a_run_at_a_share_of_the_capacity_starts_as_many_sessions() -> None:
     assert plan.offered[name] == pytest.approx(len(made) / last_start(made), rel=1e-3)
     assert last_start(made) == pytest.approx(load.duration, rel=0.1)
     # as long as others, behind the time in which think times are run in
-    assert load.duration == pytest.approx(2.5 * sessions("chat-sessions").run_in, rel=0.05)
-    assert load.duration > 5000
+    assert load.duration > 2.4 * sessions("chat-sessions").run_in > 5000
 
 
 @pytest.mark.parametrize(
