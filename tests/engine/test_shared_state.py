@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from simsched.engine.base import CannotLeap
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
-from simsched.engine.vllm_v1 import changes, leaping
+from simsched.engine.vllm_v1 import changes, leaping_blocks
 from simsched.errors import InputError
 from simsched.policies.base import NEVER, Change, Moved, Policy
 from simsched.policies.starvation import StarvationControl
@@ -132,7 +132,7 @@ def test_it_leaps(kind: Any, preemptive: bool, monkeypatch: pytest.MonkeyPatch) 
     def refused(reason: str) -> CannotLeap:
         raise AssertionError(reason)
 
-    for module in (changes, leaping):
+    for module in (changes, leaping_blocks):
         monkeypatch.setattr(module, "CannotLeap", refused)
     requests = with_owners(trace(60, 20.0, 5), 1)
     assert simulate(requests, kind(preemptive=preemptive), Linear(), CONFIG).finished.all()
