@@ -72,6 +72,10 @@ def job_of(cell: Cell) -> Job:
             raise InputError(
                 f"{option_flag(option)}: a replay wants every answer; lock-step compares refusals"
             )
+    if arm.config.moe_data_parallel:
+        raise InputError(
+            "--moe-data-parallel: the models of a replay are dense; python -m validate ranks compares ranks"
+        )
     if arm.replicas is not None:
         raise InputError(f"--replicas {arm.replicas}: servers of a replay are alike; expected --num-replicas")
     inputs = prepare(cell)

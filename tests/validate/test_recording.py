@@ -120,6 +120,7 @@ def test_engine_failures_are_one_line() -> None:
         ({"preset": "vllm-0.4.1-ltr"}, "--preset vllm-0.4.1-ltr"),
         ({"replicas": "1*a100-80gb/llama-3-8b+1*a100-40gb/llama-3-8b"}, "servers of a replay are alike"),
         ({"max_num_queued_reqs": "4"}, "--max-num-queued-reqs: a replay wants every answer"),
+        ({"num_replicas": "2", "moe_data_parallel": "true"}, "the models of a replay are dense"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused(given: dict[str, str], message: str) -> None:
