@@ -153,12 +153,15 @@ def test_requests_that_arrive_as_a_step_ends_are_seen_by_the_next() -> None:
     assert set(record.arrival_time[later].tolist()) <= set(record.finish_time.tolist())
 
 
+HEARING = ("llm-d(kv_events=true)", "dynamo(kv_events=true,event_delay=0)")
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     work=traces(),
     config=configs(),
     replicas=st.integers(1, 5),
-    router=st.sampled_from(sorted(registered())),
+    router=st.sampled_from([*sorted(registered()), "cache-aware(holder=first)", *HEARING]),
     spec=st.sampled_from(POLICIES),
     seed=st.integers(0, 3),
 )

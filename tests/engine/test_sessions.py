@@ -196,6 +196,9 @@ def sessions(draw: st.DrawFn) -> Trace:
     return replace(work, think_times=thinks, parent=parents)
 
 
+BY_CONTENT = ("session", "cache-aware", "llm-d(kv_events=true)")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     work=sessions(),
@@ -203,7 +206,7 @@ def sessions(draw: st.DrawFn) -> Trace:
     spec=st.sampled_from(["fcfs", "priority", "srtf", "mlfq", "ranking"]),
     starts=st.sampled_from([None, None, "users(3)", "sessions(rate=4)"]),
     ahead=st.booleans(),
-    where=st.sampled_from([None, "round-robin", "least-requests", "vllm-dp", "oracle-work", "session"]),
+    where=st.sampled_from([None, "round-robin", "least-requests", "vllm-dp", "oracle-work", *BY_CONTENT]),
     replicas=st.integers(1, 3),
 )
 def test_no_turn_before_its_parents_nothing_lost_and_leaping_is_stepping(
