@@ -168,9 +168,11 @@ class Replay:
         if self.v1:
             require(step["num_running"] <= config.max_num_seqs, "batch", f"{step['num_running']} running")
             threshold = config.long_prefill_token_threshold
-            # displaced requests are held out of the queue: whoever is left may be alone
+            # displaced requests are held out of the queue, and so are those that the policy has not let in:
+            # whoever is left may be alone, and is not cut
             threshold = 0 if "chunk" in self.hooks else threshold
-            if threshold and step["num_running"] + step["num_waiting"] > 1 and not step["preempted"]:
+            others = 0 if "admit" in self.hooks else step["num_waiting"]
+            if threshold and step["num_running"] + others > 1 and not step["preempted"]:
                 require(max(scheduled.values()) <= threshold, "batch", "a chunk over the threshold")
 
     def _schedule(self, name: str, tokens: int, step: Step) -> None:
