@@ -10,6 +10,7 @@ import pytest
 
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import EngineConfig, engine_config, presets
+from simsched.engine.prompt_blocks import NamedBlocks
 from simsched.engine.simulator import simulate
 from simsched.errors import InputError
 from simsched.policies.base import NEVER, Change, Policy, hooks_of, registered
@@ -46,7 +47,7 @@ def trace(outputs: np.ndarray | None = None) -> Trace:
 class Spy(Policy):
     """Looks at everything that is not marked as private, however deep, at every occasion."""
 
-    reads_cache = reads_sessions = True
+    reads_cache = reads_prompts = reads_sessions = True
 
     seen: ClassVar[dict[str, Any]] = {}
     """Of all copies: an engine may work on one."""
@@ -74,7 +75,9 @@ class Spy(Policy):
             self.seen[where] = thing
             assert thing not in (SECRET, str(SECRET)), f"{where} is the true output length"
             return
-        if isinstance(thing, list | tuple | set | dict | np.ndarray):
+        if isinstance(thing, NamedBlocks):
+            self.seen[where] = len(thing)
+        if isinstance(thing, list | tuple | set | dict | np.ndarray | NamedBlocks):
             values = thing.values() if isinstance(thing, dict) else thing
             for value in list(values)[:50]:
                 self._look(value, where + "[]", depth)
@@ -111,7 +114,7 @@ def test_a_view_has_what_the_contract_says_and_no_method(preset: str) -> None:
 
     @dataclass(eq=False)
     class Lister(Policy):
-        reads_cache = reads_sessions = True
+        reads_cache = reads_prompts = reads_sessions = True
 
         def priority(self, request: RequestView, now: float) -> float:
             found.update(name for name in VIEW if hasattr(request, name))

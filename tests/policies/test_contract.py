@@ -16,7 +16,7 @@ from simsched.policies.base import Change, Decision, Moved, Policy, registered
 from simsched.policies.engine_view import EngineView
 from simsched.policies.fastserve import FastServe
 from simsched.policies.guarded import OF_REQUEST as FIELDS
-from simsched.policies.guarded import GuardedRequest
+from simsched.policies.guarded import GuardedRequest, guarded_all
 from simsched.policies.mlfq import Mlfq
 from simsched.policies.spec import make_policy
 from simsched.request import RequestView
@@ -34,6 +34,7 @@ class Watched(Policy):
         super().__init__(preemptive=inner.preemptive)
         self.inner = inner
         self.reads_cache = inner.reads_cache  # type: ignore[misc]
+        self.reads_prompts = inner.reads_prompts  # type: ignore[misc]
         self.reads_sessions = inner.reads_sessions  # type: ignore[misc]
         self.shares_state = inner.shares_state  # type: ignore[misc]
         self.holds_the_line = inner.holds_the_line  # type: ignore[misc]
@@ -65,6 +66,9 @@ class Watched(Policy):
 
     def on_preempt(self, request: RequestView, now: float) -> Moved:
         return self.inner.on_preempt(GuardedRequest(request, "it"), now)
+
+    def on_queue(self, waiting: Sequence[RequestView], now: float) -> Moved:
+        return self.inner.on_queue(guarded_all(waiting, "it"), now)
 
     def admit(self, request: RequestView, engine: EngineView) -> Decision:
         return self.inner.admit(request, engine)
