@@ -173,6 +173,12 @@ def _offers(study: Study, load: Load, base: Arm, arms: Sequence[Arm]) -> Iterato
     rated = Arrivals.parse(load.arrivals).rated if load.arrivals is not None else True
     if not rated and study.request_rate:
         raise InputError(f"--request-rate: arrivals {load.arrivals} have no rate")
+    if rated and not study.request_rate and load.arrivals and Arrivals.parse(load.arrivals).by_session:
+        # the paper's rates are of single requests, and many times what an engine takes of such turns
+        raise InputError(
+            f"--arrivals {load.arrivals}: no rate; expected --request-rate (turns/s, or a share as 0.7x), "
+            'or "sessions(RATE)" or "users(N)"'
+        )
     if not rated or (not study.request_rate and load.arrivals is None):
         yield _Offer(None, load.duration, {arm: _capacity(load, arm) for arm in arms})
         return

@@ -200,3 +200,11 @@ def test_a_policy_that_steps_says_so_once_with_what_it_takes(tmp_path: Path) -> 
     said = [note for note in plan.notes if "step by step" in note]
     assert len(said) == 1
     assert said[0].startswith("Slow: has no next_change")
+
+
+def test_sessions_without_a_rate_are_refused() -> None:
+    """The paper's rates are of single requests: of these turns they are up to twelve times the capacity."""
+    with pytest.raises(InputError, match="--arrivals sessions: no rate; expected --request-rate"):
+        planned(workload="chat-sessions")
+    assert planned(workload="chat-sessions", request_rate="0.5x").cells
+    assert planned(workload="chat-sessions", arrivals="sessions(1)", duration="60").cells
