@@ -21,7 +21,7 @@ HOUR = 3600.0
 """Seconds of arrivals that decide whether a rate is stable,"""
 HALF_HOUR = 1800.0
 """and whether a burst drains."""
-GLANCES = 900.0, 1800.0
+GLANCES = 900.0, 1350.0, 1800.0, 2700.0
 """Seconds after which a backlog that plainly grows ends a run;"""
 BURST_GLANCES = 450.0, 900.0, 1350.0
 """and a burst that is plainly gone."""

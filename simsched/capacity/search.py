@@ -14,7 +14,7 @@ STEP = PRECISION
 """The first two steps of a search, relative; those that follow double. Estimates are often that good."""
 LOWEST, HIGHEST = 0.02, 20.0
 """Bounds of a search, over the estimate that it starts from."""
-COARSE = 0.03
+COARSE = 0.04
 """Relative width for the rate that heals from a burst, whose runs are the dearest;"""
 COARSE_STEP = 0.15
 """and its first steps: where the largest stable rate does not heal, one that does is far below."""
