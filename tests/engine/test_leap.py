@@ -202,3 +202,25 @@ def test_a_change_that_comes_in_the_first_step_of_a_turn(seed: int) -> None:
     )
     stepped = simulate(work, make_policy(spec), Linear(), config, leap=False)
     same(stepped, simulate(work, make_policy(spec), Linear(), config))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_head_without_budget_takes_it_from_victims_once_blocks_run_short(asynchronous: bool) -> None:
+    """Two that decode use up a budget of two tokens, and nobody can be admitted. Their blocks grow, until the
+    better third one would need a victim for its blocks, whose token it then gets too."""
+    config = engine_config(
+        max_num_seqs=4, max_num_batched_tokens=2, block_size=1, num_gpu_blocks=101, max_model_len=100,
+        enable_prefix_caching=False, async_scheduling=asynchronous,
+    )  # fmt: skip
+    work = Trace(
+        arrival_time=np.array([0.0, 0.0, 0.3]),
+        num_prompt_tokens=np.array([2, 2, 40]),
+        num_output_tokens=np.array([60, 60, 3]),
+        predicted_length=np.array([60.0, 60.0, 3.0]),
+    )
+    stepped, leapt = (
+        simulate(work, make_policy("sjf(preemptive=true)"), Linear(), config, leap=leap)
+        for leap in (False, True)
+    )
+    assert stepped.num_preemptions.sum() == 1
+    same(stepped, leapt)

@@ -111,6 +111,7 @@ class PolicyOrder(AskedPolicy):
         ready: list[LeapRequest] = []
         victims: list[LeapRequest] = []
         planned = 0  # of the victims: for the head alone
+        lacks_budget = False
         while head is not None:
             need = -(-head.known // size)
             room = free
@@ -126,7 +127,10 @@ class PolicyOrder(AskedPolicy):
                 planned += 1
                 room += -(-victim.num_computed_tokens // size)
             least = 1 if engine.chunked else head.known
-            if slots + planned < 1 or need > room or budget + planned < least:
+            if slots + planned < 1 or need > room:
+                break
+            if budget + planned < least:
+                lacks_budget = True
                 break
             ready.append(queue.pop())
             slots += planned - 1
@@ -134,8 +138,9 @@ class PolicyOrder(AskedPolicy):
             budget += planned - head.known
             planned = 0
             head = queue.head()
-        # with more tokens in the victims' blocks, a plan that failed might come off in a later step
-        may_repeat = head is not None and not planned and not ready
+        # With more tokens in the victims' blocks, a plan that failed might come off in a later step; so might
+        # one without budget, once blocks run short: it then has its victims' tokens too.
+        may_repeat = head is not None and not planned and not ready and not lacks_budget
         for _ in range(planned):
             spared = victims.pop()
             self._move(spared, spared.key)
