@@ -57,7 +57,7 @@ def run_case(case: Case) -> Outcome:
         step = next(real, None)
         if step is None:
             outcome.diverged("the simulator goes on where vLLM has finished")
-        elif found := difference(step, simulated) or _time_difference(step, simulated):
+        elif found := difference(step, simulated) or time_difference(step, simulated):
             outcome.diverged(found)
 
     try:
@@ -102,9 +102,10 @@ def difference(real: dict[str, Any], simulated: dict[str, Any]) -> str | None:
     return None
 
 
-def _time_difference(real: dict[str, Any], simulated: dict[str, Any]) -> str | None:
-    if abs(real["time"] - simulated["time"]) > TIME_TOLERANCE * max(1.0, abs(real["time"])):
-        return f"time: vLLM {real['time']!r}, simulator {simulated['time']!r}"
+def time_difference(real: dict[str, Any], simulated: dict[str, Any], column: str = "time") -> str | None:
+    """Whether two steps differ in a time by more than `TIME_TOLERANCE`, in words."""
+    if abs(real[column] - simulated[column]) > TIME_TOLERANCE * max(1.0, abs(real[column])):
+        return f"{column}: vLLM {real[column]!r}, simulator {simulated[column]!r}"
     return None
 
 

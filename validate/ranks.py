@@ -14,7 +14,7 @@ from simsched.policies.spec import make_policy
 from simsched.routers.spec import make_router
 from simsched.vllm_versions import OPTIONS_SINCE, parse_version
 from validate.cases import Case, random_cases
-from validate.lockstep import COMPARED, TIME_TOLERANCE
+from validate.lockstep import difference, time_difference
 from validate.virtual_ranks import play_ranks
 
 
@@ -110,15 +110,8 @@ def run_rank_case(given: RankCase, seed: int = 0) -> RankOutcome | None:
 
 
 def _difference(real: dict[str, Any], simulated: dict[str, Any]) -> str | None:
-    for column in ("dummy", *(COMPARED if not real["dummy"] else ())):
-        ours, theirs = simulated[column], real[column]
-        if column == "scheduled":
-            ours, theirs = list(ours.items()), list(theirs.items())
-        elif column == "preempted":
-            ours, theirs = sorted(ours), sorted(theirs)
-        if ours != theirs:
-            return f"{column}: vLLM {theirs}, simulator {ours}"
-    for column in ("time", "step_time"):
-        if abs(real[column] - simulated[column]) > TIME_TOLERANCE * max(1.0, abs(real[column])):
-            return f"{column}: vLLM {real[column]!r}, simulator {simulated[column]!r}"
-    return None
+    if real["dummy"] != simulated["dummy"]:
+        return f"dummy: vLLM {real['dummy']}, simulator {simulated['dummy']}"
+    if not real["dummy"] and (found := difference(real, simulated)):
+        return found
+    return time_difference(real, simulated) or time_difference(real, simulated, "step_time")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simsched.errors import InputError
+from validate.process_group import stop_group
 
 MODULES = {"vllm-router": "vllm_router.launch_router", "sglang-router": "sglang_router.launch_router"}
 """Package -> the module that starts its router."""
@@ -93,11 +92,4 @@ class RouterProcess:
 
     def stop(self) -> None:
         """Ask it to stop, then insist."""
-        if self._process.poll() is not None:
-            return
-        os.killpg(self._process.pid, signal.SIGTERM)
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        stop_group(self._process, 5)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from simsched.errors import InputError
+from validate.process_group import stop_group
 
 START_LIMIT = 600.0  # seconds
 
@@ -86,14 +87,7 @@ class Server:
 
     def stop(self) -> None:
         """Ask it to stop, then insist."""
-        if self._process.poll() is not None:
-            return
-        os.killpg(self._process.pid, signal.SIGTERM)
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        stop_group(self._process, 20)
 
     def _reason(self) -> str:
         """The last line of its output that names an error."""

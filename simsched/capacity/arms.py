@@ -10,7 +10,7 @@ from typing import Any
 from simsched.capacity.probe import Probe
 from simsched.capacity.search import Found, Rate, find_rates, over_seeds
 from simsched.capacity.session_probe import SessionProber
-from simsched.capacity.tasks import Key, Question, in_processes, num_gpus, prober_of, tasks_of, turns_of
+from simsched.capacity.tasks import Question, num_gpus, prober_of, search_arms, tasks_of, turns_of
 from simsched.sweep.cell import Arm, Load
 from simsched.sweep.study import Study
 
@@ -117,11 +117,7 @@ def arm_rates(
         InputError: anything wrong with the study, or arrivals that have no rate.
     """
     searched = tasks_of(study)
-    found: dict[Key, list[Found]] = {key: [] for key in searched.tasks}
-    for key, result in in_processes(_find, [(key, (*task, question)) for key, task in searched.flat()], jobs):
-        found[key].append(result)
-        if len(found[key]) == len(searched.tasks[key]):
-            on_arm(key[1])
+    found = search_arms(searched, _find, (question,), jobs, on_arm)
     rates = []
     for key, results in found.items():
         first, load, _ = searched.tasks[key][0]

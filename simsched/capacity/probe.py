@@ -125,11 +125,11 @@ class Prober:
         self,
         rate: float,
         seconds: float,
-        times: tuple[float, ...],
-        is_told: Callable[[float, FloatArray, FloatArray], bool],
+        times: tuple[float, ...] = (),
+        is_told: Callable[[float, FloatArray, FloatArray], bool] | None = None,
         burst: int = 0,
     ) -> tuple[Requests, Trace]:
-        """So many seconds of arrivals, behind a burst; or until `is_told` at one of these times."""
+        """So many seconds of arrivals, behind a burst; until `is_told`, if given, at one of these times."""
         load = replace(self.load, request_rate=rate)
         if load.trace is None:
             load = replace(load, num_requests=max(1, round(rate * seconds)), duration=None)
@@ -137,8 +137,10 @@ class Prober:
         if burst:
             trace = with_burst(trace, load, burst)
         inputs = prepare(Cell(load, self.arm), trace=trace)
-        last = float(np.nanmax(inputs.trace.arrival_time))
-        watch = Watch(tuple(time for time in times if time < last), is_told)
+        watch = None
+        if is_told is not None:
+            last = float(np.nanmax(inputs.trace.arrival_time))
+            watch = Watch(tuple(time for time in times if time < last), is_told)
         return Requests.of_record(run(inputs, watch=watch)), inputs.trace
 
     def _seen(

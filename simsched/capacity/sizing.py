@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simsched.capacity.probe import Prober
-from simsched.capacity.tasks import Key, Question, in_processes, num_gpus, prober_of, tasks_of, turns_of
+from simsched.capacity.tasks import Question, num_gpus, prober_of, search_arms, tasks_of, turns_of
 from simsched.sweep.cell import Arm, Load
 from simsched.sweep.study import Study
 
@@ -117,12 +117,7 @@ def arm_sizes(
         InputError: anything wrong with the study, or arrivals that have no rate.
     """
     searched = tasks_of(study)
-    found: dict[Key, list[Size]] = {key: [] for key in searched.tasks}
-    tasks = [(key, (*task, question, request_rate)) for key, task in searched.flat()]
-    for key, size in in_processes(_find, tasks, jobs):
-        found[key].append(size)
-        if len(found[key]) == len(searched.tasks[key]):
-            on_arm(key[1])
+    found = search_arms(searched, _find, (question, request_rate), jobs, on_arm)
     sizes = []
     for key, of_seeds in found.items():
         one, load, _ = searched.tasks[key][0]

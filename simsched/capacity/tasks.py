@@ -103,7 +103,29 @@ def num_gpus(arm: Arm) -> int:
     return sum(_gpus_of(profile) for profile, _ in arm.fleet())
 
 
-def in_processes(
+def search_arms(
+    searched: Searched,
+    search: Callable[[Any], Found],
+    rest: tuple[Any, ...],
+    jobs: int | None,
+    on_arm: Callable[[str], None],
+) -> dict[Key, list[Found]]:
+    """What the search finds of each arm, of its seeds in order.
+
+    Args:
+        search: of a task and the rest, in one tuple.
+        jobs: processes; None: one per core.
+        on_arm: called with the name of each arm that is done.
+    """
+    found: dict[Key, list[Found]] = {key: [] for key in searched.tasks}
+    for key, result in _in_processes(search, [(key, (*task, *rest)) for key, task in searched.flat()], jobs):
+        found[key].append(result)
+        if len(found[key]) == len(searched.tasks[key]):
+            on_arm(key[1])
+    return found
+
+
+def _in_processes(
     search: Callable[[Any], Found], tasks: Sequence[tuple[Key, Any]], jobs: int | None
 ) -> list[tuple[Key, Found]]:
     """What the search finds of each task, whose first part is an arm; in the order of the tasks, whatever the

@@ -22,9 +22,12 @@ class EventLoop(simpy.Environment):
     def __init__(self) -> None:
         super().__init__()
         self.due: list[Any] = self._queue
-        """A heap of all events that are to come, but for that of the process at work: (time, ...). A process
-        that nobody else meets asks it whether there is anything to wait for: an event costs as much as a
-        whole request."""
+        """A heap of all events that are to come, but for that of the process at work: (time, ...)."""
+
+    def is_due(self, time: float) -> bool:
+        """Does anything happen until then? A process that nobody meets waits for nothing else: an event costs
+        as much as a whole request. (The replicas' loops, where a call is dear, ask `due` themselves.)"""
+        return bool(self.due) and self.due[0][0] <= time
 
     def at(self, time: float, priority: int = STEP_END) -> simpy.Event:
         """An event at this time (seconds, not before now); of those at the same time the lowest priority

@@ -180,7 +180,7 @@ class PipelinedReplica(Replica):
     def wait(self, time: float) -> Generator[simpy.Event, None, None]:
         """Until this time; alone, only if anything else is to happen before."""
         event_loop = self.event_loop
-        if not self.is_alone or (event_loop.due and event_loop.due[0][0] <= time):
+        if not self.is_alone or event_loop.is_due(time):
             yield event_loop.at(time)
 
     def keep_stretch(

@@ -227,8 +227,8 @@ class Replica(ABC):
             self._idle = simpy.Event(self.event_loop)
             yield self._idle
             return self.event_loop.now
-        time, due = self.source.next_time, self.event_loop.due
-        if time < inf and due and due[0][0] <= time:
+        time = self.source.next_time
+        if time < inf and self.event_loop.is_due(time):
             yield self.event_loop.at(time)
         return time
 

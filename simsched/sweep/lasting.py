@@ -49,16 +49,15 @@ def seconds_of_arrivals(rate: float, servers: Sequence[Server], num_runs: int = 
     All arms of a load meet the same requests, so the one that takes longest to settle decides; where none
     can keep up, there is nothing to wait for.
     """
-    loads = [rate / server.capacity for server in servers]
     below = [server for server in servers if rate < server.capacity]
     if below:
-        forgets = 1 / (rate * (1 - max(load for load in loads if load < 1)) ** 2)
+        forgets = 1 / (rate * (1 - max(rate / server.capacity for server in below)) ** 2)
         queue = min(MOST, max(LEAST, ENOUGH / rate, MEMORY * forgets))
         most = LONGEST if len(below) == len(servers) else MOST
         batch = min(most, LIVES * max(server.memory(rate) for server in below) / num_runs)
         seconds = max(queue, batch)
     else:
-        over = min(loads) - 1
+        over = min(rate / server.capacity for server in servers) - 1
         seconds = min(MOST, max(TRANSIENT, OVER / over) if over > 0 else MOST)
     return float(f"{seconds:.3g}")
 

@@ -205,7 +205,7 @@ def run_uncontended(
             engine.free = free
             yield from replica.settle(now, N)
     _make_running(engine, policy_order, offsets, rows, arrivals, numbered, now)
-    if alone and event_loop.due and event_loop.due[0][0] <= now:
+    if alone and event_loop.is_due(now):
         # Alone, all of it is one event, if anybody else waits for any.
         yield event_loop.at(now)
     engine.num_decoding, engine.decode_context, engine.free = N, K, free

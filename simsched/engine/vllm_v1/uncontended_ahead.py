@@ -145,7 +145,7 @@ def run_uncontended_ahead(
             if arrival_time == inf:
                 break
             now = formed = arrival_time
-            if event_loop.due and event_loop.due[0][0] <= now:
+            if event_loop.is_due(now):
                 yield event_loop.at(now)
             continue
         launched = False
