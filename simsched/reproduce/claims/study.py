@@ -202,8 +202,12 @@ def _draw_ratios(judged: Sequence[Judged]) -> Any:
             ax.plot([low, high], [place, place], color=colors[one.found], linewidth=2)
             ax.plot(ratio.ratio, place, "o", color=colors[one.found], markersize=4)
             ax.plot(one.check.claimed, place, "|", color=GREY, markersize=9, markeredgewidth=2)
-            against = one.check.baseline.replace("starvation_threshold=200,starvation_period=10", "control")
-            names.append(f"{claim.name}: {_short(one.check.metric)} / {against}, {_load(one)}")
+            arms = {check.arm for check in claim.checks if check.part != "beside"}
+            arm, against = (
+                each.replace("starvation_threshold=200,starvation_period=10", "control")
+                for each in (claim.name if len(arms) == 1 else one.check.arm, one.check.baseline)
+            )
+            names.append(f"{arm}: {_short(one.check.metric)} / {against}, {_load(one)}")
         ax.axvline(1.0, color=GREY, linewidth=0.8)
         ax.set_xscale("log")
         ticks = [0.1, 0.2, 0.5, 1, 2, 5]
