@@ -82,7 +82,7 @@ def reproduce_claims(folder: Path, jobs: int | None, told: Told) -> list[Judged]
         for each in judged
     ]
     first = Section(
-        "All claims and policies",
+        "All claims, and the survey of policies",
         [],
         [Table(("claim", "verdict"), [(each.claim.says, each.verdict) for each in judged])],
         figures=[Figure.from_matplotlib(figure, name) for name, figure in figures.items()],
@@ -174,7 +174,8 @@ def as_text(judged: Sequence[Judged], survey: Survey) -> str:
             *("| " + " | ".join(_row(one)) + " |" for one in each.measured),
             "",
         ]
-    figure = "![All policies: latency per token against P99 time to first token](survey.png)"
+    which = "Policies that need no tenants, sessions, limits or shared prefixes"
+    figure = f"![{which}: latency per token against P99 time to first token](survey.png)"
     return "\n".join([*lines, "## survey", "", figure, "", *survey.as_text(), ""])
 
 
