@@ -13,9 +13,9 @@ LONGEST = 14400.0
 """Four hours: where all arms keep up, so that nobody's backlog is simulated for so long."""
 ENOUGH = 8000
 """Requests below the capacity: eighty beyond a P99, and throughputs within about 1 % by chance."""
-MEMORY = 45.0
+QUEUE_MEMORIES = 45.0
 """A queue forgets in about 1 / (rate * (1 - load)^2) seconds; a run lasts so many times that."""
-LIVES = 250.0
+BATCH_MEMORIES = 250.0
 """A batch forgets how full it was in about `Server.memory` seconds; all runs together last so many times
 that. A share of requests that keep a limit is then known within 2 or 3 points, where it is worst."""
 OVER = 6.0
@@ -52,9 +52,9 @@ def seconds_of_arrivals(rate: float, servers: Sequence[Server], num_runs: int = 
     below = [server for server in servers if rate < server.capacity]
     if below:
         forgets = 1 / (rate * (1 - max(rate / server.capacity for server in below)) ** 2)
-        queue = min(MOST, max(LEAST, ENOUGH / rate, MEMORY * forgets))
+        queue = min(MOST, max(LEAST, ENOUGH / rate, QUEUE_MEMORIES * forgets))
         most = LONGEST if len(below) == len(servers) else MOST
-        batch = min(most, LIVES * max(server.memory(rate) for server in below) / num_runs)
+        batch = min(most, BATCH_MEMORIES * max(server.memory(rate) for server in below) / num_runs)
         seconds = max(queue, batch)
     else:
         over = min(rate / server.capacity for server in servers) - 1
