@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from simsched.policies.base import register
-from simsched.policies.vtc import Vtc
+from simsched.policies.vtc import Started, Vtc
 from simsched.request import RequestView
 
 
@@ -46,30 +46,45 @@ class DeficitLongestPrefixMatch(Vtc):
 
     def _refill(self, now: float) -> None:
         """Add quanta to all until some tenant that waits has something left."""
-        for each in self._waiting:
+        if self.quantum == inf:
+            return
+        for each in [*self._waiting]:
             self._settle(each)
-        used = [self.counter(each, now) for each, there in self._waiting.items() if there]
-        if used and self.quantum < inf:
-            self._refills = max(self._refills, floor(min(used) / self.quantum) + 1.0)
+        if self._waiting:
+            used = min([self.counter(each, now) for each in self._waiting])
+            self._refills = max(self._refills, floor(used / self.quantum) + 1.0)
 
-    def _charge(self, request: RequestView) -> float:
+    def _charge(self, started: Started) -> float:
+        computed, generated = started.prompt_tokens, 0
+        for each in started.requests.values():
+            computed -= each.num_cached_tokens
+            generated += each.num_output_tokens
+        return self.input_weight * computed + self.output_weight * generated
+
+    def _charge_of(self, request: RequestView) -> float:
         computed = request.num_prompt_tokens - request.num_cached_tokens
         return self.input_weight * computed + self.output_weight * request.num_output_tokens
 
     def _settle(self, tenant: str | None) -> None:
-        waiting = self._waiting.get(tenant)
-        if waiting and any(request.steps_run for request in waiting):
-            started = self._started.setdefault(tenant, {})
-            started.update((request.request_id, request) for request in waiting if request.steps_run)
-            self._waiting[tenant] = deque(request for request in waiting if not request.steps_run)
+        waiting = self._waiting.get(tenant, ())
+        stay = [request for request in waiting if not request.steps_run]
+        if len(stay) == len(waiting):
+            return
+        for request in waiting:
+            if request.steps_run:
+                self._starts(request)
+        if stay:
+            self._waiting[tenant] = deque(stay)
+        else:
+            del self._waiting[tenant]
 
-    def _floor(self, now: float) -> float:
-        self._refill(now)
-        return 0.0 if self.quantum == inf else (self._refills - 1.0) * self.quantum
+    def _floor(self, tenant: str | None, now: float) -> float | None:
+        return None if self.quantum == inf else (self._refills - 1.0) * self.quantum
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         self._refill(now)
         super().on_arrival(request, now)
+        self._refill(now)
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
         if request.steps_run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import count
 from math import inf
 
 from pydantic import Field
@@ -12,6 +14,7 @@ from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.request import RequestView
 
 _MOVES = Change(after_steps_run=1, after_steps_idle=1)
+_MANY = 1024
 
 
 @register("vtc")
@@ -39,8 +42,13 @@ class Vtc(Policy):
     def __post_init__(self) -> None:
         self._base: dict[str | None, float] = {}  # tenant -> service of its finished requests, and lifts
         self._waiting: dict[str | None, deque[RequestView]] = {}  # by arrival, in which each tenant's start
-        self._started: dict[str | None, dict[str, RequestView]] = {}
-        self._finished_last: str | None = None
+        self._started: dict[str | None, Started] = {}
+        self._order = count()  # in which requests are seen to have started
+        # heap of who has started: steps run when it was looked at last, minus arrival, and who comes first
+        self._latest: list[tuple[int, float, int, int, RequestView]] = []
+        self._most_latest = _MANY  # entries, beyond which those that are done are taken out
+        self._finished_last: tuple[float, int, float, str] = (-inf, 0, 0.0, "")
+        self._finished_tenant: str | None = None
         self._known: dict[str | None, float] = {}  # counters as of this time
         self._as_of = -inf
 
@@ -51,43 +59,87 @@ class Vtc(Policy):
             self._as_of = now
         if tenant not in self._known:
             self._settle(tenant)
-            charges = (self._charge(request) for request in self._started.get(tenant, {}).values())
-            self._known[tenant] = self._base.get(tenant, 0.0) + sum(charges)
+            served = self._base.get(tenant, 0.0)
+            started = self._started.get(tenant)
+            if started is not None and started.requests:
+                served += self._charge(started)
+            self._known[tenant] = served
         return self._known[tenant]
 
-    def _charge(self, request: RequestView) -> float:
+    def _charge(self, started: Started) -> float:
+        """What a tenant's unfinished requests have been served."""
+        generated = sum([each.num_output_tokens for each in started.requests.values()])
+        return self.input_weight * started.prompt_tokens + self.output_weight * generated
+
+    def _charge_of(self, request: RequestView) -> float:
         return self.input_weight * request.num_prompt_tokens + self.output_weight * request.num_output_tokens
 
     def _settle(self, tenant: str | None) -> None:
         """Tell those of a tenant that have started from those that wait."""
-        waiting = self._waiting.get(tenant, ())
+        waiting = self._waiting.get(tenant)
+        if waiting is None:
+            return
         while waiting and waiting[0].steps_run:
-            request = waiting.popleft()
-            self._started.setdefault(tenant, {})[request.request_id] = request
+            self._starts(waiting.popleft())
+        if not waiting:
+            del self._waiting[tenant]
+
+    def _starts(self, request: RequestView) -> None:
+        started = self._started.get(request.tenant)
+        if started is None:
+            started = self._started[request.tenant] = Started(len(self._started))
+        started.requests[request.request_id] = request
+        started.prompt_tokens += request.num_prompt_tokens
+        place = request.steps_run, -request.arrival_time, started.number, next(self._order), request
+        heappush(self._latest, place)
+        if len(self._latest) > self._most_latest:
+            self._latest = [each for each in self._latest if self._is_started(each[-1])]
+            heapify(self._latest)
+            self._most_latest = 2 * len(self._latest) + _MANY
+
+    def _is_started(self, request: RequestView) -> bool:
+        """Has it run, and is not done?"""
+        return self._started[request.tenant].requests.get(request.request_id) is request
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         self._as_of = -inf
         tenant = request.tenant
-        for each in self._waiting:
+        for each in [*self._waiting]:
             self._settle(each)
-        waiting = self._waiting.setdefault(tenant, deque())
-        if not waiting:
-            lift = max(0.0, self._floor(now) - self.counter(tenant, now))
-            self._base[tenant] = self._base.get(tenant, 0.0) + lift
-            self._as_of = -inf
+        waiting = self._waiting.get(tenant)
+        if waiting is None:
+            self._lift(tenant, now)
+            waiting = self._waiting[tenant] = deque()
         waiting.append(request)
 
-    def _floor(self, now: float) -> float:
-        """The least counter of a tenant that comes back."""
-        others = [self.counter(each, now) for each, there in self._waiting.items() if there]
-        return min(others) if others else self.counter(self._admitted_last(), now)
+    def _lift(self, tenant: str | None, now: float) -> None:
+        """It comes back, and brings no credit."""
+        floor = self._floor(tenant, now)
+        if floor is not None:
+            lift = floor - self.counter(tenant, now)
+            if lift > 0.0:
+                self._base[tenant] = self._base.get(tenant, 0.0) + lift
+                self._as_of = -inf
+
+    def _floor(self, tenant: str | None, now: float) -> float | None:
+        """The least counter of a tenant that comes back; None: its own."""
+        if self._waiting:
+            return min([self.counter(each, now) for each in self._waiting])
+        latest = self._admitted_last()
+        return None if latest == tenant else self.counter(latest, now)
 
     def _admitted_last(self) -> str | None:
         """The tenant of the request that has run for the fewest steps; if none runs, of the one done last."""
-        started = [request for each in self._started.values() for request in each.values()]
-        if not started:
-            return self._finished_last
-        return min(started, key=lambda request: (request.steps_run, -request.arrival_time)).tenant
+        latest = self._latest
+        while latest:
+            steps_run, arrival, tenant, order, request = latest[0]
+            if not self._is_started(request):
+                heappop(latest)
+            elif request.steps_run != steps_run:  # it has run on: others may have run for fewer
+                heapreplace(latest, (request.steps_run, arrival, tenant, order, request))
+            else:
+                return request.tenant
+        return self._finished_tenant
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
         if request.steps_run:
@@ -99,8 +151,29 @@ class Vtc(Policy):
 
     def on_finish(self, request: RequestView, now: float) -> None:
         self._as_of = -inf
-        tenant = self._finished_last = request.tenant
+        tenant = request.tenant
+        # of those done at one time, the one that was admitted last
+        place = now, -request.steps_run, request.arrival_time, request.request_id
+        if place > self._finished_last:
+            self._finished_last, self._finished_tenant = place, tenant
         self._settle(tenant)
-        if self._started.get(tenant, {}).pop(request.request_id, None) is None:
-            self._waiting[tenant].remove(request)  # done in its first step
-        self._base[tenant] = self._base.get(tenant, 0.0) + self._charge(request)
+        started = self._started.get(tenant)
+        if started is not None and started.requests.pop(request.request_id, None) is not None:
+            started.prompt_tokens -= request.num_prompt_tokens
+        else:  # done in its first step
+            self._waiting[tenant].remove(request)
+            if not self._waiting[tenant]:
+                del self._waiting[tenant]
+        self._base[tenant] = self._base.get(tenant, 0.0) + self._charge_of(request)
+
+
+class Started:
+    """Unfinished requests of a tenant that have run."""
+
+    __slots__ = ("number", "prompt_tokens", "requests")
+
+    def __init__(self, number: int) -> None:
+        """`number`: of the tenant, in the order in which they began."""
+        self.number = number
+        self.requests: dict[str, RequestView] = {}
+        self.prompt_tokens = 0

@@ -14,9 +14,12 @@ from simsched.engine.base import CannotLeap
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
 from simsched.engine.vllm_v1 import changes, leaping_blocks
+from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.errors import InputError
 from simsched.policies.base import NEVER, Change, Moved, Policy
+from simsched.policies.plas import Plas
 from simsched.policies.starvation import StarvationControl
+from simsched.policies.vtc import Vtc
 from simsched.request import RequestView
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import Linear, configs, conversations, same, trace, traces, with_owners
@@ -88,10 +91,61 @@ class FairShare(Policy):
         return self._add(request, 2)
 
 
-KINDS = [FewestCached, LeastServedSession, FairShare]
+@dataclass(eq=False)
+class FewestOfTenant(Policy):
+    """Serves the tenant first of which fewest requests are here; when a change comes it has nothing to do."""
+
+    shares_state = True
+
+    def __post_init__(self) -> None:
+        self.here: dict[Any, dict[str, None]] = {}
+
+    def on_arrival(self, request: RequestView, now: float) -> Moved:
+        here = self.here.setdefault(request.tenant, {})
+        here[request.request_id] = None
+        return here
+
+    def priority(self, request: RequestView, now: float) -> tuple[float, ...]:
+        return len(self.here[request.tenant]), request.steps_run // 8
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        return Change(after_steps_run=8 - request.steps_run % 8)
+
+    def on_finish(self, request: RequestView, now: float) -> Moved:
+        del self.here[request.tenant][request.request_id]
+        return self.here[request.tenant]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@dataclass(eq=False)
+class LevelsOfSession(Policy):
+    """A request sinks as it is served, the sooner the more its session has been served."""
+
+    reads_sessions = True
+
+    def __post_init__(self) -> None:
+        self.level: dict[str, int] = {}
+
+    def on_arrival(self, request: RequestView, now: float) -> None:
+        self.level[request.request_id] = 0
+
+    def priority(self, request: RequestView, now: float) -> float:
+        return self.level[request.request_id] + (request.session_service > 1)
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        steps = 3 + int(10 * request.session_service) % 7
+        return Change(0.2 + 0.1 * request.session_wait, after_steps_run=steps, after_steps_idle=20)
+
+    def on_change(self, request: RequestView, now: float) -> None:
+        self.level[request.request_id] += 1 + (request.session_service > 0.5) + request.steps_run % 3
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        del self.level[request.request_id]
+
+
+KINDS = [FewestCached, LeastServedSession, FairShare, FewestOfTenant, LevelsOfSession]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(KINDS),
     preemptive=st.booleans(),
@@ -136,6 +190,23 @@ def test_it_leaps(kind: Any, preemptive: bool, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(module, "CannotLeap", refused)
     requests = with_owners(trace(60, 20.0, 5), 1)
     assert simulate(requests, kind(preemptive=preemptive), Linear(), CONFIG).finished.all()
+
+
+@pytest.mark.parametrize("policy", [FewestOfTenant(), LevelsOfSession(), LeastServedSession(), Vtc(), Plas()])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_steps_are_not_formed_one_by_one_while_nobody_waits(
+    policy: Policy, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the order is of no concern, though what happens to one request moves others."""
+    formed = []
+    schedule = VllmV1Leap.schedule
+    monkeypatch.setattr(VllmV1Leap, "schedule", lambda self, now: formed.append(now) or schedule(self, now))
+    config = engine_config(
+        max_num_seqs=64, num_gpu_blocks=5000, max_model_len=1500, enable_prefix_caching=False,
+        async_scheduling=ahead,
+    )  # fmt: skip
+    assert simulate(with_owners(trace(60, 2.0, 5), 1), policy, Linear(), config).finished.all()
+    assert len(formed) < 5
 
 
 @pytest.mark.parametrize(

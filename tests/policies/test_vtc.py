@@ -68,6 +68,41 @@ def test_a_tenant_that_finds_nobody_waiting_is_lifted_to_the_one_admitted_last()
     assert policy.priority(other, 4.0) == (1, policy.counter("c", 4.0))
 
 
+@pytest.mark.parametrize("last", [0, 1])
+def test_of_those_done_at_one_time_the_one_admitted_last_counts(last: int) -> None:
+    """In whichever order the engine tells of them."""
+    policy = Vtc()
+    first, second = View("0", tenant="a", num_prompt_tokens=70), View("1", tenant="b", num_prompt_tokens=7)
+    for request in (first, second):
+        policy.on_arrival(request, 0.0)
+    first.steps_run, second.steps_run = 9, 3
+    for request in (first, second) if last else (second, first):
+        policy.on_finish(request, 2.0)
+    new = View("2", tenant="c")
+    policy.on_arrival(new, 3.0)
+    assert policy.priority(new, 3.0) == (1, 7)
+
+
+def test_who_was_admitted_last_is_found_among_many() -> None:
+    """Whoever has run for the fewest steps, though not everybody runs in every step, and some are done."""
+    random = np.random.default_rng(0)
+    policy = Vtc()
+    here: list[View] = []
+    for number in range(3000):
+        request = View(str(number), tenant=f"t{number % 7}", arrival_time=number / 10)
+        before = min(here, key=lambda each: (each.steps_run, -each.arrival_time), default=None)
+        policy.on_arrival(request, number / 10)
+        if before is not None:
+            assert policy._admitted_last() == before.tenant
+        request.steps_run = 1
+        here.append(request)
+        for each in here:
+            each.steps_run += int(random.integers(3))
+        while len(here) > 20:
+            policy.on_finish(here.pop(int(random.integers(len(here)))), number / 10)
+    assert len(policy._latest) < 2000
+
+
 def backlogged(seed: int, tenants: int) -> Trace:
     """Everybody sends all at once; one sends ever longer requests than the others."""
     random = np.random.default_rng(seed)

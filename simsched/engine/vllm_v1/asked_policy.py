@@ -6,6 +6,7 @@ something else has moved it, not in every step.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from math import inf
 
@@ -33,7 +34,7 @@ class AskedPolicy(QueueDiscipline):
         self._preemptive = policy.preemptive
         self._asks_waiting = policy.changes_while_waiting()
         hooks = type(policy).on_arrival, type(policy).on_finish
-        self.hears_of_all = hooks != (Policy.on_arrival, Policy.on_finish)
+        self.hears_of_all = hooks != (Policy.on_arrival, Policy.on_finish) or policy.reads_sessions
         """Is the policy told of who comes and goes? Else it need not know of those that an uncontended run
         serves from beginning to end."""
         self._queue = WaitingQueue()
@@ -48,13 +49,21 @@ class AskedPolicy(QueueDiscipline):
         self._reads_prompts = policy.reads_prompts
         self._sees_queue = sees_queue(policy)
         self._shares = policy.shares_state or policy.reads_sessions
-        told = type(policy).on_change is not Policy.on_change or (self._shares and self._reads_cache)
+        cls = type(policy)
+        self._is_told = cls.on_change is not Policy.on_change or cls.advance is not Policy.advance
+        """Does it do anything when a change has come?"""
+        told = cls.on_change is not Policy.on_change or (self._shares and self._reads_cache)
         self._waits_silently = not (policy.preemptive or told)
         """Are changes of those who wait of no concern while nobody can be admitted?"""
+        self._keeps_time = policy.shares_state and self._is_told
+        """Must changes come when they are due? Else those of running requests may be put off."""
+        self._asks_anew = self._shares and not self._is_told
+        """Are running requests asked as of now when their order is needed, since nothing has to be made up
+        for?"""
         self._by_id: dict[str, LeapRequest] = {}  # where requests share what the policy remembers
         self._moved: set[str] = set()  # ids of those who are to be asked again
         self._sessions = SessionService() if policy.reads_sessions else None
-        if self._shares:
+        if self._keeps_time:
             self._changes.on_time = True
             self._order = RunningByPriority(engine.running)
         self.decides = False
@@ -148,9 +157,13 @@ class AskedPolicy(QueueDiscipline):
         self._moved.clear()
         requests.sort(key=_number)
         for request in requests:
+            in_queue = request.where == WAITING
+            if request.ran and not in_queue and self._order is None:
+                self._put_off_anew(request, now)
+                continue
             change = policy.next_change(request, now)
             if request.ran:
-                changes.announce_running(request, change, steps, now, steps + 1)
+                changes.announce_running(request, change, steps, now, steps + 1, in_queue=in_queue)
             elif self._asks_waiting:
                 changes.announce_waiting(request, change, steps, now)
             key = policy.priority(request, now)
@@ -158,6 +171,34 @@ class AskedPolicy(QueueDiscipline):
                 self._move(request, key)
         if not self._shares:
             self._by_id.clear()
+
+    def step_begins(self, now: float) -> None:
+        """A step of an uncontended run is to be formed."""
+        if self._sessions is not None:
+            self._begin_sessions(self._sessions)
+        if self._moved:
+            for request in [self._by_id[each] for each in self._moved if each in self._by_id]:
+                if request.ran:  # else it is new, and asked as its first step is over
+                    self._put_off_anew(request, now)
+            self._moved.clear()
+
+    def _put_off_anew(self, request: LeapRequest, now: float) -> None:
+        """Something else has moved a running request while its place is of no concern."""
+        if not self._asks_anew:
+            self._catch_up(request)
+            change, steps = self._policy.next_change(request, now), self._engine.clock.done
+            self._changes.announce_running(request, change, steps, now, steps + 1)
+
+    def _begin_sessions(self, sessions: SessionService) -> None:
+        """What the steps before have added to sessions shows from now on."""
+        if self._moved and self._order is None and self._is_told:
+            # changes that were put off are made up for with the sessions as they were
+            before = self._engine.clock.done - 1
+            for each in self._moved:
+                request = self._by_id.get(each)
+                if request is not None and request.where != WAITING:
+                    self._catch_up(request, before)
+        sessions.begin_step()
 
     def _change(self, due: Sequence[LeapRequest], now: float) -> None:
         """The announced changes of these requests have come."""
@@ -177,6 +218,10 @@ class AskedPolicy(QueueDiscipline):
         policy = self._policy
         self._moved.update(policy.on_change(request, now) or ())
         return policy.priority(request, now), policy.next_change(request, now)
+
+    @abstractmethod
+    def _catch_up(self, request: LeapRequest, until: int = NO_LIMIT) -> None:
+        """Make up for the changes of a running request that have been put off, up to this step counter."""
 
     def _move(self, request: LeapRequest, key: Priority) -> None:
         """This is its priority now."""

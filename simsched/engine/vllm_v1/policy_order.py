@@ -61,7 +61,7 @@ class PolicyOrder(AskedPolicy):
         engine = self._engine
         self._now = now
         if self._sessions is not None:
-            self._sessions.begin_step()
+            self._begin_sessions(self._sessions)
         looks_up = self._reads_cache or self._sees_queue
         looks_up = looks_up and engine.num_waiting > 0 and not self._is_of_no_concern()
         if looks_up:
@@ -74,7 +74,7 @@ class PolicyOrder(AskedPolicy):
         if self._order is None:
             for request in engine.partials.values():
                 self._catch_up(request)
-        elif not self._shares and engine.clock.done - self._last_used > CALM and not engine.partials:
+        elif not self._keeps_time and engine.clock.done - self._last_used > CALM and not engine.partials:
             self._order = None
             self._changes.put_off(engine.running.values())
         elif self._order.num_pushed > STALE:
@@ -167,7 +167,15 @@ class PolicyOrder(AskedPolicy):
 
     def _contend(self, now: float) -> RunningByPriority:
         """Take up the order of the running requests."""
-        self._changes.tell_on_time(self.running(now))
+        running = self.running(now)
+        if self._asks_anew:
+            steps, next_change, changes = self._engine.clock.done, self._policy.next_change, self._changes
+            changes.on_time = True
+            for request in running:
+                if request.ran:
+                    changes.announce_running(request, next_change(request, now), steps, now, steps + 1)
+        else:
+            self._changes.tell_on_time(running)
         self._order = order = RunningByPriority(self._engine.running)
         return order
 
@@ -239,6 +247,8 @@ class PolicyOrder(AskedPolicy):
     def began(self, request: LeapRequest, before: int, start: float, now: float) -> None:
         """It ran in its first step, which began at step counter `before` and time `start`."""
         request.start(before, start)
+        if self._asks_anew and self._order is None and request.where != WAITING:
+            return
         steps = self._engine.clock.done
         change = self._policy.next_change(request, now)
         in_queue = request.where == WAITING  # preempted while this step was under way
@@ -282,13 +292,13 @@ class PolicyOrder(AskedPolicy):
                         self._move(request, key)
 
     # -- changes that were put off -------------------------------------------------------------------------
-    def _catch_up(self, request: LeapRequest) -> None:
-        """Make up for the changes of a running request that have been put off."""
-        if self._order is not None or not request.ran:
+    def _catch_up(self, request: LeapRequest, until: int = NO_LIMIT) -> None:
+        if self._order is not None or self._asks_anew or not request.ran:
             return
         clock, changes = self._engine.clock, self._changes
         now = clock.reading()
-        while (due := changes.came(request)) is not None and due <= now[1]:
+        until = min(until, now[1])
+        while (due := changes.came(request)) is not None and due <= until:
             clock.turn_to(due)
             _, change = self._policy.advance(request, clock.time)
             changes.announce_running(request, change, due, clock.time, due + 1)
@@ -296,6 +306,6 @@ class PolicyOrder(AskedPolicy):
 
     def oldest_change(self) -> int:
         """The step counter since which announced changes of running requests may have been put off."""
-        if self._order is not None:
+        if self._order is not None or self._asks_anew:
             return self._engine.clock.done
         return self._changes.oldest(self._engine.running.values())

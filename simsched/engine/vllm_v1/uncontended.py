@@ -98,6 +98,7 @@ def run_uncontended(
                 for who in range(first_new, upto):
                     arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
                     running[who] = hearer.request(who, arrival, now)
+                hearer.step_begins(now)
             if replica.tells_counts:
                 engine.free = free
                 replica.tell_counts(start, N)
@@ -123,6 +124,8 @@ def run_uncontended(
             most = end - steps
             if free < N * (most // size + 1):
                 break
+            if hearer is not None:
+                hearer.step_begins(now)
             base, slope = decode_line(N, 0)
             first = last = base + slope * K
             now += first

@@ -151,6 +151,11 @@ def run_uncontended_ahead(
         launched = False
         next_N, next_K, new = N, K, upto - first_new
         following: list[int] = []  # who gets its last token in the next step
+        if hearer is not None:
+            for who in range(first_new, upto):
+                arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+                running[who] = hearer.request(who, arrival, formed)
+            hearer.step_begins(formed)
         if next_N or new:
             # Then form it, as if the step under way were over.
             free -= blocks
@@ -178,9 +183,7 @@ def run_uncontended_ahead(
                 for who in range(first_new, upto):
                     length = prompts[who - numbered] + 1
                     if hearer is not None:
-                        arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
-                        request = running[who] = hearer.request(who, arrival, formed)
-                        request.decode(length - steps)
+                        running[who].decode(length - steps)
                     if length < total[who]:
                         offsets[who] = length - steps
                         growth[(steps - length + 1) % size] += 1
@@ -272,6 +275,7 @@ def run_uncontended_ahead(
             finish(who, now)
         if hearer is not None:
             step_clock.set((steps, done, now))
+            engine.step_start = start
             for who in endings:
                 hearer.finished(running.pop(who), now)
             if now_end > now_first:
