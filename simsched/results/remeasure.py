@@ -106,9 +106,12 @@ def _windows(
     if window == WHOLE:
         return dict.fromkeys(requests)
     if window == AUTO:
-        study = results.manifest.get("study") or {}
-        sessions = {cell: starts_sessions(options, study) for cell, options in results.cells.items()}
-        backlogs = {cell: backlog_of(each, sessions_start=sessions[cell]) for cell, each in requests.items()}
+        backlogs = {
+            cell: backlog_of(
+                each, sessions_start=starts_sessions(cell, results.cells[cell], results.manifest)
+            )
+            for cell, each in requests.items()
+        }
         tails = {cell: row["p99_e2el_ms"] for cell, row in old.items()}
         return load_windows(results.cells, backlogs, tails, {"warmup": AUTO, "cooldown": AUTO})
     assert isinstance(window, tuple)

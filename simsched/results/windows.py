@@ -19,8 +19,12 @@ Backlog = dict[str, Any]
 _LONGEST_COOLDOWN = 0.25  # of the arrivals
 
 
-def starts_sessions(options: Options, study: Mapping[str, Any]) -> bool:
-    """Do sessions start at a rate in a cell of this study, so that later turns come behind the last start?"""
+def starts_sessions(cell: str, options: Options, manifest: Mapping[str, Any]) -> bool:
+    """Do sessions of this cell start one after the other, at a rate or as in their trace, and do their later
+    turns wait for answers, so that some come behind the last start?"""
+    if cell in manifest.get("replayed_sessions", ()):
+        return True
+    study = manifest.get("study") or {}
     arrivals = options.get("arrivals")
     if arrivals is None:
         given = study.get("arrivals") or ()

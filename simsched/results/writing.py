@@ -127,8 +127,9 @@ class ResultsWriter:
         temporary.mkdir(parents=True, exist_ok=True)
         (temporary / "requests.parquet").write_bytes(buffer.getvalue())
         row = {name: _json_number(metrics[name]) for name in ALL_METRICS if name in metrics}
-        study = (read_manifest(self.path) or {}).get("study") or {}
-        backlog = backlog_of(Requests.of_table(table), sessions_start=starts_sessions(options, study))
+        manifest = read_manifest(self.path) or {}
+        sessions = starts_sessions(cell, options, manifest)
+        backlog = backlog_of(Requests.of_table(table), sessions_start=sessions)
         more: dict[str, Any] = {
             "backlog": backlog,
             "beyond_fit": beyond_fit,

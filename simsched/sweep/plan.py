@@ -25,6 +25,7 @@ from simsched.sweep.grid import ENGINE_AXES, PREDICTION_AXES, cells_of, expand
 from simsched.sweep.inputs import prepare, profile_of
 from simsched.sweep.rates import notes_on_rates, num_requests, offered_rate
 from simsched.sweep.rehearsal import rehearse, what_stepping_takes
+from simsched.sweep.requests import replays_sessions
 from simsched.sweep.study import (
     Study,
     axes,
@@ -52,6 +53,8 @@ class Plan:
     """Cell name -> requests/s that its engine can serve of its requests."""
     offered: dict[str, float] = field(default_factory=dict)
     """Cell name -> requests/s that arrive in it; missing where all arrive at once or when others finish."""
+    replayed_sessions: list[str] = field(default_factory=list)
+    """Names of cells that replay a trace of turns that wait for answers, at its sessions' own starts."""
     notes: list[str] = field(default_factory=list)
     """What was chosen, estimated, dropped or cut: lines for people."""
 
@@ -83,6 +86,7 @@ class Plan:
                 for name, cell in self.cells.items()
                 if cell.load.duration is not None
             },
+            **({"replayed_sessions": self.replayed_sessions} if self.replayed_sessions else {}),
             "cells": self.options,
         }
 
@@ -135,6 +139,8 @@ def make_plan(study: Study, there: Mapping[str, Any] | None = None) -> Plan:
         plan.capacity[name] = done.capacity(name, float(f"{most:.4g}"))
         if (rate := offered_rate(cell.load)) is not None:
             plan.offered[name] = float(f"{rate:.4g}")
+        if replays_sessions(cell.load):
+            plan.replayed_sessions.append(name)
     plan.notes += notes_on_rates(plan.cells, plan.capacity, plan.offered)
     _check_figures(plan)
     _check(plan)

@@ -99,6 +99,13 @@ def version_of(path: str) -> tuple[str, int, int] | None:
     return str(file), found.st_mtime_ns, found.st_size
 
 
+def replays_sessions(load: Load) -> bool:
+    """Does it replay a trace of sessions at their own starts, whose later turns wait for answers?"""
+    if load.trace is None or load.arrivals is not None:
+        return False
+    return file_of(load)[0].think_times is not None
+
+
 def requests_of(load: Load) -> tuple[Trace, tuple[str, ...]]:
     """The requests before they are checked against an engine, and notes on what was dropped."""
     return _requests(load, version_of(load.trace) if load.trace is not None else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,31 @@ def test_a_load_of_sessions_is_judged_while_they_start(tmp_path: Path) -> None:
     again = remeasure(results, window="auto").summary.sort("request_rate").to_dicts()
     ends = [low["window_end"], high["window_end"]]
     assert [row["window_end"] for row in again] == pytest.approx(ends, rel=1e-3)
+
+
+def test_a_replay_of_sessions_is_judged_while_they_start(tmp_path: Path) -> None:
+    """300 sessions of three turns, one every 5 s, on an engine that can't keep up: where turns wait for
+    answers only what comes until the last session starts counts, else all arrivals do."""
+    waiting = [
+        {
+            **({"think_time": 20.0} if turn else {"timestamp": 5.0 * session}),
+            "session_id": f"s{session}",
+            "input_length": 20,
+            "output_length": 180,
+        }
+        for session in range(300)
+        for turn in range(3)
+    ]
+    timed = [{"timestamp": 5.0 * row, "input_length": 20, "output_length": 500} for row in range(900)]
+    for name, rows, last in (("waiting", waiting, 1495.0), ("timed", timed, 4495.0)):
+        trace = tmp_path / f"{name}.jsonl"
+        trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        options = {"trace": str(trace), "policy": "fcfs", "max_num_seqs": [1]}
+        results = run_study(make_plan(make_study(options)), tmp_path / name, jobs=1)
+        (cell,) = results.cells
+        found = json.loads((tmp_path / name / "cells" / cell / "summary.json").read_text())["backlog"]
+        assert found["growing"]
+        assert 0.95 * last <= found["arrivals_end"] <= last
+        assert results.requests["arrival_time"].max() > 1600.0
+        again = remeasure(results, window="auto").summary  # it finds the same of the finished directory
+        assert again["growth"].item() == results.summary["growth"].item() == found["growth"]
