@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from simsched.engine.arrival import Arrival
-from simsched.engine.base import Batch, CannotLeap
+from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING, ENDING
@@ -31,8 +31,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
     """The scheduler of vLLM V1 one step ahead, with prefix caching across requests.
 
     Raises:
-        CannotLeap: as its parent does; also where a request whose answer is in a prompt of another is passed
-            over for want of token budget.
+        CannotLeap: as its parent does.
     """
 
     def __init__(self, policy: Policy, config: ResolvedConfig, recorder: Recorder) -> None:
@@ -112,11 +111,6 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         if request.number in self._answers.running:
             self._blocks.fill(request.number, self.total[request.number] - 2)
 
-    def leave_out(self, request: LeapRequest, now: float) -> None:
-        if request.number in self._answers.running:
-            raise CannotLeap("an answer that others hit grows while its request is passed over")
-        super().leave_out(request, now)
-
     # -- the end of a step -----------------------------------------------------------------------------------
     def max_steps(self, batch: Batch) -> tuple[int, float]:
         """Also until somebody ends, whose place in the batch then counts, or an answer fills a block: whoever
@@ -132,6 +126,10 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         return most, time
 
     def update_stretch(self, now: float, steps: int) -> Sequence[int]:
+        for request in self._under_way[0].put_back:
+            if request.number in self._answers.running:
+                # passed over as its latest token was on its way, which has come and may fill a block
+                self._blocks.fill(request.number, request.computed)
         leaving = self._leaving.popleft()
         kept = [request for request in leaving if request.where == ENDING]
         finished = super().update_stretch(now, steps)
