@@ -120,6 +120,7 @@ class ViewOfLists(ViewOfEngine):
         queue: Callable[[], Sequence[Any]],
         held: Callable[[], Sequence[Any]],
         place: Callable[[Any], Any],
+        steps: Callable[[], int],
         kv: Blocks,
     ) -> None:
         """
@@ -130,6 +131,7 @@ class ViewOfLists(ViewOfEngine):
             queue: of those that wait where the engine looks.
             held: of those that are kept from it.
             place: what a view is sorted by.
+            steps: how many are over.
             kv: its KV blocks.
         """
         super().__init__(*options)
@@ -138,6 +140,7 @@ class ViewOfLists(ViewOfEngine):
         self._queue = queue
         self._held = held
         self._place = place
+        self._steps = steps
         self._kv = kv
         self._frozen: tuple[list[Any], list[Any]] | None = None
 
@@ -181,6 +184,10 @@ class ViewOfLists(ViewOfEngine):
     @property
     def num_waiting(self) -> int:
         return len(self.waiting)
+
+    @property
+    def num_steps(self) -> int:
+        return self._steps()
 
     @property
     def num_free_blocks(self) -> int:

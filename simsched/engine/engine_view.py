@@ -10,6 +10,11 @@ from simsched.errors import InputError
 from simsched.request import RequestView
 
 
+def left_to_compute(request: RequestView) -> int:
+    """Tokens that are known and not computed yet; at most 1 for a request that decodes."""
+    return request.num_prompt_tokens + request.num_output_tokens - request.num_computed_tokens
+
+
 class ViewOfEngine(ABC):
     """The engine's options and its cost model; what changes is the engine's own."""
 
@@ -84,6 +89,21 @@ class ViewOfEngine(ABC):
     @abstractmethod
     def num_waiting(self) -> int:
         """How many others."""
+
+    @property
+    def num_decodes(self) -> int:
+        """How many of the running ones have nothing left to prefill."""
+        return sum(left_to_compute(each) <= 1 for each in self.running)
+
+    @property
+    def decode_context(self) -> int:
+        """Tokens known of these together, as the next step finds them."""
+        return sum(each.num_computed_tokens + 1 for each in self.running if left_to_compute(each) <= 1)
+
+    @property
+    @abstractmethod
+    def num_steps(self) -> int:
+        """How many steps are over."""
 
     @property
     @abstractmethod

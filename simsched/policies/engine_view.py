@@ -41,6 +41,20 @@ class EngineView(Protocol):
     @property
     def num_waiting(self) -> int: ...
     @property
+    def num_decodes(self) -> int:
+        """Running requests that have nothing left to prefill: they get one token each in a step. Costs no
+        look at each."""
+
+    @property
+    def decode_context(self) -> int:
+        """Tokens known of all of these together, once those under way have come (`context` of
+        `batch_time`)."""
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that are over: nobody has got more tokens than that since."""
+
+    @property
     def num_free_blocks(self) -> int:
         """KV blocks that no request holds; cached ones, which can be evicted, among them."""
 

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.policies.engine_view import EngineView
-from simsched.policies.slack import decodes_of, tokens_within
+from simsched.policies.slack import Slack, tokens_within
 from simsched.request import RequestView
 
 
@@ -31,6 +31,18 @@ class FairBatching(Policy):
     tpot: float = Field(default=0.1, gt=0, lt=inf)
     """Likewise for `slo_tpot`."""
 
+    def __post_init__(self) -> None:
+        self._slack = Slack(self.ttft, self.tpot)
+
+    def on_arrival(self, request: RequestView, now: float) -> None:
+        self._slack.waits(request)
+
+    def on_preempt(self, request: RequestView, now: float) -> None:
+        self._slack.waits(request)
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        self._slack.ends(request)
+
     def priority(self, request: RequestView, now: float) -> float:
         return request.arrival_time + (self.ttft if request.slo_ttft is None else request.slo_ttft)
 
@@ -38,7 +50,7 @@ class FairBatching(Policy):
         return NEVER
 
     def token_budget(self, engine: EngineView) -> int:
-        decodes = decodes_of(engine, self.ttft, self.tpot)
+        decodes = self._slack.decodes(engine)
         if not decodes.num:
             return engine.max_num_batched_tokens
         return tokens_within(engine, decodes, max(decodes.due - engine.now, decodes.least_tpot))

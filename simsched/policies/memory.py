@@ -74,6 +74,8 @@ class Promised:
 
     def fits_anyway(self, need: int, engine: EngineView) -> bool:
         """Are so many tokens free, and all that were promised?"""
-        if engine.num_let_in:  # whose prompts hold no blocks yet
-            return False
+        if engine.num_let_in:  # they hold no blocks yet, and who is in its prefill holds some
+            if engine.num_decodes < engine.num_running:
+                return False
+            need += sum([each.num_prompt_tokens + each.num_output_tokens for each in engine.let_in])
         return need + self._sum <= engine.num_free_blocks * engine.block_size

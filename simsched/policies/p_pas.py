@@ -40,14 +40,15 @@ class PPas(Policy):
         return NEVER
 
     def token_budget(self, engine: EngineView) -> int:
-        lefts = [left_to_prefill(each) for each in engine.running]
-        prefills = [left for left in lefts if left > 1]
-        decodes = len(lefts) - len(prefills)
-        places = engine.max_num_seqs - len(lefts)
-        if engine.num_waiting and places > 0:
-            prefills += [left_to_prefill(each) for each in engine.waiting[:places]]
-        if len(prefills) >= 2 and decodes >= 1:
+        running, decodes = engine.num_running, engine.num_decodes
+        places = max(0, engine.max_num_seqs - running)
+        if running - decodes + min(engine.num_waiting, places) >= 2 and decodes >= 1:
             return self.small
-        if self.plus and decodes >= 2 and any(left >= self.long_prefill for left in prefills):
-            return self.small
+        if self.plus and decodes >= 2:
+            lefts = map(left_to_prefill, engine.running if running > decodes else ())
+            prefills = [left for left in lefts if left > 1]
+            if places and engine.num_waiting:
+                prefills += map(left_to_prefill, engine.waiting[:places])
+            if any(left >= self.long_prefill for left in prefills):
+                return self.small
         return self.large

@@ -45,6 +45,7 @@ class PastFuture(Policy):
         self._sorted: list[int] = []
         self._just_done: list[int] = []  # at one time, so in no order
         self._as_of = -inf
+        self._bounds = _Bounds(self._sorted, self._place)
 
     def priority(self, request: RequestView, now: float) -> float:
         return request.arrival_time
@@ -55,7 +56,11 @@ class PastFuture(Policy):
     def on_arrival(self, request: RequestView, now: float) -> None:
         self._place[request.request_id] = self._random.random()
 
+    def on_preempt(self, request: RequestView, now: float) -> None:
+        self._bounds.left(request)
+
     def on_finish(self, request: RequestView, now: float) -> None:
+        self._bounds.left(request)
         del self._place[request.request_id]
         if now > self._as_of:
             self._remember()
@@ -69,6 +74,7 @@ class PastFuture(Policy):
             if len(self._latest) > self.window:
                 oldest = self._latest.popleft()
                 del self._sorted[bisect_right(self._sorted, oldest) - 1]
+        self._bounds.num_answers += len(self._just_done)
         self._just_done.clear()
 
     def demands(self, requests: Iterable[RequestView], most: int) -> list[tuple[int, int]]:
@@ -91,14 +97,103 @@ class PastFuture(Policy):
 
     def admit(self, request: RequestView, engine: EngineView) -> Decision:
         self._remember()
+        if not self._fits(request, engine):
+            return hold()
+        most = engine.max_model_len
+        self._bounds.let_in(request, self._bounds.of(request, most), engine.num_steps)
+        return ADMIT
+
+    def _fits(self, request: RequestView, engine: EngineView) -> bool:
+        most = engine.max_model_len
         room = (1 - self.reserved) * engine.num_blocks * engine.block_size
         # First, would it fit if each took all that the engine allows? Then nobody need be looked at.
         count = engine.num_running + engine.num_let_in + 1
-        if count * (engine.max_model_len + 1) <= room:
-            return ADMIT
-        # Next, would all fit as long as each is taken to be? They never need more than that at once.
-        everyone = [*engine.running, *engine.let_in, request]
-        demands = self.demands(everyone, engine.max_model_len)
-        if sum(map(sum, demands)) <= room:
-            return ADMIT
-        return ADMIT if peak_tokens(demands) <= room else hold()
+        if count * (most + 1) <= room:
+            return True
+        # Next, would all fit as long as each may be taken to be for a while? Then few need be looked at.
+        if len(self._bounds) == count - 1:
+            bound = self._bounds.of(request, most)
+            if self._bounds.total(engine.num_steps, most) + bound <= room:
+                return True
+        # Next, as long as each is taken to be? They never need more than that at once.
+        demands = self.demands([*engine.running, *engine.let_in, request], most)
+        return sum(map(sum, demands)) <= room or peak_tokens(demands) <= room
+
+
+class _Bounds:
+    """At most so many tokens will those be taken to need in all that were let in, in one sum.
+
+    A bound holds until there have been `STEPS` more steps and `ANSWERS` more answers: nobody has more tokens
+    until then than steps, and each answer moves the others by a place at most, so that the one which stands
+    at some place then is no longer than the one so many places behind it now.
+    """
+
+    STEPS = 96
+    ANSWERS = 10
+
+    def __init__(self, lengths: list[int], places: dict[str, float]) -> None:
+        """
+        Args:
+            lengths: the latest answers, in order; the caller's own.
+            places: by request, its place among the longer ones of these; likewise.
+        """
+        self.num_answers = 0
+        """So many there have been."""
+        self._lengths = lengths
+        self._places = places
+        self._of: dict[str, _Look] = {}
+        self._total = 0
+        self._looks: deque[_Look] = deque()  # the oldest first; some are of no concern any more
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def of(self, request: RequestView, most: int) -> int:
+        """The bound of a request that may have `most` tokens, from now on."""
+        lengths = self._lengths
+        first = bisect_right(lengths, request.num_output_tokens + self.STEPS)
+        longer = int(self._places[request.request_id] * (len(lengths) - first))
+        place = first + longer + 1 + 2 * self.ANSWERS
+        if place >= len(lengths):
+            return most + 1
+        bound = request.num_prompt_tokens + lengths[place]
+        return bound if bound <= most else most + 1
+
+    def let_in(self, request: RequestView, bound: int, steps: int) -> None:
+        """It is let in after so many steps."""
+        look = _Look(request, bound, steps, self.num_answers)
+        self._of[request.request_id] = look
+        self._looks.append(look)
+        self._total += bound
+
+    def left(self, request: RequestView) -> None:
+        """It has finished, or lost its place."""
+        look = self._of.pop(request.request_id, None)
+        if look is not None:
+            self._total -= look.bound
+
+    def total(self, steps: int, most: int) -> int:
+        """The sum, after so many steps."""
+        looks, of, answers = self._looks, self._of, self.num_answers
+        while looks and (looks[0].steps + self.STEPS < steps or looks[0].answers + self.ANSWERS < answers):
+            look = looks.popleft()
+            request = look.request
+            if of.get(request.request_id) is look:
+                self._total -= look.bound
+                look.bound = bound = self.of(request, most)
+                look.steps, look.answers = steps, answers
+                self._total += bound
+                looks.append(look)
+        return self._total
+
+
+class _Look:
+    """What was found of a request, and after how many steps and answers."""
+
+    __slots__ = ("answers", "bound", "request", "steps")
+
+    def __init__(self, request: RequestView, bound: int, steps: int, answers: int) -> None:
+        self.request = request
+        self.bound = bound
+        self.steps = steps
+        self.answers = answers

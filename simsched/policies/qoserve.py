@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.policies.engine_view import EngineView
 from simsched.policies.memory import predicted_length
-from simsched.policies.slack import decodes_of, tokens_within
+from simsched.policies.slack import Slack, tokens_within
 from simsched.request import RequestView
 
 
@@ -48,6 +48,7 @@ class QoServe(Policy):
         self._num_arrived = 0
         self._late: set[str] = set()
         self._num_relegated = 0
+        self._slack = Slack(self.ttft, self.tpot)
 
     def _due(self, request: RequestView) -> float:
         if request.deadline is not None:
@@ -56,6 +57,10 @@ class QoServe(Policy):
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         self._num_arrived += 1
+        self._slack.waits(request)
+
+    def on_preempt(self, request: RequestView, now: float) -> None:
+        self._slack.waits(request)
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
         work: float = request.num_prompt_tokens
@@ -76,9 +81,10 @@ class QoServe(Policy):
 
     def on_finish(self, request: RequestView, now: float) -> None:
         self._late.discard(request.request_id)
+        self._slack.ends(request)
 
     def token_budget(self, engine: EngineView) -> int:
-        decodes = decodes_of(engine, self.ttft, self.tpot)
+        decodes = self._slack.decodes(engine)
         if not decodes.num:
             return engine.max_num_batched_tokens
         within = tokens_within(engine, decodes, decodes.due - engine.now)

@@ -95,6 +95,7 @@ class Decisions:
             queue=lambda: list(map(view_of, scheduler.waiting)),
             held=lambda: list(map(view_of, scheduler.held_until_scheduled)),
             place=lambda view: view.key,
+            steps=lambda: int(scheduler.step_clock.done),
             kv=_Pool(scheduler),
         )
         self._budgets = BudgetHooks(policy, self.view, options.enable_chunked_prefill)

@@ -37,6 +37,7 @@ import numpy as np
 from simsched.cost_model.profile import load_profile
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
+from simsched.policies.spec import make_policy
 from simsched.sweep.capacity import capacity
 from simsched.workload.named import named_workload
 

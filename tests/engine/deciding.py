@@ -29,6 +29,7 @@ class ByLength(Policy):
 def digest(engine: EngineView) -> int:
     """A number made of all that an engine shows."""
     number = engine.num_free_blocks + 3 * engine.num_running + 5 * engine.num_let_in + 7 * engine.num_waiting
+    number += 11 * engine.num_decodes + 13 * engine.decode_context + 17 * engine.num_steps
     assert engine.num_running == len(engine.running)
     assert engine.num_let_in == len(engine.let_in)
     assert engine.num_waiting == len(engine.waiting)

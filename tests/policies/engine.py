@@ -15,6 +15,7 @@ class Engine:
     running: list[Any] = field(default_factory=list)
     let_in: list[Any] = field(default_factory=list)
     waiting: list[Any] = field(default_factory=list)
+    num_steps: int = 0
     num_free_blocks: int = 0
     num_evictable_blocks: int = 0
     num_blocks: int = 100
@@ -36,6 +37,21 @@ class Engine:
     @property
     def num_waiting(self) -> int:
         return len(self.waiting)
+
+    @property
+    def num_decodes(self) -> int:
+        return len(self._decodes())
+
+    @property
+    def decode_context(self) -> int:
+        return sum(each.num_computed_tokens + 1 for each in self._decodes())
+
+    def _decodes(self) -> list[Any]:
+        return [
+            each
+            for each in self.running
+            if each.num_prompt_tokens + each.num_output_tokens - each.num_computed_tokens <= 1
+        ]
 
     def batch_time(
         self,

@@ -15,7 +15,7 @@ from simsched.engine.simulator import simulate
 from simsched.policies.a_min import AMin
 from simsched.policies.base import ADMIT, hold
 from simsched.policies.mc_sf import McSf
-from simsched.policies.memory import demand, demands, peak_tokens, predicted_length
+from simsched.policies.memory import Promised, demand, demands, peak_tokens, predicted_length
 from simsched.policies.past_future import PastFuture
 from simsched.policies.spec import make_policy
 from simsched.policies.svf import SmallestVolume
@@ -151,6 +151,59 @@ def test_past_future_looks_at_nobody_where_all_would_fit() -> None:
     assert (
         policy.admit(asks, Engine(running=running, num_blocks=1, block_size=299, max_model_len=100)) == hold()
     )
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(("window", "blocks"), [(1000, 700), (60, 300), (200, 3000)])
+def test_past_future_bounds_what_it_takes_each_to_need(
+    ahead: bool, window: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has been let in, at each look, though most of them were looked at some time ago."""
+    seen = []
+    fits = PastFuture._fits
+
+    def checked(policy: PastFuture, request: View, engine: Engine) -> bool:
+        answer = fits(policy, request, engine)
+        policy._bounds.total(engine.num_steps, engine.max_model_len)
+        for each in (*engine.running, *engine.let_in):
+            look = policy._bounds._of.get(each.request_id)
+            if look is not None:
+                needed = sum(policy.demands([each], engine.max_model_len)[0])
+                assert needed <= look.bound
+                seen.append((look.steps < engine.num_steps, look.bound <= engine.max_model_len))
+        return answer
+
+    monkeypatch.setattr(PastFuture, "_fits", checked)
+    config = engine_config(num_gpu_blocks=blocks, max_model_len=1500, max_num_seqs=64, async_scheduling=ahead)
+    record = simulate(trace(500, 12.0, 3), PastFuture(window=window), Linear(), config)
+    assert record.finished.all()
+    assert (True, True) in seen
+
+
+@pytest.mark.parametrize("policy", ["mc-sf", "a-min"])
+def test_room_for_all_that_was_promised_is_room_to_the_end(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is let in without a look at each would be with one, those let in with it included."""
+    seen = []
+    fits = Promised.fits_anyway
+
+    def checked(memory: Promised, need: int, engine: Engine) -> bool:
+        answer = fits(memory, need, engine)
+        if answer:
+            assert all(each.request_id in memory._of for each in (*engine.running, *engine.let_in))
+            everyone = [(need, 0), *demands([*engine.running, *engine.let_in], engine.max_model_len)]
+            held = engine.num_blocks * engine.block_size
+            if policy == "mc-sf" and engine.num_decodes == engine.num_running:
+                assert peak_tokens(everyone) <= held
+            seen.append(engine.num_let_in)
+        return answer
+
+    monkeypatch.setattr(Promised, "fits_anyway", checked)
+    config = engine_config(num_gpu_blocks=1500, max_model_len=1500, max_num_seqs=64)
+    record = simulate(trace(300, 20.0, 3), make_policy(policy), Linear(), config)
+    assert record.finished.all()
+    assert max(seen) > 0
 
 
 def test_past_future_preempts_less_than_no_admission() -> None:

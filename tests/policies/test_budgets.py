@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from simsched.engine.simulator import simulate
 from simsched.policies.fair_batching import FairBatching
 from simsched.policies.p_pas import PPas
 from simsched.policies.qoserve import QoServe
+from simsched.policies.slack import Decodes, Slack
 from simsched.policies.spec import make_policy
 from tests.engine.scenarios import Linear, same, trace
 from tests.policies.engine import Engine
@@ -58,6 +61,50 @@ def test_fair_batching(now: float, budget: int) -> None:
     policy = FairBatching(ttft=1.0, tpot=0.1)
     assert policy.token_budget(Engine(now=now + 1e-9, running=[DECODES, HALFWAY])) == budget - (now == 1.2)
     assert policy.token_budget(Engine(now=now, running=[HALFWAY])) == 100_000
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(("slots", "blocks", "rate"), [(64, 2000, 5.0), (16, 110, 40.0), (4, 90, 200.0)])
+def test_who_is_due_first_is_known_without_a_look_at_each(
+    ahead: bool, slots: int, blocks: int, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With preemptions and with many who wait, too: the same as if each running request were looked at."""
+    asked = []
+
+    def checked(slack: Slack, engine: Any) -> Decodes:
+        found = decodes(slack, engine)
+        running = [
+            each
+            for each in engine.running
+            if each.num_prompt_tokens + each.num_output_tokens - each.num_computed_tokens <= 1
+        ]
+        paces = [0.03 if each.slo_tpot is None else each.slo_tpot for each in running]
+        firsts = [each.arrival_time + (0.5 if each.slo_ttft is None else each.slo_ttft) for each in running]
+        due = [
+            first + each.num_output_tokens * pace
+            for first, each, pace in zip(firsts, running, paces, strict=True)
+        ]
+        context = sum(each.num_computed_tokens + 1 for each in running)
+        expected = Decodes(len(running), context, min(due, default=np.inf), min(paces, default=np.inf))
+        assert found == expected
+        asked.append(found)
+        return found
+
+    decodes = Slack.decodes
+    monkeypatch.setattr(Slack, "decodes", checked)
+    work = trace(150, rate, 3)
+    random = np.random.default_rng(0)
+    work = work.with_columns(
+        slo_ttft=random.choice([0.2, 2.0, np.nan], 150), slo_tpot=random.choice([0.01, 0.1, np.nan], 150)
+    )
+    config = engine_config(
+        max_num_seqs=slots, max_num_batched_tokens=256, num_gpu_blocks=blocks, max_model_len=1500,
+        async_scheduling=ahead,
+    )  # fmt: skip
+    record = simulate(work, FairBatching(ttft=0.5, tpot=0.03), Linear(), config)
+    assert record.finished.all()
+    assert len(asked) > 100
+    assert (record.num_preemptions > 0).any() == (blocks < 200)
 
 
 def test_qoserve_by_hand() -> None:

@@ -271,7 +271,7 @@ class VllmV1Leap(LeapingBlocks):
 
     def _left_out(self) -> Sequence[LeapRequest]:
         """Who ran before, or might have, and does not run in this step."""
-        if not self.partials and self.decisions is None:
+        if not self.partials and (self.decisions is None or not self.preempted_this_step):
             return self.preempted_this_step
         ran = {request.number for request, _ in self.irregular}
         left_out = [request for number, request in self.partials.items() if number not in ran]

@@ -101,6 +101,10 @@ class DecidingOrder(PolicyOrder):
         self._last_used = engine.clock.done
         if self._order is None:
             self._order = self._contend(now)
+        if not engine.num_waiting and not engine.partials:  # there is nothing to decide
+            if self._budget_hooks.is_used:
+                engine.max_tokens, engine.long_prefill = self._budget_hooks.of_next_step(False)
+            return not self._moved
         if self._admits:
             if self._holds_the_line:
                 self._ask_the_head(now)
@@ -126,6 +130,8 @@ class DecidingOrder(PolicyOrder):
 
     def _ask_the_head(self, now: float) -> None:
         """Until one is held."""
+        if not len(self.outside):
+            return
         self._at_step.due(self._engine.clock.done)  # what has come is not to come again
         self._at_time.due(now)
         while True:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from simsched.engine.base import CannotLeap
 from simsched.engine.config import ResolvedConfig
-from simsched.engine.engine_view import ViewOfEngine
+from simsched.engine.engine_view import ViewOfEngine, left_to_compute
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.state import LeapingState
 from simsched.policies.base import Priority
@@ -96,6 +96,31 @@ class LeapingView(ViewOfEngine):
         if self._walk is not None:
             return len(self._frozen[1])
         return self._order.num_outside if self._order.admits else self._order.num_queued
+
+    @property
+    def num_decodes(self) -> int:
+        if self._walk is not None:
+            return super().num_decodes
+        return self._engine.num_decoding + len(self._other_decodes())
+
+    @property
+    def decode_context(self) -> int:
+        if self._walk is not None:
+            return super().decode_context
+        others = sum([each.computed + 1 for each in self._other_decodes()])
+        return self._engine.decode_context + others
+
+    def _other_decodes(self) -> list[LeapRequest]:
+        """Those left out of the last step, and those whose last token is on its way."""
+        engine = self._engine
+        if not engine.partials and not engine.ending:
+            return []
+        others = [*engine.partials.values(), *engine.ending.values()]
+        return [each for each in others if left_to_compute(each) <= 1]
+
+    @property
+    def num_steps(self) -> int:
+        return self._engine.recorder.num_steps
 
     @property
     def num_free_blocks(self) -> int:

@@ -62,6 +62,7 @@ class PolicySteps:
             queue=lambda: self._waiting,
             held=lambda: self._held,
             place=_place,
+            steps=lambda: recorder.num_steps,
             kv=self._kv,
         )
         self._chooses_victims = "victim" in hooks
