@@ -27,7 +27,8 @@ SHOWN = {
     "p99_tpot_ms": "P99",
     "mean_slowdown": "slowdown",
 }
-_MOST_GROUPS = 64
+MOST_GROUPS = 64
+"""In a table."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def by_group(
         known = [name for name in GROUPS if name in requests.columns]
         raise InputError(f"--by {by}: these requests have {', '.join(known) or 'no column to go by'}")
     names = requests[by].drop_nulls().unique().sort().to_list()
-    if len(names) > _MOST_GROUPS:
-        raise InputError(f"--by {by}: {len(names):,} values; expected at most {_MOST_GROUPS}")
+    if len(names) > MOST_GROUPS:
+        raise InputError(f"--by {by}: {len(names):,} values; expected at most {MOST_GROUPS}")
     rows = []
     fairness: dict[str, dict[str, float]] = {}
     for arm in samples.arms:

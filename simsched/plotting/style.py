@@ -85,8 +85,18 @@ def _is_variant(arm: str) -> bool:
     return "(" in arm or "=" in arm
 
 
-def _pick(options: tuple[Any, ...], name: str) -> Any:
-    return options[zlib.crc32(name.encode()) % len(options)]
+def _of_variant(arm: str, among: Iterable[str], options: tuple[Any, ...]) -> Any:
+    """The same in every figure, unless an earlier variant of the policy has it in this one: then the next."""
+    variants = [each for each in (*among, arm) if _is_variant(each) and _name(each) == _name(arm)]
+    taken: list[Any] = []
+    for each in dict.fromkeys(variants):
+        first = zlib.crc32(each.encode()) % len(options)
+        turned = options[first:] + options[:first]
+        choice = next((option for option in turned if option not in taken), turned[0])
+        if each == arm:
+            return choice
+        taken.append(choice)
+    raise AssertionError(arm)  # it is one of them
 
 
 def _of_own(policy: str, among: Iterable[str], column: int, options: Sequence[str]) -> str:
@@ -106,10 +116,11 @@ def policy_color(policy: str, among: Iterable[str] = ()) -> str:
 
 
 def policy_marker(policy: str, among: Iterable[str] = ()) -> str:
-    """The policy's marker; a variant gets a stable one of its own."""
+    """The policy's marker; a variant gets one of its own, which no other of the same policy has (`among`: the
+    figure's policies) while there are such."""
     name = _name(policy)
     if _is_variant(policy):
-        return str(_pick(_MARKERS, policy))
+        return str(_of_variant(policy, among, _MARKERS))
     return _STYLES[name][1] if name in _STYLES else _of_own(policy, among, 1, _MARKERS)
 
 
@@ -121,7 +132,7 @@ def policy_line(policy: str, among: Iterable[str] = (), *, markersize: float = 6
     if marker == "*":
         line["markersize"] *= 1.5  # a star looks smaller than its size says
     if _is_variant(policy):
-        line["linestyle"] = _pick(_DASHES, policy)
+        line["linestyle"] = _of_variant(policy, among, _DASHES)
     return line
 
 

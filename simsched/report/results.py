@@ -15,6 +15,7 @@ from simsched.compare.phrases import interval_text, listed, load_text, option_te
 from simsched.compare.text import HIDDEN, decile_rows, order_text, remark, tests_text
 from simsched.compare.verdict import first_sentence, highest_load_text
 from simsched.report.page import Figure, Section, Table, write_report
+from simsched.report.replicas import replicas_section
 from simsched.slo import parse_slo
 from simsched.text.columns import full_column
 from simsched.text.labels import metric_label
@@ -68,6 +69,7 @@ def report_results(
             _ratios(comparison),
             _order(comparison),
             _hidden(results, comparison),
+            *replicas_section(results, comparison, where),
             Section(
                 "How sure", [*tests_text(comparison), *comparison.notes, *results.manifest.get("notes", [])]
             ),

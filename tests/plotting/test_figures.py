@@ -297,6 +297,15 @@ def test_a_users_policy_looks_like_no_other(tmp_path: Path) -> None:
     assert looks["ranking"][0] == policy_color("ranking")
 
 
+def test_variants_of_one_policy_are_told_apart() -> None:
+    """Up to as many as there are markers; the first of them looks as it does alone."""
+    arms = [f"ranking, router={name}" for name in ("least-requests", "session", "random", "vllm-dp", "llm-d")]
+    assert policy_marker(arms[0]) == policy_marker(arms[1])
+    assert len({policy_marker(arm, arms) for arm in arms}) == len(arms)
+    assert len({policy_line(arm, arms)["linestyle"] for arm in arms}) == 4
+    assert policy_marker(arms[0], arms) == policy_marker(arms[0])
+
+
 def test_a_long_legend_makes_the_figure_higher(tmp_path: Path) -> None:
     variants = [f"ranking(starvation_threshold={n},starvation_period=10)" for n in (50, 100, 200, 400)]
     results = make_results(tmp_path / "out", policies=("fcfs", "mlfq", "po", "srtf", *variants), n=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from click.testing import CliRunner
 from simsched.cli.report import report_command
 from simsched.errors import InputError
 from simsched.report import Figure, Section, Table, format_cell, render_report, write_report
+from simsched.report.results import report_results
+from simsched.sweep.execute import run_study
+from simsched.sweep.plan import make_plan
+from simsched.sweep.study import make_study
 from tests.fake_results import make_results
 from tests.headless import Links, browse, needs_browser
 
@@ -126,3 +131,32 @@ def test_results_without_the_default_baseline(tmp_path: Path) -> None:
     shown = CliRunner().invoke(report_command, [str(tmp_path / "out")])
     assert shown.exit_code == 0, shown.output
     assert "over mlfq" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_replicas_have_a_row_each(tmp_path: Path) -> None:
+    """Two routers, three replicas: what the page says of a replica is what its requests say."""
+    options = {
+        "policy": "fcfs", "workload": "sharegpt", "num_replicas": [3], "router": ["round-robin", "random"],
+        "request_rate": [9.0], "num_requests": 90, "num_runs": 2,
+    }  # fmt: skip
+    results = run_study(make_plan(make_study(options)), tmp_path / "out", jobs=1)
+    report_results(results, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    (section,) = re.findall(r">Replicas</h2>(.*?)</section>", text, re.DOTALL)
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(<td.*?)</tr>", section)]
+    assert [row[:2] for row in rows[2:]] == [
+        [f"router={router}", str(replica)] for router in ("round-robin", "random") for replica in range(3)
+    ]
+    assert [row[2] for row in rows[2:5]] == ["60", "60", "60"]
+    for arm, replica, requests, tokens, preempted, per_token, *_ in rows[2:]:
+        mine = results.requests.filter(router=arm.partition("=")[2], replica=int(replica))
+        assert requests == str(mine.height)
+        total = mine["num_prompt_tokens"].sum() + mine["num_output_tokens"].sum()
+        assert tokens.replace(",", "") == str(total)
+        assert preempted == str(mine["num_preemptions"].sum())
+        latency = (mine["finish_time"] - mine["arrival_time"]) / mine["num_output_tokens"]
+        assert float(per_token) == pytest.approx(1e3 * latency.mean(), rel=1e-3)
+    for name, row in zip(("round-robin", "random"), rows, strict=False):
+        varies = results.summary.filter(router=name)["replica_load_cv"].mean()
+        assert float(row[1]) == pytest.approx(varies, rel=1e-3)
+    assert "<img" in section
