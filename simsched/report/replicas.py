@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simsched.balance import BALANCE_METRICS
 from simsched.compare.groups import MOST_GROUPS, GroupRow, by_group
 from simsched.compare.verdict import highest_load_text
 from simsched.report.page import Figure, Section, Table
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from simsched.compare import Comparison
     from simsched.results import Results
 
-_ALL = (*BALANCE_METRICS, "prefix_cache_hit_rate", "num_preemptions")
+_ALL = ("replica_load_cv", "replica_tokens_cv", "prefix_cache_hit_rate", "num_preemptions")
 """Of an arm, over all replicas."""
 _OF_EACH = (
     "mean_latency_per_token_ms",
@@ -37,7 +36,7 @@ def replicas_section(
 ) -> list[Section]:
     """Balance and metrics by replica at the highest load; nothing where requests were served by one."""
     samples, load = comparison.samples, comparison.samples.highest()
-    if all(samples.mean(load, arm, BALANCE_METRICS[0]) is None for arm in comparison.arms):
+    if all(samples.mean(load, arm, _ALL[0]) is None for arm in comparison.arms):
         return []
     spread = [[arm, *(samples.mean(load, arm, name) for name in _ALL)] for arm in comparison.arms]
     headers = ["arm", "load varies by", "tokens vary by", "cache hits", "preempted"]
