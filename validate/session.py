@@ -186,9 +186,14 @@ class Session:
 
     def _play(self, plan: Plan, folder: Path, verb: str, order: Callable[[Sequence[str]], list[str]]) -> bool:
         """Play the cells that are not done yet; False: there was no time for all of them."""
-        run = ReplayRun(plan, folder, self.engines, self._facts(), resume=folder.exists())
+        if (folder / "summary.json").is_file():
+            return True  # measured, maybe on another machine
         # the second half of the probe workload has its time
         kept = PROBE_LIMIT if self.setup.calibration is None and not self._probed(HALVES - 1) else 0.0
+        if self._out_of_time(self._longest_cell + kept):
+            self.say(f"  no time for {verb}{folder.name}")
+            return False
+        run = ReplayRun(plan, folder, self.engines, self._facts(), resume=folder.exists())
         for name in order(run.pending()):
             if self._out_of_time(self._longest_cell + kept):
                 self.say(f"  no time for {verb}{name}")
@@ -198,8 +203,7 @@ class Session:
             if self.deadline < float("inf"):
                 self._longest_cell = max(self._longest_cell, time.monotonic() - begin)
             self.say(f"  {verb}{name}")
-        if not (folder / "summary.json").is_file():
-            run.finish()
+        run.finish()
         return True
 
     def _facts(self) -> dict[str, Any]:

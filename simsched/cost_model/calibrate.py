@@ -11,11 +11,10 @@ import numpy as np
 
 from simsched.cost_model.facts import ARCHITECTURES, GPUS, Architecture, Gpu
 from simsched.cost_model.fit import FloatArray, Steps, fit_error, fit_linear, fit_table, level, split
-from simsched.cost_model.host import Graphs
 from simsched.cost_model.identify import unidentified
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.cost_model.overlap_calibration import calibrate_overlapped, describe_error
-from simsched.cost_model.overlapped import is_overlapped, measured_on
+from simsched.cost_model.overlapped import captured, is_overlapped, measured_on
 from simsched.cost_model.profile import Hardware, ModelFacts, ProfileFile, Provenance
 from simsched.cost_model.step_log import log_files, read_step_logs
 from simsched.errors import InputError
@@ -163,7 +162,7 @@ def _overlapped(paths: Sequence[Path], target: Target, seed: int, command: str) 
         warnings=done.warnings,
         provenance=provenance,
     )
-    blocks = {"host": done.host.to_json(), "graphs": Graphs().to_json()}
+    blocks = {"host": done.host.to_json(), "graphs": captured(paths).to_json()}
     return Calibration(file.model_copy(update=blocks), done.cost, done.test, done.predicted)
 
 

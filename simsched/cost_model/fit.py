@@ -89,17 +89,22 @@ def fit_linear(steps: Steps, *, robust: bool = False) -> LinearCost:
     return LinearCost(t0=t0, a=a, b=b, c=c, d=d, per_chunk=per_chunk)
 
 
-def fit_table(steps: Steps, knots: Sequence[int] = TILE_KNOTS, *, robust: bool = False) -> TableCost:
+def fit_table(
+    steps: Steps, knots: Sequence[int] = TILE_KNOTS, *, robust: bool = False, mixed: bool = False
+) -> TableCost:
     """`interp(P + N; knots) + h·(N + S) + c·K + d·Q` with the least relative squared error.
 
     Knots without data around them are left out; the smallest and largest step become the end knots.
-    `robust` as above.
+    `robust` as above; `mixed`: decodes cost more beside chunks (`per_mixed_decode`).
     """
     used = _supported(steps.P + steps.N, knots)
-    *g, h, c, d, per_chunk = _relative_nnls(table_columns(steps, used, robust), steps, robust).tolist()
+    columns = table_columns(steps, used, robust, mixed)
+    *g, h, c, d, per_chunk, per_mixed_decode = _relative_nnls(columns, steps, robust).tolist()
     while len(g) > 2 and g[-1] < g[-2]:  # noise at the far end must not be extrapolated downwards
         del g[-1], used[-1]
-    return TableCost(knots=tuple(used), g=tuple(g), h=h, c=c, d=d, per_chunk=per_chunk)
+    return TableCost(
+        knots=tuple(used), g=tuple(g), h=h, c=c, d=d, per_chunk=per_chunk, per_mixed_decode=per_mixed_decode
+    )
 
 
 def level(cost: LinearCost | TableCost, steps: Steps) -> LinearCost | TableCost:
@@ -119,10 +124,11 @@ def linear_columns(steps: Steps, chunks: bool) -> FloatArray:
     return np.column_stack([np.ones(len(steps)), steps.P, steps.N, steps.K, steps.Q, steps.S * chunks])
 
 
-def table_columns(steps: Steps, knots: Sequence[int], chunks: bool) -> FloatArray:
-    """Likewise of the table: (steps, knots + 4), in the order g h c d per_chunk."""
+def table_columns(steps: Steps, knots: Sequence[int], chunks: bool, mixed: bool = False) -> FloatArray:
+    """Likewise of the table: (steps, knots + 5), in the order g h c d per_chunk per_mixed_decode."""
     hats = [np.interp(steps.P + steps.N, knots, row) for row in np.eye(len(knots))]
-    return np.column_stack([*hats, steps.N + steps.S, steps.K, steps.Q, steps.S * chunks])
+    beside = steps.N * (steps.S > 0) * mixed
+    return np.column_stack([*hats, steps.N + steps.S, steps.K, steps.Q, steps.S * chunks, beside])
 
 
 def _supported(tokens: FloatArray, knots: Sequence[int]) -> list[int]:

@@ -16,7 +16,7 @@ MIN_OWN_SHARE = 0.02  # of a feature's variation, what the others must not expla
 MAX_STANDARD_ERROR = 0.25  # of a coefficient, relative to it
 
 _LINEAR = {"a": 1, "b": 2, "c": 3, "d": 4}  # term -> its column
-_TABLE = {"h": -4, "c": -3, "d": -2}
+_TABLE = {"h": -5, "c": -4, "d": -3}
 _FEATURE = {
     "a": "P, prefill tokens",
     "b": "N, decodes",
@@ -39,7 +39,8 @@ def unidentified(steps: Steps, cost: LinearCost | TableCost) -> list[str]:
     if isinstance(cost, LinearCost):
         columns, terms = linear_columns(steps, chunks), _LINEAR
     else:
-        columns, terms = table_columns(steps, cost.knots, chunks), _TABLE
+        columns = table_columns(steps, cost.knots, chunks, mixed=cost.per_mixed_decode > 0)
+        terms = _TABLE
     error = steps.predict(cost) / steps.time - 1
     # a robust spread: outliers are not what the terms are unsure of
     noise = 1.4826 * float(np.median(np.abs(error)))

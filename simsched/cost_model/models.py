@@ -3,6 +3,8 @@
     linear   max(floor, t0 + a·P + b·N)       + c·K + d·Q + host
     table    max(floor, interp(P + N; knots)) + c·K + d·Q + host,   with host = h·(N + S) + per_chunk·S + ...
 
+where S > 0, also per_mixed_decode·N.
+
 The table exists because matrix products cost whole tiles: a step of 65 tokens costs 9 % more than one of 64,
 one of 129 a quarter more than one of 128. Both are affine in K, so k decode steps have a closed-form sum.
 
@@ -41,6 +43,8 @@ class _Model:
     """Host time per sequence in the batch (N + S)."""
     per_chunk: Seconds = 0.0
     """Host time per prefill chunk (S): a new request's entry, products of few rows."""
+    per_mixed_decode: Seconds = 0.0
+    """Per decode in a step with prefill chunks: its attention is then computed by kernels made for chunks."""
     floor: Seconds = 0.0
     """Least time of a step before attention and host terms (eager mode)."""
     per_waiting: Seconds = 0.0
@@ -103,7 +107,7 @@ class _Model:
         P, N, S, K, Q, waiting, swapped, predicted, ordered, compared, padding = features
         time = max(self.floor, self._tokens(P, N)) + self.h * (N + S)
         if S:
-            time += self.per_chunk * S
+            time += self.per_chunk * S + self.per_mixed_decode * N
         if waiting:
             time += self.per_waiting * waiting
         if ordered:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from simsched.cost_model.device_fit import timed_batches
 from simsched.cost_model.fit import FloatArray, Steps
 from simsched.cost_model.host import HostCost
+from simsched.cost_model.identify import unidentified
 from simsched.cost_model.models import TableCost
-from simsched.cost_model.overlap_fit import NAMES, TERMS, OverlapFit, fit_overlap
+from simsched.cost_model.overlap_fit import TERMS, OverlapFit, fit_overlap
 from simsched.cost_model.overlapped import BoolArray, OverlappedSteps, output_per_sequence, read_overlapped
 from simsched.cost_model.profile import FitError
 
@@ -63,6 +65,14 @@ def calibrate_overlapped(paths: Sequence[Path], seed: int, provenance: str) -> O
             f"host speeds of the runs: {speeds} (2 takes twice as long); 1 is the mean over what it bounds"
         )
     warnings = [*_unidentified(fit)]
+    if fit.timed is not None:
+        batches = timed_batches(steps, np.ones(len(steps), dtype=bool))
+        unseen = timed_batches(steps, held_out)
+        notes.append(
+            f"device: {len(batches)} steps between CUDA events; a step held out is "
+            f"{np.abs(unseen.predict(first.device()) / unseen.time - 1).mean():.1%} off in the mean"
+        )
+        warnings += unidentified(batches, fit.timed)
     if output is None:
         warnings.append(
             "output_per_sequence is not identified: no requests.parquet beside the logs; taken for 0"
@@ -107,8 +117,8 @@ def _held_out(fit: OverlapFit, steps: OverlappedSteps, rows: BoolArray) -> tuple
 
 def _unidentified(fit: OverlapFit) -> Iterator[str]:
     """A line for each term that the steps do not tell: what it is, how unsure, and what would tell it."""
-    for name in NAMES:
-        term, value, error = TERMS[name], fit.terms[name], fit.errors[name]
+    for name, value in fit.terms.items():
+        term, error = TERMS[name], fit.errors[name]
         if np.isinf(error):
             unsure = "no step depends on it"
         elif value <= max(2 * term.low, 1e-6):

@@ -3,7 +3,9 @@
 No interval belongs to one batch (`recursion.py`), so all terms are fitted together, on the recursion as it
 runs freely: given the measured end of the step before, the device would seem to start when it was told to.
 First with a loss that stalls don't sway, then by least squares, each interval's error over its root: short
-steps are many. Where a log has stamps of its own for launches, outputs or kernels, those are fitted too.
+steps are many. Where a log has stamps of its own for launches or kernels, those are fitted too; where CUDA
+events tell of enough kernels, the device is fitted to these alone (`device_fit.py`), and the rest to the
+intervals.
 
 A host is faster in one run than in the next, so each run has a speed (1 is the mean over the time that the
 host bounds), held near 1 by a prior; the device has none. Last, launches, decodes and prefills are each
@@ -12,11 +14,13 @@ scaled so that the intervals that are theirs add up: waiting is made of sums.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
+from simsched.cost_model.device_fit import delay, fit_device, price
 from simsched.cost_model.fit import STALL, FloatArray
 from simsched.cost_model.host import HostCost, LaunchMode
 from simsched.cost_model.models import TableCost
@@ -30,7 +34,6 @@ COPY, COPY_WIDTH = 0.1, 0.05  # ms
 BEND = 0.3  # errors (ms / root ms) beyond which a step counts less in the first pass
 NIL = 1e-12  # seconds: a coefficient that a bounded search leaves just above 0
 FEW = 50  # stamped steps: fewer say too little
-KNEES = (32, 64, 96, 128, 192, 256, 384, 512)  # tokens beyond which a step may grow with them
 STEP = 1e-3  # of a term, for differences
 
 Loss = Literal["soft_l1", "linear"]
@@ -71,6 +74,7 @@ NAMES: Final = tuple(TERMS)
 HOST_TERMS: Final = ("full", "piecewise", "none", "per_sequence", "per_chunk", "per_prefill_token", "before")
 DECODE_TERMS: Final = ("floor", "slope", "context", "sequence")
 PREFILL_TERMS: Final = ("compute", "per_token", "attention", "chunk")
+DEVICE_TERMS: Final = (*DECODE_TERMS, *PREFILL_TERMS)
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,14 @@ class OverlapFit:
     depends on the term."""
     speeds: tuple[float, ...]
     """Of the host in each run; 2 takes twice as long."""
+    timed: TableCost | None = None
+    """The device by CUDA events; None: it is among the terms."""
 
     def times(self, steps: OverlappedSteps, speed: float | FloatArray = 1.0) -> BatchTimes:
         """What each step costs, in ms."""
-        values = np.array([[self.terms[name]] for name in NAMES])
+        values = {name: np.array([value]) for name, value in self.terms.items()}
         factor = np.broadcast_to(np.asarray(speed, dtype=float), (len(steps),))[:, None]
-        return _times(steps, values, factor)
+        return _times(steps, values, factor, _priced(self.timed, steps))
 
     def intervals(self, steps: OverlappedSteps, speed: float | FloatArray = 1.0) -> Intervals:
         """The intervals of these steps, in ms, shape (steps, 1)."""
@@ -101,6 +107,8 @@ class OverlapFit:
 
     def device(self) -> TableCost:
         """The device's time, over padded tokens."""
+        if self.timed is not None:
+            return self.timed
         v = self.terms
         low, high = (v["floor"], v["slope"]), (v["compute"], v["per_token"])
 
@@ -149,83 +157,77 @@ def fit_overlap(steps: OverlappedSteps, known: BoolArray, near: OverlapFit | Non
         near: a fit to other steps of these, near which this one will be.
     """
     known = known & steps.judged
-    problem = _Problem(steps, known)
+    timed = fit_device(steps, known)
+    problem = _Problem(steps, known, timed)
     speeds = [0.0] * problem.num_speeds
     starts = []
     if near is not None:
         logs = np.log(near.speeds) if problem.num_speeds else np.array([])
-        starts.append(np.append([near.terms[name] for name in NAMES], logs))
-    stamped = _start_of_stamps(steps, known)
+        terms = {name: near.terms.get(name, TERMS[name].start) for name in problem.names}
+        starts.append(np.append(list(terms.values()), logs))
+    stamped = _launches_as_stamped(steps, known)
     if near is None or stamped is not None:
-        first = [term.start for term in TERMS.values()]
-        starts += [
-            problem.solve(np.array([*terms, *speeds]), "soft_l1") for terms in (first, stamped) if terms
-        ]
+        first = {name: TERMS[name].start for name in problem.names}
+        for terms in (first, first | stamped) if stamped else (first,):
+            starts.append(problem.solve(np.array([*terms.values(), *speeds]), "soft_l1"))
     # a search may end in a hollow of its own: the best of them
     ends = [problem.solve(start, "linear") for start in starts]
     best = min(ends, key=problem.cost)
     terms, of_runs, errors = problem.unpack(best)
-    return _at_mean_speed(_level(OverlapFit(terms, errors, of_runs), steps, known), steps, known)
+    fit = OverlapFit(terms, errors, of_runs, timed)
+    return _at_mean_speed(_level(fit, steps, known), steps, known)
 
 
-def _start_of_stamps(steps: OverlappedSteps, known: BoolArray) -> list[float] | None:
-    """Where to begin: launches and kernels by themselves, as stamped; None where they are not."""
+def _launches_as_stamped(steps: OverlappedSteps, known: BoolArray) -> dict[str, float] | None:
+    """Where to begin: the host's terms by stamped launches alone; None where there are too few."""
     from scipy.optimize import nnls
 
-    launched, timed = known & np.isfinite(steps.launch), known & np.isfinite(steps.gpu)
-    if min(launched.sum(), timed.sum()) < FEW:
+    launched = known & np.isfinite(steps.launch)
+    if launched.sum() < FEW:
         return None
-    P, N, S, K, Q = (getattr(steps.batch, name) for name in ("P", "N", "S", "K", "Q"))
-
-    def solve(columns: list[FloatArray], rows: BoolArray, time: FloatArray) -> tuple[FloatArray, float]:
-        measured = time[rows] * 1e3
-        solution, residual = nnls(np.column_stack(columns)[rows] / measured[:, None], np.ones(len(measured)))
-        return np.asarray(solution), float(residual)
-
     modes = [(steps.mode == mode).astype(float) for mode in LaunchMode]
-    host, _ = solve([*modes, N, S, P], launched, steps.launch)
-    ones = np.ones(len(steps))
-    found = {
-        knee: solve(
-            [ones, np.maximum(steps.tokens - knee, 0), K * 1e-3, Q * 1e-3, S, N + S], timed, steps.gpu
-        )
-        for knee in KNEES
-    }
-    knee = min(found, key=lambda each: found[each][1])
-    floor, per_token, context, attention, chunk, sequence = found[knee][0].tolist()
-    values = {name: term.start for name, term in TERMS.items()}
-    values |= dict(zip(HOST_TERMS, host.tolist(), strict=False))
-    values |= {
-        "before": 0.8 * float(host[0]), "floor": floor, "slope": 0.0, "per_token": per_token,
-        "compute": max(0.0, floor - per_token * knee), "context": context, "attention": attention,
-        "chunk": chunk, "sequence": sequence,
-    }  # fmt: skip
-    return [values[name] for name in NAMES]
+    columns = np.column_stack([*modes, steps.batch.N, steps.batch.S, steps.batch.P])[launched]
+    measured = steps.launch[launched] * 1e3
+    host = nnls(columns / measured[:, None], np.ones(len(measured)))[0].tolist()
+    return {**dict(zip(HOST_TERMS, host, strict=False)), "before": 0.8 * host[0]}
+
+
+def _priced(device: TableCost | None, steps: OverlappedSteps) -> FloatArray | None:
+    """What each step costs the device, in ms, shape (steps, 1)."""
+    return None if device is None else price(device, steps)[:, None] * 1e3
 
 
 class _Problem:
     """The residuals of a fit, for many sets of parameters at once."""
 
-    def __init__(self, steps: OverlappedSteps, known: BoolArray) -> None:
+    def __init__(self, steps: OverlappedSteps, known: BoolArray, timed: TableCost | None) -> None:
+        """`timed`: the device by CUDA events, if they tell it; its terms are then none of the parameters."""
         self._steps, self._known = steps, known
+        self._device = _priced(timed, steps)
+        self.names = tuple(name for name in NAMES if timed is None or name not in DEVICE_TERMS)
+        copied = delay(steps, known)
+        self._copy = (COPY, COPY_WIDTH) if copied is None else (copied * 1e3, COPY_WIDTH / 5)
         self._recursion = Recursion(steps.after_idle)
         self._interval = steps.batch.time[:, None] * 1e3
         self._root = np.sqrt(self._interval)
         self.num_speeds = steps.num_runs if steps.num_runs > 1 else 0
         more = self.num_speeds
-        self._low = np.array([term.low for term in TERMS.values()] + [-1.5] * more)
-        self._high = np.array([term.high for term in TERMS.values()] + [1.5] * more)
-        self._scale = np.array([max(term.start, 0.05) for term in TERMS.values()] + [0.3] * more)
+        terms = [TERMS[name] for name in self.names]
+        self._low = np.array([term.low for term in terms] + [-1.5] * more)
+        self._high = np.array([term.high for term in terms] + [1.5] * more)
+        self._scale = np.array([max(term.start, 0.05) for term in terms] + [0.3] * more)
         self._launched = known & np.isfinite(steps.launch)
-        self._timed = known & np.isfinite(steps.gpu)
+        self._timed = known & np.isfinite(steps.gpu) & (timed is None)
 
     def residuals(self, values: FloatArray) -> FloatArray:
         """Errors over the root of the time, and the prior's; `values` has a set of parameters a column."""
         steps = self._steps
-        logs = values[len(NAMES) :]
-        times = _times(steps, values[: len(NAMES)], self._speeds(values))
+        logs = values[len(self.names) :]
+        terms = dict(zip(self.names, values, strict=False))
+        times = _times(steps, terms, self._speeds(values), self._device)
         interval = self._recursion.run(times).interval
-        copy = (values[NAMES.index("copy")] - COPY) / COPY_WIDTH
+        usual, width = self._copy
+        copy = (terms["copy"] - usual) / width
         parts = [((interval - self._interval) / self._root)[self._known], logs / SPEED_WIDTH, copy[None]]
         if self._launched.any():
             launch = steps.launch[self._launched, None] * 1e3
@@ -278,29 +280,34 @@ class _Problem:
         covariance = np.linalg.pinv(jacobian.T @ jacobian) * float((residuals**2).sum()) / free
         errors = 2 * np.sqrt(np.abs(np.diag(covariance)))
         errors[~jacobian.any(axis=0)] = np.inf  # no interval depends on it
-        logs = values[len(NAMES) :]
+        logs = values[len(self.names) :]
         speeds = np.exp(logs - logs.mean()) if len(logs) else np.ones(self._steps.num_runs)
-        terms = dict(zip(NAMES, values.tolist(), strict=False))
-        return terms, tuple(speeds.tolist()), dict(zip(NAMES, errors.tolist(), strict=False))
+        terms = dict(zip(self.names, values.tolist(), strict=False))
+        return terms, tuple(speeds.tolist()), dict(zip(self.names, errors.tolist(), strict=False))
 
     def _speeds(self, values: FloatArray) -> FloatArray:
-        logs = values[len(NAMES) :]
+        logs = values[len(self.names) :]
         if not len(logs):
             return np.ones((len(self._steps), values.shape[1]))
         return np.asarray(np.exp(logs - logs.mean(axis=0))[self._steps.run])
 
 
-def _times(steps: OverlappedSteps, values: FloatArray, speed: FloatArray) -> BatchTimes:
-    """Costs in ms for each set of parameters: `values` (terms, sets), `speed` (steps, sets or 1)."""
-    v = dict(zip(NAMES, values, strict=True))
+def _times(
+    steps: OverlappedSteps, v: Mapping[str, FloatArray], speed: FloatArray, device: FloatArray | None
+) -> BatchTimes:
+    """Costs in ms for each set of parameters: `v` (sets,) for each term, `speed` (steps, sets or 1), `device`
+    (steps, 1) where it is known."""
     P, N, S, K, Q = (getattr(steps.batch, name)[:, None] for name in ("P", "N", "S", "K", "Q"))
     tokens = steps.tokens[:, None]
     counted = v["per_sequence"] * N + v["per_chunk"] * S
     base = np.stack([v["full"], v["piecewise"], v["none"]])[steps.mode]
     host = speed * (base + counted + v["per_prefill_token"] * P)
-    gpu = np.maximum(v["floor"] + v["slope"] * tokens, v["compute"] + v["per_token"] * tokens)
-    gpu = gpu + v["context"] * (K * 1e-3) + v["attention"] * (Q * 1e-3)
-    gpu = gpu + v["chunk"] * S + v["sequence"] * (N + S)
+    if device is None:
+        gpu = np.maximum(v["floor"] + v["slope"] * tokens, v["compute"] + v["per_token"] * tokens)
+        gpu = gpu + v["context"] * (K * 1e-3) + v["attention"] * (Q * 1e-3)
+        gpu = gpu + v["chunk"] * S + v["sequence"] * (N + S)
+    else:
+        gpu = np.broadcast_to(device, host.shape)
     return BatchTimes(
         host=host,
         before=np.minimum(speed * (v["before"] + v["share"] * counted), host),
@@ -317,7 +324,7 @@ def _level(fit: OverlapFit, steps: OverlappedSteps, known: BoolArray) -> Overlap
     terms = dict(fit.terms)
     decodes = steps.mode == LaunchMode.FULL
     for _ in range(5):
-        now = OverlapFit(terms, fit.errors, fit.speeds)
+        now = replace(fit, terms=terms)
         found = now.intervals(steps, now.own_speeds(steps))
         interval = found.interval[:, 0]
         usual = known & ~steps.after_idle & (measured < STALL * interval)
@@ -327,10 +334,10 @@ def _level(fit: OverlapFit, steps: OverlappedSteps, known: BoolArray) -> Overlap
             (~by_host & decodes, DECODE_TERMS),
             (~by_host & ~decodes, PREFILL_TERMS),
         ):
-            if (usual & rows).any():
+            if names[0] in terms and (usual & rows).any():
                 factor = float(measured[usual & rows].sum() / interval[usual & rows].sum())
                 terms.update({name: terms[name] * factor for name in names})
-    return OverlapFit(terms, fit.errors, fit.speeds)
+    return replace(fit, terms=terms)
 
 
 def _at_mean_speed(fit: OverlapFit, steps: OverlappedSteps, known: BoolArray) -> OverlapFit:
@@ -343,7 +350,7 @@ def _at_mean_speed(fit: OverlapFit, steps: OverlappedSteps, known: BoolArray) ->
     mean = float(np.average(fit.own_speeds(steps)[by_host], weights=steps.batch.time[by_host]))
     terms = {**fit.terms, **{name: fit.terms[name] * mean for name in HOST_TERMS}}
     errors = {**fit.errors, **{name: fit.errors[name] * mean for name in HOST_TERMS}}
-    return OverlapFit(terms, errors, tuple(speed / mean for speed in fit.speeds))
+    return replace(fit, terms=terms, errors=errors, speeds=tuple(speed / mean for speed in fit.speeds))
 
 
 def _six(value: float) -> float:

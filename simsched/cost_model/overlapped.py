@@ -26,6 +26,7 @@ from simsched.errors import InputError
 BoolArray = NDArray[np.bool_]
 
 FACTS = "replay.json"
+WAITED = 5e-4  # seconds: an engine that waits so long for a step waits for the device
 SAME = 1e-6  # seconds: a step that starts so soon after an update was not preceded by an idle time
 
 
@@ -53,6 +54,8 @@ class OverlappedSteps:
     """Seconds from the update to the next schedule call, as stamped; NaN where it is not."""
     gpu: FloatArray
     """Seconds from the first to the last kernel by CUDA events, where the device did not wait; NaN else."""
+    copied: FloatArray
+    """Seconds from the last kernel by CUDA events to the update, where the engine waited for it; NaN else."""
 
     def __len__(self) -> int:
         return len(self.run)
@@ -98,6 +101,34 @@ def measured_on(path: Path) -> str:
         {"offline": "in process", "http": "vllm serve"}.get(facts.get("engine", "")),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def captured(paths: Sequence[Path]) -> Graphs:
+    """The CUDA graphs that the engine of these logs had captured, by the `replay.json` beside them; the
+    default engine's where there is none.
+
+    Raises:
+        InputError: logs of engines with different graphs.
+    """
+    found = {file: _graphs(file) for path in paths for file in log_files(path)}
+    one, *others = found
+    for other in others:
+        if found[other] != found[one]:
+            raise InputError(f"--from-steps {other}: its engine had other CUDA graphs than that of {one}")
+    return found[one]
+
+
+def _graphs(file: Path) -> Graphs:
+    facts = _beside(file, FACTS).get("graphs") or {}
+    sizes, mode = facts.get("capture_sizes"), facts.get("mode")
+    if not isinstance(sizes, list) or not all(isinstance(size, int) for size in sizes):
+        return Graphs()
+    largest = max(sizes, default=0)
+    usual = _capture(file, Graphs())
+    return Graphs(
+        full="max_num_seqs" if "FULL" in str(mode) and largest >= usual.full else 0,
+        piecewise=Graphs().piecewise if largest == usual.piecewise else largest,
+    )
 
 
 def read_overlapped(paths: Sequence[Path], graphs: Graphs | None = None) -> OverlappedSteps:
@@ -170,6 +201,7 @@ def _steps(lines: Sequence[dict[str, Any]], capture: Capture, run: int) -> Overl
         launch=_launch(stamps("launch_end"), end, scheduled, after_idle),
         output=_output(stamps("schedule_begin"), end, after_idle),
         gpu=_gpu(stamps("launch_end"), stamps("device_begin"), stamps("device_end")),
+        copied=_copied(stamps("wait_begin"), stamps("output_ready"), stamps("device_end"), end),
     )
 
 
@@ -207,6 +239,11 @@ def _output(scheduled: FloatArray, end: FloatArray, idle: BoolArray) -> FloatArr
 def _gpu(launched: FloatArray, begin: FloatArray, end: FloatArray) -> FloatArray:
     """Between a step's two CUDA events, where all of it was launched before the device came to it."""
     return np.where((begin >= launched) & (end > begin), end - begin, np.nan)
+
+
+def _copied(wait: FloatArray, ready: FloatArray, device_end: FloatArray, update: FloatArray) -> FloatArray:
+    """From a step's last event to its update, where the engine had to wait for it."""
+    return np.where((ready - wait > WAITED) & (update > device_end), update - device_end, np.nan)
 
 
 def _capture(file: Path, graphs: Graphs) -> Capture:

@@ -33,6 +33,7 @@ VALIDATED = {
     "a100-80gb/llama-3-8b/serial": "decode steps of one published run",
     "a100-80gb/llama-3-8b/vllm-0.4.1-ltr": "published latencies",
     "h100-80gb/llama-3-8b": "replays on the card",
+    "h200-141gb/llama-3-8b": "replays on the card",
 }
 
 Positive = Annotated[int, Field(gt=0, le=10**18)]

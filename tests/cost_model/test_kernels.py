@@ -113,9 +113,10 @@ def test_decode_against_a_direct_fit_of_the_end_to_end_run() -> None:
     assert np.max(errors) < 0.1
 
 
-def test_kernels_of_the_h100_beside_the_card() -> None:
-    """Composed from AIConfigurator's tables, and measured: one decode 10 % longer, large steps within 8 %."""
-    composed, measured = (load_profile(f"h100-80gb/llama-3-8b{end}").cost for end in ("/unvalidated", ""))
+@pytest.mark.parametrize(("card", "within"), [("h100-80gb", 0.08), ("h200-141gb", 0.10)])
+def test_kernels_beside_the_card(card: str, within: float) -> None:
+    """Composed from AIConfigurator's tables, and measured: one decode some 10 % longer, large steps alike."""
+    composed, measured = (load_profile(f"{card}/llama-3-8b{end}").cost for end in ("/unvalidated", ""))
 
     def ratio(batch: StepFeatures) -> float:
         return composed.step_time(batch) / measured.step_time(batch)
@@ -127,7 +128,7 @@ def test_kernels_of_the_h100_beside_the_card() -> None:
         StepFeatures(P=2048, S=1, Q=2048**2 / 2),
         StepFeatures(P=1848, N=200, S=4, K=200 * 400, Q=4 * 462**2 / 2),
     ):
-        assert ratio(batch) == pytest.approx(1.0, abs=0.08)
+        assert ratio(batch) == pytest.approx(1.0, abs=within)
 
 
 def test_the_worked_fit(composed: Path) -> None:

@@ -34,6 +34,10 @@ def test_optional_terms() -> None:
     chunked = LinearCost(t0=0.01, a=5e-5, b=6e-5, c=8e-8, d=4e-9, per_chunk=3e-4)
     assert chunked.step_time(StepFeatures(P=10, S=2)) == pytest.approx(0.01 + 5e-4 + 6e-4, rel=1e-12)
     assert LINEAR.step_time(StepFeatures(P=1000, S=1)) == pytest.approx(0.06 + 1e-5, rel=1e-12)
+    mixed = LinearCost(t0=0.01, a=5e-5, b=6e-5, c=8e-8, d=4e-9, per_mixed_decode=1e-5)
+    beside, alone = StepFeatures(P=10, N=20, S=1), StepFeatures(N=20)
+    assert mixed.step_time(beside) == pytest.approx(0.01 + 5e-4 + 20 * (6e-5 + 1e-5), rel=1e-12)
+    assert mixed.step_time(alone) == pytest.approx(0.01 + 20 * 6e-5, rel=1e-12)
 
 
 def test_the_table_interpolates_and_goes_on_beyond_its_last_knot() -> None:

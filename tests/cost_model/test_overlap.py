@@ -6,16 +6,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from simsched.cost_model.base import StepFeatures
 from simsched.cost_model.calibrate import Calibration, Target, from_steps
-from simsched.cost_model.host import HostedCost
+from simsched.cost_model.device_fit import fit_device
+from simsched.cost_model.host import Graphs, HostedCost
 from simsched.cost_model.host_speed import by_launches, by_total, intervals, total_error
-from simsched.cost_model.overlapped import is_overlapped, read_overlapped
+from simsched.cost_model.models import TableCost
+from simsched.cost_model.overlapped import captured, is_overlapped, read_overlapped
 from simsched.cost_model.profile import parse_profile
 from simsched.errors import InputError
+from simsched.workload.trace import Trace
 from tests.cost_model.overlapped_logs import COST, HOST, simulated_lines, trace, write_log
 
 SPEEDS = (1.0, 1.3)
@@ -100,6 +105,7 @@ def test_stamps_are_read(tmp_path: Path) -> None:
         line["launch_end"] = line["schedule_begin"] + 0.004
         line["device_begin"], line["device_end"] = line["launch_end"] + 0.001, line["launch_end"] + 0.008
         line["launch_mode"], line["padded_tokens"] = "none", 77
+        line["wait_begin"], line["output_ready"] = line["end"] - 0.001, line["end"]
         before = [before[1], line["end"]]
     write_log(tmp_path, "run", lines)
     steps = read_overlapped([tmp_path])
@@ -107,8 +113,86 @@ def test_stamps_are_read(tmp_path: Path) -> None:
     assert steps.launch[inner] == pytest.approx(0.0045)
     assert steps.output[inner] == pytest.approx(0.0005)
     assert steps.gpu[inner] == pytest.approx(0.007)
+    late = np.array([line["end"] - line["device_end"] for line in lines])
+    assert steps.copied[inner] == pytest.approx(np.where(late > 0, late, np.nan)[inner], nan_ok=True)
+    assert np.isfinite(steps.copied[inner]).any()
     assert set(steps.mode.tolist()) == {2}
     assert set(steps.tokens.tolist()) == {77.0}
+
+
+CURVED = TableCost(
+    knots=(1, 64, 128, 256, 512, 2048), g=(0.005, 0.0053, 0.0058, 0.0083, 0.0135, 0.048),
+    c=3e-8, d=9e-10, h=5e-6, per_mixed_decode=1e-5,
+)  # fmt: skip
+
+
+def timed_lines(requests: Trace) -> list[dict[str, Any]]:
+    """A log of an engine with a curved device: its launches, and CUDA events that don't wait for them."""
+    cost = replace(at_speed(1.0), device=CURVED)
+    lines = simulated_lines(requests, cost)
+    capture = cost.graphs.capture(256, 2048)
+    ends, launched = [-1.0, -1.0], -1.0
+    for line in lines:
+        batch = StepFeatures(*(line[name] for name in ("P", "N", "S", "K", "Q")))
+        idle = line["time"] > ends[1]
+        base = line["time"] if idle else max(ends[0], launched)
+        launched = base + HOST.launch(batch, capture.mode(batch))
+        padding = capture.padded(batch.P + batch.N) - batch.P - batch.N
+        seconds = CURVED.step_time(batch._replace(P=batch.P + padding))
+        line["launch_end"], line["device_begin"] = launched, launched + 0.001
+        line["device_end"] = line["device_begin"] + seconds
+        line["wait_begin"], line["output_ready"] = line["end"] - 0.002, line["end"]
+        ends = [ends[1], line["end"]]
+    return lines
+
+
+def test_cuda_events_alone_tell_the_device(tmp_path: Path) -> None:
+    """A curve that two lines can't follow, and what decodes cost beside chunks."""
+    for number, rate in enumerate((12.0, 40.0)):
+        write_log(tmp_path, f"{number}-fcfs", timed_lines(trace(150, rate, number)))
+    done = from_steps([tmp_path], Target("mine"), "table", seed=0, command="")
+    cost = done.cost
+    assert isinstance(cost, TableCost)
+    assert cost.per_mixed_decode == pytest.approx(1e-5, rel=0.05)
+    for batch in (
+        StepFeatures(N=1, K=100),
+        StepFeatures(N=96, K=96 * 300),
+        StepFeatures(P=256, S=1, Q=256 * 128),
+        StepFeatures(P=512, N=40, S=2, K=9000, Q=2 * 256 * 128),
+    ):
+        assert cost.step_time(batch) == pytest.approx(CURVED.step_time(batch), rel=0.01), batch
+    assert any(
+        "steps between CUDA events; a step held out is 0." in line for line in done.file.provenance.derived
+    )
+    assert not any(line.startswith(("floor", "slope", "copy")) for line in done.file.warnings)
+
+
+def test_few_cuda_events_leave_the_device_to_the_intervals(tmp_path: Path) -> None:
+    lines = timed_lines(trace(150, 12.0, 0))
+    for line in lines:
+        if line["S"]:
+            line["device_end"] = None  # no prefill is timed
+    write_log(tmp_path, "run", lines)
+    steps = read_overlapped([tmp_path])
+    known = np.ones(len(steps), dtype=bool)
+    assert np.isfinite(steps.gpu).sum() > 500
+    assert fit_device(steps, known) is None
+
+
+def test_the_graphs_are_those_of_the_engine(tmp_path: Path, logs: Path) -> None:
+    lines = simulated_lines(trace(5, 20, 0), COST)
+    assert captured([logs]) == Graphs()  # nothing is known
+    for name, facts, expected in (
+        ("usual", {"mode": "FULL_AND_PIECEWISE", "capture_sizes": [1, 2, 256, 512]}, Graphs()),
+        ("large", {"mode": "FULL_AND_PIECEWISE", "capture_sizes": [1, 256, 2048]}, Graphs(piecewise=2048)),
+        ("none", {"mode": "NONE", "capture_sizes": []}, Graphs(full=0, piecewise=0)),
+    ):
+        write_log(tmp_path / name, "run", lines)
+        known = json.loads((tmp_path / name / "replay.json").read_text())
+        (tmp_path / name / "replay.json").write_text(json.dumps({**known, "graphs": facts}))
+        assert captured([tmp_path / name]) == expected
+    with pytest.raises(InputError, match="had other CUDA graphs than that of"):
+        captured([tmp_path / "usual", tmp_path / "large"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,19 @@ def test_out_of_time_it_stops_and_what_there_is_is_compared(tmp_path: Path) -> N
         assert not none.run()
     assert any("no time for calibrated on" in line for line in said)
     assert judge(none) is None
+    # another machine compares what this one has measured, finished or not, and begins nothing without time
+    manifest = tmp_path / "real-1" / "manifest.json"
+    there = json.loads(manifest.read_text())
+    there["versions"]["python"] = "3.0.0"
+    manifest.write_text(json.dumps(there))
+    shutil.copytree(tmp_path, tmp_path / "part", ignore=shutil.ignore_patterns("part", "summary.json"))
+    with Engines(KnownEngine) as engines:
+        away = session(setup, tmp_path, engines, 1, deadline=time.monotonic())
+        assert away.run()
+        part = session(setup, tmp_path / "part", engines, 1, deadline=time.monotonic())
+        assert not part.run()
+    assert [path.name for path in away.replays] == ["real-1"]
+    assert part.replays == []
     result = judge(rest)
     assert result is not None
     assert result["replays"] == 1
