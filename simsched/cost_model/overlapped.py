@@ -26,6 +26,7 @@ from simsched.errors import InputError
 BoolArray = NDArray[np.bool_]
 
 FACTS = "replay.json"
+MODES = ("FULL_AND_PIECEWISE", "PIECEWISE", "NONE")
 WAITED = 5e-4  # seconds: an engine that waits so long for a step waits for the device
 SAME = 1e-6  # seconds: a step that starts so soon after an update was not preceded by an idle time
 
@@ -108,7 +109,7 @@ def captured(paths: Sequence[Path]) -> Graphs:
     default engine's where there is none.
 
     Raises:
-        InputError: logs of engines with different graphs.
+        InputError: logs of engines with different graphs, or with a mode that `Graphs` can't say.
     """
     found = {file: _graphs(file) for path in paths for file in log_files(path)}
     one, *others = found
@@ -121,13 +122,15 @@ def captured(paths: Sequence[Path]) -> Graphs:
 def _graphs(file: Path) -> Graphs:
     facts = _beside(file, FACTS).get("graphs") or {}
     sizes, mode = facts.get("capture_sizes"), facts.get("mode")
-    if not isinstance(sizes, list) or not all(isinstance(size, int) for size in sizes):
+    if sizes is None or mode is None:
         return Graphs()
-    largest = max(sizes, default=0)
-    usual = _capture(file, Graphs())
+    if mode not in MODES:
+        raise InputError(f"--from-steps {file}: CUDA graphs {mode}; expected {', '.join(MODES)}")
+    largest = 0 if mode == "NONE" else max(sizes, default=0)
+    usual = Graphs().capture(**_options(file)).piecewise
     return Graphs(
-        full="max_num_seqs" if "FULL" in str(mode) and largest >= usual.full else 0,
-        piecewise=Graphs().piecewise if largest == usual.piecewise else largest,
+        full="max_num_seqs" if mode == "FULL_AND_PIECEWISE" else 0,
+        piecewise=Graphs().piecewise if largest == usual else largest,
     )
 
 
@@ -248,13 +251,21 @@ def _copied(wait: FloatArray, ready: FloatArray, device_end: FloatArray, update:
 
 def _capture(file: Path, graphs: Graphs) -> Capture:
     """The graphs of the engine that wrote this log."""
-    study = _beside(file, "manifest.json").get("study", {})
+    return graphs.capture(**_options(file))
+
+
+def _options(file: Path) -> dict[str, int]:
+    """Of that engine, by the manifest or the `replay.json` beside the log; else the defaults."""
     options = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
+    study = _beside(file, "manifest.json").get("study", {})
+    cell = _beside(file, FACTS).get("cells", {}).get(file.stem, {}).get("engine_options", {})
     for name in options:
         value = study.get(name) if isinstance(study, dict) else None
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], int):
             options[name] = value[0]
-    return graphs.capture(**options)
+        elif isinstance(cell.get(name), int):
+            options[name] = cell[name]
+    return options
 
 
 def _beside(file: Path, name: str) -> dict[str, Any]:

@@ -186,6 +186,7 @@ def test_the_graphs_are_those_of_the_engine(tmp_path: Path, logs: Path) -> None:
         ("usual", {"mode": "FULL_AND_PIECEWISE", "capture_sizes": [1, 2, 256, 512]}, Graphs()),
         ("large", {"mode": "FULL_AND_PIECEWISE", "capture_sizes": [1, 256, 2048]}, Graphs(piecewise=2048)),
         ("none", {"mode": "NONE", "capture_sizes": []}, Graphs(full=0, piecewise=0)),
+        ("small", {"mode": "PIECEWISE", "capture_sizes": [1, 64]}, Graphs(full=0, piecewise=64)),
     ):
         write_log(tmp_path / name, "run", lines)
         known = json.loads((tmp_path / name / "replay.json").read_text())
