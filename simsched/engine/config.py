@@ -41,7 +41,7 @@ class EngineConfig(BaseModel):
         DEFAULT, description=f"vllm-v1: the version whose rules hold, {supported()}.  [default: {DEFAULT}]"
     )
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
-    """Share of GPU memory, where KV blocks are derived."""
+    """Share of GPU memory, where KV blocks are derived (vLLM's own default is 0.92)."""
     max_num_seqs: int | None = Field(None, ge=1)
     """Sequences in a batch.  [default: the preset's, or as vLLM chooses for the profile's GPU]"""
     max_num_active_seqs: int | None = Field(None, ge=1)
