@@ -102,7 +102,7 @@ def _check_one(job: Job, steps: Sequence[dict[str, Any]], num_gpu_blocks: int) -
 
 
 def decisions_of(replay: Path, traces: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
-    """`check_decisions` of every cell of a replay, from its directory alone.
+    """`check_decisions` of every cell of a replay, finished or not, from its directory alone.
 
     Args:
         replay: the directory.
@@ -116,7 +116,10 @@ def decisions_of(replay: Path, traces: Sequence[Path] = ()) -> dict[str, dict[st
     found = {}
     for name, cell in plan.cells.items():
         if name not in cells:
-            raise InputError(f"{replay / FACTS}: damaged, no cell {name}")
+            if (replay / "summary.json").is_file():
+                raise InputError(f"{replay / FACTS}: damaged, no cell {name}")
+            found[name] = {"steps": 0, "first_difference": None, "not_judged": "not played yet"}
+            continue
         job = job_of(cell)
         steps = list(_read_log(replay / "steps" / f"{name}.jsonl", set(job.trace.request_ids())))
         # what the engine ran with; defaults may have changed since

@@ -88,6 +88,27 @@ def test_what_cannot_be_checked_is_one_line(h100: Path, tmp_path: Path, damage: 
         decisions_of(replay)
 
 
+def test_what_is_not_played_yet_is_not_judged(h100: Path, tmp_path: Path) -> None:
+    """A replay that goes on elsewhere: three of its five cells are done."""
+    replay = tmp_path / "real"
+    shutil.copytree(h100 / "real-1-0.9x", replay)
+    shutil.copy(h100 / "chat.jsonl", tmp_path)
+    facts = json.loads((replay / "replay.json").read_text())
+    for name in ("1-ranking-56.6-run0", "2-srtf-56.6-run0"):
+        del facts["cells"][name]
+    (replay / "replay.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=r"replay\.json: damaged, no cell 1-ranking-56\.6-run0"):
+        decisions_of(replay)
+    (replay / "summary.json").unlink()
+    found = decisions_of(replay)
+    assert [name for name, each in found.items() if each["not_judged"] == "not played yet"] == [
+        "1-ranking-56.6-run0",
+        "2-srtf-56.6-run0",
+    ]
+    assert found["0-fcfs-56.6-run0"]["steps"] > 1000
+    assert all(each["first_difference"] is None for each in found.values())
+
+
 def test_another_trace_than_the_replayed_is_refused(h100: Path) -> None:
     with pytest.raises(InputError, match=r"calibration\.jsonl: not a trace that .*0\.6x has replayed"):
         decisions_of(h100 / "fcfs-real-1-0.6x", [h100 / "calibration.jsonl"])
