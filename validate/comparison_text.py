@@ -87,7 +87,7 @@ def draw_cdfs(real: Results, simulated: Results) -> Figure:
     """Latency per token: real (solid) and simulated (dashed) distributions, a panel per policy."""
     from matplotlib.figure import Figure
 
-    from simsched.plotting.style import WIDTH, policy_color, styled
+    from simsched.plotting.style import WIDTH, log_ticks, policy_color, styled
 
     policies = list(dict.fromkeys(str(options["policy"]) for options in real.cells.values()))
     columns = min(3, len(policies))
@@ -106,6 +106,7 @@ def draw_cdfs(real: Results, simulated: Results) -> Figure:
                 axis.plot(values * 1e3, share, dashes, color=policy_color(policy, policies), label=label)
             axis.set_title(policy)
             axis.set_xscale("log")
+            log_ticks(axis, "x")
         for place in range(len(policies), rows * columns):
             axes[place // columns][place % columns].set_axis_off()
         axes[0][0].legend()
