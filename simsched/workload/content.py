@@ -52,8 +52,9 @@ def _by_history(trace: Trace) -> list[Path]:
     for row, (parent, tokens, total) in enumerate(zip(before.tolist(), known.tolist(), totals, strict=True)):
         path: Path = []
         if parent >= 0 and tokens:
-            for node, end in paths[parent]:
-                path.append(Stretch(node, min(end, tokens)))
+            for stretch in paths[parent]:
+                node, end = stretch
+                path.append(stretch if end <= tokens else Stretch(node, tokens))
                 if end >= tokens:
                     break
         path.append(Stretch(row, total))

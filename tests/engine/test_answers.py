@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from pydantic.dataclasses import dataclass
 
 from simsched.cost_model.models import LinearCost
-from simsched.engine.base import CannotLeap
+from simsched.engine.base import Batch, CannotLeap
 from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.engine.simulator import Unit, _Run, _simulate, simulate
+from simsched.engine.vllm_v1.leaping import VllmV1Leap
+from simsched.engine.vllm_v1.leaping_async_shared import AsyncSharedVllmV1Leap
+from simsched.engine.vllm_v1.leaping_shared import SharedVllmV1Leap
 from simsched.engine.vllm_v1.stepping_async import AsyncVllmV1
 from simsched.errors import RunError
 from simsched.metrics import summarize
@@ -22,6 +25,7 @@ from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
 from simsched.request import RequestView
 from simsched.request_table import request_table
+from simsched.routers.spec import make_router
 from simsched.workload.formats import load_trace
 from simsched.workload.named import named_workload
 from simsched.workload.trace import Trace
@@ -130,7 +134,7 @@ def conversations(draw: st.DrawFn) -> Trace:
         parents.append((str(parent),) if parent >= 0 else ())
         most = min(total, prompts[row]) if parent >= 0 else 0
         known.append(int(random.integers(0, most + 1)) if random.random() < 0.2 else -1)
-    times = np.sort(random.random(n) * n * draw(st.sampled_from([0.02, 0.2, 1.0])))
+    times = np.sort(random.random(n) * n * draw(st.sampled_from([0.02, 0.2, 1.0, 10.0])))
     trace = Trace(
         times, np.array(prompts), np.array(answers), parent=parents, history_length=np.array(known),
         score=random.random(n), predicted_length=random.random(n) * 90, priority=random.integers(0, 3, n),
@@ -188,7 +192,44 @@ def test_leaping_equals_stepping(policy: str, ahead: bool, data: st.DataObject) 
         assert leaping == stepping
         return
     same(stepping, leaping)
-    np.testing.assert_array_equal(leaping.num_cached_tokens, stepping.num_cached_tokens)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(leaping.num_cached_tokens, stepping.num_cached_tokens)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_while_nobody_waits_no_step_is_formed_by_itself(
+    ahead: bool, replicas: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever arrives looks for its prefix in the uncontended run, too."""
+    work = named_workload("chat-sessions").generate(150, arrivals="sessions(5)", seed=1)
+    roomy = config(
+        num_gpu_blocks=8000, max_model_len=16_384, max_num_batched_tokens=16_384, async_scheduling=ahead
+    )
+    scheduler = AsyncSharedVllmV1Leap if ahead else SharedVllmV1Leap
+    calls = 0
+    original = scheduler.schedule
+
+    def counted(self: VllmV1Leap, now: float) -> Batch | None:
+        nonlocal calls
+        calls += 1
+        return original(self, now)  # type: ignore[arg-type]
+
+    def at_replicas(leap: bool) -> RunRecord:
+        router = make_router("least-requests") if replicas > 1 else None
+        return simulate(
+            work, make_policy("fcfs"), COST, roomy, leap=leap, num_replicas=replicas, router=router
+        )
+
+    stepping = at_replicas(False)
+    assert stepping.num_cached_tokens is not None
+    assert stepping.num_cached_tokens.sum() > 0
+    monkeypatch.setattr(scheduler, "schedule", counted)
+    leaping = at_replicas(True)
+    same(stepping, leaping)
+    np.testing.assert_array_equal(leaping.num_cached_tokens, stepping.num_cached_tokens)
+    # one of several replicas forms a step as it ceases to be idle; of 150 turns few find it so
+    assert calls < (20 if replicas == 1 else 100)
+    assert stepping.num_steps > 30_000
 
 
 @pytest.mark.parametrize("policy", ["srtf", "mlfq"])

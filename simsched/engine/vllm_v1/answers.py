@@ -6,7 +6,6 @@ be filled in one go when it ends; else as each gets full.
 
 from __future__ import annotations
 
-from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.shared_blocks import SharedBlocks
 
 
@@ -15,9 +14,9 @@ class Answers:
 
     def __init__(self, blocks: SharedBlocks) -> None:
         self._blocks = blocks
-        self.running: dict[int, LeapRequest] = {}
+        self.running: set[int] = set()
         """Who runs, of those whose answers are in prompts of others."""
-        self.watched: dict[int, LeapRequest] = {}
+        self.watched: set[int] = set()
         """Of these, whose answer is in the prompt of somebody who is there."""
         self._edges: dict[int, set[int]] = {}  # request -> edges of its answer
         self._answer_of: dict[int, int] = {}  # edge -> the request whose answer it is
@@ -29,41 +28,54 @@ class Answers:
         Raises:
             CannotLeap: a block of its answer is a part of another answer, too.
         """
+        answer_of, running, users = self._answer_of, self.running, self._users
         edges = self._blocks.answers(number, num_prompt_tokens)
         if edges:
             self._edges[number] = edges
             for edge in edges:
-                self._answer_of[edge] = number
-        users = self._users
-        for edge in self._blocks.edges(number):
+                answer_of[edge] = number
+        for edge, _ in self._blocks.paths[number]:
             users[edge] = users.get(edge, 0) + 1
-            other = self._answer_of.get(edge, -1)
-            if other in self.running and other != number:
-                self.watched[other] = self.running[other]
+            other = answer_of.get(edge, -1)
+            if other in running and other != number:
+                self.watched.add(other)
 
-    def started(self, request: LeapRequest) -> None:
+    def is_grown_for(self, number: int) -> bool:
+        """Would its arrival mean that somebody who runs is watched? The blocks know it already."""
+        answer_of, running = self._answer_of, self.running
+        for edge, _ in self._blocks.paths[number] if running else ():
+            if answer_of.get(edge, -1) in running:
+                return True
+        return False
+
+    def started(self, number: int) -> None:
         """It is admitted."""
-        number = request.number
         if number in self._edges:
-            self.running[number] = request
+            self.running.add(number)
             if self._is_watched(number):
-                self.watched[number] = request
+                self.watched.add(number)
 
     def stopped(self, number: int) -> bool:
         """It is preempted, or done: is its answer in prompts of others?"""
-        self.watched.pop(number, None)
-        return self.running.pop(number, None) is not None
+        self.watched.discard(number)
+        if number not in self.running:
+            return False
+        self.running.remove(number)
+        return True
 
     def left(self, number: int) -> None:
         """It is done; the blocks still know it."""
-        users = self._users
-        for edge in self._blocks.edges(number):
-            users[edge] -= 1
-            if not users[edge]:
+        users, watched = self._users, self.watched
+        for edge, _ in self._blocks.paths[number]:
+            left = users[edge] - 1
+            if left:
+                users[edge] = left
+            else:
                 del users[edge]
-            other = self._answer_of.get(edge, -1)
-            if other in self.watched and not self._is_watched(other):
-                del self.watched[other]
+            if watched:
+                other = self._answer_of.get(edge, -1)
+                if other in watched and not self._is_watched(other):
+                    watched.remove(other)
         edges = self._edges.pop(number, None)
         if edges is not None:
             for edge in edges:

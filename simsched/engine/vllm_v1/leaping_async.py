@@ -269,7 +269,8 @@ class AsyncVllmV1Leap(VllmV1Leap):
             request.since = self.clock.formed
             self.recorder.scheduled(request.number, current.formed_at)
         repeats = not (features.S or features.num_waiting)
-        irregular = [(request, request.num_prompt_tokens) for request in new]
+        cached = self.recorder.num_cached_tokens
+        irregular = [(request, request.num_prompt_tokens - cached[request.number]) for request in new]
         step = Step(Batch(features), current.formed_at, features.N, irregular, (), [], repeats)
         step.sampled = new
         for who in current.endings:

@@ -12,18 +12,23 @@ one base.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+
+import simpy
 
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
+from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING, ENDING
 from simsched.engine.vllm_v1.answers import Answers
 from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap, Step
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
+from simsched.engine.vllm_v1.prefixes import Prefixes
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
+from simsched.engine.vllm_v1.uncontended_ahead import UncontendedStep, run_uncontended_ahead
 from simsched.policies.base import Policy
 
 
@@ -50,8 +55,27 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
             self._answers.arrived(number, arrival.num_prompt_tokens)
 
     def is_uncontended(self) -> bool:
-        """Never: whoever arrives looks for its prefix."""
-        return False
+        """As in `leaping_shared.py`."""
+        return self.policy_order is None and not self._answers.watched and super().is_uncontended()
+
+    def run_uncontended_ahead(
+        self, replica: PipelinedReplica, now: float
+    ) -> Generator[simpy.Event, None, Handover]:
+        prefixes = Prefixes(self, self._blocks, self._answers)
+        return run_uncontended_ahead(self, self, None, replica, now, prefixes)
+
+    def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
+        current, offsets = super().hand_over()
+        if current is not None:
+            in_order = [request.number for request in self._leaving.popleft()]
+            current = current._replace(endings=in_order)
+        return current, offsets
+
+    def take_back(self, current: UncontendedStep | None, offsets: dict[int, int]) -> Batch | None:
+        batch = super().take_back(current, offsets)
+        if current is not None:
+            self._leaving.append([self.running[number] for number in current.endings])
+        return batch
 
     # -- forming a step --------------------------------------------------------------------------------------
     def schedule(self, now: float) -> Batch | None:
@@ -63,8 +87,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         self._catch_up(self.clock.done - 1)
         # of two copies of a block the older is hit, so the order counts in which they are filled
         several = self.policy_order is not None and len(self.partials) > 1
-        watched = self._answers.watched
-        if several or (watched and any(self._fills(request) for request in watched.values())):
+        if several or any(self._fills(request) for request in self._watched()):
             return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
 
@@ -72,13 +95,17 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         self._catch_up(self.clock.done)
         super()._admit(now, budget)
 
+    def _watched(self) -> list[LeapRequest]:
+        """Whose answers somebody who is there may hit as they grow."""
+        return [self.running[number] for number in self._answers.watched]
+
     def _fills(self, request: LeapRequest) -> bool:
         """Is a block of this decoding request full with the token that has come last?"""
         return request.where == DECODING and not (request.offset + self.clock.done) % self.block_size
 
     def _catch_up(self, step: int) -> None:
         """Blocks of answers that decoding requests have filled up to this step can be hit from now on."""
-        for request in self._answers.watched.values():
+        for request in self._watched():
             if request.where == DECODING:
                 self._blocks.fill(request.number, request.offset + step)
 
@@ -120,7 +147,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
             most -= 1
         if most > 1 and self.num_waiting:
             size, before = self.block_size, self.clock.formed - 1
-            for request in self._answers.watched.values():
+            for request in self._watched():
                 if request.where == DECODING:
                     most = min(most, -(request.offset + before) % size + 1)
         return most, time
@@ -170,7 +197,7 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
         held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
         self._blocks.begin(request.number, self._found)
         self._admitted.append(request)
-        self._answers.started(request)
+        self._answers.started(request.number)
         self.free -= hits - held
         self.allocate(blocks - hits)
 

@@ -10,18 +10,23 @@ the same step do so as vLLM has them in its batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+
+import simpy
 
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING
+from simsched.engine.serial import SerialReplica
 from simsched.engine.vllm_v1.answers import Answers
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
+from simsched.engine.vllm_v1.prefixes import Prefixes
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
+from simsched.engine.vllm_v1.uncontended import run_uncontended
 from simsched.policies.base import Policy
 
 
@@ -43,15 +48,19 @@ class SharedVllmV1Leap(VllmV1Leap):
             self._answers.arrived(number, arrival.num_prompt_tokens)
 
     def is_uncontended(self) -> bool:
-        """Never: whoever arrives looks for its prefix."""
-        return False
+        """Likewise, and does nobody hit answers as they grow? (Who ends in the same step gives up its blocks
+        in the order of the batch: a policy's would have to be asked.)"""
+        return self.policy_order is None and not self._answers.watched and super().is_uncontended()
+
+    def run_uncontended(self, replica: SerialReplica, now: float) -> Generator[simpy.Event, None, float]:
+        return run_uncontended(self, None, replica, now, Prefixes(self, self._blocks, self._answers))
 
     def max_steps(self, batch: Batch) -> tuple[int, float]:
         """Also until an answer fills a block: whoever waits may hit it, and then needs one less."""
         most, time = super().max_steps(batch)
         if most > 1 and self.num_waiting:
             size, step = self.block_size, self.clock.formed
-            for request in self._answers.watched.values():
+            for request in self._watched():
                 if request.where == DECODING:
                     most = min(most, size - (request.offset + step) % size)
         return most, time
@@ -97,8 +106,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._catch_up(self.clock.formed - 1)
         # of two copies of a block the older is hit, so the order counts in which they are filled
         several = self.policy_order is not None and len(self.partials) > 1
-        watched = self._answers.watched
-        if several or (watched and any(self._fills(request) for request in watched.values())):
+        if several or any(self._fills(request) for request in self._watched()):
             return schedule_under_pressure(self, now, self._threshold())
         return super()._schedule_running(now, need)
 
@@ -106,13 +114,17 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._catch_up(self.clock.formed)
         super()._admit(now, budget)
 
+    def _watched(self) -> list[LeapRequest]:
+        """Whose answers somebody who is there may hit as they grow."""
+        return [self.running[number] for number in self._answers.watched]
+
     def _fills(self, request: LeapRequest) -> bool:
         """Does this decoding request fill a block in this step?"""
         return request.where == DECODING and not (request.offset + self.clock.formed) % self.block_size
 
     def _catch_up(self, step: int) -> None:
         """Blocks of answers that decoding requests have filled up to this step can be hit from now on."""
-        for request in self._answers.watched.values():
+        for request in self._watched():
             if request.where == DECODING:
                 self._blocks.fill(request.number, request.offset + step)
 
@@ -140,7 +152,7 @@ class SharedVllmV1Leap(VllmV1Leap):
         held = sum(piece.end - piece.start for piece in self._found if piece.run.users)
         self._blocks.begin(request.number, self._found)
         self._admitted.append(request)
-        self._answers.started(request)
+        self._answers.started(request.number)
         self.free -= hits - held
         self.allocate(blocks - hits)
 

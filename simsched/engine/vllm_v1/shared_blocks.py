@@ -50,7 +50,9 @@ class SharedBlocks:
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         self._block_size = block_size
-        self._paths: dict[int, list[Stretch]] = {}  # request -> what others have too, in blocks
+        self.paths: dict[int, list[tuple[int, int]]] = {}
+        """By request that has arrived, what others have too: (edge, the block that it ends before) of each
+        stretch of blocks."""
         self._copies: defaultdict[int, list[Run]] = defaultdict(list)  # edge -> runs with its content
         self._answers: set[int] = set()  # edges of parts of answers
         self._own: dict[int, list[Run]] = {}  # request -> what is left of its own content
@@ -62,18 +64,14 @@ class SharedBlocks:
     def arrived(self, number: int, prefix: Sequence[Stretch]) -> None:
         """A request whose prompt begins with these stretches will ask for blocks. A block is of the stretch
         that its last token is in."""
-        path: list[Stretch] = []
-        place = 0
+        path: list[tuple[int, int]] = []
+        size, place = self._block_size, 0
         for edge, tokens in prefix:
-            end = tokens // self._block_size
+            end = tokens // size
             if end > place:
-                path.append(Stretch(edge, end))
+                path.append((edge, end))
                 place = end
-        self._paths[number] = path
-
-    def edges(self, number: int) -> list[int]:
-        """What others have too of a request that has arrived, an edge for each stretch of blocks."""
-        return [edge for edge, _ in self._paths[number]]
+        self.paths[number] = path
 
     def answers(self, number: int, num_prompt_tokens: int) -> set[int]:
         """The edges of blocks that are a part of this request's answer, and may be in others' prompts.
@@ -82,8 +80,11 @@ class SharedBlocks:
             CannotLeap: such a block is a part of another answer, too.
         """
         full = num_prompt_tokens // self._block_size
-        edges = {edge for edge, end in self._paths[number] if end > full}
-        if edges & self._answers:
+        path = self.paths[number]
+        if not path or path[-1][1] <= full:
+            return set()
+        edges = {edge for edge, end in path if end > full}
+        if not self._answers.isdisjoint(edges):
             raise CannotLeap("of two blocks of answers that are alike, which is older is not known")
         self._answers |= edges
         return edges
@@ -93,7 +94,7 @@ class SharedBlocks:
         limit = (num_tokens - 1) // self._block_size
         found: list[Piece] = []
         place = held = 0
-        for edge, end in self._paths[number]:
+        for edge, end in self.paths[number]:
             place, held = self._find(self._copies[edge], place, min(end, limit), found, held)
             if place < end:
                 return found, held
@@ -168,11 +169,26 @@ class SharedBlocks:
                 run.copies.remove(run)
             queue.popleft()
 
+    def would_take(self, count: int, found: list[Piece]) -> bool:
+        """Would the next `count` blocks be taken from what a lookup has found?"""
+        count -= self._empty
+        if count <= 0:
+            return False
+        unheld = [run for run, _, _ in found if not run.users]
+        for group in self._queue if unheld else ():
+            for run in reversed(group):
+                if run in unheld:
+                    return True
+                count -= run.end - run.start
+                if count <= 0:
+                    return False
+        return False
+
     def fill(self, number: int, num_tokens: int) -> None:
         """It has blocks for so many tokens: what it shares can be hit from now on."""
         covered, full = self._covered[number], num_tokens // self._block_size
         held = self._held[number]
-        for edge, end in self._paths[number]:
+        for edge, end in self.paths[number]:
             if end <= covered:
                 continue
             if covered >= full:
@@ -223,7 +239,7 @@ class SharedBlocks:
             freed += full - covered
         if finished:
             self._own.pop(number, None)
-            del self._paths[number]
+            del self.paths[number]
         if group:
             self._queue.append(group)
         self._empty += unhashed
@@ -232,4 +248,4 @@ class SharedBlocks:
     def forget(self, number: int) -> None:
         """A request that has no blocks is done."""
         self._own.pop(number, None)
-        del self._paths[number]
+        del self.paths[number]

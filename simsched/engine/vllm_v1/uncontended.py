@@ -21,18 +21,24 @@ from simsched.engine.serial import SerialReplica
 from simsched.engine.source import TraceSource
 from simsched.engine.vllm_v1.leaping_request import MANY
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
+from simsched.engine.vllm_v1.prefixes import Prefixes, in_batch_order
 from simsched.engine.vllm_v1.state import LeapingState
 
 NOBODY: Final = ()
 
 
 def run_uncontended(
-    engine: LeapingState, policy_order: PolicyOrder | None, replica: SerialReplica, now: float
+    engine: LeapingState,
+    policy_order: PolicyOrder | None,
+    replica: SerialReplica,
+    now: float,
+    prefixes: Prefixes | None = None,
 ) -> Generator[simpy.Event, None, float]:
     """Simulate from `now` on, between two steps, while the run is uncontended; returns the time it ended.
 
     Args:
         policy_order: the order of the requests, if it is a policy's.
+        prefixes: where prompts share them; then there is no `policy_order`.
     """
     event_loop, source, alone = replica.event_loop, replica.source, replica.is_alone
     cost, predictor_time = replica.cost, replica.predictor_time
@@ -59,6 +65,8 @@ def run_uncontended(
     upto = len(total)  # the number of who arrives next
     while True:
         start, before, first_new = now, steps, upto
+        if prefixes is not None and prefixes.watched:
+            break
         arrival_time = source.next_time if times is None else times[upto]
         if arrival_time <= now:
             # First, the whole prompts of those that have arrived, with one token of everybody else.
@@ -84,12 +92,22 @@ def run_uncontended(
                 else:
                     arrival_time = source.next_time if rows is None else rows.skip()
             count = upto - first_new
-            if (
-                not fits
-                or tokens + N > engine.max_tokens
-                or N + count > engine.max_running
-                or blocks + engine.watermark > free
-            ):
+            if N + count > engine.max_running:
+                fits = False
+            elif prefixes is None:
+                fits = fits and tokens + N <= engine.max_tokens and blocks + engine.watermark <= free
+            else:
+                those = (
+                    arrivals[first_new - numbered :]
+                    if rows is None
+                    else map(rows.arrival, range(first_new, upto))
+                )
+                room = engine.max_tokens - N
+                taken = prefixes.admit(list(those), first_new, growth[steps % size], room, free)
+                fits = taken is not None
+                if taken is not None:
+                    tokens, blocks, pairs = taken
+            if not fits:
                 del total[first_new:]  # they are numbered below
                 break
             if rows is None:
@@ -141,9 +159,12 @@ def run_uncontended(
                 yield event_loop.at(now)
             residue = steps % size
             if residue + done <= size:
-                free -= sum(growth[residue : residue + done])
+                grown = sum(growth[residue : residue + done])
             else:
-                free -= engine.blocks_for(steps, done)
+                grown = engine.blocks_for(steps, done)
+            free -= grown
+            if prefixes is not None and grown:
+                prefixes.allocate(grown)
             steps += done
             record_steps(first, last, done, N)
             if tells_host:
@@ -157,6 +178,7 @@ def run_uncontended(
         clock.formed = clock.done = steps
         clock.time = now
         finished: list[int] = []
+        leaving: list[int] = []  # with prefixes: in the order of the batch
         later = MANY * (steps + 1)
         while ends and ends[0] < later:
             end, who = divmod(heappop(ends), MANY)
@@ -166,13 +188,20 @@ def run_uncontended(
                 growth[(end - length + 1) % size] -= 1
                 N -= 1
                 K -= length
-                free -= -(length - 1) // size
                 finish(who, now)
                 if reports:
                     finished.append(who)
+                if prefixes is not None:
+                    leaving.append(who)
+                    continue
+                free -= -(length - 1) // size
                 request = running.pop(who, None)
                 if policy_order is not None and request is not None:
                     policy_order.finished(request, now)
+        if prefixes is not None and leaving:
+            for who in leaving if len(leaving) == 1 else in_batch_order(leaving, running):
+                free += prefixes.leave(who, total[who] - 1)
+                running.pop(who, None)
         admitted: Sequence[int] = NOBODY
         if upto > first_new:
             admitted = range(first_new, upto)
@@ -193,7 +222,7 @@ def run_uncontended(
                 K += length
                 heappush(ends, MANY * (total[who] - length + steps) + who)
             else:
-                free -= -(length - 1) // size
+                free += -(-(length - 1) // size) if prefixes is None else prefixes.leave(who, length - 1)
                 finish(who, now)
                 if reports:
                     finished.append(who)

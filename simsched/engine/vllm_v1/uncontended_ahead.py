@@ -20,6 +20,7 @@ from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.source import TraceSource
 from simsched.engine.vllm_v1.leaping_request import MANY
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
+from simsched.engine.vllm_v1.prefixes import Prefixes, in_batch_order
 from simsched.engine.vllm_v1.state import LeapingState
 
 
@@ -54,12 +55,14 @@ def run_uncontended_ahead(
     policy_order: PolicyOrder | None,
     replica: PipelinedReplica,
     now: float,
+    prefixes: Prefixes | None = None,
 ) -> Generator[simpy.Event, None, Handover]:
     """Simulate from `now` on, as a step begins or with none under way, while the run is uncontended.
 
     Args:
         steps_ahead: the engine once more.
         policy_order: the order of the requests, if it is a policy's.
+        prefixes: where prompts share them; then there is no `policy_order`.
     """
     event_loop, source, clock, order = replica.event_loop, replica.source, replica.clock, engine.order
     alone, reports, tells_counts = replica.is_alone, source.waits_for_answers, replica.tells_counts
@@ -103,6 +106,8 @@ def run_uncontended_ahead(
         # First, who has arrived and is in the next step: with their whole prompts, or this ends here.
         first_new, tokens, pairs, blocks = upto, 0, 0.0, 0
         waiting = len(endings)
+        if prefixes is not None and prefixes.watched:
+            break
         if N:
             blocks = growth[steps % size]
         if times is None:
@@ -126,13 +131,23 @@ def run_uncontended_ahead(
                     arrival_time = times[upto]
                 else:
                     arrival_time = source.next_time if rows is None else rows.skip()
-            pairs = squares / 2
-            if (
-                tokens + N > max_tokens
-                or N + waiting + upto - first_new > max_running
-                or blocks + watermark > free
-            ):
+            fits = N + waiting + upto - first_new <= max_running
+            if prefixes is None:
+                fits = fits and tokens + N <= max_tokens and blocks + watermark <= free
+            elif fits:
+                those = (
+                    arrivals[first_new - numbered :]
+                    if rows is None
+                    else map(rows.arrival, range(first_new, upto))
+                )
+                room = max_tokens - N
+                taken = prefixes.admit(list(those), first_new, growth[steps % size] if N else 0, room, free)
+                fits = taken is not None
+                if taken is not None:
+                    tokens, blocks, squares = taken
+            if not fits:
                 break
+            pairs = squares / 2
             if rows is None:
                 replica.note_rows(arrivals[first_new - numbered :])
             if tells_counts and not launched:
@@ -141,6 +156,8 @@ def run_uncontended_ahead(
         elif N:
             if blocks > free:
                 break
+            if prefixes is not None and blocks:
+                prefixes.allocate(blocks)
         elif not is_under_way:
             if arrival_time == inf:
                 break
@@ -171,6 +188,8 @@ def run_uncontended_ahead(
                     N -= 1
                     K -= length
                     following.append(who)
+            if len(following) > 1 and prefixes is not None:
+                following = in_batch_order(following, running)
             if new:
                 for place in range(first_new - numbered, upto - numbered):
                     length = prompts[place] + outputs[place]
@@ -239,9 +258,12 @@ def run_uncontended_ahead(
             if more:
                 residue = steps % size
                 if residue + more <= size:
-                    free -= sum(growth[residue : residue + more])
+                    grown = sum(growth[residue : residue + more])
                 else:
-                    free -= engine.blocks_for(steps, more)
+                    grown = engine.blocks_for(steps, more)
+                free -= grown
+                if prefixes is not None and grown:
+                    prefixes.allocate(grown)
                 steps += more
                 K += N * more
                 next_K += N * more
@@ -257,6 +279,8 @@ def run_uncontended_ahead(
                             N -= 1
                             K -= length
                             following.append(who)
+                    if len(following) > 1 and prefixes is not None:
+                        following = in_batch_order(following, running)
         else:
             last = clock.decode(now_N, now_K, now_waiting, next_N)
             now += last
@@ -271,7 +295,7 @@ def run_uncontended_ahead(
             for who in range(now_first, now_end):
                 begin(who, now_formed, now)
         for who in endings:
-            free -= -(total[who] - 1) // size
+            free += -(-(total[who] - 1) // size) if prefixes is None else prefixes.leave(who, total[who] - 1)
             finish(who, now)
         if hearer is not None:
             step_clock.set((steps, done, now))
