@@ -93,6 +93,9 @@ class Rank(Replica):
     def _promised_steps(self, now: float) -> int:
         return 0
 
+    def _cut(self, now: float) -> float:
+        raise NotImplementedError("it promises nothing")
+
     # -- a pass ----------------------------------------------------------------------------------------------
     def form(self, now: float, is_throttled: bool) -> Batch:
         """Its next batch; a dummy one where nothing runs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heappush
+from heapq import heappop, heappush
 from typing import Any, Final
 
 import simpy
@@ -11,6 +11,17 @@ STEP_END: Final = 0
 DELIVERY: Final = 1
 SCHEDULE: Final = 2
 """What comes first at the same time: steps end, requests are delivered, the next steps are scheduled."""
+
+
+class Due(simpy.Event):
+    """An event that is due at a time, and has no value."""
+
+    _ok = True
+    _value = None
+
+    def __init__(self, event_loop: EventLoop) -> None:
+        self.env = event_loop
+        self.callbacks = []
 
 
 class EventLoop(simpy.Environment):
@@ -32,8 +43,30 @@ class EventLoop(simpy.Environment):
     def at(self, time: float, priority: int = STEP_END) -> simpy.Event:
         """An event at this time (seconds, not before now); of those at the same time the lowest priority
         comes first, then the one that was asked for first."""
-        event = simpy.Event(self)
-        event._ok = True
-        event._value = None
+        event = Due(self)
         heappush(self._queue, (time, priority, next(self._eid), event))  # type: ignore[misc]
         return event
+
+    def move(self, event: simpy.Event, time: float) -> simpy.Event:
+        """Who waits for this event (a process that nobody interrupts) waits for another one instead, at this
+        time: sooner than an interruption would come about, which costs as much as several events."""
+        other = self.at(time)
+        other.callbacks, event.callbacks = event.callbacks, []
+        return other
+
+    def run_until(self, end: simpy.Event) -> None:
+        """`run`, without a call for each event.
+
+        Raises:
+            RuntimeError: nothing is to come any more, and it has not happened.
+        """
+        queue = self._queue
+        while end.callbacks is not None:
+            if not queue:
+                raise RuntimeError("no event is to come that could end the run")
+            self._now, _, _, event = heappop(queue)
+            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
+            for callback in callbacks:
+                callback(event)
+            if not event._ok and not event.defused:
+                raise event._value

@@ -98,8 +98,11 @@ class PipelinedReplica(Replica):
     ) -> None:
         super().__init__(event_loop, source, scheduler, recorder, gate, step_log)
         self.clock = clock
-        # what it has promised: the clock before, and arguments of `Clock.stretch`
-        self._promise: tuple[tuple[float, ...], float, int, int, int, int] | None = None
+        # what it has promised: the clock before, and arguments of `Clock.stretch`; and what is kept of it
+        self._promise: tuple[tuple[float, ...], float, int, int, int, int, float] | None = None
+        self._begins = -inf  # when that begins, if it is still to come
+        self._kept: tuple[float, int] = (0.0, 0)
+        self._num_ends = 0  # of steps before it
         self._tape = Tape()
 
     @property
@@ -184,34 +187,51 @@ class PipelinedReplica(Replica):
             yield event_loop.at(time)
 
     def keep_stretch(
-        self, now: float, N: int, K: int, waiting: int, most: int, until: float
+        self, now: float, N: int, K: int, waiting: int, most: int, until: float, begins: float = -inf
     ) -> Generator[simpy.Event, None, tuple[float, int]]:
-        """`Clock.stretch`, and wait for it; a delivery cuts it to the step under way."""
+        """`Clock.stretch`, and wait for it; a delivery cuts it to the step under way.
+
+        Args:
+            begins: `now`, if that is still to come: a delivery until then takes all of it back, and what is
+                returned is `now` and no steps.
+        """
         clock, step_ends, tape = self.clock, self.scheduler.step_ends, self._tape
         if most > 1 and clock.draws(N):
             most = 1  # what chance has given can't be taken back
         before, so_far = clock.save(), 0 if step_ends is None else len(step_ends)
         end, steps = clock.stretch(now, N, K, waiting, most, until, step_ends, tape)
-        if steps == 1:
+        if steps == 1 and begins == -inf:
             yield self.event_loop.at(end)
         else:
-            self._promise = before, now, N, K, waiting, most
-            if (yield from self.is_interrupted(end)):
-                if step_ends is not None:
-                    del step_ends[so_far:]
-                tape.clear()
-                clock.restore(before)
-                until = min(until, self.event_loop.now)
-                end, steps = clock.stretch(now, N, K, waiting, most, until, step_ends, tape)
-                yield self.event_loop.at(end)
+            self._num_ends = so_far
+            self._begins = begins
+            self._kept = end, steps
+            self._promise = before, now, N, K, waiting, most, until
+            yield from self.keep_until(end)
             self._promise = None
+            end, steps = self._kept
         tape.play(self.recorder)
         return end, steps
+
+    def _cut(self, now: float) -> float:
+        assert self._promise is not None
+        before, start, N, K, waiting, most, until = self._promise
+        step_ends = self.scheduler.step_ends
+        if step_ends is not None:
+            del step_ends[self._num_ends :]
+        self._tape.clear()
+        self.clock.restore(before)
+        if now <= self._begins:
+            self._kept = start, 0
+        else:
+            until = min(until, now)
+            self._kept = self.clock.stretch(start, N, K, waiting, most, until, step_ends, self._tape)
+        return self._kept[0]
 
     def _promised_steps(self, now: float) -> int:
         if self._promise is None:
             return 0
-        before, start, N, K, waiting, most = self._promise
+        before, start, N, K, waiting, most, _ = self._promise
         clock, promised = self.clock, self.clock.save()
         clock.restore(before)
         end, steps = clock.stretch(start, N, K, waiting, most, now, None, Tape())

@@ -1,9 +1,9 @@
 """One engine replica: a scheduler, its clock and its inbox, as a SimPy process.
 
 A lone replica pulls its arrivals from the source itself, and knows when the next one comes. One of several
-gets them delivered, at any time: then a leap is a promise ("decodes until t"), which a delivery interrupts.
-What was promised is cut to the step under way, whose end is known, and there the request is taken in. Nothing
-is recorded before a promise is kept.
+gets them delivered, at any time: then a leap is a promise ("decodes until t"), which a delivery cuts to the
+step under way, whose end is known, and there the request is taken in. Nothing is recorded before a promise is
+kept.
 
 The loop itself is in `serial.py`, and for asynchronous scheduling in `pipelined.py`.
 """
@@ -112,7 +112,7 @@ class Replica(ABC):
         self._num_steps = 0
         self._process: simpy.Process | None = None
         self._idle: simpy.Event | None = None  # it waits for a delivery
-        self._has_promised = False
+        self._promised: simpy.Event | None = None  # the end of its leap, which a delivery cuts
         routing = None if self._inbox is None else self._inbox.routing
         self.tells_counts = routing is not None and routing.wants_counts
         """Must the router be told when the numbers of requests change?"""
@@ -136,12 +136,11 @@ class Replica(ABC):
     def deliver(self, arrival: Arrival, now: float) -> None:
         """A request has been sent here, and is here at once."""
         assert self._inbox is not None
-        assert self._process is not None
         self._inbox.push(arrival, now)
         self.num_delivered += 1
-        if self._has_promised:
-            self._has_promised = False
-            self._process.interrupt()
+        if self._promised is not None:
+            promised, self._promised = self._promised, None
+            self.event_loop.move(promised, self._cut(now))
         elif self._idle is not None:
             self._idle.succeed()
             self._idle = None
@@ -236,15 +235,15 @@ class Replica(ABC):
     def _promised_steps(self, now: float) -> int:
         """How many steps of what it has promised, and not yet kept, are done by this time."""
 
-    def is_interrupted(self, end: float) -> Generator[simpy.Event, None, bool]:
-        """Wait until `end`; sooner if a request is delivered."""
-        self._has_promised = True
-        try:
-            yield self.event_loop.at(end)
-        except simpy.Interrupt:
-            return True
-        self._has_promised = False
-        return False
+    @abstractmethod
+    def _cut(self, now: float) -> float:
+        """A request is delivered: of its promise it keeps the step under way. Returns when that ends."""
+
+    def keep_until(self, end: float) -> Generator[simpy.Event, None, None]:
+        """Keep a promise until `end`; or until the end of what is left of it if a request is delivered."""
+        self._promised = self.event_loop.at(end)
+        yield self._promised
+        self._promised = None
 
     def settle(self, now: float, num_running: int) -> Generator[simpy.Event, None, None]:
         """A step of one of several replicas has ended, and so many requests run. Whoever arrives in this very

@@ -16,7 +16,7 @@ from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.base import Scheduler
 from simsched.engine.event_loop import EventLoop
 from simsched.engine.recorder import Recorder
-from simsched.engine.repeat import repeat_decodes
+from simsched.engine.repeat import repeat_decodes, repeat_on_line
 from simsched.engine.replica import Replica, StepCallback
 from simsched.engine.source import Source
 from simsched.engine.step_cost import SerialCost
@@ -60,8 +60,10 @@ class SerialReplica(Replica):
         self.tells_host = isinstance(cost, SerialCost)
         """Does the cost tell the host's time from the device's?"""
         self._host_seconds = self._seconds = 0.0
-        # what it has promised: arguments of `repeat_decodes`
-        self._promise: tuple[float, float, float, int, int, int] | None = None
+        # what it has promised: when that begins, arguments of `repeat_decodes`, and what is kept of it
+        self._promise: tuple[float, float, float, float, int, int, int, float] | None = None
+        self._kept: tuple[float, int, float] = (0.0, 0, 0.0)
+        self._num_ends = 0  # of steps before it
 
     def account(self, features: StepFeatures, steps: int, seconds: float) -> None:
         """So many steps with these features (of decodes, but for K) took so many seconds in all."""
@@ -157,30 +159,49 @@ class SerialReplica(Replica):
                 yield from self.settle(now, scheduler.num_running)
 
     def keep_promise(
-        self, end: float, base: float, slope: float, K: int, N: int, most: int, until: float
+        self,
+        end: float,
+        base: float,
+        slope: float,
+        K: int,
+        N: int,
+        most: int,
+        until: float,
+        start: float = -inf,
     ) -> Generator[simpy.Event, None, tuple[float, int, float]]:
-        """`repeat_decodes`, and wait for it; what is delivered in the meantime cuts it to the step under way.
-        The step itself, which ends at `end`, is over in any case."""
-        event_loop, step_ends = self.event_loop, self.scheduler.step_ends
-        so_far = 0 if step_ends is None else len(step_ends)
-        promise = repeat_decodes(end, base, slope, K, N, most, until, step_ends)
-        self._promise = end, base, slope, K, N, most
-        if (yield from self.is_interrupted(promise[0])):
-            if step_ends is not None:
-                del step_ends[so_far:]
-            now = event_loop.now
-            if end >= now:
-                promise = end, 1, base + slope * K
-            else:
-                promise = repeat_decodes(end, base, slope, K, N, most, min(until, now), step_ends)
-            yield event_loop.at(promise[0])
+        """`repeat_on_line`, and wait for it; what is delivered in the meantime cuts it to the step under way.
+
+        Args:
+            start: when the first step, which ends at `end`, begins, if that is still to come: a delivery
+                until then takes all of them back, and what is returned is `start` and no steps.
+        """
+        step_ends = self.scheduler.step_ends
+        self._num_ends = 0 if step_ends is None else len(step_ends)
+        first = base + slope * K
+        self._kept = repeat_on_line(end, base, slope, K, N, first, most, until, step_ends)
+        self._promise = start, end, base, slope, K, N, most, until
+        yield from self.keep_until(self._kept[0])
         self._promise = None
-        return promise
+        return self._kept
+
+    def _cut(self, now: float) -> float:
+        assert self._promise is not None
+        start, end, base, slope, K, N, most, until = self._promise
+        step_ends = self.scheduler.step_ends
+        if step_ends is not None:
+            del step_ends[self._num_ends :]
+        if now <= start:
+            self._kept = start, 0, 0.0
+        elif end >= now:
+            self._kept = end, 1, base + slope * K
+        else:
+            self._kept = repeat_decodes(end, base, slope, K, N, most, min(until, now), step_ends)
+        return self._kept[0]
 
     def _promised_steps(self, now: float) -> int:
-        if self._promise is None or self._promise[0] > now:
+        if self._promise is None or self._promise[1] > now:
             return 0
-        end, base, slope, K, N, most = self._promise
+        _, end, base, slope, K, N, most, _ = self._promise
         end, steps, _ = repeat_decodes(end, base, slope, K, N, most, now, None)
         return steps - (end > now)
 

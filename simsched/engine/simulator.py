@@ -161,7 +161,7 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
     with _no_collection():
         if routing is None and run.watch is None:
             for each in replicas:  # they never meet, so one goes before another begins
-                event_loop.run(each.start())
+                event_loop.run_until(each.start())
         else:
             end: simpy.Event
             if routing is None:
@@ -174,7 +174,7 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
                 finish_times = _FinishTimes(len(trace), replicas, dealt)
                 watcher = simpy.Process(event_loop, _look(event_loop, run.watch, source, finish_times))
                 end = simpy.AnyOf(event_loop, [end, watcher])
-            event_loop.run(end)
+            event_loop.run_until(end)
 
     counters: dict[str, int] = {}
     for each in replicas:

@@ -63,6 +63,9 @@ def run_uncontended(
     step_time, decode_line, tells_host = cost.step_time, cost.decode_line, replica.tells_host
     steps, N, K, free = clock.formed, engine.num_decoding, engine.decode_context, engine.free
     upto = len(total)  # the number of who arrives next
+    # may a step of prefills be taken to be over before it is, if at its end there is nothing to tell?
+    may_go_on = not alone and hearer is None and recorder.first_tokens is None
+    early = False  # so it has been, and its end is `now`
     while True:
         start, before, first_new = now, steps, upto
         if prefixes is not None and prefixes.watched:
@@ -71,6 +74,7 @@ def run_uncontended(
         if arrival_time <= now:
             # First, the whole prompts of those that have arrived, with one token of everybody else.
             tokens, blocks, pairs, fits = 0, growth[steps % size], 0, True
+            early = may_go_on
             while arrival_time <= now:
                 if rows is None:
                     arrival = source.pop()
@@ -80,7 +84,11 @@ def run_uncontended(
                 place = upto - numbered
                 length = prompts[place]
                 whole = length + outputs[place]
-                total.append(whole if whole < max_model_len else max_model_len)
+                if whole > max_model_len:
+                    whole = max_model_len
+                total.append(whole)
+                if whole <= length + 1:
+                    early = False
                 tokens += length
                 blocks -= -length // size
                 pairs += length * length
@@ -109,6 +117,7 @@ def run_uncontended(
                     tokens, blocks, pairs = taken
             if not fits:
                 del total[first_new:]  # they are numbered below
+                early = False
                 break
             if rows is None:
                 replica.note_rows(arrivals[first_new - numbered :])
@@ -127,7 +136,9 @@ def run_uncontended(
             steps += 1
             if step_ends is not None:
                 step_ends.append(now)
-            if not alone:
+            if ends and ends[0] < MANY * (steps + 1):
+                early = False
+            if not (alone or early):
                 yield event_loop.at(now)
             recorder.step(last, N)
             if tells_host:
@@ -153,8 +164,16 @@ def run_uncontended(
             if alone:
                 if most > 1 and now < arrival_time:
                     now, done, last = repeat_decodes(now, base, slope, K, N, most, arrival_time, step_ends)
-            elif most > 1:
-                now, done, last = yield from replica.keep_promise(now, base, slope, K, N, most, inf)
+            elif most > 1 or early:
+                begins = start if early else -inf
+                now, done, last = yield from replica.keep_promise(now, base, slope, K, N, most, inf, begins)
+                early = False
+                if not done:
+                    # Somebody has been delivered in the step before, and now that is over.
+                    if step_ends is not None:
+                        step_ends.pop()
+                    yield from replica.settle(now, N)
+                    continue
             else:
                 yield event_loop.at(now)
             residue = steps % size
@@ -233,9 +252,16 @@ def run_uncontended(
             clock.trim_history(policy_order.oldest_change())
         if finished:
             replica.report(finished, now)
-        if not alone:
+        if early:
+            if replica.tells_counts:
+                engine.free = free
+                replica.tell_counts(now, N)
+        elif not alone:
             engine.free = free
             yield from replica.settle(now, N)
+    if early:
+        yield event_loop.at(now)
+        yield from replica.settle(now, N)
     _make_running(engine, policy_order, offsets, rows, arrivals, numbered, now)
     if alone and event_loop.is_due(now):
         # Alone, all of it is one event, if anybody else waits for any.

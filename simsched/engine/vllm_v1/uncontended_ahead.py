@@ -90,6 +90,9 @@ def run_uncontended_ahead(
     # who hears of each request as it comes; all others are made at the end, of those that still run
     hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
     starts: dict[int, float] | None = None if policy_order is None or hearer is not None else {}
+    # may a step of prefills be taken to be over before it is, if at its end there is nothing to tell?
+    may_go_on = not alone and hearer is None and recorder.first_tokens is None
+    early = False  # so it has been, and its end is `now`
     current, offsets = steps_ahead.hand_over()
     formed = ended = now
     entered = done
@@ -236,7 +239,15 @@ def run_uncontended_ahead(
             now += last
             if step_ends is not None:
                 step_ends.append(now)
-            if not alone:
+            # The next step is of decodes alone, and so are those behind it, unless somebody arrives.
+            early = (
+                may_go_on
+                and not (new or endings or following or clock.draws(N))
+                and growth[steps % size] <= free
+                and bool(ends)
+                and ends[0] >= MANY * (steps + 2)
+            )
+            if not (alone or early):
                 yield event_loop.at(now)
             done += 1
             record_step(last, now_N)
@@ -252,7 +263,16 @@ def run_uncontended_ahead(
             if alone:
                 now, more = clock.stretch(now, N, now_K, waiting, most, arrival_time, step_ends, recorder)
             else:
-                now, more = yield from replica.keep_stretch(now, N, now_K, waiting, most, inf)
+                begins = now if early else -inf
+                now, more = yield from replica.keep_stretch(now, N, now_K, waiting, most, inf, begins)
+                early = False
+                if not more:
+                    # Somebody has been delivered in the step before: that is over, and this one not formed.
+                    free += blocks
+                    steps -= 1
+                    K -= N
+                    yield from replica.settle(now, N)
+                    continue
             done += more
             more -= 1
             if more:
@@ -325,7 +345,11 @@ def run_uncontended_ahead(
         formed = now
         if reports and finished:
             replica.report(finished, now)
-        if not alone:
+        if early:
+            if tells_counts:
+                engine.free = free
+                replica.tell_counts(now, N)
+        elif not alone:
             engine.free = free
             yield from replica.settle(now, N + len(endings))
     if done > entered:
