@@ -23,6 +23,7 @@ from simsched.routers.base import Replicas, Router
 from simsched.routers.spec import make_router
 from validate.router_process import RouterProcess
 from validate.router_prompts import Prompt, prompts
+from validate.routers_evicting import INTERVAL, MAX_TOKENS, through_clearings
 from validate.stub_workers import StubWorkers, post
 
 FALSE_ALARM = 1e-3
@@ -45,6 +46,8 @@ class Case:
     """Compared in distribution: the real one draws numbers that nobody can seed."""
     reported: bool = False
     """The real one compares what its workers say of their loads."""
+    evicts: bool = False
+    """Its trees are cleared every few seconds."""
 
 
 def _cache_aware(threshold: float, most: int, times: float) -> tuple[str, tuple[str, ...]]:
@@ -67,6 +70,13 @@ def cases(package: str) -> list[Case]:
     ):
         ours, options = _cache_aware(threshold, most, times)
         found.append(Case(f"cache-aware({ours}{own})", options, workers, in_flight))
+    # vllm-router's keys have eight characters to a token
+    most = MAX_TOKENS * (8 if package == "vllm-router" else 1)
+    for workers in (3, 5):
+        ours, options = _cache_aware(0.3, 64, 1.5)
+        ours = f"cache-aware({ours}{own},max_tree_tokens={MAX_TOKENS})"
+        options = *options, f"--eviction-interval-secs={INTERVAL:.0f}", f"--max-tree-size={most}"
+        found.append(Case(ours, options, workers, evicts=True))
     if package == "vllm-router":
         for workers in (2, 5):
             found.append(Case("session(workers=WORKERS)", ("--policy=consistent_hash",), workers))
@@ -119,9 +129,15 @@ async def _compare(package: str, python: str, case: Case, choices: int, seed: in
         router = RouterProcess(package, python, workers.urls, case.options, Path(folder) / "router.log")
         try:
             await asyncio.to_thread(router.await_start)
+            started = time.monotonic()
             asked = _Asked(package, router, workers)
-            play = _in_distribution if case.at_random else _choice_by_choice
-            found = await play(asked, case, workers.urls, prompts(choices, seed), Random(seed))
+            wanted, random = prompts(choices, seed), Random(seed)
+            if case.evicts:
+                made, last = await through_clearings(asked, case.ours, case.workers, wanted, random, started)
+                found = Compared(case.ours, case.workers, made, int(last is not None), first=last)
+            else:
+                play = _in_distribution if case.at_random else _choice_by_choice
+                found = await play(asked, case, workers.urls, wanted, random)
             await asked.end()
         finally:
             await workers.stop()

@@ -5,13 +5,18 @@ prompts that go through it, and for each replica that has been sent one of them 
 numbers of operations on the tree. Only the node that a prompt ends in is used by it, so a piece that is
 passed through is thrown out as soon as nothing is left behind it.
 
+Two things of the real trees nobody can know. One in eight matches counts as a use, by a number that all
+operations in the process have in common: what it is at the first request depends on how its workers were
+registered (here it is 0). And which replica a piece counts for, once the one that had it first has lost it,
+is up to the seed of a hash map (here the one that got it next).
+
 There, pieces are characters; here they are tokens, named by the stretches of a prompt (`Stretch`): two
 prompts have the same token at a place if the same edge covers it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 
 from simsched.workload.content import Stretch
@@ -103,10 +108,15 @@ class PrefixTree:
         if node is self._root:
             return 0, None
         if node.first not in node.used:
-            node.first = next(iter(node.used))
-        if now % 8 == 0:
+            node.first = self.another(node.used, at)
+        if now % 8 == 0 and node.first in node.used:
             node.used[node.first] = now
         return at, node.first
+
+    def another(self, holders: Iterable[int], matched: int) -> int:
+        """Which replica stands for a node that the one it was made for has lost, where so many tokens match:
+        the real tree takes any of its holders (the first in a hash map with a seed of its own)."""
+        return next(iter(holders))
 
     def matched_by(self, prefix: Sequence[Stretch]) -> list[int]:
         """How many of a prompt's first tokens each replica has."""

@@ -19,6 +19,7 @@ from validate.cli import cli, main
 from validate.router_process import COMPARED, version_of
 from validate.router_prompts import prompts
 from validate.routers import FALSE_ALARM, Case, cases, compare, two_choices
+from validate.routers_evicting import Copies, OpenTree
 from validate.stub_workers import StubWorkers, post
 
 PYTHON = os.environ.get("SIMSCHED_ROUTERS_PYTHON", sys.executable)
@@ -114,13 +115,45 @@ def test_stub_workers_hold_answers_until_told() -> None:
 
 
 @pytest.mark.parametrize("package", sorted(COMPARED))
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(11))
 def test_every_choice_is_theirs(package: str, number: int) -> None:
     needs(package)
     of_package = cases(package)
-    found = compare(package, PYTHON, of_package[number % len(of_package)], 120, seed=5)
+    case = of_package[number % len(of_package)]
+    found = compare(package, PYTHON, case, 300 if case.evicts else 120, seed=5)
     assert found.agrees, found
     assert found.choices >= 70
+
+
+@pytest.mark.parametrize("package", sorted(COMPARED))
+def test_another_clearing_is_seen(package: str) -> None:
+    needs(package)
+    case = next(each for each in cases(package) if each.evicts)
+    more = replace(case, options=(*case.options[:-1], "--max-tree-size=100000"))
+    found = compare(package, PYTHON, more, 480, seed=5)
+    assert not found.agrees, found
+
+
+def test_what_a_real_tree_leaves_open() -> None:
+    tree = OpenTree(3, 0)
+    tree.theirs, tree.enough = 2, 4.0
+    for holders, matched, expected in (
+        ([1], 9, 1),
+        ([1, 2], 9, 2),  # theirs is right
+        ([0, 1], 9, 0),  # and wrong, if it is no holder
+        ([1, 2], 4, -1),  # the choice does not go by it, and so does not show it
+    ):
+        assert tree.another(holders, matched) == expected, holders
+
+
+def test_copies_that_differ_are_out() -> None:
+    copies, replicas = Copies("cache-aware(holder=first)", 2), Replicas.idle(2)
+    (prompt,) = prompts(1, 0)
+    assert copies.choose(prompt, replicas, None) == {0}
+    assert copies.choose(prompt, replicas, 0) == {0}
+    assert len(copies.left) == 8
+    assert copies.choose(prompt, replicas, 1) == {0}
+    assert not copies.left
 
 
 def test_another_rule_is_seen() -> None:
