@@ -24,6 +24,20 @@ class Due(simpy.Event):
         self.callbacks = []
 
 
+class Steady(simpy.Process):
+    """A process that waits for events which have no value and do not fail, and that nobody interrupts: so
+    there is less to do when one happens."""
+
+    def _resume(self, event: simpy.Event) -> None:
+        try:
+            awaited = self._generator.send(None)
+        except StopIteration:
+            self._ok, self._value = True, None
+            self.env.schedule(self)
+            return
+        awaited.callbacks.append(self._resume)
+
+
 class EventLoop(simpy.Environment):
     """An environment whose events may be due at a time, not only after a delay.
 

@@ -177,8 +177,8 @@ class PipelinedReplica(Replica):
             now = formed = end
             if reports and finished:
                 self.report(finished, now)
-            if not alone:
-                yield from self.settle(now, scheduler.num_running)
+            if not alone and (pause := self.settle(now, scheduler.num_running)) is not None:
+                yield pause
 
     def wait(self, time: float) -> Generator[simpy.Event, None, None]:
         """Until this time; alone, only if anything else is to happen before."""
@@ -207,7 +207,8 @@ class PipelinedReplica(Replica):
             self._begins = begins
             self._kept = end, steps
             self._promise = before, now, N, K, waiting, most, until
-            yield from self.keep_until(end)
+            yield self.promised_until(end)
+            self._promised = None
             self._promise = None
             end, steps = self._kept
         tape.play(self.recorder)

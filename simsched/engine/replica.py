@@ -22,7 +22,7 @@ from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.arrival import Arrival
 from simsched.engine.base import Batch, Scheduler
 from simsched.engine.block_index import BlockEvent
-from simsched.engine.event_loop import SCHEDULE, EventLoop
+from simsched.engine.event_loop import SCHEDULE, EventLoop, Steady
 from simsched.engine.recorder import Recorder
 from simsched.engine.routing import Routing
 from simsched.engine.source import Source, TraceSource
@@ -110,7 +110,6 @@ class Replica(ABC):
         self._step_log = step_log
         self._request_ids: list[str] = []  # by number, for the log
         self._num_steps = 0
-        self._process: simpy.Process | None = None
         self._idle: simpy.Event | None = None  # it waits for a delivery
         self._promised: simpy.Event | None = None  # the end of its leap, which a delivery cuts
         routing = None if self._inbox is None else self._inbox.routing
@@ -129,8 +128,7 @@ class Replica(ABC):
 
     def start(self) -> simpy.Process:
         """Let it run from now on."""
-        self._process = process = simpy.Process(self.event_loop, self.run())
-        return process
+        return Steady(self.event_loop, self.run())
 
     # -- for routers -----------------------------------------------------------------------------------------
     def deliver(self, arrival: Arrival, now: float) -> None:
@@ -194,8 +192,9 @@ class Replica(ABC):
         if self.recorder.first_tokens:
             self._tell_first_tokens(self.recorder.first_tokens, now)
         self._num_finished += len(finished)
+        source, rows = self.source, self.rows
         for number in finished:
-            self.source.finished(self.rows[number], now)
+            source.finished(rows[number], now)
 
     def turn_away(self, rejected: list[int], now: float) -> None:
         """The policy has rejected these requests; the list is emptied.
@@ -239,15 +238,15 @@ class Replica(ABC):
     def _cut(self, now: float) -> float:
         """A request is delivered: of its promise it keeps the step under way. Returns when that ends."""
 
-    def keep_until(self, end: float) -> Generator[simpy.Event, None, None]:
-        """Keep a promise until `end`; or until the end of what is left of it if a request is delivered."""
-        self._promised = self.event_loop.at(end)
-        yield self._promised
-        self._promised = None
+    def promised_until(self, end: float) -> simpy.Event:
+        """What to wait for while a promise is kept: `end`, or if a request is delivered the end of what is
+        left of it."""
+        self._promised = promised = self.event_loop.at(end)
+        return promised
 
-    def settle(self, now: float, num_running: int) -> Generator[simpy.Event, None, None]:
+    def settle(self, now: float, num_running: int) -> simpy.Event | None:
         """A step of one of several replicas has ended, and so many requests run. Whoever arrives in this very
-        moment is seen by the next step."""
+        moment is seen by the next step: what it must wait for if anybody may."""
         self.now = now
         if self.tells_counts:
             self.tell_counts(now, num_running)
@@ -255,8 +254,9 @@ class Replica(ABC):
             self._tell_first_tokens(self.recorder.first_tokens, now)
         if self._publisher is not None:
             self._publish_blocks(self._publisher, now)
-        if self.event_loop.peek() <= now:
-            yield self.event_loop.at(now, SCHEDULE)
+        event_loop = self.event_loop
+        due = event_loop.due
+        return event_loop.at(now, SCHEDULE) if due and due[0][0] <= now else None
 
     def _publish_blocks(self, publisher: PublishesBlocks, now: float) -> None:
         """After each step: vLLM publishes the KV events that there have been."""
@@ -275,13 +275,14 @@ class Replica(ABC):
     def tell_counts(self, now: float, num_running: int) -> None:
         """Before and after each step, with whoever has arrived taken in: vLLM's engines report their numbers
         of waiting and running requests where they have changed."""
-        counts = len(self.rows) - self._num_finished - num_running, num_running
-        if counts != self._told:
+        waiting = len(self.rows) - self._num_finished - num_running
+        told = self._told
+        if told[1] != num_running or told[0] != waiting:
             assert self._inbox is not None
-            self._told = counts
+            self._told = waiting, num_running
             usage = 1 - self.scheduler.num_free_blocks / self.scheduler.num_blocks
-            told = Counts(now, *counts, usage, self.stamp)
-            self._inbox.routing.counts_changed(self._inbox.number, told)
+            counts = Counts(now, waiting, num_running, usage, self.stamp)
+            self._inbox.routing.counts_changed(self._inbox.number, counts)
 
     def log(self, batch: Batch, now: float, duration: float) -> None:
         assert self._step_log is not None

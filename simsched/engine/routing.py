@@ -71,6 +71,7 @@ class Routing:
         told_first = type(router).on_first_token is not Router.on_first_token
         self.wants_first_tokens = told_first or router.reads_future
         """Must they tell of first tokens (`first_token`)?"""
+        self._brings_others = source.waits_for_answers
         self._remembers = self.wants_first_tokens or type(router).on_finish is not Router.on_finish
         self._arrivals: dict[int, Arrival] = {}  # in flight, by row, if the router is told of them again
         self._num_in_flight = 0
@@ -161,9 +162,13 @@ class Routing:
             self._router.on_finish(arrival, number, now)
             if self._true_work is not None:
                 self._true_work.finished(arrival, number)
-        self._source.finished(row, now)
-        is_last = not self._num_in_flight and self._source.next_time == inf
-        if self._source.next_time < self._until or is_last:
+        source = self._source
+        if self._brings_others:
+            source.finished(row, now)
+        elif self._num_in_flight:
+            return
+        is_last = not self._num_in_flight and source.next_time == inf
+        if source.next_time < self._until or is_last:
             self._until = -inf
             assert self._process is not None
             self._process.interrupt()

@@ -155,8 +155,8 @@ class SerialReplica(Replica):
             finished = update(batch, now, first, last, steps)
             if reports and finished:
                 self.report(finished, now)
-            if not alone:
-                yield from self.settle(now, scheduler.num_running)
+            if not alone and (pause := self.settle(now, scheduler.num_running)) is not None:
+                yield pause
 
     def keep_promise(
         self,
@@ -180,7 +180,8 @@ class SerialReplica(Replica):
         first = base + slope * K
         self._kept = repeat_on_line(end, base, slope, K, N, first, most, until, step_ends)
         self._promise = start, end, base, slope, K, N, most, until
-        yield from self.keep_until(self._kept[0])
+        yield self.promised_until(self._kept[0])
+        self._promised = None
         self._promise = None
         return self._kept
 

@@ -59,7 +59,8 @@ class VllmDp(Router):
     """Seconds at least between two messages of the coordinator."""
 
     def __post_init__(self) -> None:
-        self._rules = rules_of(self.version)
+        rules = rules_of(self.version)
+        self._counts_in_flight, self._rotates = rules.balancer_counts_in_flight, rules.balancer_rotates
 
     def start(self, num_replicas: int, seed: int) -> None:
         super().start(num_replicas, seed)
@@ -71,7 +72,7 @@ class VllmDp(Router):
         self._view = Replicas.idle(num_replicas)
 
     def reporting(self) -> Reporting:
-        return Reporting("on-change", self.interval, engines_report=self._rules.balancer_counts_in_flight)
+        return Reporting("on-change", self.interval, engines_report=self._counts_in_flight)
 
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
         # First, take in the latest message: it replaces what each API server has added itself.
@@ -93,7 +94,7 @@ class VllmDp(Router):
         client.waiting[chosen] += self.api_servers
         client.in_flight[chosen] += 1
         scores[chosen] = self._score(client, chosen)
-        if self._rules.balancer_rotates:
+        if self._rotates:
             client.start = (client.start + 1) % count
         self._client_of[request.request_id] = client
         return chosen
@@ -101,12 +102,15 @@ class VllmDp(Router):
     def _score(self, client: Client, engine: int) -> float:
         """Computed again only where something has changed: there may be many engines."""
         waiting, running = client.waiting[engine], self._view.running[engine]
-        if not self._rules.balancer_counts_in_flight:
+        if not self._counts_in_flight:
             return 4 * waiting + running
-        score: float = max(self.api_servers * client.in_flight[engine], waiting + running)
-        usage = self._view.kv_usage[engine]
-        if waiting and usage > 0.5:
-            score += waiting * 6.0 * (usage - 0.5)
+        score: float = self.api_servers * client.in_flight[engine]
+        if waiting + running > score:
+            score = waiting + running
+        if waiting:
+            usage = self._view.kv_usage[engine]
+            if usage > 0.5:
+                score += waiting * 6.0 * (usage - 0.5)
         return score
 
     def on_finish(self, request: RoutedRequest, replica: int, now: float) -> None:

@@ -122,6 +122,20 @@ TIMED: dict[str, list[str]] = {
     "mlfq, 1.2": ["mlfq", "overload", "10000"],
 }
 
+ROUTED: dict[str, list[str]] = {
+    f"{count} replicas, {router}, {clock}": [router, str(count), clock]
+    for clock in ("in sequence", "asynchronous")
+    for router in ("least-requests", "power-of-two", "vllm-dp", "llm-d", "least-predicted-work")
+    for count in (1, 16, 64)
+}
+
+ROUTED_TIMER = """
+import sys
+from tests.benchmarks.test_replicas_speed import EACH, PROFILES, rate
+router, count, clock = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+print(1 / rate(router, count, max(20_000, EACH * count), PROFILES[clock]))
+"""
+
 TIMER = """
 import sys, time
 from dataclasses import replace
@@ -209,7 +223,7 @@ def check(before: dict[str, Fingerprints], only: str) -> int:
 def speed(other: Path, rounds: int, only: str) -> None:
     """Processor time a request in both trees, in turn, and the median of the ratios."""
     trees = {"other": other.resolve(), "this": Path.cwd()}
-    for name, words in TIMED.items():
+    for name, words in (TIMED | ROUTED).items():
         if only not in name:
             continue
         seconds: dict[str, list[float]] = {"other": [], "this": []}
@@ -217,7 +231,7 @@ def speed(other: Path, rounds: int, only: str) -> None:
             for which in ("other", "this") if number % 2 else ("this", "other"):
                 environment = {**os.environ, "PYTHONPATH": str(trees[which])}
                 done = subprocess.run(
-                    [sys.executable, "-c", TIMER, *words],
+                    [sys.executable, "-c", ROUTED_TIMER if name in ROUTED else TIMER, *words],
                     cwd=trees[which], env=environment, check=True, capture_output=True, text=True,
                 )  # fmt: skip
                 seconds[which].append(float(done.stdout))

@@ -172,7 +172,8 @@ def run_uncontended(
                     # Somebody has been delivered in the step before, and now that is over.
                     if step_ends is not None:
                         step_ends.pop()
-                    yield from replica.settle(now, N)
+                    if (pause := replica.settle(now, N)) is not None:
+                        yield pause
                     continue
             else:
                 yield event_loop.at(now)
@@ -258,10 +259,12 @@ def run_uncontended(
                 replica.tell_counts(now, N)
         elif not alone:
             engine.free = free
-            yield from replica.settle(now, N)
+            if (pause := replica.settle(now, N)) is not None:
+                yield pause
     if early:
         yield event_loop.at(now)
-        yield from replica.settle(now, N)
+        if (pause := replica.settle(now, N)) is not None:
+            yield pause
     _make_running(engine, policy_order, offsets, rows, arrivals, numbered, now)
     if alone and event_loop.is_due(now):
         # Alone, all of it is one event, if anybody else waits for any.

@@ -271,7 +271,8 @@ def run_uncontended_ahead(
                     free += blocks
                     steps -= 1
                     K -= N
-                    yield from replica.settle(now, N)
+                    if (pause := replica.settle(now, N)) is not None:
+                        yield pause
                     continue
             done += more
             more -= 1
@@ -351,7 +352,8 @@ def run_uncontended_ahead(
                 replica.tell_counts(now, N)
         elif not alone:
             engine.free = free
-            yield from replica.settle(now, N + len(endings))
+            if (pause := replica.settle(now, N + len(endings))) is not None:
+                yield pause
     if done > entered:
         steps_ahead.ended = step_clock.time = ended
     step_clock.formed, step_clock.done = steps, done
