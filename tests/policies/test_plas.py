@@ -32,10 +32,13 @@ def test_a_call_starts_where_its_session_stands_and_goes_down() -> None:
     policy.on_arrival(call, 0.0)
     assert policy.priority(call, 0.0) == 1
     call.steps_run, call.attained_service = 5, 0.75
-    assert policy.next_change(call, 1.0).after_service == 3.0 - 2.75
-    call.attained_service = 1.0
+    assert policy.next_change(call, 1.0).after_service == 2.0 - 0.75  # it has the whole of the level's time
+    call.attained_service = 2.0
     assert policy.priority(call, 1.0) == 1  # a level includes its end
-    call.attained_service = 1.01
+    call.attained_service = 2.01
+    assert policy.priority(call, 1.0) == 2
+    assert policy.next_change(call, 1.0).after_service == pytest.approx(4.0 - 0.01)
+    call.session_service = 50.0  # what others of its session attain beside it
     assert policy.priority(call, 1.0) == 2
     call.attained_service = 100.0
     assert policy.priority(call, 1.0) == 3
@@ -54,10 +57,12 @@ def test_who_waits_for_too_long_goes_to_the_top_and_counts_anew() -> None:
     assert policy.priority(call, 8.0) == 0
     call.steps_idle, call.attained_service = 0, 1.5
     assert policy.priority(call, 9.5) == 1
+    call.steps_idle = 1  # its own waiting counts anew, its session's service stays
+    assert policy.next_change(call, 9.5).after_time == 2 * (4.0 + 1.5)
 
 
 def test_the_ratio_is_of_the_whole_session() -> None:
-    """(3 + w) / (1 + 0.5) = 4 after w = 3 s of its own waiting, and what counts is reset there."""
+    """(3 + w) / (1 + 0.5) = 4 after w = 3 s of its own waiting; what is its own counts anew from there."""
     policy = Plas(levels=4, quantum=0.1, starvation_ratio=4.0)
     call = View("c", session_id="s", session_service=1.0, session_wait=3.0)
     call.steps_run, call.steps_idle, call.attained_service = 4, 1, 0.5
@@ -65,10 +70,12 @@ def test_the_ratio_is_of_the_whole_session() -> None:
     assert policy.next_change(call, 0.5).after_time == 4 * 1.5 - 3.0
     policy.on_change(call, 3.5)
     assert policy.priority(call, 3.5) == 0
-    # another turn of its session is done: 0.15 s of service count anew, and are in the level below
+    # another turn of its session is done after 0.15 s of service, and it has had 0.15 s itself
     call.session_service += 0.15
-    assert policy.priority(call, 3.5) == 1
-    assert policy.next_change(call, 3.5).after_time == pytest.approx(4 * 0.15)
+    assert policy.priority(call, 3.5) == 0
+    call.attained_service += 0.15
+    assert policy.priority(call, 3.65) == 1
+    assert policy.next_change(call, 3.65).after_time == pytest.approx(4 * (1.15 + 0.15) - 3.0)
 
 
 def test_who_has_just_arrived_is_on_the_way_to_the_top() -> None:
@@ -87,6 +94,8 @@ def test_atlas_counts_the_critical_path_alone() -> None:
     policy.on_arrival(call, 0.0)
     assert policy.priority(call, 0.0) == 1
     call.attained_service = 1.5
+    assert policy.priority(call, 0.0) == 1
+    call.attained_service = 2.5
     assert policy.priority(call, 0.0) == 2
 
 

@@ -16,6 +16,7 @@ from simsched.reproduce.claims.catalogue import ORDERS
 from simsched.reproduce.claims.claim import Claim, Judged, Measured, judge
 from simsched.reproduce.claims.measures import MEASURES
 from simsched.reproduce.claims.owners import OWNERS
+from simsched.reproduce.claims.ratio_figure import draw_ratios, load_of
 from simsched.reproduce.claims.survey import Survey, draw_survey, run_survey
 from simsched.reproduce.claims.traces import TRACES
 from simsched.sweep.execute import run_study
@@ -70,7 +71,7 @@ def reproduce_claims(folder: Path, jobs: int | None, told: Told) -> list[Judged]
     entries = {"claims": [each.to_json() for each in judged], "survey": survey.to_json()}
     write_file(folder / "claims.json", (json.dumps(entries, indent=1) + "\n").encode())
     write_file(folder / "claims.md", as_text(judged, survey).encode())
-    figures = {"claims": _draw_ratios(judged), "survey": draw_survey(survey)}
+    figures = {"claims": draw_ratios(judged), "survey": draw_survey(survey)}
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
     sections = [
@@ -119,13 +120,7 @@ def _row(one: Measured) -> tuple[str, ...]:
     claimed = _CLAIMED[check.part].format(check.claimed)
     found = "-" if ratio is None else f"{ratio.ratio:.2f}"
     metric = MEASURES.get(check.metric) or metric_label(check.metric, unit=False)
-    return check.arm, check.baseline, _load(one), metric, claimed, found, interval, one.found
-
-
-def _load(one: Measured) -> str:
-    rate = one.load.get("request_rate")
-    others = [f"{name} {value}" for name, value in one.load.items() if name != "request_rate"]
-    return ", ".join([*([f"{rate:.4g} req/s"] if rate is not None else []), *others]) or "one"
+    return check.arm, check.baseline, load_of(one) or "one", metric, claimed, found, interval, one.found
 
 
 INTRODUCTION = (
@@ -177,48 +172,3 @@ def as_text(judged: Sequence[Judged], survey: Survey) -> str:
     which = "Policies that need no tenants, sessions, limits or shared prefixes"
     figure = f"![{which}: latency per token against P99 time to first token](survey.png)"
     return "\n".join([*lines, "## survey", "", figure, "", *survey.as_text(), ""])
-
-
-def _draw_ratios(judged: Sequence[Judged]) -> Any:
-    """Each check's ratio and interval on a line, what is claimed as a tick."""
-    from matplotlib.figure import Figure as Drawn
-
-    from simsched.plotting.style import BLACK, GREEN, GREY, VERMILION, styled
-
-    colors = {"as claimed": GREEN, "less": BLACK, "not": VERMILION}
-    rows = [
-        (each.claim, one)
-        for each in judged
-        for one in each.measured
-        if one.check.part != "beside" and one.ratio
-    ]
-    with styled():
-        figure = Drawn(figsize=(9, max(2.5, 0.2 * len(rows) + 1.2)), layout="constrained")
-        ax = figure.subplots()
-        names = []
-        for place, (claim, one) in enumerate(rows):
-            ratio = one.ratio
-            assert ratio is not None
-            low, high = (ratio.ratio if end is None else end for end in (ratio.low, ratio.high))
-            ax.plot([low, high], [place, place], color=colors[one.found], linewidth=2)
-            ax.plot(ratio.ratio, place, "o", color=colors[one.found], markersize=4)
-            ax.plot(one.check.claimed, place, "|", color=GREY, markersize=9, markeredgewidth=2)
-            arms = {check.arm for check in claim.checks if check.part != "beside"}
-            arm, against = (
-                each.replace("starvation_threshold=200,starvation_period=10", "control")
-                for each in (claim.name if len(arms) == 1 else one.check.arm, one.check.baseline)
-            )
-            names.append(f"{arm}: {_short(one.check.metric)} / {against}, {_load(one)}")
-        ax.axvline(1.0, color=GREY, linewidth=0.8)
-        ax.set_xscale("log")
-        ticks = [0.1, 0.2, 0.5, 1, 2, 5]
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        ax.minorticks_off()
-        ax.set_yticks(range(len(rows)), names, fontsize=6.5)
-        ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_xlabel("ratio to what it is compared with; grey tick: as claimed")
-    return figure
-
-
-def _short(metric: str) -> str:
-    return metric.removesuffix("_ms").replace("_", " ").replace("e2el", "latency")
