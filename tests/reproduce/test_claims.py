@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,10 +14,15 @@ from click.testing import CliRunner
 
 from simsched.cli import cli
 from simsched.compare.statistics import Ratio
+from simsched.policies.base import registered
 from simsched.policies.spec import policy_class
 from simsched.reproduce.claims import study, survey
 from simsched.reproduce.claims.claim import BOUND, VTC_BOUND, Check, Claim, Judged, Measured
 from simsched.reproduce.claims.study import CLAIMS, recipe
+from simsched.reproduce.claims.survey import Place, Survey
+from simsched.reproduce.claims.survey_figure import FAMILIES, draw_survey
+from simsched.reproduce.claims.survey_trace import BLOCK, DOCUMENT, SYSTEM, TENANTS, survey_trace
+from simsched.request_table import TRACE_COLUMNS
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study, read_study
 from simsched.text.selection import parse_arm
@@ -111,7 +118,8 @@ def test_the_command_writes_all_of_it(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(survey, "registered", lambda: ["fcfs", "sjf", "trail"])
     monkeypatch.setattr(survey, "LONG", 60)
     monkeypatch.setattr(survey, "SHORT", 20)
-    monkeypatch.setattr(survey, "TRIED", (0.5, 1.5))
+    monkeypatch.setattr(survey, "RATES", (2.0, 40.0))
+    monkeypatch.setattr(survey, "SHARES", (0.5, 1.5))
     out = tmp_path / "out"
     result = CliRunner().invoke(cli, ["reproduce", "claims", "-o", str(out), "--jobs", "1"])
     assert result.exit_code == 0, result.output
@@ -124,6 +132,7 @@ def test_the_command_writes_all_of_it(tmp_path: Path, monkeypatch: pytest.Monkey
         "trail",
         "trail(c=0)",
     ]
+    assert entries["survey"]["request_rate"] == pytest.approx(2.2)
     page = (out / "claims.md").read_text()
     assert "| [small](#small): SJF is faster. | **holds** |" in page
     assert "Short ones first." in page
@@ -131,6 +140,71 @@ def test_the_command_writes_all_of_it(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("claims.png", "survey.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert "small: holds" in (out / "report.html").read_text()
+
+
+def test_a_capacity_is_the_last_rate_at_which_no_backlog_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By bisection, as by trying every rate; each policy by itself."""
+    rates = [round(0.1 * step, 1) for step in range(1, 24)]
+    limits = {"fcfs": 1.15, "sjf": 0.4, "srtf": 0.05, "ljf": 9.0}
+    asked: list[float] = []
+
+    class Said(SimpleNamespace):
+        def mean(self, load: int, arm: str, metric: str) -> float:
+            assert (load, metric) == (0, "growth")
+            return 0.5 if self.rate > limits[arm] else 0.0
+
+    def run(_: object, names: object, rate: float, seconds: float, num_runs: int) -> float:
+        asked.append(rate)
+        return rate
+
+    monkeypatch.setattr(survey._Runs, "_run", run)
+    monkeypatch.setattr(survey, "samples_of", lambda rate: Said(rate=rate))
+    found = survey._Runs(tmp_path, 1).capacities(list(limits), rates)
+    assert found == {"fcfs": 1.1, "sjf": 0.4, "srtf": 0.1, "ljf": 2.3}
+    assert len(asked) <= len(limits) * 5
+
+
+def test_the_survey_has_every_policy_and_its_requests_all_that_policies_read() -> None:
+    shown = {each.partition("(")[0] for each in survey.surveyed()}
+    assert shown == set(registered())
+    families = [policy for _, _, members in FAMILIES.values() for policy in members]
+    assert sorted(families) == sorted(registered())
+    trace = survey_trace(3000)
+    assert len(trace) == 3000
+    assert set(TRACE_COLUMNS.values()) - {"score"} <= set(trace.columns())  # scores are emulated
+    assert {"slo_ttft", "slo_tpot", "deadline", "hash_ids"} <= set(trace.columns())
+    assert trace.tenant is not None
+    assert trace.hash_ids is not None
+    assert trace.session_id is not None
+    for tenant, share in TENANTS.items():
+        assert trace.tenant.count(tenant) / 3000 == pytest.approx(share, abs=0.05)
+    blocks = (SYSTEM + DOCUMENT) // BLOCK
+    begin: dict[str, set[tuple[int, ...]]] = {}
+    for session, ids in zip(trace.session_id, trace.hash_ids, strict=True):
+        assert session is not None
+        begin.setdefault(session, set()).add(ids[:blocks])
+    assert all(len(each) == 1 for each in begin.values())  # a session asks about one document
+    assert len(set.union(*begin.values())) > 200
+    own = [each for ids in trace.hash_ids for each in ids[blocks:]]
+    assert len(own) == len(set(own))
+
+
+def test_names_in_the_figure_do_not_overlap() -> None:
+    """All policies at one point, and each at a point of its own: labels one beneath the other."""
+    names = survey.surveyed()
+    alone = [Place(name, (10.0 + 9 * k, 50.0 * 1.2**k), 1.0, (20.0, 300.0)) for k, name in enumerate(names)]
+    figure = draw_survey(Survey(5.0, alone))
+    figure.draw_without_rendering()
+    apart, together = figure.axes
+    for ax, number in ((apart, len(names)), (together, 1)):
+        boxes = [each.offsetbox.get_window_extent() for each in ax.artists]
+        assert len(boxes) == number
+        boxes.sort(key=lambda box: -box.y0)
+        assert all(high.y0 >= low.y1 for high, low in pairwise(boxes))
+        assert max(box.x1 for box in boxes) <= figure.bbox.x1
+        assert min(box.y0 for box in boxes) >= 0
 
 
 def test_claims_go_alone(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from simsched.reproduce.claims.claim import Claim, Judged, Measured, judge
 from simsched.reproduce.claims.measures import MEASURES
 from simsched.reproduce.claims.owners import OWNERS
 from simsched.reproduce.claims.ratio_figure import draw_ratios, load_of
-from simsched.reproduce.claims.survey import Survey, draw_survey, run_survey
+from simsched.reproduce.claims.survey import Survey, run_survey
+from simsched.reproduce.claims.survey_figure import draw_survey
 from simsched.reproduce.claims.traces import TRACES
 from simsched.sweep.execute import run_study
 from simsched.sweep.plan import make_plan
@@ -130,7 +131,7 @@ INTRODUCTION = (
     "it), holds in part if some of it does or goes that way, and does not hold here if none of it goes that "
     "way. Lines marked *beside it* are no part of the claim. The engine is vLLM V1 on the A100-80GB profile "
     "of Llama-3-8B; rates are shares of FCFS's estimated capacity in the recipes. `simsched run NAME.yaml` "
-    "repeats one; all of it takes about eight minutes on one core."
+    "repeats one; all of it takes about a quarter of an hour on one core."
 )
 
 
@@ -169,6 +170,5 @@ def as_text(judged: Sequence[Judged], survey: Survey) -> str:
             *("| " + " | ".join(_row(one)) + " |" for one in each.measured),
             "",
         ]
-    which = "Policies that need no tenants, sessions, limits or shared prefixes"
-    figure = f"![{which}: latency per token against P99 time to first token](survey.png)"
+    figure = "![All policies: latency per token against P99 time to first token](survey.png)"
     return "\n".join([*lines, "## survey", "", figure, "", *survey.as_text(), ""])

@@ -1,4 +1,5 @@
-"""All orders in one figure: latency per token against P99 TTFT, at one load and near its own capacity."""
+"""All policies on one workload: latency per token against P99 TTFT, at one load and near each one's own
+capacity."""
 
 from __future__ import annotations
 
@@ -10,34 +11,46 @@ from typing import TYPE_CHECKING, Any
 
 from simsched.compare.samples import Samples, samples_of
 from simsched.policies.base import registered
+from simsched.reproduce.claims.survey_trace import (
+    CHAT,
+    DOCUMENT,
+    DOCUMENTS,
+    LIMITS,
+    SYSTEM,
+    TENANTS,
+    TURNS,
+    survey_trace,
+)
 from simsched.sweep.execute import run_study
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study
+from simsched.workload.trace_io import write_trace
 
 if TYPE_CHECKING:
     from simsched.results import Results
 
 X, Y = "mean_latency_per_token_ms", "p99_ttft_ms"
+FIRST = "fcfs"
+"""The policy whose capacity is found first, as the unit of all rates."""
+RATES = tuple(tenths / 10 for tenths in range(30, 101))
+"""Requests/s at which its backlog may be looked at,"""
+SHARES = tuple(thousandths / 1000 for thousandths in range(600, 1301, 25))
+"""and those of every other policy, in shares of its capacity."""
 COMMON, SHARE = 1.1, 0.95
-"""The common load, of FCFS's estimated capacity; each one's own load, of its own."""
-TRIED = (0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0, 1.025)
-"""Of FCFS's estimated capacity: the rates at which a policy's backlog is looked at, for `LONG` seconds."""
+"""The one load, of that capacity; each one's own load, of its own."""
 GROWS = 0.01
 """The share of what arrives that a backlog keeps where it grows."""
-LONG, SHORT = 900, 240
+LONG, SHORT, RUNS = 600, 240, 3
+"""Seconds of arrivals in which a backlog is looked at, and of a run that is shown; runs of each."""
 
 _SETTINGS = {
     "sjf-aging": ("sjf-aging(form=trtllm)", "sjf-aging(form=sglang)"),
     "uniboost": ("uniboost", "uniboost(adaptive=true)"),
     "trail": ("trail", "trail(c=0)"),
     "ranking": ("ranking", "ranking(starvation_threshold=200,starvation_period=10)"),
+    "lpm": ("lpm", "lpm(longest_queue=inf)"),
 }
 """Other settings of a policy than its default alone."""
-_ABSENT = (
-    *("priority", "vtc", "dlpm", "plas", "atlas", "edf", "least-slack", "qoserve", "fair-batching"),
-    *("lpm", "dfs-weight"),
-)
-"""Not shown: these requests have no tenants, sessions, limits or shared prefixes, which these order by."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +86,8 @@ class Survey:
         """A table in Markdown, the lowest latency per token first."""
         rate = self.request_rate
         return [
-            f"ShareGPT-like requests, Llama-3-8B on an A100-80GB, three runs of {SHORT} s. The one load is "
-            f"{rate:.1f} req/s, {COMMON:g} times FCFS's estimated capacity. A policy's own capacity is the "
-            f"largest of {len(TRIED)} rates, {TRIED[0]:g} to {TRIED[-1]:g} of that estimate, up to which its "
-            f"backlog keeps at most {GROWS:.0%} of what arrives in {LONG // 60} minutes. At {SHARE:g} of it "
-            "each policy meets other requests, so those columns are not paired.",
+            *_described(),
+            f"The one load is {rate:.2f} req/s.",
             "",
             f"| policy | ms per token at {rate:.1f} req/s | P99 TTFT (s) | own capacity (req/s) "
             f"| ms per token at {SHARE:g} of it | P99 TTFT (s) |",
@@ -90,102 +100,100 @@ class Survey:
         ]
 
 
+def _described() -> list[str]:
+    """Paragraphs on what was run."""
+    shares = ", ".join(f"{share:.0%}" for share in TENANTS.values())
+    asked = {
+        kind: f"{ttft:g} s to the first token, {1e3 * tpot:g} ms for each further one, {deadline:g} s in all"
+        for kind, (ttft, tpot, deadline) in LIMITS.items()
+    }
+    return [
+        "All policies on one workload that carries whatever any of them reads: questions about documents, "
+        f"of tenants with {shares} of the sessions. A prompt is the tenant's system prompt ({SYSTEM} "
+        f"tokens), one of {DOCUMENTS} documents of the tenant ({DOCUMENT:,} tokens; the k-th is asked about "
+        "in proportion to 1 / k) and a question; questions and answers are ShareGPT-like. A session asks "
+        f"{TURNS:g} questions about a document in the mean, at times of its own. {CHAT:.0%} of the sessions "
+        f"are of class chat (asked: {asked['chat']}), the others batch ({asked['batch']}; lower priority). "
+        "sjf, srtf and ljf know the true lengths; what others predict is emulated, as good as published. "
+        "Llama-3-8B on an A100-80GB.",
+        "",
+        f"What a policy can take is the largest rate, in steps of 2.5 % of what {FIRST} can take, at which "
+        f"its backlog keeps at most {GROWS:.0%} of what arrives in {LONG // 60} minutes. Times are means "
+        f"over {RUNS} runs of {SHORT} s: at one load, {COMMON:g} times what {FIRST} can take, and at "
+        f"{SHARE:g} of what each one can, where each meets other requests, so that those columns are not "
+        "paired. In the figure a label names all points that can't be told apart.",
+        "",
+    ]
+
+
 def surveyed() -> list[str]:
-    """The settings that are shown."""
-    found: list[str] = []
-    for name in registered():
-        if name not in _ABSENT:
-            found += _SETTINGS.get(name, (name,))
-    return found
+    """The settings that are shown: of every policy one or more."""
+    return [each for name in registered() for each in _SETTINGS.get(name, (name,))]
 
 
 def run_survey(folder: Path, jobs: int | None, told: Callable[[str], None]) -> Survey:
-    """Every policy at one load, then each at its share of the rate up to which its backlog does not grow."""
-    common: dict[str, Any] = {"workload": "sharegpt", "duration": SHORT, "num_runs": 3}
+    """Every policy at one load, then each at its share of the rate up to which its backlog does not grow.
+
+    All of it is written into `folder`, the requests as `survey.jsonl`.
+    """
+    runs = _Runs(folder, jobs)
     names = surveyed()
-    given = {**common, "policy": names, "request_rate": [f"{COMMON:g}x"]}
-    samples = samples_of(_run(given, folder / "survey", jobs))
-    (rate,) = samples.rates
-    assert rate is not None
-    capacities = _capacities(names, folder, jobs)
-    places: list[Place] = []
-    for name in names:
-        own = {**common, "policy": [name], "request_rate": [round(SHARE * capacities[name], 3)]}
-        alone = samples_of(_run(own, folder / f"survey-own-{len(places)}", jobs))
-        places.append(Place(name, _point(samples, name), capacities[name], _point(alone, name)))
-    told(f"survey: {len(places)} settings of policies")
-    return Survey(rate, places)
+    unit = runs.capacities([FIRST], RATES)[FIRST]
+    capacities = runs.capacities(names, [round(share * unit, 3) for share in SHARES])
+    told(f"survey: {FIRST} takes {unit:g} req/s")
+    common = round(COMMON * unit, 3)
+    shown = runs.points(names, common)
+    own: dict[str, tuple[float, float]] = {}
+    for capacity in sorted(set(capacities.values())):
+        alike = [name for name in names if capacities[name] == capacity]
+        own |= runs.points(alike, round(SHARE * capacity, 3))
+    told(f"survey: {len(names)} settings of policies")
+    return Survey(common, [Place(name, shown[name], capacities[name], own[name]) for name in names])
 
 
-def _capacities(names: Sequence[str], folder: Path, jobs: int | None) -> dict[str, float]:
-    """Of each policy the largest rate that was tried (requests/s) up to which its backlog does not grow; the
-    smallest, if it grows there."""
-    given = {
-        "workload": "sharegpt",
-        "policy": list(names),
-        "request_rate": [f"{share:g}x" for share in TRIED],
-        "duration": LONG,
-    }
-    samples = samples_of(_run(given, folder / "survey-capacity", jobs))
-    loads = sorted(range(len(samples.loads)), key=lambda load: samples.rates[load] or 0.0)
-    found = {}
-    for name in names:
-        most = samples.rates[loads[0]]
-        for load in loads:
-            rate = samples.rates[load] or 0.0
-            if (samples.mean(load, name, "growth") or 0.0) > GROWS * rate:
-                break
-            most = rate
-        assert most is not None
-        found[name] = most
-    return found
+class _Runs:
+    """The survey's studies, one after the other, each in a folder of its own; their requests are the first of
+    one trace, more than are drawn at any rate."""
 
+    def __init__(self, folder: Path, jobs: int | None) -> None:
+        self.folder, self.jobs, self.number = folder, jobs, 0
+        self.trace = folder / "survey.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_trace(survey_trace(math.ceil(1.1 * RATES[-1] * SHARES[-1] * LONG)), self.trace)
 
-def _run(options: dict[str, Any], folder: Path, jobs: int | None) -> Results:
-    return run_study(make_plan(make_study(options, origin="survey")), folder, jobs=jobs, overwrite=True)
+    def points(self, names: Sequence[str], rate: float) -> dict[str, tuple[float, float]]:
+        """Of each policy the mean latency per token and the P99 TTFT (ms) at this rate (requests/s)."""
+        samples = samples_of(self._run(names, rate, SHORT, RUNS))
+        return {name: _point(samples, name) for name in names}
+
+    def capacities(self, names: Sequence[str], rates: Sequence[float]) -> dict[str, float]:
+        """Of each policy the largest of these rising rates (requests/s) at which its backlog does not grow;
+        the smallest, if it grows there. Where it grows at one, it is taken to grow at all above."""
+        found = dict.fromkeys(names, (0, len(rates)))  # grows not, or is the smallest; grows, or is beyond
+        while asked := {name: (low + high) // 2 for name, (low, high) in found.items() if high - low > 1}:
+            for place in sorted(set(asked.values())):
+                alike = [name for name, each in asked.items() if each == place]
+                samples = samples_of(self._run(alike, rates[place], LONG, 1))
+                for name in alike:
+                    grows = (samples.mean(0, name, "growth") or 0.0) > GROWS * rates[place]
+                    low, high = found[name]
+                    found[name] = (low, place) if grows else (place, high)
+        return {name: rates[low] for name, (low, _) in found.items()}
+
+    def _run(self, names: Sequence[str], rate: float, seconds: float, num_runs: int) -> Results:
+        options = {
+            "trace": [str(self.trace)],
+            "arrivals": "poisson",
+            "policy": list(names),
+            "request_rate": [rate],
+            "duration": seconds,
+            "num_runs": num_runs,
+        }
+        plan = make_plan(make_study(options, origin="survey"))
+        self.number += 1
+        return run_study(plan, self.folder / f"survey-{self.number}", jobs=self.jobs, overwrite=True)
 
 
 def _point(samples: Samples, name: str) -> tuple[float, float]:
     x, y = (samples.mean(0, name, metric) for metric in (X, Y))
     return math.nan if x is None else x, math.nan if y is None else y
-
-
-def draw_survey(survey: Survey) -> Any:
-    """Two panels on logarithmic axes, each policy a named point."""
-    from matplotlib.figure import Figure
-
-    from simsched.plotting.style import styled
-
-    with styled():
-        figure = Figure(figsize=(13, 1.5 + 0.17 * len(survey.places)), layout="constrained")
-        axes = figure.subplots(1, 2)
-        at_one = f"{survey.request_rate:.1f} req/s, {COMMON:g} times FCFS's estimated capacity"
-        _panel(axes[0], [(p.policy, *p.at_one_load) for p in survey.places], at_one)
-        own = f"{SHARE:g} of each one's own capacity (not paired)"
-        _panel(axes[1], [(p.policy, *p.at_its_own) for p in survey.places], own)
-    return figure
-
-
-def _panel(ax: Any, points: Sequence[tuple[str, float, float]], title: str) -> None:
-    """The names stand beside the axes, in the order of their points, with a line to each."""
-    from simsched.plotting.style import log_ticks, policy_color, policy_marker
-
-    names = [name for name, _, _ in points]
-    ax.set(xscale="log", yscale="log")
-    ax.set(xlabel="mean latency per token (ms)", ylabel="P99 time to first token (s)")
-    ax.set_title(title, fontsize=10)
-    points = sorted(points, key=lambda point: (point[2], -point[1]))
-    for place, (name, x, y) in enumerate(points):
-        color = policy_color(name, names)
-        ax.plot(x, y / 1e3, policy_marker(name, names), color=color, markersize=7)
-        beside = (1.06, (place + 0.5) / len(points))
-        line = {"arrowstyle": "-", "linewidth": 0.5, "color": color, "relpos": (0.0, 0.5)}
-        ax.annotate(_short(name), (x, y / 1e3), xytext=beside, textcoords="axes fraction", fontsize=7,
-                    va="center", arrowprops=line)  # fmt: skip
-    log_ticks(ax, "x")
-    log_ticks(ax, "y")
-
-
-def _short(policy: str) -> str:
-    shorter = policy.replace("starvation_threshold=200,starvation_period=10", "starvation control")
-    return shorter.replace("form=", "").replace("=true", "")
