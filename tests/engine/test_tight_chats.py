@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from simsched.engine.config import ResolvedConfig, engine_config
 from simsched.engine.simulator import simulate
 from simsched.policies.spec import make_policy
+from simsched.record import RunRecord
+from simsched.routers.spec import make_router
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import Linear, same
 from tests.engine.test_leap_async import costs
@@ -75,15 +77,22 @@ def tight(draw: st.DrawFn, work: Trace) -> ResolvedConfig:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_leaping_equals_stepping(ahead: bool, data: st.DataObject) -> None:
     work = data.draw(chats())
     config = data.draw(tight(work)).model_copy(update={"async_scheduling": ahead})
     cost = data.draw(costs()) if ahead else Linear()
     spec = data.draw(st.sampled_from(["fcfs", "fcfs", "priority"]))
-    stepping = simulate(work, make_policy(spec), cost, config, leap=False)
-    leaping = simulate(work, make_policy(spec), cost, config)
+    router = data.draw(st.sampled_from([None, "least-requests", "session"]))
+
+    def run(leap: bool) -> RunRecord:
+        if router is None:
+            return simulate(work, make_policy(spec), cost, config, leap=leap)
+        behind = make_router(router)
+        return simulate(work, make_policy(spec), cost, config, leap=leap, num_replicas=2, router=behind)
+
+    stepping, leaping = run(False), run(True)
     assert stepping.num_cached_tokens is not None
     event("hits" if stepping.num_cached_tokens.any() else "no hits")
     event("preemptions" if stepping.num_preemptions.any() else "no preemptions")

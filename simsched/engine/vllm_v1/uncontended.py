@@ -64,7 +64,8 @@ def run_uncontended(
     steps, N, K, free = clock.formed, engine.num_decoding, engine.decode_context, engine.free
     upto = len(total)  # the number of who arrives next
     # may a step of prefills be taken to be over before it is, if at its end there is nothing to tell?
-    may_go_on = not alone and hearer is None and recorder.first_tokens is None
+    # (blocks of a prefix cache can't be given back)
+    may_go_on = not alone and hearer is None and prefixes is None and recorder.first_tokens is None
     early = False  # so it has been, and its end is `now`
     while True:
         start, before, first_new = now, steps, upto

@@ -91,7 +91,8 @@ def run_uncontended_ahead(
     hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
     starts: dict[int, float] | None = None if policy_order is None or hearer is not None else {}
     # may a step of prefills be taken to be over before it is, if at its end there is nothing to tell?
-    may_go_on = not alone and hearer is None and recorder.first_tokens is None
+    # (blocks of a prefix cache can't be given back)
+    may_go_on = not alone and hearer is None and prefixes is None and recorder.first_tokens is None
     early = False  # so it has been, and its end is `now`
     current, offsets = steps_ahead.hand_over()
     formed = ended = now
