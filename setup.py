@@ -15,9 +15,10 @@ HOT = {
         *("step_clock",),
     ],
     "engine/vllm_v1": [
-        *("changes", "discipline", "free_queue", "leaping", "leaping_async", "leaping_request"),
+        *("answers", "changes", "discipline", "free_queue", "leaping", "leaping_async", "leaping_request"),
         *("leaping_async_shared", "leaping_decisions", "leaping_shared", "policy_order", "pressure"),
-        *("asked_policy", "leaping_blocks", "queues", "state", "uncontended", "uncontended_ahead"),
+        *("asked_policy", "leaping_blocks", "prefixes", "queues", "shared_blocks", "state"),
+        *("uncontended", "uncontended_ahead"),
     ],
     "cost_model": ["base"],
 }
