@@ -1,7 +1,7 @@
-"""cache-aware routers whose trees throw prompts out, beside ours.
+"""SGLang's cache-aware router whose tree throws prompts out, beside ours.
 
-Their trees are cleared every few seconds by their own clock, so choices are made in rounds between two
-clearings. What nobody can know of them (`simsched/routers/prefix_tree.py`) is left open: there are eight
+It is cleared every few seconds by its own clock, so choices are made in rounds between two
+clearings. What nobody can know of it (`simsched/routers/prefix_tree.py`) is left open: there are eight
 copies of ours, one for each remainder of the count of operations, of which one must agree in every choice;
 and where the replica that had a piece first has lost it, any other that has it is right.
 """
@@ -21,10 +21,11 @@ from simsched.routers.prefix_tree import PrefixTree
 from simsched.routers.spec import make_router
 from validate.router_prompts import Prompt
 
-INTERVAL = 3.0
+INTERVAL = 5.0
 """Seconds between two clearings."""
-EARLY, LATE = 0.9, 0.3
-"""Choices of a round are made from so long after a clearing to so long before the next."""
+EARLY, LATE = 1.2, 1.6
+"""Choices of a round are made from so long after a clearing to so long before the next. (The router's clock
+has begun somewhat before it is known to have started.)"""
 PER_ROUND = 120
 """Choices between two."""
 MAX_TOKENS = 200

@@ -20,7 +20,7 @@ from simsched.record import RunRecord
 from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, least, registered
 from simsched.routers.spec import make_router
 from simsched.workload.trace import Trace
-from tests.engine.scenarios import configs, same, shared_prefixes, trace, traces
+from tests.engine.scenarios import configs, conversations, same, shared_prefixes, trace, traces
 from tests.engine.test_leap_async import costs
 
 COST = LinearCost(t0=0.0113, a=5.32e-5, b=6.42e-5, c=8.07e-8, d=3.68e-9)
@@ -83,7 +83,7 @@ def test_replicas_leap_as_they_step(spec: str, router: str | Router, users: int 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    work=traces(),
+    work=st.one_of(traces(), conversations()),
     config=configs(),
     cost=costs(),
     users=st.sampled_from([None, 3, 24]),

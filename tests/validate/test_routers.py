@@ -115,7 +115,7 @@ def test_stub_workers_hold_answers_until_told() -> None:
 
 
 @pytest.mark.parametrize("package", sorted(COMPARED))
-@pytest.mark.parametrize("number", range(11))
+@pytest.mark.parametrize("number", range(9))
 def test_every_choice_is_theirs(package: str, number: int) -> None:
     needs(package)
     of_package = cases(package)
@@ -125,12 +125,11 @@ def test_every_choice_is_theirs(package: str, number: int) -> None:
     assert found.choices >= 70
 
 
-@pytest.mark.parametrize("package", sorted(COMPARED))
-def test_another_clearing_is_seen(package: str) -> None:
-    needs(package)
-    case = next(each for each in cases(package) if each.evicts)
+def test_another_clearing_is_seen() -> None:
+    needs("sglang-router")
+    case = next(each for each in cases("sglang-router") if each.evicts)
     more = replace(case, options=(*case.options[:-1], "--max-tree-size=100000"))
-    found = compare(package, PYTHON, more, 480, seed=5)
+    found = compare("sglang-router", PYTHON, more, 480, seed=5)
     assert not found.agrees, found
 
 
