@@ -219,13 +219,8 @@ def run_uncontended_ahead(
                 # With nothing under way it is launched first, and whoever arrives meanwhile is in the next.
                 is_under_way = True
                 now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
-                now_first, now_end, now_tokens, now_pairs, endings = (
-                    first_new,
-                    upto,
-                    tokens,
-                    pairs,
-                    following,
-                )
+                now_first, now_end, now_tokens, now_pairs = first_new, upto, tokens, pairs
+                endings = following
                 formed = now + clock.begin(StepFeatures(tokens, next_N, new, next_K, pairs, waiting, 0, new))
                 launched = True
                 if not alone and formed > now:
@@ -278,11 +273,7 @@ def run_uncontended_ahead(
             done += more
             more -= 1
             if more:
-                residue = steps % size
-                if residue + more <= size:
-                    grown = sum(growth[residue : residue + more])
-                else:
-                    grown = engine.blocks_for(steps, more)
+                grown = engine.blocks_for(steps, more)
                 free -= grown
                 if prefixes is not None and grown:
                     prefixes.allocate(grown)
