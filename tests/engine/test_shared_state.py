@@ -20,6 +20,7 @@ from simsched.policies.base import NEVER, Change, Moved, Policy
 from simsched.policies.plas import Plas
 from simsched.policies.starvation import StarvationControl
 from simsched.policies.vtc import Vtc
+from simsched.record import RunRecord
 from simsched.request import RequestView
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import Linear, configs, conversations, same, trace, traces, with_owners
@@ -176,6 +177,29 @@ def test_leaping_is_stepping(
         assert one == other
     else:
         same(one, other)
+
+
+def test_who_makes_room_for_lack_of_blocks_is_chosen_by_the_priorities_that_the_step_began_with() -> None:
+    """A request was displaced in this step, which moved others of its tenant: from the next step on."""
+    requests = with_owners(trace(60, 20.0, 198834, longest=400), 34)
+    config = engine_config(
+        "vllm-v1",
+        vllm_version="0.30.0",
+        max_num_seqs=16,
+        max_model_len=400,
+        block_size=32,
+        num_gpu_blocks=29,
+        enable_prefix_caching=False,
+        enable_chunked_prefill=False,
+        long_prefill_token_threshold=50,
+        scheduler_reserve_full_isl=False,
+    )
+
+    def run(leap: bool) -> RunRecord:
+        policy = StarvationControl(FairShare(preemptive=False), 20, 5)
+        return simulate(requests, policy, Linear(), config, leap=leap)
+
+    same(run(False), run(True))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -184,12 +184,19 @@ class PolicyOrder(AskedPolicy):
         order: list[Entry] = []
         for request in running.values():
             self._catch_up(request)
-            key = self._policy.priority(request, now)
+            key = self._key(request, now)
             if key != request.key:
                 self._move(request, key)
             order.append((key, request.number))
         order.sort()
         return [running[number] for _, number in order]
+
+    def _key(self, request: LeapRequest, now: float) -> Priority:
+        """The priority of a running request in this step. Where requests share state, one that is preempted
+        may move others: before the next step."""
+        if self._shares and self._order is not None and not self._changes.drifting:
+            return request.key
+        return self._policy.priority(request, now)
 
     def victim(self, running: list[LeapRequest], place: int) -> LeapRequest:
         return running[-1]
@@ -198,7 +205,7 @@ class PolicyOrder(AskedPolicy):
         order: list[Entry] = []
         for request in some:
             self._catch_up(request)
-            order.append((self._policy.priority(request, now), request.number))
+            order.append((self._key(request, now), request.number))
         return [self._engine.running[number] for _, number in sorted(order)]
 
     # -- what happens to requests --------------------------------------------------------------------------
