@@ -42,16 +42,17 @@ class AskedPolicy(QueueDiscipline):
         self._victims_until_scheduled: list[LeapRequest] = []  # they are out of the queue
         self._order: RunningByPriority | None = None  # while it is of use
         self._last_used = 0  # step counter when it was of use
+        cls = type(policy)
+        self._is_told = cls.on_change is not Policy.on_change or cls.advance is not Policy.advance
+        """Does it do anything when a change has come?"""
         self._changes = Changes(engine.clock)
+        self._changes.may_ask_more = not self._is_told
         self._checks = policy.is_watched
         self._now = 0.0  # when the step begins that is being formed
         self._reads_cache = policy.reads_cache
         self._reads_prompts = policy.reads_prompts
         self._sees_queue = sees_queue(policy)
         self._shares = policy.shares_state or policy.reads_sessions
-        cls = type(policy)
-        self._is_told = cls.on_change is not Policy.on_change or cls.advance is not Policy.advance
-        """Does it do anything when a change has come?"""
         told = cls.on_change is not Policy.on_change or (self._shares and self._reads_cache)
         self._waits_silently = not (policy.preemptive or told)
         """Are changes of those who wait of no concern while nobody can be admitted?"""
@@ -199,6 +200,29 @@ class AskedPolicy(QueueDiscipline):
                 if request is not None and request.where != WAITING:
                     self._catch_up(request, before)
         sessions.begin_step()
+
+    def _ask_always(self, now: float) -> None:
+        """Who waits and may move in any step is asked, where it matters."""
+        always = self._changes.always()
+        if not always or self._is_of_no_concern():
+            return
+        steps, changes, policy = self._engine.clock.done, self._changes, self._policy
+        next_change, priority = policy.next_change, policy.priority
+        has_moved = False
+        for request in always:
+            change = next_change(request, now)
+            if change.after_time != 0.0 and change.after_steps_idle != 1:
+                changes.announce_waiting(request, change, steps, now)
+            key = priority(request, now)
+            if key == request.key:
+                continue
+            if self.decides or request.where != WAITING:
+                self._move(request, key)
+            else:
+                request.key = key
+                has_moved = True
+        if has_moved:
+            self._queue.renew()
 
     def _change(self, due: Sequence[LeapRequest], now: float) -> None:
         """The announced changes of these requests have come."""

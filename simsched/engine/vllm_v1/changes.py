@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf, nextafter
+from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT, Agenda
 from simsched.engine.base import CannotLeap
 from simsched.engine.step_clock import StepClock
 from simsched.engine.vllm_v1.leaping_request import NO_CHANGE, LeapRequest
 from simsched.policies.base import NEVER, Change
+
+ALWAYS: Final = -1
+"""`due_step` of a waiting request that may move in every step."""
 
 
 class Changes:
@@ -21,6 +25,9 @@ class Changes:
         """Are running requests told on time? Else their changes are put off."""
         self.drifting = False
         """Has any request been announced to improve while it runs?"""
+        self.may_ask_more = False
+        """Is it of no concern to the policy if it is asked more often than it has announced?"""
+        self._always: dict[int, LeapRequest] = {}
         # an entry is stale if the request itself says otherwise (`due_step`, `due_time`)
         self._at_step: Agenda[int, LeapRequest] = Agenda()
         self._at_time: Agenda[float, LeapRequest] = Agenda()
@@ -66,6 +73,10 @@ class Changes:
         """The same of a request that did not run."""
         _, _, idle, clock, _ = change
         request.due_step, request.due_time = NO_LIMIT, inf
+        if self.may_ask_more and (clock == 0.0 or idle == 1):
+            request.due_step = ALWAYS
+            self._always[request.number] = request
+            return
         if idle is not None:
             request.due_step = due = steps + idle
             self._at_step.push(due, request)
@@ -86,6 +97,15 @@ class Changes:
         for request in running:
             request.due_step, request.due_time = NO_LIMIT, inf
 
+    def always(self) -> list[LeapRequest]:
+        """Those waiting that may have moved in any step: they are in no agenda."""
+        if not self._always:
+            return []
+        held = [request for request in self._always.values() if request.due_step == ALWAYS]
+        if len(held) < len(self._always):
+            self._always = {request.number: request for request in held}
+        return held
+
     def due(self, now: float) -> list[LeapRequest]:
         """Those whose change has come, in order of arrival."""
         steps = self._clock.done
@@ -98,6 +118,8 @@ class Changes:
 
     def limit(self) -> tuple[int, float]:
         """The step counter and the time at which the next ones come."""
+        if self.always():
+            return self._clock.done + 1, inf
         return self._at_step.first(_step_holds, NO_LIMIT), self._at_time.first(_time_holds, inf)
 
     def came(self, request: LeapRequest) -> int | None:

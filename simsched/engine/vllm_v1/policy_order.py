@@ -66,6 +66,7 @@ class PolicyOrder(AskedPolicy):
         looks_up = looks_up and engine.num_waiting > 0 and not self._is_of_no_concern()
         if looks_up:
             self._look_up(now)
+        self._ask_always(now)
         due = self._changes.due(now)
         if due:
             self._change(due, now)
@@ -255,6 +256,7 @@ class PolicyOrder(AskedPolicy):
         """It ran in its first step, which began at step counter `before` and time `start`."""
         request.start(before, start)
         if self._asks_anew and self._order is None and request.where != WAITING:
+            request.due_step, request.due_time = NO_LIMIT, inf
             return
         steps = self._engine.clock.done
         change = self._policy.next_change(request, now)

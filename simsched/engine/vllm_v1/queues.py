@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from simsched.engine.request_status import ENDING
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
@@ -30,6 +30,21 @@ class WaitingQueue:
             heappush(self._priorities, priority)
         else:
             heappush(numbers, number)
+
+    def renew(self) -> None:
+        """Many have another priority now (`key`)."""
+        at: dict[Priority, list[int]] = {}
+        for number, request in self._waiting.items():
+            numbers = at.get(request.key)
+            if numbers is None:
+                at[request.key] = [number]
+            else:
+                numbers.append(number)
+        for numbers in at.values():
+            heapify(numbers)
+        self._at = at
+        self._priorities = list(at)
+        heapify(self._priorities)
 
     def __iter__(self) -> Iterator[LeapRequest]:
         """All that wait, in no order."""
