@@ -172,7 +172,7 @@ class Policy(ABC):
         """
 
     def on_finish(self, request: RequestView, now: float) -> Moved:
-        """It is done, or was rejected; forget it."""
+        """It is done, or was rejected; forget it. Those done at one time come in no order."""
 
     # Decisions beyond order. An engine asks only those that a policy overrides, all between two steps.
 

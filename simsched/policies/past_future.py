@@ -170,30 +170,35 @@ class _Bounds:
         """It has finished, or lost its place."""
         look = self._of.pop(request.request_id, None)
         if look is not None:
+            look.holds = False
             self._total -= look.bound
 
     def total(self, steps: int, most: int) -> int:
         """The sum, after so many steps."""
-        looks, of, answers = self._looks, self._of, self.num_answers
-        while looks and (looks[0].steps + self.STEPS < steps or looks[0].answers + self.ANSWERS < answers):
-            look = looks.popleft()
-            request = look.request
-            if of.get(request.request_id) is look:
-                self._total -= look.bound
-                look.bound = bound = self.of(request, most)
-                look.steps, look.answers = steps, answers
-                self._total += bound
+        looks, answers = self._looks, self.num_answers
+        oldest_step, oldest_answer, more = steps - self.STEPS, answers - self.ANSWERS, 0
+        while looks:
+            look = looks[0]
+            if look.steps >= oldest_step and look.answers >= oldest_answer:
+                break
+            looks.popleft()
+            if look.holds:
+                bound = self.of(look.request, most)
+                more += bound - look.bound
+                look.bound, look.steps, look.answers = bound, steps, answers
                 looks.append(look)
+        self._total += more
         return self._total
 
 
 class _Look:
     """What was found of a request, and after how many steps and answers."""
 
-    __slots__ = ("answers", "bound", "request", "steps")
+    __slots__ = ("answers", "bound", "holds", "request", "steps")
 
     def __init__(self, request: RequestView, bound: int, steps: int, answers: int) -> None:
         self.request = request
         self.bound = bound
         self.steps = steps
         self.answers = answers
+        self.holds = True  # while the request has not left
