@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,8 +15,10 @@ from simsched.engine.simulator import simulate
 from simsched.engine.vllm_v1 import changes
 from simsched.errors import InputError
 from simsched.policies import uniboost
+from simsched.policies.base import Policy, Priority
 from simsched.policies.spec import make_policy
 from simsched.record import RunRecord
+from simsched.request import RequestView
 from simsched.workload.trace import Trace
 from tests.engine.scenarios import Linear, configs, conversations, same, trace, traces, with_owners
 
@@ -122,6 +125,33 @@ def test_it_leaps(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "CannotLeap", refused)
     config = engine_config(max_num_seqs=16, num_gpu_blocks=400, max_model_len=1500)
     assert simulate(with_owners(trace(60, 20.0, 5), 1), make_policy(spec), Linear(), config).finished.all()
+
+
+@pytest.mark.parametrize("spec", [*AGING[:1], "hrrn(service=output)", "least-slack(form=vllm)", "vtc"])
+def test_nobody_is_asked_while_nobody_can_be_admitted(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all places are taken only whoever arrives is asked, though all that wait move all the time."""
+    policy = make_policy(spec)
+    cls = type(policy)
+    asked = []
+    priority = cls.priority
+
+    def counted(self: Policy, request: RequestView, now: float) -> Priority:
+        asked.append(now)
+        return priority(self, request, now)
+
+    monkeypatch.setattr(cls, "priority", counted)
+    n = 60
+    outputs = np.full(n, 300)
+    requests = with_owners(trace(n, 200.0, 5), 1).with_columns(
+        num_output_tokens=outputs, predicted_length=outputs.astype(float), session_id=None
+    )
+    config = engine_config(max_num_seqs=4, num_gpu_blocks=2000, max_model_len=2000)
+    record = simulate(requests, policy, Linear(), config)
+    arrived = record.arrival_time.max() + 0.1
+    first_done = record.finish_time.min()
+    assert first_done > 2 * arrived
+    assert not [now for now in asked if arrived < now < first_done]
+    assert len(asked) < n * n / 2
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
