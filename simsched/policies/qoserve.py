@@ -69,9 +69,10 @@ class QoServe(Policy):
         return int(request.request_id in self._late), self._due(request) + self.alpha * work
 
     def next_change(self, request: RequestView, now: float) -> Change:
-        if request.steps_run or request.request_id in self._late or now >= self._due(request):
+        if request.steps_run or request.request_id in self._late:
             return NEVER
-        return Change(after_time=self._due(request) - now)
+        due = self._due(request)
+        return NEVER if now >= due else Change(after_time=due - now)
 
     def on_change(self, request: RequestView, now: float) -> None:
         may_be = self._num_relegated + 1 <= self.relegated * self._num_arrived

@@ -1,12 +1,14 @@
 """Simulated requests per second of every policy below the capacity, in a table.
 
     python -m tests.benchmarks.policies                               # all, at 0.5 and 0.9 of the capacity
-    python -m tests.benchmarks.policies --other TREE --policy vtc,plas    # beside another checkout, in turn
+    python -m tests.benchmarks.policies --other TREE --policy "vtc;plas"    # beside another checkout, in turn
+    python -m tests.benchmarks.policies --ahead                       # with asynchronous scheduling
 
-Preset vllm-v1 in sequence on the A100-80GB profile, ShareGPT-like requests of eight tenants, one core. The
-capacity is that of FCFS. Processor time is taken, the least of `--rounds`. On a machine that others use it
-still varies, so each row says how many times as long as FCFS the policy took, measured beside it. Rows with
-`sessions` have requests in sessions of five, without prefix caching.
+Preset vllm-v1 on the A100-80GB profile, in sequence (on the serial profile) or ahead (with the host's times),
+ShareGPT-like requests of eight tenants, one core. The capacity is that of FCFS. Processor time is taken, the
+least of `--rounds`. On a machine that others use it still varies, so each row says how many times as long as
+FCFS the policy took, measured beside it. Rows with `sessions` have requests in sessions of five, without
+prefix caching.
 """
 
 from __future__ import annotations
@@ -41,8 +43,11 @@ from simsched.policies.spec import make_policy
 from simsched.sweep.capacity import capacity
 from simsched.workload.named import named_workload
 
-profile = load_profile("a100-80gb/llama-3-8b/serial")
+ahead = "ahead" in sys.argv
+profile = load_profile("a100-80gb/llama-3-8b" + "/serial" * (not ahead))
+cost = profile.step_cost() if ahead else profile.cost
 plain = engine_config(num_gpu_blocks=profile.num_gpu_blocks(16), max_model_len=profile.max_model_len)
+plain = plain.model_copy(update={"async_scheduling": ahead})
 
 def requests(n, rate):
     made = named_workload("sharegpt").generate(n, rate, arrivals="poisson", seed=0)
@@ -55,7 +60,7 @@ def requests(n, rate):
         tenant=[f"t{each}" for each in random.integers(8, size=n)],
     )
 
-full = capacity(requests(4000, 1.0), profile.cost, plain).rate
+full = capacity(requests(4000, 1.0), cost, plain).rate
 made = {}
 for line in sys.stdin:
     spec, share, n = line.rstrip().split("\t")
@@ -70,7 +75,7 @@ for line in sys.stdin:
     config = plain.model_copy(update={"enable_prefix_caching": not in_sessions})
     policy = make_policy(name)
     start = time.process_time()
-    simulate(made[key], policy, profile.cost, config)
+    simulate(made[key], policy, cost, config)
     print((time.process_time() - start) / int(n), flush=True)
 """
 
@@ -78,9 +83,9 @@ for line in sys.stdin:
 class Worker:
     """A process that times policies in one tree."""
 
-    def __init__(self, tree: Path) -> None:
+    def __init__(self, tree: Path, ahead: bool) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER],
+            [sys.executable, "-c", WORKER, "ahead" if ahead else "in sequence"],
             cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -107,11 +112,12 @@ def main() -> None:
     )
     parser.add_argument("--other", type=Path, metavar="TREE", help="another checkout, timed in turn")
     parser.add_argument("--policy", help="of the table, separated by semicolons (default: all)")
+    parser.add_argument("--ahead", action="store_true", help="asynchronous scheduling")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=20_000)
     given = parser.parse_args()
-    ours = Worker(Path.cwd())
-    other = None if given.other is None else Worker(given.other.resolve())
+    ours = Worker(Path.cwd(), given.ahead)
+    other = None if given.other is None else Worker(given.other.resolve(), given.ahead)
     beside = "" if other is None else f"{'other':>10} {'time x':>7}"
     print(f"{'policy':32} {'load':>4} {'requests/s':>10} {'x fcfs':>7} {'goal':>8}{beside}")
     for spec in given.policy.split(";") if given.policy else SPECS:

@@ -74,6 +74,7 @@ class VllmV1Leap(LeapingBlocks):
             if hooks_of(policy):
                 self.decisions = DecidingOrder(self, policy, config)
                 self.order = self.policy_order = self.decisions
+                self.runs_uncontended = False  # whoever arrives is decided about
             else:
                 self.order = self.policy_order = PolicyOrder(self, policy)
             self.step_ends = self.clock.ends = []

@@ -76,7 +76,8 @@ class DecidingOrder(PolicyOrder):
         return [*self._queue, *self.outside]
 
     def release(self, now: float) -> None:
-        super().release(now)
+        if self._to_admit or self._victims_until_scheduled:
+            super().release(now)
         self.view.end_walk()
         self._engine.num_waiting = len(self._queue) + len(self.outside)
 
