@@ -154,9 +154,8 @@ class AskedPolicy(QueueDiscipline):
     def _ask_moved(self, now: float) -> None:
         """Something else has moved these requests."""
         steps, policy, changes = self._engine.clock.done, self._policy, self._changes
-        requests = [self._by_id[each] for each in self._moved if each in self._by_id]
+        requests = self._those_moved()
         self._moved.clear()
-        requests.sort(key=_number)
         for request in requests:
             in_queue = request.where == WAITING
             if request.ran and not in_queue and self._order is None:
@@ -178,10 +177,15 @@ class AskedPolicy(QueueDiscipline):
         if self._sessions is not None:
             self._begin_sessions(self._sessions)
         if self._moved:
-            for request in [self._by_id[each] for each in self._moved if each in self._by_id]:
-                if request.ran:  # else it is new, and asked as its first step is over
-                    self._put_off_anew(request, now)
+            if not self._asks_anew:
+                for request in self._those_moved():
+                    if request.ran:  # else it is new, and asked as its first step is over
+                        self._put_off_anew(request, now)
             self._moved.clear()
+
+    def _those_moved(self) -> list[LeapRequest]:
+        """In order of arrival."""
+        return sorted([self._by_id[each] for each in self._moved if each in self._by_id], key=_number)
 
     def _put_off_anew(self, request: LeapRequest, now: float) -> None:
         """Something else has moved a running request while its place is of no concern."""
@@ -195,9 +199,8 @@ class AskedPolicy(QueueDiscipline):
         if self._moved and self._order is None and self._is_told:
             # changes that were put off are made up for with the sessions as they were
             before = self._engine.clock.done - 1
-            for each in self._moved:
-                request = self._by_id.get(each)
-                if request is not None and request.where != WAITING:
+            for request in self._those_moved():
+                if request.where != WAITING:
                     self._catch_up(request, before)
         sessions.begin_step()
 
