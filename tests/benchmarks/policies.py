@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.policies                               # all, at 0.5 and 0.9 of the capacity
     python -m tests.benchmarks.policies --other TREE --policy "vtc;plas"    # beside another checkout, in turn
+    python -m tests.benchmarks.policies --load 1.3 --requests 3000    # where requests wait
     python -m tests.benchmarks.policies --ahead                       # with asynchronous scheduling
 
 Preset vllm-v1 on the A100-80GB profile, in sequence (on the serial profile) or ahead (with the host's times),
@@ -29,7 +30,6 @@ SPECS = [
     *("least-slack(form=vllm)", "uniboost(adaptive=true)", "p-pas(plus=true)"),
     *("fcfs, sessions", "plas, sessions", "atlas, sessions"),
 ]
-LOADS = 0.5, 0.9
 
 # Of one tree: takes lines "spec<TAB>share<TAB>requests", answers with seconds a request. It uses no more of
 # the tree than an older one has.
@@ -112,6 +112,7 @@ def main() -> None:
     )
     parser.add_argument("--other", type=Path, metavar="TREE", help="another checkout, timed in turn")
     parser.add_argument("--policy", help="of the table, separated by semicolons (default: all)")
+    parser.add_argument("--load", default="0.5,0.9", help="shares of the capacity, by commas")
     parser.add_argument("--ahead", action="store_true", help="asynchronous scheduling")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=20_000)
@@ -121,7 +122,7 @@ def main() -> None:
     beside = "" if other is None else f"{'other':>10} {'time x':>7}"
     print(f"{'policy':32} {'load':>4} {'requests/s':>10} {'x fcfs':>7} {'goal':>8}{beside}")
     for spec in given.policy.split(";") if given.policy else SPECS:
-        for share in LOADS:
+        for share in map(float, given.load.split(",")):
             base, ours_best, other_best = [], [], []
             for _ in range(given.rounds):
                 base.append(ours.seconds("fcfs", share, given.requests))
@@ -130,7 +131,8 @@ def main() -> None:
                     other_best.append(other.seconds(spec, share, given.requests))
             best = min(ours_best)
             row = f"{spec:32} {share:4} {1 / best:10,.0f} {best / min(base):7.2f}"
-            row += f" {goal_of(spec.partition(', ')[0]):8,}"
+            goal = f"{goal_of(spec.partition(', ')[0]):,}" if share < 1 else ""
+            row += f" {goal:>8}"
             if other is not None:
                 row += f"{1 / min(other_best):10,.0f} {best / min(other_best):7.2f}"
             print(row, flush=True)
