@@ -127,6 +127,21 @@ def test_it_leaps(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert simulate(with_owners(trace(60, 20.0, 5), 1), make_policy(spec), Linear(), config).finished.all()
 
 
+@pytest.mark.parametrize(("rate", "blocks"), [(12.0, 400), (30.0, 5000)])
+def test_quanta_are_added_alike(rate: float, blocks: int) -> None:
+    """One step ahead, where a tenant counts as waiting while its first step is under way."""
+    tenants = np.random.default_rng(1).integers(5, size=250)
+    requests = trace(250, rate, 7).with_columns(tenant=[f"t{each}" for each in tenants])
+    config = engine_config(
+        max_num_seqs=64, num_gpu_blocks=blocks, max_model_len=1500, max_num_batched_tokens=1024,
+        async_scheduling=True,
+    )  # fmt: skip
+    stepped, leapt = (outcome(requests, "dlpm(quantum=300)", config, leap) for leap in (False, True))
+    assert not isinstance(stepped, str)
+    assert not isinstance(leapt, str)
+    same(stepped, leapt)
+
+
 @pytest.mark.parametrize("spec", [*AGING[:1], "hrrn(service=output)", "least-slack(form=vllm)", "vtc"])
 def test_nobody_is_asked_while_nobody_can_be_admitted(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all places are taken only whoever arrives is asked, though all that wait move all the time."""
