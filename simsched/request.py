@@ -126,3 +126,9 @@ class RequestView(Protocol):
     @property
     def steps_idle(self) -> int:
         """Consecutive steps, up to now, in which it was unfinished and not run; 0 right after it ran."""
+
+
+def left_to_compute(request: RequestView) -> int:
+    """Tokens that were given, or are computed again after a preemption, and are not computed yet; at most
+    1 for a request that decodes."""
+    return request.num_prompt_tokens + request.num_output_tokens - request.num_computed_tokens

@@ -15,7 +15,7 @@ from simsched.cost_model.fit import FloatArray, Steps, fit_table
 from simsched.cost_model.models import TableCost
 from simsched.cost_model.overlapped import BoolArray, OverlappedSteps
 
-FEW = 50  # timed steps with prefills, and without: fewer say too little
+FEW = 50  # stamped steps of a kind (with prefills, without): fewer say too little
 # from what weights cost to what tokens cost there is no sharp bend
 KNOTS = (1, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
 

@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from simsched.cost_model.device_fit import delay, fit_device, price
+from simsched.cost_model.device_fit import FEW, delay, fit_device, price
 from simsched.cost_model.fit import STALL, FloatArray
 from simsched.cost_model.host import HostCost, LaunchMode
 from simsched.cost_model.models import TableCost
@@ -33,7 +33,6 @@ SPEED_WIDTH = 0.25  # of the prior on the logarithm of a run's host speed
 COPY, COPY_WIDTH = 0.1, 0.05  # ms
 BEND = 0.3  # errors (ms / root ms) beyond which a step counts less in the first pass
 NIL = 1e-12  # seconds: a coefficient that a bounded search leaves just above 0
-FEW = 50  # stamped steps: fewer say too little
 STEP = 1e-3  # of a term, for differences
 
 Loss = Literal["soft_l1", "linear"]

@@ -146,7 +146,7 @@ def read_overlapped(paths: Sequence[Path], graphs: Graphs | None = None) -> Over
     parts: list[OverlappedSteps] = []
     for path in paths:
         for file in log_files(path):
-            capture = _capture(file, graphs or Graphs())
+            capture = (graphs or Graphs()).capture(**_options(file))
             parts.append(_steps(_lines(file), capture, len(parts)))
     joined: dict[str, Any] = {}
     for each in fields(OverlappedSteps):
@@ -249,13 +249,8 @@ def _copied(wait: FloatArray, ready: FloatArray, device_end: FloatArray, update:
     return np.where((ready - wait > WAITED) & (update > device_end), update - device_end, np.nan)
 
 
-def _capture(file: Path, graphs: Graphs) -> Capture:
-    """The graphs of the engine that wrote this log."""
-    return graphs.capture(**_options(file))
-
-
 def _options(file: Path) -> dict[str, int]:
-    """Of that engine, by the manifest or the `replay.json` beside the log; else the defaults."""
+    """Of the engine that wrote this log, by the manifest or `replay.json` beside it; else the defaults."""
     options = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
     study = _beside(file, "manifest.json").get("study", {})
     cell = _beside(file, FACTS).get("cells", {}).get(file.stem, {}).get("engine_options", {})

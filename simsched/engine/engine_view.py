@@ -7,12 +7,7 @@ from collections.abc import Sequence
 
 from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.errors import InputError
-from simsched.request import RequestView
-
-
-def left_to_compute(request: RequestView) -> int:
-    """Tokens that are known and not computed yet; at most 1 for a request that decodes."""
-    return request.num_prompt_tokens + request.num_output_tokens - request.num_computed_tokens
+from simsched.request import RequestView, left_to_compute
 
 
 class ViewOfEngine(ABC):

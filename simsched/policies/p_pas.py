@@ -7,13 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.policies.engine_view import EngineView
-from simsched.request import RequestView
-
-
-def left_to_prefill(request: RequestView) -> int:
-    """Tokens that were given, or are computed again after a preemption, and are not computed yet; at most
-    1 for a request that decodes."""
-    return request.num_prompt_tokens + request.num_output_tokens - request.num_computed_tokens
+from simsched.request import RequestView, left_to_compute
 
 
 @register("p-pas")
@@ -45,10 +39,10 @@ class PPas(Policy):
         if running - decodes + min(engine.num_waiting, places) >= 2 and decodes >= 1:
             return self.small
         if self.plus and decodes >= 2:
-            lefts = map(left_to_prefill, engine.running if running > decodes else ())
+            lefts = map(left_to_compute, engine.running if running > decodes else ())
             prefills = [left for left in lefts if left > 1]
             if places and engine.num_waiting:
-                prefills += map(left_to_prefill, engine.waiting[:places])
+                prefills += map(left_to_compute, engine.waiting[:places])
             if any(left >= self.long_prefill for left in prefills):
                 return self.small
         return self.large

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from simsched.engine.base import CannotLeap
 from simsched.engine.config import ResolvedConfig
-from simsched.engine.engine_view import ViewOfEngine, left_to_compute
+from simsched.engine.engine_view import ViewOfEngine
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.state import LeapingState
 from simsched.policies.base import Priority
+from simsched.request import left_to_compute
 
 
 class Order(Protocol):
