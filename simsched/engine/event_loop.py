@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
 
@@ -14,14 +15,13 @@ SCHEDULE: Final = 2
 
 
 class Due(simpy.Event):
-    """An event that is due at a time, and has no value."""
+    """An event that is due at a time, and has no value. The event loop makes it, without `__init__`."""
 
     _ok = True
     _value = None
 
-    def __init__(self, event_loop: EventLoop) -> None:
-        self.env = event_loop
-        self.callbacks = []
+
+_new_due: Callable[[type[Due]], Due] = Due.__new__
 
 
 class Steady(simpy.Process):
@@ -57,9 +57,21 @@ class EventLoop(simpy.Environment):
     def at(self, time: float, priority: int = STEP_END) -> simpy.Event:
         """An event at this time (seconds, not before now); of those at the same time the lowest priority
         comes first, then the one that was asked for first."""
-        event = Due(self)
+        event = _new_due(Due)
+        event.env = self
+        event.callbacks = []
         heappush(self._queue, (time, priority, next(self._eid), event))  # type: ignore[misc]
         return event
+
+    def call_at(self, time: float, callback: Callable[[simpy.Event], None]) -> simpy.Event:
+        """This is called at this time, with an event that may be cancelled until then; deliveries."""
+        event = self.at(time, DELIVERY)
+        event.callbacks.append(callback)
+        return event
+
+    def cancel(self, event: simpy.Event) -> None:
+        """What was to come of it doesn't."""
+        event.callbacks = []
 
     def move(self, event: simpy.Event, time: float) -> simpy.Event:
         """Who waits for this event (a process that nobody interrupts) waits for another one instead, at this

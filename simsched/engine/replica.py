@@ -136,8 +136,9 @@ class Replica(ABC):
         assert self._inbox is not None
         self._inbox.push(arrival, now)
         self.num_delivered += 1
-        if self._promised is not None:
-            promised, self._promised = self._promised, None
+        promised = self._promised
+        if promised is not None:
+            self._promised = None
             self.event_loop.move(promised, self._cut(now))
         elif self._idle is not None:
             self._idle.succeed()
@@ -184,17 +185,23 @@ class Replica(ABC):
         """The next numbers are of these requests."""
         rows = self.rows
         if isinstance(rows, list):
-            rows += [arrival.row for arrival in arrivals]
-            self.recorder.make_room(len(rows))
+            for arrival in arrivals:
+                rows.append(arrival.row)
+            if len(rows) > self.recorder.capacity:
+                self.recorder.make_room(len(rows))
 
     def report(self, finished: Sequence[int], now: float) -> None:
         """Tell the source who has its answer."""
         if self.recorder.first_tokens:
             self._tell_first_tokens(self.recorder.first_tokens, now)
         self._num_finished += len(finished)
-        source, rows = self.source, self.rows
-        for number in finished:
-            source.finished(rows[number], now)
+        source, rows, inbox = self.source, self.rows, self._inbox
+        if inbox is None:
+            for number in finished:
+                source.finished(rows[number], now)
+        else:
+            for number in finished:
+                inbox.routing.finished(rows[number], inbox.number, now)
 
     def turn_away(self, rejected: list[int], now: float) -> None:
         """The policy has rejected these requests; the list is emptied.

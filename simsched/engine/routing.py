@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import simpy
 from simsched.engine.admission_control import AdmissionControl
 from simsched.engine.arrival import Arrival
 from simsched.engine.block_index import BlockIndex
-from simsched.engine.event_loop import DELIVERY, EventLoop
+from simsched.engine.event_loop import EventLoop
 from simsched.engine.recorder import Recorder
 from simsched.engine.source import Source
 from simsched.engine.true_work import TrueWork
@@ -31,8 +31,8 @@ class Destination(Protocol):
 
 
 class Routing:
-    """The process that takes requests from the source, asks the router, and sends each to its replica at the
-    time it arrives. What ends at that time has ended by then."""
+    """Takes requests from the source, asks the router, and sends each to its replica at the time it arrives.
+    What ends at that time has ended by then."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Routing:
         self._event_loop = event_loop
         self._source = source
         self._router = router
+        self._choose = router.choose
         self._gate = gate
         self._destinations: list[Destination] = []
         self._view = Replicas.idle(num_replicas)
@@ -75,8 +76,9 @@ class Routing:
         self._remembers = self.wants_first_tokens or type(router).on_finish is not Router.on_finish
         self._arrivals: dict[int, Arrival] = {}  # in flight, by row, if the router is told of them again
         self._num_in_flight = 0
-        self._process: simpy.Process | None = None
+        self._end = simpy.Event(event_loop)
         self._until = inf  # when it will look again, while it waits
+        self._next: simpy.Event | None = None  # that it does
 
     @property
     def has_gate(self) -> bool:
@@ -94,50 +96,51 @@ class Routing:
         if self._true_work is not None:
             self._true_work.add(destination.num_steps_by)
 
-    def start(self) -> simpy.Process:
-        """Start all replicas; the process that is returned ends with the last answer."""
+    def start(self) -> simpy.Event:
+        """Start all replicas; what is returned happens with the last answer."""
         for destination in self._destinations:
             destination.start()
-        self._process = process = simpy.Process(self._event_loop, self._run())
-        return process
+        self._look()
+        return self._end
 
-    def _run(self) -> Generator[simpy.Event, None, None]:
-        event_loop, source = self._event_loop, self._source
-        while source.next_time < inf or self._num_in_flight:
-            self._until = source.next_time
-            try:
-                # until the next arrival, or until an answer brings an earlier one, or the last answer comes
-                if self._until < inf:
-                    yield event_loop.at(self._until, DELIVERY)
-                else:
-                    yield simpy.Event(event_loop)
-            except simpy.Interrupt:
-                continue
-            finally:
-                self._until = -inf
-            now = event_loop.now
-            while source.next_time <= now:
-                self._send(source.pop(), now)
+    def _look(self) -> None:
+        """Wait for the next arrival; with none to come and nothing in flight, this is the end."""
+        self._until = until = self._source.next_time
+        if until < inf:
+            self._next = self._event_loop.call_at(until, self._arrive)
+        else:
+            self._next = None
+            if not self._num_in_flight:
+                self._end.succeed()
+
+    def _arrive(self, event: simpy.Event) -> None:
+        """Who arrives now is sent on."""
+        now, source = self._until, self._source
+        self._until = -inf
+        while source.next_time <= now:
+            self._send(source.pop(), now)
+        self._look()
 
     def _send(self, arrival: Arrival, now: float) -> None:
-        if self._gate is not None and not self._gate.admits(arrival):
+        gate, true_work, view = self._gate, self._true_work, self._view
+        if gate is not None and not gate.admits(arrival):
             return
         # First, what the router knows by now; then, whom it chooses.
         if self.wants_counts:
             self._reports.refresh(now)
         if self.blocks is not None:
             self.blocks.refresh(now)
-        if self._true_work is not None:
-            self._view.remaining_work[:] = self._true_work.left(now)
-        number = self._router.choose(arrival, self._view, now)
+        if true_work is not None:
+            view.remaining_work[:] = true_work.left(now)
+        number = self._choose(arrival, view, now)
         destination = self._destinations[number]
-        if self._gate is not None:
-            self._gate.sent(arrival, destination.recorder, destination.num_delivered)
+        if gate is not None:
+            gate.sent(arrival, destination.recorder, destination.num_delivered)
         if self._remembers:
             self._arrivals[arrival.row] = arrival
-        if self._true_work is not None:
-            self._true_work.sent(arrival, number)
-        self._view.in_flight[number] += 1
+        if true_work is not None:
+            true_work.sent(arrival, number)
+        view.in_flight[number] += 1
         self._num_in_flight += 1
         destination.deliver(arrival, now)
 
@@ -169,6 +172,7 @@ class Routing:
             return
         is_last = not self._num_in_flight and source.next_time == inf
         if source.next_time < self._until or is_last:
-            self._until = -inf
-            assert self._process is not None
-            self._process.interrupt()
+            # an answer has brought an arrival before the one that was to come next, or it was the last
+            if self._next is not None:
+                self._event_loop.cancel(self._next)
+            self._look()

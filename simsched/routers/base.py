@@ -183,3 +183,12 @@ def registered() -> dict[str, type[Router]]:
 def least(values: Sequence[float]) -> int:
     """The first of the smallest."""
     return values.index(min(values))
+
+
+def below(random: Random, count: int) -> int:
+    """`random.randrange(count)`, the same number in half the time: bits are drawn until they are in range."""
+    draw, bits = random.getrandbits, count.bit_length()
+    number = draw(bits)
+    while number >= count:
+        number = draw(bits)
+    return number

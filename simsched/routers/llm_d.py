@@ -14,7 +14,7 @@ from math import inf
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, register
+from simsched.routers.base import Replicas, Reporting, RoutedRequest, Router, below, register
 from simsched.routers.sent_prefixes import SentPrefixes, beginning
 
 BLOCK = 16  # tokens in a block of its approximate prefix index
@@ -84,7 +84,7 @@ class LlmD(Router):
                     for share, (usage, queue, running) in zip(shares, self._terms, strict=True)
                 ]
             )
-        return self.random.choice(best)
+        return best[below(self.random, len(best))]
 
     def _look(self, replicas: Replicas) -> None:
         """The engines' metrics are new."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic.dataclasses import dataclass
 
-from simsched.routers.base import Replicas, RoutedRequest, Router, register
+from simsched.routers.base import Replicas, RoutedRequest, Router, below, register
 
 
 @register("power-of-two")
@@ -17,10 +17,11 @@ class PowerOfTwo(Router):
     """Nearly as balanced as looking at all of them (Mitzenmacher 2001), for two looks."""
 
     def choose(self, request: RoutedRequest, replicas: Replicas, now: float) -> int:
-        count = len(replicas)
+        in_flight = replicas.in_flight
+        count = len(in_flight)
         if count == 1:
             return 0
-        first = self.random.randrange(count)
-        second = self.random.randrange(count - 1)
+        first = below(self.random, count)
+        second = below(self.random, count - 1)
         second += second >= first
-        return first if replicas.in_flight[first] <= replicas.in_flight[second] else second
+        return first if in_flight[first] <= in_flight[second] else second
