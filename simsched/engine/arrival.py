@@ -92,6 +92,14 @@ class Arrivals:
         others = [column[row] for column in self._others()]
         return _make(Arrival, (row, time, self._prompts[row], self._outputs[row], request_id, *others))
 
+    def rests(self) -> list[tuple[Any, ...]]:
+        """Of each request what stands behind its arrival time, for `make_of_rest`; nothing where there are
+        quantiles, too many to keep."""
+        if self._trace.length_quantiles is not None:
+            return []
+        ids = map(str, range(len(self._prompts))) if self._ids is None else self._ids
+        return list(zip(self._prompts, self._outputs, ids, *self._others(), strict=True))
+
     def make_several(self, first: int, times: Sequence[float]) -> list[Arrival]:
         """Those from this row on, at these times; each costs a third of what it costs alone."""
         rows = range(first, first + len(times))
@@ -121,6 +129,11 @@ def _facts(trace: Trace) -> Sequence[Facts]:
 
 _make = tuple.__new__
 """`Arrival` from a tuple, in half the time."""
+
+
+def make_of_rest(row: int, time: float, rest: tuple[Any, ...]) -> Arrival:
+    """The request in this row, of which `Arrivals.rests` has the rest, arrives at this time, in seconds."""
+    return _make(Arrival, (row, time, *rest))
 
 
 def arrivals_of(trace: Trace) -> list[Arrival]:

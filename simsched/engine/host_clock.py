@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from math import inf
 
-from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.cost_model.base import CostModel, StepFeatures, make_features
 from simsched.cost_model.host import Capture, HostCost, HostedCost
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.engine.clock import Clock, DeviceClock, device_time
@@ -110,7 +110,7 @@ class HostClock:
         self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
     ) -> float:
         if new:
-            features = StepFeatures(tokens, N, new, K, pairs, waiting, 0, new)
+            features = make_features(StepFeatures, (tokens, N, new, K, pairs, waiting, 0, new, 0, 0, 0))
             device = self._cost.step_time(features) + self._predictor_time * new
             next_output = self._terms[0] * (self._terms[6] * (N + new))
         elif self._jitter is not None or (waiting and self.counts_waiting):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from math import inf, nan
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from simsched.engine.arrival import Arrival, Arrivals
+from simsched.engine.arrival import Arrival, Arrivals, make_of_rest
 from simsched.workload.sessions import sessions_of, waits_for
 from simsched.workload.trace import FloatArray, Trace
 
@@ -178,6 +178,7 @@ class Sessions(Source):
         assert trace.think_times is not None
         self._arrivals = Arrivals(trace, random_ids)
         self._think_times: list[float] = trace.think_times.tolist()
+        self._rests: list[tuple[Any, ...]] | None = None  # of the arrivals, by row, once anybody arrives
         self._arrived = [nan] * len(trace)
         self._followers: dict[int, list[int]] = {}  # row -> rows of those that wait for its answer
         awaited = waits_for(trace)
@@ -216,15 +217,20 @@ class Sessions(Source):
         self.next_time = self._due[0][0] if self._due else inf
 
     def pop(self) -> Arrival:
-        time, row = heapq.heappop(self._due)
+        due = self._due
+        time, row = heapq.heappop(due)
         self._arrived[row] = time
-        self._look()
-        return self._arrivals.make(row, time)
+        self.next_time = due[0][0] if due else inf
+        rests = self._rests
+        if rests is None:
+            rests = self._rests = self._arrivals.rests()
+        return make_of_rest(row, time, rests[row]) if rests else self._arrivals.make(row, time)
 
     def finished(self, row: int, now: float) -> None:
+        awaited = self._num_awaited
         for follower in self._followers.pop(row, ()):
-            self._num_awaited[follower] -= 1
-            if not self._num_awaited[follower]:
+            awaited[follower] -= 1
+            if not awaited[follower]:
                 heapq.heappush(self._due, (now + self._think_times[follower], follower))
         if self._session is not None:
             session = self._session[row]

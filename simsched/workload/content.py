@@ -129,7 +129,7 @@ def shared_stretches(paths: Sequence[Path]) -> list[tuple[Stretch, ...]]:
             parts[node] = [
                 (end, len(ends) - at) for at, end in enumerate(ends) if not at or end != ends[at - 1]
             ]
-    edges: dict[tuple[int, int], int] = {}  # its first node and the end of that part -> edge
+    edges: dict[tuple[int, int], Stretch] = {}  # by its first node and the end of that part
     shared: list[tuple[Stretch, ...]] = []
     for path in paths:
         found: list[Stretch] = []
@@ -141,7 +141,10 @@ def shared_stretches(paths: Sequence[Path]) -> list[tuple[Stretch, ...]]:
                 if count == before:
                     found[-1] = Stretch(found[-1].node, stop)  # the same requests as before
                 else:
-                    found.append(Stretch(edges.setdefault((node, stop), len(edges)), stop))
+                    edge = edges.get((node, stop))
+                    if edge is None:
+                        edge = edges[node, stop] = Stretch(len(edges), stop)
+                    found.append(edge)
                 before = count
         shared.append(tuple(found))
     return shared

@@ -6,6 +6,7 @@ be filled in one go when it ends; else as each gets full.
 
 from __future__ import annotations
 
+from simsched.engine.base import CannotLeap
 from simsched.engine.vllm_v1.shared_blocks import SharedBlocks
 
 
@@ -18,9 +19,11 @@ class Answers:
         """Who runs, of those whose answers are in prompts of others."""
         self.watched: set[int] = set()
         """Of these, whose answer is in the prompt of somebody who is there."""
-        self._edges: dict[int, set[int]] = {}  # request -> edges of its answer
+        self._edges: dict[int, list[int]] = {}  # request -> edges of its answer
         self._answer_of: dict[int, int] = {}  # edge -> the request whose answer it is
-        self._users: dict[int, int] = {}  # edge -> how many that are there have it, in prompt or answer
+        self._over: set[int] = set()  # edges of answers whose requests are done, for whom nobody watches
+        self._others: dict[int, list[int]] = {}  # request -> the other edges of its prompt and answer
+        self._users: dict[int, int] = {}  # edge of those -> how many that are there have it
 
     def arrived(self, number: int, num_prompt_tokens: int) -> None:
         """The blocks know the request already.
@@ -28,24 +31,30 @@ class Answers:
         Raises:
             CannotLeap: a block of its answer is a part of another answer, too.
         """
-        answer_of, running, users = self._answer_of, self.running, self._users
-        edges = self._blocks.answers(number, num_prompt_tokens)
+        answer_of, over, users = self._answer_of, self._over, self._users
+        path = self._blocks.paths[number]
+        full = num_prompt_tokens // self._blocks.block_size
+        edges = [edge for edge, end in path if end > full]
         if edges:
+            if not over.isdisjoint(edges) or not answer_of.keys().isdisjoint(edges):
+                raise CannotLeap("of two blocks of answers that are alike, which is older is not known")
             self._edges[number] = edges
             for edge in edges:
                 answer_of[edge] = number
-        for edge, _ in self._blocks.paths[number]:
+        self._others[number] = others = [edge for edge, _ in path if edge not in over]
+        for edge in others:
             users[edge] = users.get(edge, 0) + 1
             other = answer_of.get(edge, -1)
-            if other in running and other != number:
+            if other in self.running and other != number:
                 self.watched.add(other)
 
     def is_grown_for(self, number: int) -> bool:
         """Would its arrival mean that somebody who runs is watched? The blocks know it already."""
         answer_of, running = self._answer_of, self.running
-        for edge, _ in self._blocks.paths[number] if running else ():
-            if answer_of.get(edge, -1) in running:
-                return True
+        if running:
+            for edge, _ in self._blocks.paths[number]:
+                if edge in answer_of and answer_of[edge] in running:
+                    return True
         return False
 
     def started(self, number: int) -> None:
@@ -57,16 +66,16 @@ class Answers:
 
     def stopped(self, number: int) -> bool:
         """It is preempted, or done: is its answer in prompts of others?"""
-        self.watched.discard(number)
         if number not in self.running:
             return False
         self.running.remove(number)
+        self.watched.discard(number)
         return True
 
     def left(self, number: int) -> None:
         """It is done; the blocks still know it."""
         users, watched = self._users, self.watched
-        for edge, _ in self._blocks.paths[number]:
+        for edge in self._others.pop(number, ()):
             left = users[edge] - 1
             if left:
                 users[edge] = left
@@ -78,8 +87,10 @@ class Answers:
                     watched.remove(other)
         edges = self._edges.pop(number, None)
         if edges is not None:
+            self._over.update(edges)
             for edge in edges:
                 del self._answer_of[edge]
 
     def _is_watched(self, number: int) -> bool:
-        return any(self._users.get(edge, 0) > 1 for edge in self._edges[number])
+        users = self._users
+        return any([users.get(edge, 0) > 1 for edge in self._edges[number]])

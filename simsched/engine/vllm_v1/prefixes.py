@@ -26,9 +26,11 @@ class Prefixes:
         self._watermark = engine.watermark
         self._longest = engine.long_prefill or engine.max_tokens
         self._one_by_one = engine.order.admits_in_order
-        self._found: tuple[list[Piece], int] = [], 0  # by the lookup of one that arrives alone
         self.watched = answers.watched
         """Whose answers somebody may hit as they grow: no run goes on with them."""
+        self.owed = 0
+        """Blocks that decoding requests have taken, and which the cache has not been told of: it is before it
+        matters (`settle`)."""
 
     def admit(
         self, arrivals: Sequence[Arrival], first: int, growth: int, tokens: int, free: int
@@ -45,10 +47,13 @@ class Prefixes:
             over chunks of n tokens after C; None where it isn't sure that all of them find room, or one may
             hit an answer as it grows: nothing has happened then.
         """
-        blocks, answers, size = self._blocks, self._answers, self._size
+        self.settle()
+        if len(arrivals) == 1:
+            return self._admit_one(arrivals[0], first, growth, tokens, free)
+        blocks = self._blocks
         for number, arrival in enumerate(arrivals, first):
             blocks.arrived(number, arrival.prefix)
-        if not self._fit(arrivals, first, growth, tokens, free):
+        if not self._fit(arrivals, first, tokens, free - growth):
             for number in range(first, first + len(arrivals)):
                 blocks.forget(number)
             return None
@@ -58,54 +63,74 @@ class Prefixes:
         computed, taken, pairs = 0, growth, 0
         for number, arrival in enumerate(arrivals, first):
             length = arrival.num_prompt_tokens
-            found, held = self._found if len(arrivals) == 1 else blocks.lookup(number, length)
-            if arrival.prefix:
-                answers.arrived(number, length)
-            hits = found[-1].end if found else 0
-            need = -(-length // size)
-            blocks.begin(number, found)
-            answers.started(number)
-            blocks.allocate(need - hits)
-            blocks.fill(number, length)
-            hit = hits * size
-            if hit:
-                self._recorder.num_cached_tokens[number] = hit
+            found, held = blocks.lookup(number, length)
+            hit = self._begin(number, arrival, found)
             n = length - hit
             computed += n
-            taken += need - held
+            taken += -(-length // self._size) - held
             pairs += n * (hit + length)
         return computed, taken, pairs
 
-    def _fit(self, arrivals: Sequence[Arrival], first: int, growth: int, tokens: int, free: int) -> bool:
-        """Is it sure that all of them find room, and does none ask for an answer that grows?"""
-        blocks, size, longest = self._blocks, self._size, self._longest
-        room = free - growth - self._watermark
-        if len(arrivals) == 1:
-            if self._answers.is_grown_for(first):
-                return False
-            length = arrivals[0].num_prompt_tokens
-            found, held = self._found = blocks.lookup(first, length)
-            n = length - found[-1].end * size if found else length
-            fits = n <= tokens and n <= longest and -(-length // size) - held <= room
-            return fits and not blocks.would_take(growth, found)
+    def _admit_one(
+        self, arrival: Arrival, number: int, growth: int, tokens: int, free: int
+    ) -> tuple[int, int, int] | None:
+        """`admit` of one who arrives alone."""
+        blocks, length = self._blocks, arrival.num_prompt_tokens
+        blocks.arrived(number, arrival.prefix)
+        if not self._answers.is_grown_for(number):
+            found, held = blocks.lookup(number, length)
+            n = length - found[-1].end * self._size if found else length
+            taken = -(-length // self._size) - held + growth
+            fits = n <= tokens and n <= self._longest and taken + self._watermark <= free
+            if fits and not (growth and blocks.would_take(growth, found)):
+                self._recorder.make_room(number + 1)
+                if growth:
+                    blocks.allocate(growth)
+                self._begin(number, arrival, found)
+                return n, taken, n * (2 * length - n)
+        blocks.forget(number)
+        return None
+
+    def _fit(self, arrivals: Sequence[Arrival], first: int, tokens: int, free: int) -> bool:
+        """Is it sure that several find room, and does none ask for an answer that grows?"""
         if self._one_by_one:
             return False
         # what one takes may be what another would have hit: count without hits
         need = total = 0
         for number, arrival in enumerate(arrivals, first):
             length = arrival.num_prompt_tokens
-            if length > longest or self._answers.is_grown_for(number):
+            if length > self._longest or self._answers.is_grown_for(number):
                 return False
-            need += -(-length // size)
+            need += -(-length // self._size)
             total += length
-        return total <= tokens and need <= room
+        return total <= tokens and need + self._watermark <= free
 
-    def allocate(self, count: int) -> None:
-        """Decoding requests take so many blocks."""
-        self._blocks.allocate(count)
+    def _begin(self, number: int, arrival: Arrival, found: list[Piece]) -> int:
+        """It takes what the lookup has found, and blocks for the rest of its prompt; returns the tokens that
+        it has found."""
+        blocks, length, size = self._blocks, arrival.num_prompt_tokens, self._size
+        if arrival.prefix:
+            self._answers.arrived(number, length)
+        hits = found[-1].end if found else 0
+        blocks.begin(number, found)
+        self._answers.started(number)
+        blocks.allocate(-(-length // size) - hits)
+        blocks.fill(number, length)
+        hit = hits * size
+        if hit:
+            self._recorder.num_cached_tokens[number] = hit
+        return hit
+
+    def settle(self) -> None:
+        """The cache is told of what decoding requests have taken: always before anything else happens to it,
+        and so it loses what it would have lost step by step."""
+        if self.owed:
+            self._blocks.allocate(self.owed)
+            self.owed = 0
 
     def leave(self, number: int, computed: int) -> int:
         """It is done, with so many tokens computed; returns how many blocks come free."""
+        self.settle()
         if self._answers.stopped(number):
             self._blocks.fill(number, computed)
         self._answers.left(number)

@@ -14,7 +14,7 @@ from typing import Final
 
 import simpy
 
-from simsched.cost_model.base import StepFeatures
+from simsched.cost_model.base import StepFeatures, make_features
 from simsched.engine.arrival import Arrival
 from simsched.engine.repeat import repeat_decodes
 from simsched.engine.serial import SerialReplica
@@ -130,7 +130,7 @@ def run_uncontended(
             if replica.tells_counts:
                 engine.free = free
                 replica.tell_counts(start, N)
-            features = StepFeatures(tokens, N, count, K, pairs / 2, 0, 0, count)
+            features = make_features(StepFeatures, (tokens, N, count, K, pairs / 2, 0, 0, count, 0, 0, 0))
             last = step_time(features) + predictor_time * count
             free -= blocks
             now += last
@@ -184,8 +184,8 @@ def run_uncontended(
             else:
                 grown = engine.blocks_for(steps, done)
             free -= grown
-            if prefixes is not None and grown:
-                prefixes.allocate(grown)
+            if prefixes is not None:
+                prefixes.owed += grown
             steps += done
             record_steps(first, last, done, N)
             if tells_host:
@@ -266,6 +266,8 @@ def run_uncontended(
         yield event_loop.at(now)
         if (pause := replica.settle(now, N)) is not None:
             yield pause
+    if prefixes is not None:
+        prefixes.settle()
     _make_running(engine, policy_order, offsets, rows, arrivals, numbered, now)
     if alone and event_loop.is_due(now):
         # Alone, all of it is one event, if anybody else waits for any.

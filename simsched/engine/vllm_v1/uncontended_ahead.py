@@ -160,8 +160,8 @@ def run_uncontended_ahead(
         elif N:
             if blocks > free:
                 break
-            if prefixes is not None and blocks:
-                prefixes.allocate(blocks)
+            if prefixes is not None:
+                prefixes.owed += blocks
         elif not is_under_way:
             if arrival_time == inf:
                 break
@@ -273,10 +273,14 @@ def run_uncontended_ahead(
             done += more
             more -= 1
             if more:
-                grown = engine.blocks_for(steps, more)
+                residue = steps % size
+                if residue + more <= size:
+                    grown = sum(growth[residue : residue + more])
+                else:
+                    grown = engine.blocks_for(steps, more)
                 free -= grown
-                if prefixes is not None and grown:
-                    prefixes.allocate(grown)
+                if prefixes is not None:
+                    prefixes.owed += grown
                 steps += more
                 K += N * more
                 next_K += N * more
@@ -346,6 +350,8 @@ def run_uncontended_ahead(
             engine.free = free
             if (pause := replica.settle(now, N + len(endings))) is not None:
                 yield pause
+    if prefixes is not None:
+        prefixes.settle()
     if done > entered:
         steps_ahead.ended = step_clock.time = ended
     step_clock.formed, step_clock.done = steps, done
