@@ -93,4 +93,4 @@ class Answers:
 
     def _is_watched(self, number: int) -> bool:
         users = self._users
-        return any([users.get(edge, 0) > 1 for edge in self._edges[number]])
+        return any(users.get(edge, 0) > 1 for edge in self._edges[number])
