@@ -75,7 +75,8 @@ class WithFacts:
 
     @property
     def num_cached_tokens(self) -> int:
-        return told_cached(self.cached)
+        cached = self.cached
+        return cached if cached >= 0 else told_cached(cached)
 
     @property
     def prompt_blocks(self) -> PromptBlocks:

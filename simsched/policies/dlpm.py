@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from simsched.policies.base import register
-from simsched.policies.vtc import Started, Vtc
+from simsched.policies.vtc import Tenant, Vtc
 from simsched.request import RequestView
 
 
@@ -24,6 +24,10 @@ class DeficitLongestPrefixMatch(Vtc):
     zero or below come behind all others, in the same order. A tenant of which nothing waits keeps no more
     than one quantum when it comes back, a choice of ours; the quantum, too. `inf` is longest prefix first.
 
+    Quanta are added for good when a request arrives, and counted in for those who wait whenever the order is
+    asked for. So an order does not hang on how often it was asked for; where the queue runs empty, what would
+    have been added between the last arrival and then is not.
+
     As in `vtc`, all that one step admits is in the order of its beginning, and who has run goes first.
     """
 
@@ -34,57 +38,63 @@ class DeficitLongestPrefixMatch(Vtc):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._refills = 1.0
+        self._quanta = 1.0  # added to each so far
+        self._due = 1.0  # those and what is to be added, as of this look at the counters:
+        self._due_look = -1
 
-    def deficit(self, tenant: str | None, now: float) -> float:
+    def deficit(self, name: str | None, now: float) -> float:
         """What a tenant may still use, in weighted tokens."""
         if self.quantum == inf:
             return inf
-        if now != self._as_of:
-            self._refill(now)
-        return self._refills * self.quantum - self.counter(tenant, now)
+        used = self.counter(name, now)
+        if self._due_look != self._look:
+            self._due_look, self._due = self._look, self._quanta_by(now)
+        return self._due * self.quantum - used
 
-    def _refill(self, now: float) -> None:
-        """Add quanta to all until some tenant that waits has something left."""
-        if self.quantum == inf:
-            return
+    def _quanta_by(self, now: float) -> float:
+        """As many as leave something to some tenant that waits."""
         for each in [*self._waiting]:
             self._settle(each)
-        if self._waiting:
-            used = min([self.counter(each, now) for each in self._waiting])
-            self._refills = max(self._refills, floor(used / self.quantum) + 1.0)
+        if not self._waiting:
+            return self._quanta
+        used = min([self._counter(each, now) for each in self._waiting])
+        return max(self._quanta, floor(used / self.quantum) + 1.0)
 
-    def _charge(self, started: Started) -> float:
-        computed, generated = started.prompt_tokens, 0
-        for each in started.requests.values():
-            computed -= each.num_cached_tokens
-            generated += each.num_output_tokens
+    def _charge(self, tenant: Tenant) -> float:
+        started = tenant.started.values()
+        computed = tenant.prompt_tokens - sum([each.num_cached_tokens for each in started])
+        generated = sum([each.num_output_tokens for each in started])
         return self.input_weight * computed + self.output_weight * generated
 
     def _charge_of(self, request: RequestView) -> float:
         computed = request.num_prompt_tokens - request.num_cached_tokens
         return self.input_weight * computed + self.output_weight * request.num_output_tokens
 
-    def _settle(self, tenant: str | None) -> None:
-        waiting = self._waiting.get(tenant, ())
+    def _settle(self, tenant: Tenant) -> None:
+        waiting = tenant.waiting
         stay = [request for request in waiting if not request.steps_run]
-        if len(stay) == len(waiting):
-            return
-        for request in waiting:
-            if request.steps_run:
-                self._starts(request)
-        if stay:
-            self._waiting[tenant] = deque(stay)
-        else:
-            del self._waiting[tenant]
+        if len(stay) < len(waiting):
+            for request in waiting:
+                if request.steps_run:
+                    self._starts(tenant, request)
+            tenant.waiting = deque(stay)
+        if not stay:
+            self._waiting.pop(tenant, None)
 
-    def _floor(self, tenant: str | None, now: float) -> float | None:
-        return None if self.quantum == inf else (self._refills - 1.0) * self.quantum
+    def _starts(self, tenant: Tenant, request: RequestView) -> None:
+        tenant.started[request.request_id] = request
+        tenant.prompt_tokens += request.num_prompt_tokens
+
+    def _floor(self, tenant: Tenant, now: float) -> float | None:
+        return None if self.quantum == inf else (self._quanta - 1.0) * self.quantum
 
     def on_arrival(self, request: RequestView, now: float) -> None:
-        self._refill(now)
+        self._as_of = -inf
+        if self._waiting and self.quantum < inf:
+            self._quanta = self._quanta_by(now)
         super().on_arrival(request, now)
-        self._refill(now)
+        if self.quantum < inf:
+            self._quanta = self._quanta_by(now)
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
         if request.steps_run:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from heapq import heapify, heappop, heappush, heapreplace
-from itertools import count
 from math import inf
 
 from pydantic import Field
@@ -15,6 +13,21 @@ from simsched.request import RequestView
 
 _MOVES = Change(after_steps_run=1, after_steps_idle=1)
 _MANY = 1024
+
+
+class Tenant:
+    """What has become of a tenant's requests."""
+
+    __slots__ = ("charge", "look", "name", "prompt_tokens", "served", "started", "waiting")
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self.served = 0.0  # by its finished requests, and lifts
+        self.waiting: deque[RequestView] = deque()  # by arrival, in which they start
+        self.started: dict[str, RequestView] = {}  # by id, those that have run and are not done
+        self.prompt_tokens = 0  # of those
+        self.charge = 0.0  # what those have been served, as of this look at all tenants:
+        self.look = 0
 
 
 @register("vtc")
@@ -40,105 +53,101 @@ class Vtc(Policy):
     shares_state = True
 
     def __post_init__(self) -> None:
-        self._base: dict[str | None, float] = {}  # tenant -> service of its finished requests, and lifts
-        self._waiting: dict[str | None, deque[RequestView]] = {}  # by arrival, in which each tenant's start
-        self._started: dict[str | None, Started] = {}
-        self._order = count()  # in which requests are seen to have started
-        # heap of who has started: steps run when it was looked at last, minus arrival, and who comes first
-        self._latest: list[tuple[int, float, int, int, RequestView]] = []
+        self._tenants: dict[str | None, Tenant] = {}
+        self._waiting: dict[Tenant, None] = {}  # those of which something waits, as far as has been looked
+        self._latest: list[tuple[RequestView, Tenant]] = []  # who has started, the last one last
+        self._just_started: list[tuple[RequestView, Tenant]] = []  # and is to come behind those
         self._most_latest = _MANY  # entries, beyond which those that are done are taken out
         self._finished_last: tuple[float, int, float, str] = (-inf, 0, 0.0, "")
-        self._finished_tenant: str | None = None
-        self._known: dict[str | None, float] = {}  # counters as of this time
+        self._finished_tenant: Tenant | None = None
+        self._look = 0  # at all tenants; it holds while neither time nor anybody moves
         self._as_of = -inf
 
-    def counter(self, tenant: str | None, now: float) -> float:
-        """What a tenant has been served up to now, in weighted tokens."""
-        if now != self._as_of:
-            self._known.clear()
-            self._as_of = now
-        if tenant not in self._known:
-            self._settle(tenant)
-            served = self._base.get(tenant, 0.0)
-            started = self._started.get(tenant)
-            if started is not None and started.requests:
-                served += self._charge(started)
-            self._known[tenant] = served
-        return self._known[tenant]
+    def _tenant(self, name: str | None) -> Tenant:
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = Tenant(name)
+        return tenant
 
-    def _charge(self, started: Started) -> float:
-        """What a tenant's unfinished requests have been served."""
-        generated = sum([each.num_output_tokens for each in started.requests.values()])
-        return self.input_weight * started.prompt_tokens + self.output_weight * generated
+    def counter(self, name: str | None, now: float) -> float:
+        """What a tenant has been served up to now, in weighted tokens."""
+        return self._counter(self._tenant(name), now)
+
+    def _counter(self, tenant: Tenant, now: float) -> float:
+        if now != self._as_of:
+            self._as_of = now
+            self._look += 1
+        if tenant.look != self._look:
+            tenant.look = self._look
+            if tenant.waiting:
+                self._settle(tenant)
+            tenant.charge = self._charge(tenant) if tenant.started else 0.0
+        return tenant.served + tenant.charge
+
+    def _charge(self, tenant: Tenant) -> float:
+        """What its unfinished requests have been served."""
+        generated = sum([each.num_output_tokens for each in tenant.started.values()])
+        return self.input_weight * tenant.prompt_tokens + self.output_weight * generated
 
     def _charge_of(self, request: RequestView) -> float:
         return self.input_weight * request.num_prompt_tokens + self.output_weight * request.num_output_tokens
 
-    def _settle(self, tenant: str | None) -> None:
+    def _settle(self, tenant: Tenant) -> None:
         """Tell those of a tenant that have started from those that wait."""
-        waiting = self._waiting.get(tenant)
-        if waiting is None:
-            return
+        waiting = tenant.waiting
         while waiting and waiting[0].steps_run:
-            self._starts(waiting.popleft())
+            self._starts(tenant, waiting.popleft())
         if not waiting:
-            del self._waiting[tenant]
+            self._waiting.pop(tenant, None)
 
-    def _starts(self, request: RequestView) -> None:
-        started = self._started.get(request.tenant)
-        if started is None:
-            started = self._started[request.tenant] = Started(len(self._started))
-        started.requests[request.request_id] = request
-        started.prompt_tokens += request.num_prompt_tokens
-        place = request.steps_run, -request.arrival_time, started.number, next(self._order), request
-        heappush(self._latest, place)
-        if len(self._latest) > self._most_latest:
-            self._latest = [each for each in self._latest if self._is_started(each[-1])]
-            heapify(self._latest)
-            self._most_latest = 2 * len(self._latest) + _MANY
-
-    def _is_started(self, request: RequestView) -> bool:
-        """Has it run, and is not done?"""
-        return self._started[request.tenant].requests.get(request.request_id) is request
+    def _starts(self, tenant: Tenant, request: RequestView) -> None:
+        tenant.started[request.request_id] = request
+        tenant.prompt_tokens += request.num_prompt_tokens
+        self._just_started.append((request, tenant))
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         self._as_of = -inf
-        tenant = request.tenant
-        for each in [*self._waiting]:
-            self._settle(each)
-        waiting = self._waiting.get(tenant)
-        if waiting is None:
+        tenant = self._tenant(request.tenant)
+        if self._waiting:
+            for each in [*self._waiting]:
+                self._settle(each)
+        if not tenant.waiting:
             self._lift(tenant, now)
-            waiting = self._waiting[tenant] = deque()
-        waiting.append(request)
+            self._waiting[tenant] = None
+        tenant.waiting.append(request)
 
-    def _lift(self, tenant: str | None, now: float) -> None:
+    def _lift(self, tenant: Tenant, now: float) -> None:
         """It comes back, and brings no credit."""
         floor = self._floor(tenant, now)
         if floor is not None:
-            lift = floor - self.counter(tenant, now)
+            lift = floor - self._counter(tenant, now)
             if lift > 0.0:
-                self._base[tenant] = self._base.get(tenant, 0.0) + lift
-                self._as_of = -inf
+                tenant.served += lift
 
-    def _floor(self, tenant: str | None, now: float) -> float | None:
+    def _floor(self, tenant: Tenant, now: float) -> float | None:
         """The least counter of a tenant that comes back; None: its own."""
         if self._waiting:
-            return min([self.counter(each, now) for each in self._waiting])
+            return min([self._counter(each, now) for each in self._waiting])
         latest = self._admitted_last()
-        return None if latest == tenant else self.counter(latest, now)
+        return None if latest is None or latest is tenant else self._counter(latest, now)
 
-    def _admitted_last(self) -> str | None:
-        """The tenant of the request that has run for the fewest steps; if none runs, of the one done last."""
-        latest = self._latest
+    def _admitted_last(self) -> Tenant | None:
+        """The tenant of the request that was admitted last of those that are not done; of those seen to have
+        started since the last look, that has run for the fewest steps. If there is none, of the one done last."""
+        latest, new = self._latest, self._just_started
+        if new:
+            if len(new) > 1:
+                new.sort(key=_by_steps_run)
+            latest.extend(new)
+            new.clear()
+            if len(latest) > self._most_latest:
+                latest[:] = [(each, tenant) for each, tenant in latest if each.request_id in tenant.started]
+                self._most_latest = 2 * len(latest) + _MANY
         while latest:
-            steps_run, arrival, tenant, order, request = latest[0]
-            if not self._is_started(request):
-                heappop(latest)
-            elif request.steps_run != steps_run:  # it has run on: others may have run for fewer
-                heapreplace(latest, (request.steps_run, arrival, tenant, order, request))
-            else:
-                return request.tenant
+            request, tenant = latest[-1]
+            if request.request_id in tenant.started:
+                return tenant
+            latest.pop()
         return self._finished_tenant
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
@@ -151,29 +160,22 @@ class Vtc(Policy):
 
     def on_finish(self, request: RequestView, now: float) -> None:
         self._as_of = -inf
-        tenant = request.tenant
+        tenant = self._tenants[request.tenant]
         # of those done at one time, the one that was admitted last
         place = now, -request.steps_run, request.arrival_time, request.request_id
         if place > self._finished_last:
             self._finished_last, self._finished_tenant = place, tenant
-        self._settle(tenant)
-        started = self._started.get(tenant)
-        if started is not None and started.requests.pop(request.request_id, None) is not None:
-            started.prompt_tokens -= request.num_prompt_tokens
+        if tenant.waiting:
+            self._settle(tenant)
+        if tenant.started.pop(request.request_id, None) is not None:
+            tenant.prompt_tokens -= request.num_prompt_tokens
         else:  # done in its first step
-            self._waiting[tenant].remove(request)
-            if not self._waiting[tenant]:
+            tenant.waiting.remove(request)
+            if not tenant.waiting:
                 del self._waiting[tenant]
-        self._base[tenant] = self._base.get(tenant, 0.0) + self._charge_of(request)
+        tenant.served += self._charge_of(request)
 
 
-class Started:
-    """Unfinished requests of a tenant that have run."""
-
-    __slots__ = ("number", "prompt_tokens", "requests")
-
-    def __init__(self, number: int) -> None:
-        """`number`: of the tenant, in the order in which they began."""
-        self.number = number
-        self.requests: dict[str, RequestView] = {}
-        self.prompt_tokens = 0
+def _by_steps_run(started: tuple[RequestView, Tenant]) -> tuple[int, float, str]:
+    request = started[0]
+    return -request.steps_run, request.arrival_time, request.request_id

@@ -84,16 +84,16 @@ def test_of_those_done_at_one_time_the_one_admitted_last_counts(last: int) -> No
 
 
 def test_who_was_admitted_last_is_found_among_many() -> None:
-    """Whoever has run for the fewest steps, though not everybody runs in every step, and some are done."""
+    """Though not everybody runs in every step, and some are done."""
     random = np.random.default_rng(0)
     policy = Vtc()
     here: list[View] = []
     for number in range(3000):
         request = View(str(number), tenant=f"t{number % 7}", arrival_time=number / 10)
-        before = min(here, key=lambda each: (each.steps_run, -each.arrival_time), default=None)
         policy.on_arrival(request, number / 10)
-        if before is not None:
-            assert policy._admitted_last() == before.tenant
+        last = policy._admitted_last()
+        if here:
+            assert last is policy._tenants[here[-1].tenant]
         request.steps_run = 1
         here.append(request)
         for each in here:
@@ -101,6 +101,17 @@ def test_who_was_admitted_last_is_found_among_many() -> None:
         while len(here) > 20:
             policy.on_finish(here.pop(int(random.integers(len(here)))), number / 10)
     assert len(policy._latest) < 2000
+
+
+def test_of_those_seen_together_the_one_that_has_run_least_was_admitted_last() -> None:
+    policy = Vtc()
+    requests = [View(str(number), tenant=f"t{number}") for number in range(3)]
+    for request in requests:
+        policy.on_arrival(request, 0.0)
+    for request, steps_run in zip(requests, (5, 2, 7), strict=True):
+        request.steps_run = steps_run
+    policy.on_arrival(View("3", tenant="t3"), 1.0)
+    assert policy._admitted_last() is policy._tenants["t1"]
 
 
 def backlogged(seed: int, tenants: int) -> Trace:

@@ -56,10 +56,9 @@ class AskedPolicy(QueueDiscipline):
         told = cls.on_change is not Policy.on_change or (self._shares and self._reads_cache)
         self._waits_silently = not (policy.preemptive or told)
         """Are changes of those who wait of no concern while nobody can be admitted?"""
-        self._keeps_time = policy.shares_state and (self._is_told or self._reads_cache)
-        """Must changes come when they are due? Else those of running requests may be put off. (Under dlpm it
-        matters when it is asked, for then it adds quanta.)"""
-        self._asks_anew = self._shares and not self._is_told and not self._keeps_time
+        self._keeps_time = policy.shares_state and self._is_told
+        """Must changes come when they are due? Else those of running requests may be put off."""
+        self._asks_anew = self._shares and not self._is_told
         """Are running requests asked as of now when their order is needed, since nothing has to be made up
         for?"""
         self._by_id: dict[str, LeapRequest] = {}  # where requests share what the policy remembers
