@@ -41,6 +41,8 @@ class DeficitLongestPrefixMatch(Vtc):
         self._quanta = 1.0  # added to each so far
         self._due = 1.0  # those and what is to be added, as of this look at the counters:
         self._due_look = -1
+        self._cached: dict[Tenant, int] = {}  # tokens that its unfinished requests found, but for:
+        self._preempted: dict[str, RequestView] = {}  # what these find changes while they are in the queue
 
     def deficit(self, name: str | None, now: float) -> float:
         """What a tenant may still use, in weighted tokens."""
@@ -55,15 +57,19 @@ class DeficitLongestPrefixMatch(Vtc):
         """As many as leave something to some tenant that waits."""
         for each in [*self._waiting]:
             self._settle(each)
-        if not self._waiting:
-            return self._quanta
+        return self._top_up(now) if self._waiting else self._quanta
+
+    def _top_up(self, now: float) -> float:
         used = min([self._counter(each, now) for each in self._waiting])
         return max(self._quanta, floor(used / self.quantum) + 1.0)
 
     def _charge(self, tenant: Tenant) -> float:
-        started = tenant.started.values()
-        computed = tenant.prompt_tokens - sum([each.num_cached_tokens for each in started])
-        generated = sum([each.num_output_tokens for each in started])
+        computed = tenant.prompt_tokens - self._cached[tenant]
+        if self._preempted:
+            computed -= sum(
+                [each.num_cached_tokens for each in self._preempted.values() if _is_of(each, tenant)]
+            )
+        generated = sum([each.num_output_tokens for each in tenant.started.values()])
         return self.input_weight * computed + self.output_weight * generated
 
     def _charge_of(self, request: RequestView) -> float:
@@ -72,18 +78,21 @@ class DeficitLongestPrefixMatch(Vtc):
 
     def _settle(self, tenant: Tenant) -> None:
         waiting = tenant.waiting
-        stay = [request for request in waiting if not request.steps_run]
-        if len(stay) < len(waiting):
-            for request in waiting:
-                if request.steps_run:
-                    self._starts(tenant, request)
-            tenant.waiting = deque(stay)
-        if not stay:
+        if len(waiting) == 1:
+            if waiting[0].steps_run:
+                self._starts(tenant, waiting.popleft())
+        elif started := [request for request in waiting if request.steps_run]:
+            tenant.waiting = deque([request for request in waiting if not request.steps_run])
+            for request in started:
+                self._starts(tenant, request)
+        if not tenant.waiting:
             self._waiting.pop(tenant, None)
 
     def _starts(self, tenant: Tenant, request: RequestView) -> None:
         tenant.started[request.request_id] = request
         tenant.prompt_tokens += request.num_prompt_tokens
+        if request.request_id not in self._preempted:
+            self._cached[tenant] = self._cached.get(tenant, 0) + request.num_cached_tokens
 
     def _floor(self, tenant: Tenant, now: float) -> float | None:
         return None if self.quantum == inf else (self._quanta - 1.0) * self.quantum
@@ -94,9 +103,29 @@ class DeficitLongestPrefixMatch(Vtc):
             self._quanta = self._quanta_by(now)
         super().on_arrival(request, now)
         if self.quantum < inf:
-            self._quanta = self._quanta_by(now)
+            self._quanta = self._top_up(now)
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
         if request.steps_run:
             return 0, request.arrival_time
         return (1 if self.deficit(request.tenant, now) > 0 else 2), -request.num_cached_tokens
+
+    def on_preempt(self, request: RequestView, now: float) -> None:
+        self._as_of = -inf
+        if request.request_id not in self._preempted:
+            self._preempted[request.request_id] = request
+            tenant = self._tenants[request.tenant]
+            if request.request_id in tenant.started:
+                self._cached[tenant] -= request.num_cached_tokens
+
+    def on_finish(self, request: RequestView, now: float) -> None:
+        tenant = self._tenants[request.tenant]
+        if tenant.waiting:
+            self._settle(tenant)
+        if self._preempted.pop(request.request_id, None) is None and request.request_id in tenant.started:
+            self._cached[tenant] -= request.num_cached_tokens
+        super().on_finish(request, now)
+
+
+def _is_of(request: RequestView, tenant: Tenant) -> bool:
+    return request.tenant == tenant.name and request.request_id in tenant.started
