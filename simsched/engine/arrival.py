@@ -124,11 +124,12 @@ def _facts(trace: Trace) -> Sequence[Facts]:
     sessions: Sequence[str | None] = nothing if trace.session_id is None else trace.session_id
     classes: Sequence[str | None] = nothing if trace.request_class is None else trace.request_class
     parents: Sequence[tuple[str, ...]] = [()] * n if trace.parent is None else trace.parent
-    return list(map(Facts, *seconds, classes, sessions, turn_numbers(sessions), parents))
+    facts = zip(*seconds, classes, sessions, turn_numbers(sessions), parents, strict=True)
+    return list(map(_make, repeat(Facts), facts))
 
 
 _make = tuple.__new__
-"""`Arrival` from a tuple, in half the time."""
+"""`Arrival` or `Facts` from a tuple, in half the time."""
 
 
 def make_of_rest(row: int, time: float, rest: tuple[Any, ...]) -> Arrival:

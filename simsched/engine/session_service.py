@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from simsched.engine.facts import Attained, Facts
+
+NOTHING: Final = (0.0, 0.0)
+
+attained = tuple.__new__
+"""`Attained` from a tuple, in half the time."""
 
 
 class Turn(Protocol):
@@ -33,30 +38,35 @@ class SessionService:
 
     def arrived(self, turn: Turn) -> None:
         """A turn arrives."""
-        session = turn.facts.session_id
-        parents = turn.facts.parents
-        service = wait = 0.0
+        facts, name = turn.facts, turn.request_id
+        session, parents = facts.session_id, facts.parents
+        service = wait = critical_path = 0.0
         if session is not None:
-            if not parents and session in self._latest:
-                parents = (self._latest[session],)
-            self._latest[session] = turn.request_id
-            service, wait = self._sums.get(session, (0.0, 0.0))
-            self._turns.setdefault(session, {})[turn.request_id] = turn
-        paths = [self._paths.get(each, 0.0) for each in parents]
-        turn.attained = Attained(service, wait, max(paths, default=0.0))
+            if not parents:
+                critical_path = self._paths.get(self._latest.get(session, ""), 0.0)
+            self._latest[session] = name
+            service, wait = self._sums.get(session, NOTHING)
+            turns = self._turns.get(session)
+            if turns is None:
+                self._turns[session] = {name: turn}
+            else:
+                turns[name] = turn
+        for each in parents:
+            critical_path = max(critical_path, self._paths.get(each, 0.0))
+        turn.attained = attained(Attained, (service, wait, critical_path))
 
     def finished(self, turn: Turn, now: float) -> Iterable[str]:
         """A turn is done; returns the ids of the session's others, whose numbers are other ones now."""
-        attained = turn.attained
-        assert attained is not None
+        before = turn.attained
+        assert before is not None
         own = turn.attained_service
-        self._paths[turn.request_id] = attained.critical_path + own
+        self._paths[turn.request_id] = before.critical_path + own
         session = turn.facts.session_id
         if session is None:
             return ()
         others = self._turns[session]
         del others[turn.request_id]
-        service, wait = self._sums.get(session, (0.0, 0.0))
+        service, wait = self._sums.get(session, NOTHING)
         service += own
         wait += now - turn.arrival_time - own
         self._sums[session] = service, wait
@@ -69,5 +79,5 @@ class SessionService:
             service, wait = self._sums[session]
             for turn in self._turns[session].values():
                 assert turn.attained is not None
-                turn.attained = Attained(service, wait, turn.attained.critical_path)
+                turn.attained = attained(Attained, (service, wait, turn.attained.critical_path))
         self._grown.clear()

@@ -64,7 +64,7 @@ class DeficitLongestPrefixMatch(Vtc):
         return max(self._quanta, floor(used / self.quantum) + 1.0)
 
     def _charge(self, tenant: Tenant) -> float:
-        computed = tenant.prompt_tokens - self._cached[tenant]
+        computed = tenant.prompt_tokens - self._cached.get(tenant, 0)
         if self._preempted:
             computed -= sum(
                 [each.num_cached_tokens for each in self._preempted.values() if _is_of(each, tenant)]

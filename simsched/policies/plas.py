@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import inf
 
 from pydantic import Field
@@ -71,7 +72,7 @@ class Plas(Policy):
 
     def on_arrival(self, request: RequestView, now: float) -> None:
         service = self.service_before(request)
-        self._counts_from[request.request_id] = sum(service > end for end in self._ends), 0.0, 0.0
+        self._counts_from[request.request_id] = bisect_left(self._ends, service), 0.0, 0.0
 
     def priority(self, request: RequestView, now: float) -> int:
         return self._level(request)[0]

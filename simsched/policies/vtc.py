@@ -132,8 +132,9 @@ class Vtc(Policy):
         return None if latest is None or latest is tenant else self._counter(latest, now)
 
     def _admitted_last(self) -> Tenant | None:
-        """The tenant of the request that was admitted last of those that are not done; of those seen to have
-        started since the last look, that has run for the fewest steps. If there is none, of the one done last."""
+        """The tenant of the request that was admitted last, of those that are not done: of those that have
+        started since this was asked, the one that has run for the fewest steps. If there is none, the tenant
+        of the one done last."""
         latest, new = self._latest, self._just_started
         if new:
             if len(new) > 1:
