@@ -9,7 +9,7 @@ from simsched.engine.facts import Attained, Facts
 
 NOTHING: Final = (0.0, 0.0)
 
-attained = tuple.__new__
+_make = tuple.__new__
 """`Attained` from a tuple, in half the time."""
 
 
@@ -53,7 +53,7 @@ class SessionService:
                 turns[name] = turn
         for each in parents:
             critical_path = max(critical_path, self._paths.get(each, 0.0))
-        turn.attained = attained(Attained, (service, wait, critical_path))
+        turn.attained = _make(Attained, (service, wait, critical_path))
 
     def finished(self, turn: Turn, now: float) -> Iterable[str]:
         """A turn is done; returns the ids of the session's others, whose numbers are other ones now."""
@@ -79,5 +79,5 @@ class SessionService:
             service, wait = self._sums[session]
             for turn in self._turns[session].values():
                 assert turn.attained is not None
-                turn.attained = attained(Attained, (service, wait, turn.attained.critical_path))
+                turn.attained = _make(Attained, (service, wait, turn.attained.critical_path))
         self._grown.clear()

@@ -41,6 +41,41 @@ def test_quanta_are_added_until_somebody_who_waits_has_something_left() -> None:
     assert policy.deficit("b", 2.0) == 100  # one quantum, not what it has not used before
 
 
+def test_how_often_the_order_is_asked_for_is_all_the_same() -> None:
+    """Two engines that ask at different times find the same quanta."""
+    often, seldom = (DeficitLongestPrefixMatch(quantum=100.0) for _ in range(2))
+    first, second, third = (View(str(i), tenant="ab"[i % 2], num_prompt_tokens=90) for i in range(3))
+    for policy in (often, seldom):
+        policy.on_arrival(first, 0.0)
+    first.steps_run = 1
+    for policy in (often, seldom):
+        policy.on_arrival(second, 1.0)
+    for now in range(2, 9):
+        first.num_output_tokens = 20 * now
+        often.priority(second, float(now))
+    second.steps_run = 1
+    for policy in (often, seldom):
+        policy.on_arrival(third, 9.0)
+    assert often.deficit("a", 9.0) == seldom.deficit("a", 9.0)
+    assert often.deficit("b", 9.0) == seldom.deficit("b", 9.0)
+
+
+def test_a_preempted_request_counts_by_what_it_finds_in_the_queue() -> None:
+    policy = DeficitLongestPrefixMatch(quantum=1000.0)
+    request = View("r", tenant="a", num_prompt_tokens=100, num_cached_tokens=20)
+    policy.on_arrival(request, 0.0)
+    request.steps_run = 1
+    assert policy.counter("a", 1.0) == 80
+    policy.on_preempt(request, 1.0)
+    request.num_cached_tokens = 96
+    assert policy.counter("a", 2.0) == 4
+    policy.on_preempt(request, 3.0)  # again
+    request.num_cached_tokens = 48
+    assert policy.counter("a", 4.0) == 52
+    policy.on_finish(request, 5.0)
+    assert policy.counter("a", 5.0) == 52
+
+
 def test_an_unlimited_quantum_is_longest_prefix_first() -> None:
     requests = shared_prefixes(trace(80, 40.0, 4), 2).with_columns(tenant=[f"t{i % 3}" for i in range(80)])
     fair, plain = (
