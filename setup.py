@@ -15,7 +15,8 @@ HOT = {
         *("step_clock",),
     ],
     "engine/vllm_v1": [
-        *("answers", "changes", "discipline", "free_queue", "leaping", "leaping_async", "leaping_request"),
+        *("answers", "arriving", "backlog", "changes", "discipline", "free_queue", "handover"),
+        *("leaping", "leaping_async", "leaping_request"),
         *("leaping_async_shared", "leaping_decisions", "leaping_shared", "policy_order", "pressure"),
         *("asked_policy", "leaping_blocks", "prefixes", "queues", "shared_blocks", "state"),
         *("uncontended", "uncontended_ahead"),

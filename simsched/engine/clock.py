@@ -40,10 +40,23 @@ class Clock(Protocol):
         """Is there chance in a step of so many decodes?"""
 
     def prefill(
-        self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
+        self,
+        tokens: int,
+        N: int,
+        K: int,
+        pairs: float,
+        waiting: int,
+        chunks: int,
+        new: int,
+        ahead: tuple[int, int, int],
     ) -> float:
-        """`step` of N decodes over K tokens of context and the whole prompts of new requests: so many tokens,
-        and half the sum of their squares; `ahead`: P, N and S of the next step (0, 0, 0: there is none)."""
+        """`step` of N decodes over K tokens of context and so many chunks of prompts.
+
+        Args:
+            tokens: of the chunks; pairs: half the sum of n (2 C + n), of n tokens after C each.
+            new: requests first seen in it.
+            ahead: P, N and S of the next step (0, 0, 0: there is none).
+        """
 
     def decode(self, N: int, K: int, waiting: int, following: int) -> float:
         """`step` of N decodes over K tokens of context, with so many decodes (0: no step) behind it."""
@@ -97,9 +110,17 @@ class DeviceClock:
         return False
 
     def prefill(
-        self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
+        self,
+        tokens: int,
+        N: int,
+        K: int,
+        pairs: float,
+        waiting: int,
+        chunks: int,
+        new: int,
+        ahead: tuple[int, int, int],
     ) -> float:
-        return self.step(StepFeatures(tokens, N, new, K, pairs, waiting, 0, new), None)
+        return self.step(StepFeatures(tokens, N, chunks, K, pairs, waiting, 0, new), None)
 
     def decode(self, N: int, K: int, waiting: int, following: int) -> float:
         base, slope = self._cost.decode_line(N, waiting)

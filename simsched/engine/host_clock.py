@@ -107,12 +107,20 @@ class HostClock:
         return self.advance(device, output, None if ahead is None else self._launch(ahead))
 
     def prefill(
-        self, tokens: int, N: int, K: int, pairs: float, waiting: int, new: int, ahead: tuple[int, int, int]
+        self,
+        tokens: int,
+        N: int,
+        K: int,
+        pairs: float,
+        waiting: int,
+        chunks: int,
+        new: int,
+        ahead: tuple[int, int, int],
     ) -> float:
-        if new:
-            features = make_features(StepFeatures, (tokens, N, new, K, pairs, waiting, 0, new, 0, 0, 0))
+        if chunks:
+            features = make_features(StepFeatures, (tokens, N, chunks, K, pairs, waiting, 0, new, 0, 0, 0))
             device = self._cost.step_time(features) + self._predictor_time * new
-            next_output = self._terms[0] * (self._terms[6] * (N + new))
+            next_output = self._terms[0] * (self._terms[6] * (N + chunks))
         elif self._jitter is not None or (waiting and self.counts_waiting):
             base, slope = self._cost.decode_line(N, waiting)
             device = base + slope * K

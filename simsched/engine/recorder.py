@@ -111,8 +111,10 @@ class Recorder:
                 self.num_cached_tokens[index] = num_cached_tokens
 
     def begin(self, index: int, start: float, now: float) -> None:
-        """It got its first token at `now`, in the step that began at `start`, its first one."""
-        self.first_scheduled_time[index] = start
+        """It got its first token at `now`, in the step that began at `start`; that was its first one, unless
+        it has been `scheduled` before."""
+        if self.first_scheduled_time[index] != self.first_scheduled_time[index]:
+            self.first_scheduled_time[index] = start
         self.first_token_time[index] = now
         if self.first_tokens is not None:
             self.first_tokens.append(index)

@@ -86,13 +86,14 @@ def simulate(
     run = _Run(trace, tuple(units), config, predictor_time, seed, router, watch)
     # what a cache holds at any time is known where it is stepped through
     hears_of_blocks = router is not None and router.reporting().block_events is not None
-    if leap and step_log is None and not hears_of_blocks:
-        try:
-            # of the policy as it is: should leaping prove impossible, the run starts again
-            return _simulate(run, deepcopy(policy), leap=True)
-        except CannotLeap:
-            pass
-    return _simulate(run, policy, leap=False, step_log=step_log)
+    with _no_collection():
+        if leap and step_log is None and not hears_of_blocks:
+            try:
+                # of the policy as it is: should leaping prove impossible, the run starts again
+                return _simulate(run, deepcopy(policy), leap=True)
+            except CannotLeap:
+                pass
+        return _simulate(run, policy, leap=False, step_log=step_log)
 
 
 @dataclass(frozen=True)
@@ -158,23 +159,22 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
         for number, pair in enumerate(zip(sources, policies, strict=True))
     ]
     # Then all of them run, until the last request is done.
-    with _no_collection():
-        if routing is None and run.watch is None:
-            for each in replicas:  # they never meet, so one goes before another begins
-                event_loop.run_until(each.start())
+    if routing is None and run.watch is None:
+        for each in replicas:  # they never meet, so one goes before another begins
+            event_loop.run_until(each.start())
+    else:
+        end: simpy.Event
+        if routing is None:
+            end = simpy.AllOf(event_loop, [each.start() for each in replicas])
         else:
-            end: simpy.Event
-            if routing is None:
-                end = simpy.AllOf(event_loop, [each.start() for each in replicas])
-            else:
-                for each in replicas:
-                    routing.add(each)
-                end = routing.start()
-            if run.watch is not None:
-                finish_times = _FinishTimes(len(trace), replicas, dealt)
-                watcher = simpy.Process(event_loop, _look(event_loop, run.watch, source, finish_times))
-                end = simpy.AnyOf(event_loop, [end, watcher])
-            event_loop.run_until(end)
+            for each in replicas:
+                routing.add(each)
+            end = routing.start()
+        if run.watch is not None:
+            finish_times = _FinishTimes(len(trace), replicas, dealt)
+            watcher = simpy.Process(event_loop, _look(event_loop, run.watch, source, finish_times))
+            end = simpy.AnyOf(event_loop, [end, watcher])
+        event_loop.run_until(end)
 
     counters: dict[str, int] = {}
     for each in replicas:

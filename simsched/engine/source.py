@@ -180,7 +180,8 @@ class Sessions(Source):
         self._think_times: list[float] = trace.think_times.tolist()
         self._rests: list[tuple[Any, ...]] | None = None  # of the arrivals, by row, once anybody arrives
         self._arrived = [nan] * len(trace)
-        self._followers: dict[int, list[int]] = {}  # row -> rows of those that wait for its answer
+        nobody: list[int] = []
+        self._followers = [nobody] * len(trace)  # by row, rows of those that wait for its answer
         awaited = waits_for(trace)
         self._num_awaited = [len(rows) for rows in awaited]  # answers that have not come, by row
         # when each arrives, and its row: in order, and so a heap
@@ -188,7 +189,10 @@ class Sessions(Source):
         first = [(time, row) for row, time in enumerate(trace.arrival_time.tolist()) if not awaited[row]]
         for row, rows in enumerate(awaited):
             for each in rows:
-                self._followers.setdefault(each, []).append(row)
+                if each >= 0 and not self._followers[each]:
+                    self._followers[each] = [row]
+                elif each >= 0:
+                    self._followers[each].append(row)
         self._session: list[int] | None = None  # by row, where users wait for sessions to end
         if trace.closed_loop_users is None:
             self._due = first
@@ -228,16 +232,19 @@ class Sessions(Source):
 
     def finished(self, row: int, now: float) -> None:
         awaited = self._num_awaited
-        for follower in self._followers.pop(row, ()):
+        for follower in self._followers[row]:
             awaited[follower] -= 1
             if not awaited[follower]:
-                heapq.heappush(self._due, (now + self._think_times[follower], follower))
+                time = now + self._think_times[follower]
+                heapq.heappush(self._due, (time, follower))
+                if time < self.next_time:
+                    self.next_time = time
         if self._session is not None:
             session = self._session[row]
             self._num_left[session] -= 1
             if not self._num_left[session]:
                 self._start(now)
-        self._look()
+                self._look()
 
     def arrival_times(self) -> FloatArray:
         return np.array(self._arrived)

@@ -196,14 +196,15 @@ def test_leaping_equals_stepping(policy: str, ahead: bool, data: st.DataObject) 
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(("replicas", "tokens"), [(1, 16_384), (1, 512), (2, 16_384)])
 def test_while_nobody_waits_no_step_is_formed_by_itself(
-    ahead: bool, replicas: int, monkeypatch: pytest.MonkeyPatch
+    ahead: bool, replicas: int, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever arrives looks for its prefix in the uncontended run, too."""
+    """Whoever arrives looks for its prefix in the uncontended run, too, also if its prompt takes several
+    steps."""
     work = named_workload("chat-sessions").generate(150, arrivals="sessions(5)", seed=1)
     roomy = config(
-        num_gpu_blocks=8000, max_model_len=16_384, max_num_batched_tokens=16_384, async_scheduling=ahead
+        num_gpu_blocks=8000, max_model_len=16_384, max_num_batched_tokens=tokens, async_scheduling=ahead
     )
     scheduler = AsyncSharedVllmV1Leap if ahead else SharedVllmV1Leap
     calls = 0

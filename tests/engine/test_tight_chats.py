@@ -71,7 +71,7 @@ def tight(draw: st.DrawFn, work: Trace) -> ResolvedConfig:
     return engine_config(
         num_gpu_blocks=blocks + more, block_size=size, max_model_len=longest + 16,
         max_num_seqs=draw(st.sampled_from([3, 16])),
-        max_num_batched_tokens=draw(st.sampled_from([200, 2048])),
+        max_num_batched_tokens=draw(st.sampled_from([24, 60, 200, 2048])),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.05])), scheduler_reserve_full_isl=draw(st.booleans()),
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_leaping_equals_stepping(ahead: bool, data: st.DataObject) -> None:
     config = data.draw(tight(work)).model_copy(update={"async_scheduling": ahead})
     cost = data.draw(costs()) if ahead else Linear()
     spec = data.draw(st.sampled_from(["fcfs", "fcfs", "priority"]))
-    router = data.draw(st.sampled_from([None, "least-requests", "session"]))
+    router = data.draw(st.sampled_from([None, None, "least-requests", "session", "vllm-dp"]))
 
     def run(leap: bool) -> RunRecord:
         if router is None:

@@ -32,21 +32,26 @@ class Answers:
             CannotLeap: a block of its answer is a part of another answer, too.
         """
         answer_of, over, users = self._answer_of, self._over, self._users
-        path = self._blocks.paths[number]
         full = num_prompt_tokens // self._blocks.block_size
-        edges = [edge for edge, end in path if end > full]
+        others: list[int] = []
+        edges: list[int] = []
+        for edge, end in self._blocks.paths[number]:
+            if end > full:
+                if edge in over or edge in answer_of:
+                    raise CannotLeap("of two blocks of answers that are alike, which is older is not known")
+                edges.append(edge)
+            elif edge in over:
+                continue
+            others.append(edge)
+            users[edge] = users.get(edge, 0) + 1
+            other = answer_of.get(edge, -1)
+            if other in self.running:
+                self.watched.add(other)
+        self._others[number] = others
         if edges:
-            if not over.isdisjoint(edges) or not answer_of.keys().isdisjoint(edges):
-                raise CannotLeap("of two blocks of answers that are alike, which is older is not known")
             self._edges[number] = edges
             for edge in edges:
                 answer_of[edge] = number
-        self._others[number] = others = [edge for edge, _ in path if edge not in over]
-        for edge in others:
-            users[edge] = users.get(edge, 0) + 1
-            other = answer_of.get(edge, -1)
-            if other in self.running and other != number:
-                self.watched.add(other)
 
     def is_grown_for(self, number: int) -> bool:
         """Would its arrival mean that somebody who runs is watched? The blocks know it already."""
@@ -59,10 +64,12 @@ class Answers:
 
     def started(self, number: int) -> None:
         """It is admitted."""
-        if number in self._edges:
+        edges = self._edges.get(number)
+        if edges is not None:
             self.running.add(number)
-            if self._is_watched(number):
-                self.watched.add(number)
+            for edge in edges:
+                if self._users[edge] > 1:
+                    self.watched.add(number)
 
     def stopped(self, number: int) -> bool:
         """It is preempted, or done: is its answer in prompts of others?"""

@@ -16,6 +16,8 @@ class QueueDiscipline(ABC):
 
     by_admission: bool
     """Do requests run in the order in which they were admitted?"""
+    serves_by_arrival = False
+    """Are they admitted in the order in which they arrive?"""
 
     @abstractmethod
     def request(self, number: int, arrival: Arrival, now: float) -> LeapRequest:
@@ -65,6 +67,8 @@ class QueueDiscipline(ABC):
 class FcfsOrder(QueueDiscipline):
     """vLLM's `fcfs`: queue by arrival, preempted requests in front; victims from the end of the batch."""
 
+    serves_by_arrival = True
+
     def __init__(self, running: dict[int, LeapRequest]) -> None:
         """`running`: the running requests, in order of admission; the engine's own."""
         self.by_admission = True
@@ -102,6 +106,7 @@ class FcfsOrder(QueueDiscipline):
 class PriorityOrder(FcfsOrder):
     """vLLM's `priority`: by (priority, arrival, id); the victim is the largest (priority, arrival)."""
 
+    serves_by_arrival = False
     admits_in_order = True
 
     def __init__(self, running: dict[int, LeapRequest]) -> None:

@@ -55,9 +55,7 @@ class VllmV1Leap(LeapingBlocks):
         self.counters: dict[str, int] = {}
         self._max_num_batched_tokens = config.max_num_batched_tokens
         self._adaptive = config.long_prefill_token_threshold_adaptive
-        self._reserve = config.scheduler_reserve_full_isl
         self.queue = FreeQueue()
-        self._num_new = 0
         self._most = 1  # steps of the current batch
         self._start = 0.0  # of the current step
         self._batch = Batch(StepFeatures())
@@ -85,7 +83,7 @@ class VllmV1Leap(LeapingBlocks):
         number = len(total)
         length = arrival.num_prompt_tokens + arrival.num_output_tokens
         total.append(length if length < most else most)
-        self._num_new += 1
+        self.num_new += 1
         self.num_waiting += 1
         self.order.arrived(number, arrival, now)
 
@@ -118,12 +116,12 @@ class VllmV1Leap(LeapingBlocks):
             self._most = NO_LIMIT if may_repeat else 1
             waiting = self.num_waiting + len(self.running) - N
             self._batch.features = make_features(
-                StepFeatures, (0, N, 0, self.decode_context, 0.0, waiting, 0, self._num_new, 0, 0, 0)
+                StepFeatures, (0, N, 0, self.decode_context, 0.0, waiting, 0, self.num_new, 0, 0, 0)
             )
         else:
             self._nothing_runs()
             return None
-        self._num_new = 0
+        self.num_new = 0
         return self._batch
 
     def _nothing_runs(self) -> None:
@@ -157,7 +155,7 @@ class VllmV1Leap(LeapingBlocks):
                 P += n
                 S += 1
                 Q += n * (computed + n / 2)
-        return make_features(StepFeatures, (P, N, S, K, Q, waiting, 0, self._num_new, 0, 0, 0))
+        return make_features(StepFeatures, (P, N, S, K, Q, waiting, 0, self.num_new, 0, 0, 0))
 
     def max_steps(self, batch: Batch) -> tuple[int, float]:
         """Until a decoding request finishes, KV blocks may run short, or the order may change."""
@@ -331,7 +329,7 @@ class VllmV1Leap(LeapingBlocks):
 
     def _admit(self, now: float, budget: int) -> None:
         """From the *head of the line*, with what the running requests have left."""
-        order, running, size, reserve = self.order, self.running, self.block_size, self._reserve
+        order, running, size, reserve = self.order, self.running, self.block_size, self.reserve
         threshold = self._threshold()
         room = self.max_running - len(running)
         while budget > 0 and room > 0 and self.num_waiting:

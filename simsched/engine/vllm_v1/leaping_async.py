@@ -24,9 +24,10 @@ from simsched.engine.config import ResolvedConfig
 from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING, ENDING, FINISHED, RESIDENT, WAITING
+from simsched.engine.vllm_v1.handover import UncontendedStep
 from simsched.engine.vllm_v1.leaping import VllmV1Leap
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
-from simsched.engine.vllm_v1.uncontended_ahead import UncontendedStep, run_uncontended_ahead
+from simsched.engine.vllm_v1.uncontended_ahead import run_uncontended_ahead
 from simsched.policies.base import Policy
 
 NOTHING: Final = StepFeatures()
@@ -254,7 +255,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
         step = self._under_way.popleft()
         self.ending.clear()
         endings = [request.number for request in step.endings]
-        return UncontendedStep(step.batch.features, step.formed_at, 0, 0, endings), offsets
+        return UncontendedStep(step.batch.features, step.formed_at, 0, 0, [], endings), offsets
 
     def take_back(self, current: UncontendedStep | None, offsets: dict[int, int]) -> Batch | None:
         """The same, at the end of the stretch; all of them are in `running`."""
@@ -264,15 +265,14 @@ class AsyncVllmV1Leap(VllmV1Leap):
         if current is None:
             return None
         features = current.features
-        new = [running[who] for who in range(current.first_new, current.end_new)]
-        for request in new:
+        sampled = [running[who] for who in range(current.first_done, current.end_done)]
+        for request in sampled:
             request.since = self.clock.formed
             self.recorder.scheduled(request.number, current.formed_at)
         repeats = not (features.S or features.num_waiting)
-        cached = self.recorder.num_cached_tokens
-        irregular = [(request, request.num_prompt_tokens - cached[request.number]) for request in new]
+        irregular = [(running[who], tokens) for who, tokens in current.prompts]
         step = Step(Batch(features), current.formed_at, features.N, irregular, (), [], repeats)
-        step.sampled = new
+        step.sampled = sampled
         for who in current.endings:
             request = running[who]
             request.known = self.total[who]

@@ -23,12 +23,13 @@ from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.recorder import Recorder
 from simsched.engine.request_status import DECODING, ENDING
 from simsched.engine.vllm_v1.answers import Answers
+from simsched.engine.vllm_v1.handover import UncontendedStep
 from simsched.engine.vllm_v1.leaping_async import AsyncVllmV1Leap, Step
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.prefixes import Prefixes
 from simsched.engine.vllm_v1.pressure import schedule_under_pressure
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
-from simsched.engine.vllm_v1.uncontended_ahead import UncontendedStep, run_uncontended_ahead
+from simsched.engine.vllm_v1.uncontended_ahead import run_uncontended_ahead
 from simsched.policies.base import Policy
 
 
@@ -50,6 +51,8 @@ class AsyncSharedVllmV1Leap(AsyncVllmV1Leap):
     def add_request(self, arrival: Arrival, now: float) -> None:
         number = len(self.total)
         super().add_request(arrival, now)
+        if number in self._blocks.paths:
+            return  # it has waited in an uncontended run
         self._blocks.arrived(number, arrival.prefix)
         if arrival.prefix:
             self._answers.arrived(number, arrival.num_prompt_tokens)

@@ -43,6 +43,8 @@ class SharedVllmV1Leap(VllmV1Leap):
     def add_request(self, arrival: Arrival, now: float) -> None:
         number = len(self.total)
         super().add_request(arrival, now)
+        if number in self._blocks.paths:
+            return  # it has waited in an uncontended run
         self._blocks.arrived(number, arrival.prefix)
         if arrival.prefix:
             self._answers.arrived(number, arrival.num_prompt_tokens)

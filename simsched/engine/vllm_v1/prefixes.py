@@ -48,8 +48,6 @@ class Prefixes:
             hit an answer as it grows: nothing has happened then.
         """
         self.settle()
-        if len(arrivals) == 1:
-            return self._admit_one(arrivals[0], first, growth, tokens, free)
         blocks = self._blocks
         for number, arrival in enumerate(arrivals, first):
             blocks.arrived(number, arrival.prefix)
@@ -71,10 +69,12 @@ class Prefixes:
             pairs += n * (hit + length)
         return computed, taken, pairs
 
-    def _admit_one(
+    def admit_one(
         self, arrival: Arrival, number: int, growth: int, tokens: int, free: int
     ) -> tuple[int, int, int] | None:
         """`admit` of one who arrives alone."""
+        if self.owed:
+            self.settle()
         blocks, length = self._blocks, arrival.num_prompt_tokens
         blocks.arrived(number, arrival.prefix)
         if not self._answers.is_grown_for(number):
@@ -82,7 +82,7 @@ class Prefixes:
             n = length - found[-1].end * self._size if found else length
             taken = -(-length // self._size) - held + growth
             fits = n <= tokens and n <= self._longest and taken + self._watermark <= free
-            if fits and not (growth and blocks.would_take(growth, found)):
+            if fits and not self.would_take(growth, found):
                 self._recorder.make_room(number + 1)
                 if growth:
                     blocks.allocate(growth)
@@ -108,29 +108,58 @@ class Prefixes:
     def _begin(self, number: int, arrival: Arrival, found: list[Piece]) -> int:
         """It takes what the lookup has found, and blocks for the rest of its prompt; returns the tokens that
         it has found."""
-        blocks, length, size = self._blocks, arrival.num_prompt_tokens, self._size
+        length = arrival.num_prompt_tokens
         if arrival.prefix:
             self._answers.arrived(number, length)
-        hits = found[-1].end if found else 0
-        blocks.begin(number, found)
-        self._answers.started(number)
-        blocks.allocate(-(-length // size) - hits)
-        blocks.fill(number, length)
-        hit = hits * size
+        self.begin(number, found, length)
+        hit = found[-1].end * self._size if found else 0
         if hit:
             self._recorder.num_cached_tokens[number] = hit
         return hit
 
+    def arrive(self, number: int, arrival: Arrival) -> bool:
+        """It waits from now on; False, and unknown here, if it might hit an answer that grows."""
+        self._blocks.arrived(number, arrival.prefix)
+        if self._answers.is_grown_for(number):
+            self._blocks.forget(number)
+            return False
+        if arrival.prefix:
+            self._answers.arrived(number, arrival.num_prompt_tokens)
+        return True
+
+    def lookup(self, number: int, length: int) -> tuple[list[Piece], int]:
+        """What is cached of the prompt of one that is known, and how many of those blocks are held."""
+        return self._blocks.lookup(number, length)
+
+    def would_take(self, growth: int, found: list[Piece]) -> bool:
+        """Would the next blocks be taken from what a lookup has found?"""
+        return growth > 0 and self._blocks.would_take(growth, found)
+
+    def begin(self, number: int, found: list[Piece], tokens: int) -> None:
+        """One that is known takes what the lookup has found, and blocks for what is to be computed of its
+        prompt, up to so many tokens."""
+        blocks = self._blocks
+        blocks.begin(number, found)
+        self._answers.started(number)
+        blocks.allocate(-(-tokens // self._size) - (found[-1].end if found else 0))
+        blocks.fill(number, tokens)
+
+    def go_on(self, number: int, count: int, tokens: int) -> None:
+        """One that has begun takes so many blocks, for its prompt up to so many tokens."""
+        self._blocks.allocate(count)
+        self._blocks.fill(number, tokens)
+
     def settle(self) -> None:
         """The cache is told of what decoding requests have taken: always before anything else happens to it,
-        and so it loses what it would have lost step by step."""
+        so that it loses what it would have lost step by step."""
         if self.owed:
             self._blocks.allocate(self.owed)
             self.owed = 0
 
     def leave(self, number: int, computed: int) -> int:
         """It is done, with so many tokens computed; returns how many blocks come free."""
-        self.settle()
+        if self.owed:
+            self.settle()
         if self._answers.stopped(number):
             self._blocks.fill(number, computed)
         self._answers.left(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from simsched.engine.arrival import Arrival
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.recorder import Recorder
 from simsched.engine.step_clock import StepClock
@@ -24,6 +25,7 @@ class LeapingState(ABC):
         self.chunked = config.enable_chunked_prefill
         self.max_model_len = config.max_model_len
         self.long_prefill = config.long_prefill_token_threshold
+        self.reserve = config.scheduler_reserve_full_isl
         self.watermark = int(config.watermark * config.num_gpu_blocks)
         self.walk_survives_self_preemption = False
         """Does a running request that preempts itself not end the step for those behind it?"""
@@ -41,6 +43,8 @@ class LeapingState(ABC):
         """Of these, those whose last token is on its way (asynchronous scheduling)."""
         self.num_waiting = 0
         """Without victims that are held."""
+        self.num_new = 0
+        """Who has arrived since the last step was formed."""
         self.order: QueueDiscipline = FcfsOrder(self.running)
 
         self.num_decoding = 0
@@ -61,6 +65,10 @@ class LeapingState(ABC):
         """All but the decoding requests, with their tokens."""
         self.preempted_this_step: list[LeapRequest] = []
         """Those it preempts."""
+
+    @abstractmethod
+    def add_request(self, arrival: Arrival, now: float) -> None:
+        """It has arrived, and waits."""
 
     @abstractmethod
     def allocate(self, blocks: int) -> None:

@@ -1,8 +1,8 @@
 """The uncontended run: nobody waits, and there is room for whoever arrives.
 
 Then a step holds all decoding requests and the whole prompts of the latest arrivals, whatever the policy.
-This is `VllmV1Leap` written out for that case, in one loop over local variables, until the case ends. For a
-lone replica it is one event.
+(Under vLLM's `fcfs` prompts may also take several steps: `backlog.py`.) This is `VllmV1Leap` written out for
+that case, in one loop over local variables, until the case ends. For a lone replica it is one event.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final
 import simpy
 
 from simsched.cost_model.base import StepFeatures, make_features
-from simsched.engine.arrival import Arrival
 from simsched.engine.repeat import repeat_decodes
 from simsched.engine.serial import SerialReplica
-from simsched.engine.source import TraceSource
+from simsched.engine.vllm_v1.arriving import Arriving
+from simsched.engine.vllm_v1.backlog import Backlog
 from simsched.engine.vllm_v1.leaping_request import MANY
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.prefixes import Prefixes, in_batch_order
@@ -46,14 +46,10 @@ def run_uncontended(
     step_ends = clock.ends
     begin, finish, record_steps = recorder.begin, recorder.finish, recorder.steps
     total, max_model_len = engine.total, engine.max_model_len
-    # lengths of who arrives, by number less `numbered`: in the order of the trace they stand there already,
-    # and numbers are rows
-    rows = source if isinstance(source, TraceSource) else None
-    numbered = 0 if rows is not None else len(total)
-    prompts: list[int] = [] if rows is None else rows.prompts
-    outputs: list[int] = [] if rows is None else rows.outputs
-    times = None if rows is None else rows.times
-    arrivals: list[Arrival] = []
+    arriving = Arriving(source, len(total))
+    rows, arrivals, times = arriving.rows, arriving.arrivals, arriving.times
+    # lengths, by number less `numbered`
+    prompts, outputs, numbered = arriving.prompts, arriving.outputs, arriving.numbered
     reports = source.waits_for_answers
     # who hears of each request as it comes; all others are made at the end, of those that still run
     hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
@@ -67,13 +63,19 @@ def run_uncontended(
     # (blocks of a prefix cache can't be given back)
     may_go_on = not alone and hearer is None and prefixes is None and recorder.first_tokens is None
     early = False  # so it has been, and its end is `now`
+    backlog = None
+    if policy_order is None and order.serves_by_arrival and engine.chunked and not engine.long_prefill:
+        backlog = Backlog(engine, prefixes, arriving)
+    head = upto  # whose prompt is the first that is not computed; `upto` if all are
+    part = 0  # 1 if it is computed in part, so that its request runs
     while True:
         start, before, first_new = now, steps, upto
         if prefixes is not None and prefixes.watched:
             break
         arrival_time = source.next_time if times is None else times[upto]
-        if arrival_time <= now:
-            # First, the whole prompts of those that have arrived, with one token of everybody else.
+        first_done = head
+        if arrival_time <= now or head < upto:
+            # First, the prompts of those that have arrived, with one token of everybody else.
             tokens, blocks, pairs, fits = 0, growth[steps % size], 0, True
             early = may_go_on
             while arrival_time <= now:
@@ -101,37 +103,47 @@ def run_uncontended(
                 else:
                     arrival_time = source.next_time if rows is None else rows.skip()
             count = upto - first_new
-            if N + count > engine.max_running:
+            waiting = 0
+            if head < first_new or N + count > engine.max_running:
                 fits = False
             elif prefixes is None:
                 fits = fits and tokens + N <= engine.max_tokens and blocks + engine.watermark <= free
             else:
-                those = (
-                    arrivals[first_new - numbered :]
-                    if rows is None
-                    else map(rows.arrival, range(first_new, upto))
-                )
-                room = engine.max_tokens - N
-                taken = prefixes.admit(list(those), first_new, growth[steps % size], room, free)
+                those = arriving.since(first_new, upto)
+                room, grown = engine.max_tokens - N, growth[steps % size]
+                if count == 1:
+                    taken = prefixes.admit_one(those[0], first_new, grown, room, free)
+                else:
+                    taken = prefixes.admit(those, first_new, grown, room, free)
                 fits = taken is not None
                 if taken is not None:
                     tokens, blocks, pairs = taken
-            if not fits:
-                del total[first_new:]  # they are numbered below
+            if fits:
+                head = upto
+            else:
                 early = False
-                break
-            if rows is None:
+                if backlog is None:
+                    break
+                backlog.head = head
+                chunks = backlog.form(first_new, upto, N, N, growth[steps % size], free, now)
+                if chunks is None:
+                    break
+                tokens, pairs, blocks, waiting, served = chunks
+                head, count = backlog.head, len(served)
+            if rows is None and upto > first_new:
                 replica.note_rows(arrivals[first_new - numbered :])
             if hearer is not None:
                 for who in range(first_new, upto):
-                    arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+                    arrival = arriving.arrival(who)
                     running[who] = hearer.request(who, arrival, now)
                 hearer.step_begins(now)
             if replica.tells_counts:
                 engine.free = free
-                replica.tell_counts(start, N)
-            features = make_features(StepFeatures, (tokens, N, count, K, pairs / 2, 0, 0, count, 0, 0, 0))
-            last = step_time(features) + predictor_time * count
+                replica.tell_counts(start, N + part)
+            seen = upto - first_new
+            of_step = tokens, N, count, K, pairs / 2, waiting, 0, seen, 0, 0, 0
+            features = make_features(StepFeatures, of_step)
+            last = step_time(features) + predictor_time * seen
             free -= blocks
             now += last
             steps += 1
@@ -142,6 +154,7 @@ def run_uncontended(
             if not (alone or early):
                 yield event_loop.at(now)
             recorder.step(last, N)
+            part = 0 if backlog is None else backlog.num_running
             if tells_host:
                 replica.account(features, 1, last)
         elif N:
@@ -224,10 +237,10 @@ def run_uncontended(
                 free += prefixes.leave(who, total[who] - 1)
                 running.pop(who, None)
         admitted: Sequence[int] = NOBODY
-        if upto > first_new:
-            admitted = range(first_new, upto)
-            if order.admits_in_order and upto - first_new > 1:
-                those = arrivals[first_new - numbered :] if rows is None else map(rows.arrival, admitted)
+        if head > first_done:
+            admitted = range(first_done, head)
+            if order.admits_in_order and head - first_done > 1:
+                those = arriving.since(first_new, upto)
                 admitted = [who for who, _ in order.as_admitted(list(enumerate(those, first_new)))]
         for who in admitted:
             length = prompts[who - numbered] + 1
@@ -250,7 +263,7 @@ def run_uncontended(
                 if hearer is not None:
                     hearer.finished(running.pop(who), now)
         if policy_order is not None and step_ends is not None and len(step_ends) > clock.history_limit:
-            _make_running(engine, policy_order, offsets, rows, arrivals, numbered, now)
+            _make_running(engine, policy_order, offsets, arriving, now)
             clock.trim_history(policy_order.oldest_change())
         if finished:
             replica.report(finished, now)
@@ -260,7 +273,7 @@ def run_uncontended(
                 replica.tell_counts(now, N)
         elif not alone:
             engine.free = free
-            if (pause := replica.settle(now, N)) is not None:
+            if (pause := replica.settle(now, N + part)) is not None:
                 yield pause
     if early:
         yield event_loop.at(now)
@@ -268,16 +281,22 @@ def run_uncontended(
             yield pause
     if prefixes is not None:
         prefixes.settle()
-    _make_running(engine, policy_order, offsets, rows, arrivals, numbered, now)
+    _make_running(engine, policy_order, offsets, arriving, now)
     if alone and event_loop.is_due(now):
         # Alone, all of it is one event, if anybody else waits for any.
         yield event_loop.at(now)
     engine.num_decoding, engine.decode_context, engine.free = N, K, free
     if rows is not None:
         rows.skip_to(upto)
+    if backlog is not None:
+        backlog.head = head
+        backlog.give_back_running(now)
+        backlog.give_back_waiting(first_new, now)
+    else:
+        del total[first_new:]  # they are numbered below
     for who in range(first_new, upto):
         # they have arrived, and there is no room for all of them at once
-        replica.take_in(arrivals[who - numbered] if rows is None else rows.arrival(who), now)
+        replica.take_in(arriving.arrival(who), now)
     return now
 
 
@@ -285,16 +304,14 @@ def _make_running(
     engine: LeapingState,
     policy_order: PolicyOrder | None,
     offsets: dict[int, int],
-    rows: TraceSource | None,
-    arrivals: list[Arrival],
-    numbered: int,
+    arriving: Arriving,
     now: float,
 ) -> None:
     """Make the decoding requests that have been no more than an offset so far."""
     recorder, running = engine.recorder, engine.running
     for who, offset in offsets.items():
         if who not in running:
-            arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+            arrival = arriving.arrival(who)
             request = running[who] = engine.order.request(who, arrival, now)
             request.decode(offset)
             if policy_order is not None:

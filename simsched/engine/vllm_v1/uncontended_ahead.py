@@ -9,44 +9,21 @@ from __future__ import annotations
 from collections.abc import Generator
 from heapq import heappop, heappush
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import Final
 
 import simpy
 
 from simsched.cost_model.base import StepFeatures
-from simsched.engine.arrival import Arrival
-from simsched.engine.base import Batch
 from simsched.engine.pipelined import Handover, PipelinedReplica
-from simsched.engine.source import TraceSource
+from simsched.engine.vllm_v1.arriving import Arriving
+from simsched.engine.vllm_v1.backlog import Backlog
+from simsched.engine.vllm_v1.handover import HandsOver, UncontendedStep
 from simsched.engine.vllm_v1.leaping_request import MANY
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.prefixes import Prefixes, in_batch_order
 from simsched.engine.vllm_v1.state import LeapingState
 
-
-class UncontendedStep(NamedTuple):
-    """A step that is formed and not over."""
-
-    features: StepFeatures
-    formed_at: float
-    first_new: int
-    end_new: int
-    """Who has its whole prompt in it: from the one up to the other."""
-    endings: list[int]
-    """Who gets its last token, but for those."""
-
-
-class HandsOver(Protocol):
-    """The leaping engine one step ahead, as far as it hands over to the uncontended run."""
-
-    ended: float
-    """When the step done last ended."""
-
-    def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
-        """The step under way, if there is one, and by number the offsets of the decoding requests."""
-
-    def take_back(self, current: UncontendedStep | None, offsets: dict[int, int]) -> Batch | None:
-        """The same, at the end of the stretch; all of them are in `running`."""
+NOBODY: Final[set[int]] = set()
 
 
 def run_uncontended_ahead(
@@ -71,14 +48,10 @@ def run_uncontended_ahead(
     begin, finish, record_step = recorder.begin, recorder.finish, recorder.step
     counts_waiting = clock.counts_waiting
     total, max_model_len = engine.total, engine.max_model_len
-    # lengths of who arrives, by number less `numbered`: in the order of the trace they stand there already,
-    # and numbers are rows
-    rows = source if isinstance(source, TraceSource) else None
-    numbered = 0 if rows is not None else len(total)
-    prompts: list[int] = [] if rows is None else rows.prompts
-    outputs: list[int] = [] if rows is None else rows.outputs
-    times = None if rows is None else rows.times
-    arrivals: list[Arrival] = []
+    arriving = Arriving(source, len(total))
+    rows, arrivals, times = arriving.rows, arriving.arrivals, arriving.times
+    # lengths, by number less `numbered`
+    prompts, outputs, numbered = arriving.prompts, arriving.outputs, arriving.numbered
     running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
     max_tokens, max_running, watermark = engine.max_tokens, engine.max_running, engine.watermark
     longest = engine.long_prefill or max_tokens
@@ -94,12 +67,20 @@ def run_uncontended_ahead(
     # (blocks of a prefix cache can't be given back)
     may_go_on = not alone and hearer is None and prefixes is None and recorder.first_tokens is None
     early = False  # so it has been, and its end is `now`
+    backlog = None
+    if policy_order is None and order.serves_by_arrival and engine.chunked and not engine.long_prefill:
+        backlog = Backlog(engine, prefixes, arriving)
+    watched = NOBODY if prefixes is None else prefixes.watched
+    head = upto  # whose prompt is the first that is not computed; `upto` if all are
+    part = 0  # 1 if it is computed in part, so that its request runs
+    served: list[tuple[int, int]] = []  # who has how much of its prompt in the step formed last, if in parts
     current, offsets = steps_ahead.hand_over()
     formed = ended = now
     entered = done
-    # of the step under way: decodes, context, who waits for its end, new requests, when it was formed
+    # of the step under way: decodes, context, who waits for its end, chunks of prompts and which prompts end
+    # with them, who is new, when it was formed
     is_under_way = current is not None
-    now_N = now_K = now_waiting = now_first = now_end = 0
+    now_N = now_K = now_waiting = now_new = now_first = now_end = now_seen = 0
     now_tokens, now_pairs, now_formed = 0, 0.0, now
     endings: list[int] = []
     launched = False  # has the step under way been launched with nothing before it, at `formed`?
@@ -108,15 +89,16 @@ def run_uncontended_ahead(
         now_formed, endings = current.formed_at, current.endings
     while True:
         # First, who has arrived and is in the next step: with their whole prompts, or this ends here.
-        first_new, tokens, pairs, blocks = upto, 0, 0.0, 0
+        first_new, first_done, tokens, pairs, blocks = upto, head, 0, 0.0, 0
         waiting = len(endings)
-        if prefixes is not None and prefixes.watched:
+        if watched:
             break
         if N:
             blocks = growth[steps % size]
         if times is None:
             arrival_time = source.next_time
-        if arrival_time <= formed:
+        new = seen = 0
+        if arrival_time <= formed or head < upto:
             squares = 0
             while arrival_time <= formed:
                 if rows is None:
@@ -135,28 +117,41 @@ def run_uncontended_ahead(
                     arrival_time = times[upto]
                 else:
                     arrival_time = source.next_time if rows is None else rows.skip()
-            fits = N + waiting + upto - first_new <= max_running
+            new = seen = upto - first_new
+            fits = head == first_new and N + waiting + new <= max_running
             if prefixes is None:
                 fits = fits and tokens + N <= max_tokens and blocks + watermark <= free
             elif fits:
-                those = (
-                    arrivals[first_new - numbered :]
-                    if rows is None
-                    else map(rows.arrival, range(first_new, upto))
-                )
-                room = max_tokens - N
-                taken = prefixes.admit(list(those), first_new, growth[steps % size] if N else 0, room, free)
+                those = arriving.since(first_new, upto)
+                room, grown = max_tokens - N, growth[steps % size] if N else 0
+                if new == 1:
+                    taken = prefixes.admit_one(those[0], first_new, grown, room, free)
+                else:
+                    taken = prefixes.admit(those, first_new, grown, room, free)
                 fits = taken is not None
                 if taken is not None:
                     tokens, blocks, squares = taken
-            if not fits:
-                break
+            if fits:
+                head = upto
+                served = []
+            else:
+                if backlog is None:
+                    break
+                backlog.head = head
+                growing = growth[steps % size] if N else 0
+                chunks = backlog.form(first_new, upto, N, N + waiting, growing, free, formed)
+                if chunks is None:
+                    break
+                tokens, squares, blocks, queued, served = chunks
+                waiting += queued
+                head, new = backlog.head, len(served)
             pairs = squares / 2
-            if rows is None:
+            if rows is None and seen:
                 replica.note_rows(arrivals[first_new - numbered :])
             if tells_counts and not launched:
                 engine.free = free
-                replica.tell_counts(formed, N + waiting)
+                replica.tell_counts(formed, N + len(endings) + part)
+            part = 0 if backlog is None else backlog.num_running
         elif N:
             if blocks > free:
                 break
@@ -170,11 +165,11 @@ def run_uncontended_ahead(
                 yield event_loop.at(now)
             continue
         launched = False
-        next_N, next_K, new = N, K, upto - first_new
+        next_N, next_K = N, K
         following: list[int] = []  # who gets its last token in the next step
         if hearer is not None:
             for who in range(first_new, upto):
-                arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+                arrival = arriving.arrival(who)
                 running[who] = hearer.request(who, arrival, formed)
             hearer.step_begins(formed)
         if next_N or new:
@@ -198,12 +193,11 @@ def run_uncontended_ahead(
                 for place in range(first_new - numbered, upto - numbered):
                     length = prompts[place] + outputs[place]
                     total.append(length if length < max_model_len else max_model_len)
-                if new > 1 and order.admits_in_order:
-                    numbers = range(first_new, upto)
-                    those = arrivals[first_new - numbered :] if rows is None else map(rows.arrival, numbers)
+                if seen > 1 and order.admits_in_order:
+                    those = arriving.since(first_new, upto)
                     in_order = order.as_admitted(list(enumerate(those, first_new)))
                     places.update((who, first_new + place) for place, (who, _) in enumerate(in_order))
-                for who in range(first_new, upto):
+                for who in range(first_done, head):
                     length = prompts[who - numbered] + 1
                     if hearer is not None:
                         running[who].decode(length - steps)
@@ -219,19 +213,19 @@ def run_uncontended_ahead(
                 # With nothing under way it is launched first, and whoever arrives meanwhile is in the next.
                 is_under_way = True
                 now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
-                now_first, now_end, now_tokens, now_pairs = first_new, upto, tokens, pairs
+                now_first, now_end, now_tokens, now_pairs = first_done, head, tokens, pairs
+                now_new, now_seen = new, seen
                 endings = following
-                formed = now + clock.begin(StepFeatures(tokens, next_N, new, next_K, pairs, waiting, 0, new))
+                formed = now + clock.begin(StepFeatures(tokens, next_N, new, next_K, pairs, waiting, 0, seen))
                 launched = True
                 if not alone and formed > now:
                     yield event_loop.at(formed)
                 continue
         # The step under way, and those like it.
         start, before = now, done
-        if new or now_first < now_end:
-            num = now_end - now_first
+        if new or now_new:
             ahead = tokens, next_N, new
-            last = clock.prefill(now_tokens, now_N, now_K, now_pairs, now_waiting, num, ahead)
+            last = clock.prefill(now_tokens, now_N, now_K, now_pairs, now_waiting, now_new, now_seen, ahead)
             now += last
             if step_ends is not None:
                 step_ends.append(now)
@@ -314,31 +308,35 @@ def run_uncontended_ahead(
         for who in endings:
             free += -(-(total[who] - 1) // size) if prefixes is None else prefixes.leave(who, total[who] - 1)
             finish(who, now)
-        if hearer is not None:
-            step_clock.set((steps, done, now))
-            engine.step_start = start
-            for who in endings:
-                hearer.finished(running.pop(who), now)
-            if now_end > now_first:
-                for who in range(now_first, now_end):
-                    if who in running:
-                        hearer.began(running[who], before, start, now)
-        else:
+        if policy_order is None:
             if running:
                 for who in endings:
                     running.pop(who, None)
-            if starts is not None and now_end > now_first:
+        else:
+            if hearer is not None:
+                step_clock.set((steps, done, now))
+                engine.step_start = start
+                for who in endings:
+                    hearer.finished(running.pop(who), now)
                 for who in range(now_first, now_end):
-                    starts[who] = start
-        if policy_order is not None and step_ends is not None and len(step_ends) > step_clock.history_limit:
-            step_clock.set((steps, done, now))
-            _make_running(engine, policy_order, offsets, starts, rows, arrivals, numbered, now)
-            step_clock.trim_history(policy_order.oldest_change())
+                    if who in running:
+                        hearer.began(running[who], before, start, now)
+            else:
+                for who in endings:
+                    running.pop(who, None)
+                if starts is not None:
+                    for who in range(now_first, now_end):
+                        starts[who] = start
+            if step_ends is not None and len(step_ends) > step_clock.history_limit:
+                step_clock.set((steps, done, now))
+                _make_running(engine, policy_order, offsets, starts, arriving, now)
+                step_clock.trim_history(policy_order.oldest_change())
         ended = now
         is_under_way = bool(next_N or new)
         now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
         finished, endings = endings, following
-        now_first, now_end, now_tokens, now_pairs = first_new, upto, tokens, pairs
+        now_first, now_end, now_tokens, now_pairs = first_done, head, tokens, pairs
+        now_new, now_seen = new, seen
         formed = now
         if reports and finished:
             replica.report(finished, now)
@@ -348,7 +346,7 @@ def run_uncontended_ahead(
                 replica.tell_counts(now, N)
         elif not alone:
             engine.free = free
-            if (pause := replica.settle(now, N + len(endings))) is not None:
+            if (pause := replica.settle(now, N + len(endings) + part)) is not None:
                 yield pause
     if prefixes is not None:
         prefixes.settle()
@@ -360,19 +358,28 @@ def run_uncontended_ahead(
         remain[who] = total[who] - steps
     in_turn = sorted(remain, key=lambda who: places.get(who, who))
     remain = {who: remain[who] for who in in_turn}
-    _make_running(engine, policy_order, remain, starts, rows, arrivals, numbered, now)
+    _make_running(engine, policy_order, remain, starts, arriving, now)
     engine.num_decoding, engine.decode_context, engine.free = N, K, free
     if rows is not None:
         rows.skip_to(upto)
     current = None
     if is_under_way:
-        num = now_end - now_first
-        features = StepFeatures(now_tokens, now_N, num, now_K, now_pairs, now_waiting, 0, num)
-        current = UncontendedStep(features, now_formed, now_first, now_end, endings)
+        features = StepFeatures(now_tokens, now_N, now_new, now_K, now_pairs, now_waiting, 0, now_seen)
+        if not now_new:
+            served = []
+        elif not served:
+            hits = recorder.num_cached_tokens
+            served = [(who, prompts[who - numbered] - hits[who]) for who in range(now_first, now_end)]
+        current = UncontendedStep(features, now_formed, now_first, now_end, served, endings)
+    if backlog is not None:
+        backlog.head = head
+        backlog.give_back_running(now)
     batch = steps_ahead.take_back(current, offsets)
+    if backlog is not None:
+        backlog.give_back_waiting(first_new, formed)
     for who in range(first_new, upto):
         # they have arrived, and there is no room for all of them at once
-        replica.take_in(arrivals[who - numbered] if rows is None else rows.arrival(who), formed)
+        replica.take_in(arriving.arrival(who), formed)
     return Handover(now, batch, formed, launched)
 
 
@@ -381,9 +388,7 @@ def _make_running(
     policy_order: PolicyOrder | None,
     offsets: dict[int, int],
     starts: dict[int, float] | None,
-    rows: TraceSource | None,
-    arrivals: list[Arrival],
-    numbered: int,
+    arriving: Arriving,
     now: float,
 ) -> None:
     """Make those of these decoding requests that have been no more than an offset so far.
@@ -395,7 +400,7 @@ def _make_running(
     for who, offset in offsets.items():
         request = running.get(who)
         if request is None:
-            arrival = arrivals[who - numbered] if rows is None else rows.arrival(who)
+            arrival = arriving.arrival(who)
             request = running[who] = engine.order.request(who, arrival, now)
             request.decode(offset)
         if policy_order is not None and starts is not None and who in starts and not request.ran:
