@@ -72,7 +72,6 @@ class VllmV1Leap(LeapingBlocks):
             if hooks_of(policy):
                 self.decisions = DecidingOrder(self, policy, config)
                 self.order = self.policy_order = self.decisions
-                self.runs_uncontended = False  # whoever arrives is decided about
             else:
                 self.order = self.policy_order = PolicyOrder(self, policy)
             self.step_ends = self.clock.ends = []
@@ -252,10 +251,12 @@ class VllmV1Leap(LeapingBlocks):
     def is_uncontended(self) -> bool:
         """Does nobody wait, nothing run but decoding requests, and is their order of no concern?"""
         order = self.policy_order
-        return not self.num_waiting and not self.partials and (order is None or order.is_uncontended())
+        if self.num_waiting or self.partials or self.num_new:
+            return False
+        return order is None or order.is_uncontended()
 
     def run_uncontended(self, replica: SerialReplica, now: float) -> Generator[simpy.Event, None, float]:
-        return run_uncontended(self, self.policy_order, replica, now)
+        return run_uncontended(self, self.policy_order, replica, now, decider=self.decisions)
 
     # -- decoding requests ----------------------------------------------------------------------------------
     def leave_out(self, request: LeapRequest, now: float) -> None:

@@ -245,7 +245,7 @@ class AsyncVllmV1Leap(VllmV1Leap):
     def run_uncontended_ahead(
         self, replica: PipelinedReplica, now: float
     ) -> Generator[simpy.Event, None, Handover]:
-        return run_uncontended_ahead(self, self, self.policy_order, replica, now)
+        return run_uncontended_ahead(self, self, self.policy_order, replica, now, decider=self.decisions)
 
     def hand_over(self) -> tuple[UncontendedStep | None, dict[int, int]]:
         """The step under way, and the offsets of those who decode on after it."""
@@ -253,7 +253,8 @@ class AsyncVllmV1Leap(VllmV1Leap):
         if not self._under_way:
             return None, offsets
         step = self._under_way.popleft()
-        self.ending.clear()
+        if self.decisions is None:
+            self.ending.clear()
         endings = [request.number for request in step.endings]
         return UncontendedStep(step.batch.features, step.formed_at, 0, 0, [], endings), offsets
 

@@ -13,9 +13,10 @@ from math import inf
 from typing import cast
 
 from simsched.engine.agenda import NO_LIMIT, Agenda
+from simsched.engine.arrival import Arrival
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.decisions import BudgetHooks
-from simsched.engine.request_status import FINISHED, WAITING
+from simsched.engine.request_status import ENDING, FINISHED, WAITING
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.leaping_view import LeapingView
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
@@ -33,7 +34,11 @@ class DecidingOrder(PolicyOrder):
     def __init__(self, engine: LeapingState, policy: Policy, config: ResolvedConfig) -> None:
         super().__init__(engine, policy)
         self.decides = True
+        self.hears_of_all = True  # whoever arrives is decided about
         self._waits_silently = False  # they may be asked about
+        self._runs_uncontended = not (self._shares or self._reads_cache or self._sees_queue)
+        self.has_answered: bool | None = None
+        """What `prepare` has said of a step that an uncontended run leaves to `schedule`."""
         hooks = hooks_of(policy)
         self.view = LeapingView(engine, self, config)
         self.rejected: list[int] = []
@@ -90,10 +95,53 @@ class DecidingOrder(PolicyOrder):
         self._departures += 1
 
     def is_uncontended(self) -> bool:
-        """Never: whoever arrives is asked about."""
-        return False
+        """May an uncontended run ask about whoever arrives? Its requests are moved by what it has announced
+        alone."""
+        return self._runs_uncontended
+
+    def await_ends(self, numbers: Sequence[int]) -> None:
+        """The last tokens of these are on their way (asynchronous scheduling)."""
+        engine = self._engine
+        for number in numbers:
+            request = engine.running[number]
+            request.end(engine.total[number])
+            request.where = ENDING
+            request.coming = 1
+            engine.ending[number] = request
 
     # -- before schedule() ---------------------------------------------------------------------------------
+    def prepare(self, now: float) -> bool:
+        answer = self.has_answered
+        if answer is None:
+            return super().prepare(now)
+        self.has_answered = None
+        return answer
+
+    def take_in(self, first: int, arrivals: Sequence[Arrival], now: float) -> bool:
+        """These have arrived in an uncontended run, numbered from `first` on. Decide about the next step: may
+        all of them be in it, and no prompt is cut?"""
+        engine = self._engine
+        for number, arrival in enumerate(arrivals, first):
+            self.arrived(number, arrival, now)
+        engine.num_waiting = engine.num_new = len(arrivals)
+        self.has_answered = self.prepare(now)
+        if len(self.outside) or self.rejected:
+            return False
+        most = engine.long_prefill or engine.max_tokens
+        return all(each.num_prompt_tokens <= most for each in arrivals)
+
+    def take_out(self) -> list[LeapRequest]:
+        """All of them are admitted, in this order."""
+        engine = self._engine
+        admitted = []
+        for _ in range(engine.num_waiting):
+            self.head()
+            admitted.append(request := self.pop())
+            engine.running[request.number] = request
+        engine.num_waiting = engine.num_new = 0
+        self.has_answered = None
+        return admitted
+
     def _decide(self, now: float) -> bool:
         engine = self._engine
         self.view.now = now

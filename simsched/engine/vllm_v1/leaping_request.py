@@ -8,7 +8,7 @@ from typing import Final
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
 from simsched.engine.facts import Attained, told_blocks, told_cached, told_sessions
-from simsched.engine.request_status import DECODING, WAITING
+from simsched.engine.request_status import DECODING, FINISHED, WAITING
 from simsched.engine.step_clock import StepClock
 from simsched.policies.base import NEVER, Change, Priority
 from simsched.request import PromptBlocks
@@ -83,6 +83,13 @@ class LeapRequest:
         """From now on it gets a token in every step."""
         self.where = DECODING
         self.offset = offset
+
+    def end(self, tokens: int) -> None:
+        """It has all its tokens, and the last of them is out."""
+        self.where = FINISHED
+        self.known = tokens
+        self.computed = tokens - 1
+        self.coming = 0
 
     def attach_view(self, clock: StepClock, arrival: Arrival) -> None:
         """It arrives where a policy of ours orders requests."""

@@ -15,11 +15,13 @@ from typing import Final
 import simpy
 
 from simsched.cost_model.base import StepFeatures, make_features
+from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.repeat import repeat_decodes
 from simsched.engine.serial import SerialReplica
 from simsched.engine.vllm_v1.arriving import Arriving
 from simsched.engine.vllm_v1.backlog import Backlog
-from simsched.engine.vllm_v1.leaping_request import MANY
+from simsched.engine.vllm_v1.leaping_decisions import DecidingOrder
+from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.prefixes import Prefixes, in_batch_order
 from simsched.engine.vllm_v1.state import LeapingState
@@ -33,12 +35,15 @@ def run_uncontended(
     replica: SerialReplica,
     now: float,
     prefixes: Prefixes | None = None,
+    decider: DecidingOrder | None = None,
 ) -> Generator[simpy.Event, None, float]:
     """Simulate from `now` on, between two steps, while the run is uncontended; returns the time it ended.
 
     Args:
         policy_order: the order of the requests, if it is a policy's.
         prefixes: where prompts share them; then there is no `policy_order`.
+        decider: the same order, if the policy decides more. It is asked about whoever arrives, as
+            `schedule` does; where it does not let all in with their whole prompts, this ends there.
     """
     event_loop, source, alone = replica.event_loop, replica.source, replica.is_alone
     cost, predictor_time = replica.cost, replica.predictor_time
@@ -55,7 +60,9 @@ def run_uncontended(
     hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
     running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
     offsets = {who: request.offset for who, request in running.items()}  # all that need be known here
-    longest = engine.long_prefill or engine.max_tokens
+    # (a decider says itself how many tokens a step and a request in it may have)
+    max_tokens = engine.max_tokens if decider is None else decider.view.max_num_batched_tokens
+    longest = engine.long_prefill or max_tokens if decider is None else max_tokens
     step_time, decode_line, tells_host = cost.step_time, cost.decode_line, replica.tells_host
     steps, N, K, free = clock.formed, engine.num_decoding, engine.decode_context, engine.free
     upto = len(total)  # the number of who arrives next
@@ -68,6 +75,9 @@ def run_uncontended(
         backlog = Backlog(engine, prefixes, arriving)
     head = upto  # whose prompt is the first that is not computed; `upto` if all are
     part = 0  # 1 if it is computed in part, so that its request runs
+    # those who have arrived, as a decider lets them in, and when it is to be told of changes
+    let_in: list[LeapRequest] = []
+    due_step, due_time = (NO_LIMIT, inf) if decider is None else decider.limit()
     while True:
         start, before, first_new = now, steps, upto
         if prefixes is not None and prefixes.watched:
@@ -107,10 +117,10 @@ def run_uncontended(
             if head < first_new or N + count > engine.max_running:
                 fits = False
             elif prefixes is None:
-                fits = fits and tokens + N <= engine.max_tokens and blocks + engine.watermark <= free
+                fits = fits and tokens + N <= max_tokens and blocks + engine.watermark <= free
             else:
                 those = arriving.since(first_new, upto)
-                room, grown = engine.max_tokens - N, growth[steps % size]
+                room, grown = max_tokens - N, growth[steps % size]
                 if count == 1:
                     taken = prefixes.admit_one(those[0], first_new, grown, room, free)
                 else:
@@ -132,7 +142,14 @@ def run_uncontended(
                 head, count = backlog.head, len(served)
             if rows is None and upto > first_new:
                 replica.note_rows(arrivals[first_new - numbered :])
-            if hearer is not None:
+            if decider is not None:
+                engine.num_decoding, engine.decode_context, engine.free = N, K, free
+                lets_in = decider.take_in(first_new, arriving.since(first_new, upto), now)
+                if not lets_in or tokens + N > engine.max_tokens:
+                    first_new = upto  # they are in its queue
+                    break
+                let_in = decider.take_out()
+            elif hearer is not None:
                 for who in range(first_new, upto):
                     arrival = arriving.arrival(who)
                     running[who] = hearer.request(who, arrival, now)
@@ -159,6 +176,9 @@ def run_uncontended(
                 replica.account(features, 1, last)
         elif N:
             # Nobody is new: leap until somebody is done or arrives, or the blocks might run short.
+            if (due_step <= steps or due_time <= now) and decider is not None:
+                decider.prepare(now)
+                due_step, due_time = decider.limit()
             while True:
                 end, who = divmod(ends[0], MANY)
                 if offsets.get(who) == total[who] - end:
@@ -169,6 +189,8 @@ def run_uncontended(
                 break
             if hearer is not None:
                 hearer.step_begins(now)
+            if due_step - steps < most:
+                most = max(1, due_step - steps)
             base, slope = decode_line(N, 0)
             first = last = base + slope * K
             now += first
@@ -176,11 +198,14 @@ def run_uncontended(
                 step_ends.append(now)
             done = 1
             if alone:
-                if most > 1 and now < arrival_time:
-                    now, done, last = repeat_decodes(now, base, slope, K, N, most, arrival_time, step_ends)
+                until = arrival_time if arrival_time < due_time else due_time
+                if most > 1 and now < until:
+                    now, done, last = repeat_decodes(now, base, slope, K, N, most, until, step_ends)
             elif most > 1 or early:
                 begins = start if early else -inf
-                now, done, last = yield from replica.keep_promise(now, base, slope, K, N, most, inf, begins)
+                now, done, last = yield from replica.keep_promise(
+                    now, base, slope, K, N, most, due_time, begins
+                )
                 early = False
                 if not done:
                     # Somebody has been delivered in the step before, and now that is over.
@@ -242,13 +267,17 @@ def run_uncontended(
             if order.admits_in_order and head - first_done > 1:
                 those = arriving.since(first_new, upto)
                 admitted = [who for who, _ in order.as_admitted(list(enumerate(those, first_new)))]
+        if decider is not None:
+            engine.step_start = start
+            admitted = [request.number for request in let_in]
         for who in admitted:
             length = prompts[who - numbered] + 1
             begin(who, start, now)
             if hearer is not None:
                 began = running[who]
                 began.decode(length - steps)
-                hearer.began(began, before, start, now)
+                if decider is None:
+                    hearer.began(began, before, start, now)
             if length < total[who]:
                 offsets[who] = length - steps
                 growth[(steps - length + 1) % size] += 1
@@ -261,7 +290,13 @@ def run_uncontended(
                 if reports:
                     finished.append(who)
                 if hearer is not None:
+                    running[who].end(length)
                     hearer.finished(running.pop(who), now)
+        if let_in:
+            assert decider is not None
+            decider.step_done(before, start, now, [(request, 0) for request in let_in], NOBODY)
+            due_step, due_time = decider.limit()
+            let_in = []
         if policy_order is not None and step_ends is not None and len(step_ends) > clock.history_limit:
             _make_running(engine, policy_order, offsets, arriving, now)
             clock.trim_history(policy_order.oldest_change())

@@ -6,7 +6,7 @@ variables, until the case ends; as `uncontended.py` for the synchronous engine.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import Final
@@ -14,11 +14,13 @@ from typing import Final
 import simpy
 
 from simsched.cost_model.base import StepFeatures
+from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.vllm_v1.arriving import Arriving
 from simsched.engine.vllm_v1.backlog import Backlog
 from simsched.engine.vllm_v1.handover import HandsOver, UncontendedStep
-from simsched.engine.vllm_v1.leaping_request import MANY
+from simsched.engine.vllm_v1.leaping_decisions import DecidingOrder
+from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.prefixes import Prefixes, in_batch_order
 from simsched.engine.vllm_v1.state import LeapingState
@@ -33,6 +35,7 @@ def run_uncontended_ahead(
     replica: PipelinedReplica,
     now: float,
     prefixes: Prefixes | None = None,
+    decider: DecidingOrder | None = None,
 ) -> Generator[simpy.Event, None, Handover]:
     """Simulate from `now` on, as a step begins or with none under way, while the run is uncontended.
 
@@ -40,6 +43,7 @@ def run_uncontended_ahead(
         steps_ahead: the engine once more.
         policy_order: the order of the requests, if it is a policy's.
         prefixes: where prompts share them; then there is no `policy_order`.
+        decider: the same order, if the policy decides more (as in `uncontended.py`).
     """
     event_loop, source, clock, order = replica.event_loop, replica.source, replica.clock, engine.order
     alone, reports, tells_counts = replica.is_alone, source.waits_for_answers, replica.tells_counts
@@ -53,8 +57,9 @@ def run_uncontended_ahead(
     # lengths, by number less `numbered`
     prompts, outputs, numbered = arriving.prompts, arriving.outputs, arriving.numbered
     running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
-    max_tokens, max_running, watermark = engine.max_tokens, engine.max_running, engine.watermark
-    longest = engine.long_prefill or max_tokens
+    max_running, watermark = engine.max_running, engine.watermark
+    max_tokens = engine.max_tokens if decider is None else decider.view.max_num_batched_tokens
+    longest = engine.long_prefill or max_tokens if decider is None else max_tokens
     steps, done = step_clock.formed, step_clock.done
     N, K, free = engine.num_decoding, engine.decode_context, engine.free
     upto = len(total)  # the number of who arrives next
@@ -74,6 +79,9 @@ def run_uncontended_ahead(
     head = upto  # whose prompt is the first that is not computed; `upto` if all are
     part = 0  # 1 if it is computed in part, so that its request runs
     served: list[tuple[int, int]] = []  # who has how much of its prompt in the step formed last, if in parts
+    # those who have arrived, as a decider lets them in, and when it is to be told of changes
+    let_in: list[LeapRequest] = []
+    due_step, due_time = (NO_LIMIT, inf) if decider is None else decider.limit()
     current, offsets = steps_ahead.hand_over()
     formed = ended = now
     entered = done
@@ -98,6 +106,10 @@ def run_uncontended_ahead(
         if times is None:
             arrival_time = source.next_time
         new = seen = 0
+        if (due_step <= done or due_time <= formed) and decider is not None and arrival_time > formed:
+            step_clock.formed = steps
+            decider.prepare(formed)
+            due_step, due_time = decider.limit()
         if arrival_time <= formed or head < upto:
             squares = 0
             while arrival_time <= formed:
@@ -119,6 +131,8 @@ def run_uncontended_ahead(
                     arrival_time = source.next_time if rows is None else rows.skip()
             new = seen = upto - first_new
             fits = head == first_new and N + waiting + new <= max_running
+            if decider is not None:  # *displacement* takes those who end for decodes
+                fits = fits and blocks + waiting <= free
             if prefixes is None:
                 fits = fits and tokens + N <= max_tokens and blocks + watermark <= free
             elif fits:
@@ -148,6 +162,18 @@ def run_uncontended_ahead(
             pairs = squares / 2
             if rows is None and seen:
                 replica.note_rows(arrivals[first_new - numbered :])
+            for place in range(first_new - numbered, upto - numbered):
+                length = prompts[place] + outputs[place]
+                total.append(length if length < max_model_len else max_model_len)
+            if decider is not None:
+                step_clock.formed = steps
+                engine.num_decoding, engine.decode_context, engine.free = N, K, free
+                lets_in = decider.take_in(first_new, arriving.since(first_new, upto), formed)
+                if not lets_in or tokens + N > engine.max_tokens:
+                    first_new = upto  # they are in its queue
+                    break
+                let_in = decider.take_out()
+                due_step, due_time = decider.limit()
             if tells_counts and not launched:
                 engine.free = free
                 replica.tell_counts(formed, N + len(endings) + part)
@@ -167,7 +193,11 @@ def run_uncontended_ahead(
         launched = False
         next_N, next_K = N, K
         following: list[int] = []  # who gets its last token in the next step
-        if hearer is not None:
+        newcomers: Sequence[int] = range(first_done, head)
+        if decider is not None:
+            newcomers = [request.number for request in let_in]
+            let_in = []
+        elif hearer is not None:
             for who in range(first_new, upto):
                 arrival = arriving.arrival(who)
                 running[who] = hearer.request(who, arrival, formed)
@@ -190,14 +220,11 @@ def run_uncontended_ahead(
             if len(following) > 1 and prefixes is not None:
                 following = in_batch_order(following, running)
             if new:
-                for place in range(first_new - numbered, upto - numbered):
-                    length = prompts[place] + outputs[place]
-                    total.append(length if length < max_model_len else max_model_len)
                 if seen > 1 and order.admits_in_order:
                     those = arriving.since(first_new, upto)
                     in_order = order.as_admitted(list(enumerate(those, first_new)))
                     places.update((who, first_new + place) for place, (who, _) in enumerate(in_order))
-                for who in range(first_done, head):
+                for who in newcomers:
                     length = prompts[who - numbered] + 1
                     if hearer is not None:
                         running[who].decode(length - steps)
@@ -209,6 +236,8 @@ def run_uncontended_ahead(
                         heappush(ends, MANY * (total[who] - length + steps) + who)
                     else:
                         following.append(who)
+            if decider is not None:
+                decider.await_ends(following)
             if not is_under_way:
                 # With nothing under way it is launched first, and whoever arrives meanwhile is in the next.
                 is_under_way = True
@@ -250,11 +279,14 @@ def run_uncontended_ahead(
             most = end - steps + 1
             if free < N * (most // size + 1):
                 most = 1
+            if due_step - done < most:
+                most = max(1, due_step - done)
             if alone:
-                now, more = clock.stretch(now, N, now_K, waiting, most, arrival_time, step_ends, recorder)
+                until = arrival_time if arrival_time < due_time else due_time
+                now, more = clock.stretch(now, N, now_K, waiting, most, until, step_ends, recorder)
             else:
                 begins = now if early else -inf
-                now, more = yield from replica.keep_stretch(now, N, now_K, waiting, most, inf, begins)
+                now, more = yield from replica.keep_stretch(now, N, now_K, waiting, most, due_time, begins)
                 early = False
                 if not more:
                     # Somebody has been delivered in the step before: that is over, and this one not formed.
@@ -292,6 +324,8 @@ def run_uncontended_ahead(
                             following.append(who)
                     if len(following) > 1 and prefixes is not None:
                         following = in_batch_order(following, running)
+                    if decider is not None:
+                        decider.await_ends(following)
         else:
             last = clock.decode(now_N, now_K, now_waiting, next_N)
             now += last
@@ -317,10 +351,17 @@ def run_uncontended_ahead(
                 step_clock.set((steps, done, now))
                 engine.step_start = start
                 for who in endings:
+                    if decider is not None:
+                        running[who].end(total[who])
+                        del engine.ending[who]
                     hearer.finished(running.pop(who), now)
-                for who in range(now_first, now_end):
-                    if who in running:
-                        hearer.began(running[who], before, start, now)
+                began = [running[who] for who in range(now_first, now_end) if who in running]
+                if decider is None:
+                    for request in began:
+                        hearer.began(request, before, start, now)
+                elif began:
+                    decider.step_done(before, start, now, [(request, 0) for request in began], ())
+                    due_step, due_time = decider.limit()
             else:
                 for who in endings:
                     running.pop(who, None)
