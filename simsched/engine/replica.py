@@ -27,7 +27,7 @@ from simsched.engine.recorder import Recorder
 from simsched.engine.routing import Routing
 from simsched.engine.source import Source, TraceSource
 from simsched.errors import InputError
-from simsched.routers.reports import Counts
+from simsched.routers.reports import Counts, make_counts
 
 
 class PublishesBlocks(Protocol):
@@ -115,7 +115,7 @@ class Replica(ABC):
         routing = None if self._inbox is None else self._inbox.routing
         self.tells_counts = routing is not None and routing.wants_counts
         """Must the router be told when the numbers of requests change?"""
-        self._told: tuple[int, int] = (0, 0)  # waiting and running, as told last
+        self._told_waiting = self._told_running = 0  # as told last
         self.stamp: tuple[int, int] = (0, 0)
         """Of one that steps together with others: `Counts.step`."""
         if routing is not None and routing.wants_first_tokens:
@@ -283,13 +283,13 @@ class Replica(ABC):
         """Before and after each step, with whoever has arrived taken in: vLLM's engines report their numbers
         of waiting and running requests where they have changed."""
         waiting = len(self.rows) - self._num_finished - num_running
-        told = self._told
-        if told[1] != num_running or told[0] != waiting:
-            assert self._inbox is not None
-            self._told = waiting, num_running
-            usage = 1 - self.scheduler.num_free_blocks / self.scheduler.num_blocks
-            counts = Counts(now, waiting, num_running, usage, self.stamp)
-            self._inbox.routing.counts_changed(self._inbox.number, counts)
+        if self._told_running != num_running or self._told_waiting != waiting:
+            inbox, scheduler = self._inbox, self.scheduler
+            assert inbox is not None
+            self._told_waiting, self._told_running = waiting, num_running
+            usage = 1 - scheduler.num_free_blocks / scheduler.num_blocks
+            counts = make_counts(Counts, (now, waiting, num_running, usage, self.stamp))
+            inbox.routing.counts_changed(inbox.number, counts)
 
     def log(self, batch: Batch, now: float, duration: float) -> None:
         assert self._step_log is not None

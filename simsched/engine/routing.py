@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 
@@ -66,6 +66,8 @@ class Routing:
         self.blocks = None if delay is None else BlockIndex(block_sizes, delay)
         """What the router knows of the replicas' caches; None: it is not told."""
         self._view.blocks = self.blocks
+        self.counts_changed: Callable[[int, Counts], None] = self._reports.note
+        """A replica's numbers of requests are others than before."""
         self.wants_counts = self._reports.wanted
         """Must replicas tell when their counts change (`counts_changed`)?"""
         self._true_work = TrueWork() if router.reads_future else None
@@ -145,10 +147,6 @@ class Routing:
         destination.deliver(arrival, now)
 
     # -- what replicas tell ----------------------------------------------------------------------------------
-    def counts_changed(self, number: int, counts: Counts) -> None:
-        """A replica's numbers of requests are others than before."""
-        self._reports.note(number, counts)
-
     def first_token(self, row: int, number: int, now: float) -> None:
         """The request in this row of the trace has its first token."""
         arrival = self._arrivals[row]

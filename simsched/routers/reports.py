@@ -21,6 +21,9 @@ class Counts(NamedTuple):
     """Of ranks that step together: the wave, and how many passes of it are done."""
 
 
+make_counts = tuple.__new__
+"""`Counts` from a tuple of all its fields, in half the time."""
+
 STEP_WAIT: Final = 0.05
 """Seconds after an engine's last message until those of a step are taken to be complete."""
 
@@ -37,6 +40,7 @@ class Reports:
         self._reporting = reporting
         self._replicas = replicas
         self._pending: list[deque[Counts]] = [deque() for _ in range(len(replicas))]
+        self._wait = min(reporting.interval, reporting.keep_alive)  # between two messages, at least
         self._last = -inf if reporting.engines_report else 0.0  # when the last message came
         self._is_complete = False  # can nothing more change at the time of the last look?
 
@@ -52,20 +56,20 @@ class Reports:
 
     def refresh(self, now: float) -> None:
         """Bring what the router sees to the state of `now`, once every engine has got there."""
-        if self._reporting.mode == "scraped":
-            interval = self._reporting.interval
+        reporting = self._reporting
+        if reporting.mode == "scraped":
+            interval = reporting.interval
             at = floor(now / interval) * interval if interval else now
             if at != self._last or not self._is_complete:
                 self._publish(at)
                 self._is_complete = now > at
             return
         # Each message, in order: the next is due when something has changed, or when the last is old.
-        soonest = min(self._reporting.interval, self._reporting.keep_alive)
-        while self._last + soonest <= now:
-            changed = min((pending[0].time for pending in self._pending if pending), default=inf)
-            due = max(self._last + self._reporting.interval, changed)
+        while self._last + self._wait <= now:
+            changed = min([pending[0].time for pending in self._pending if pending], default=inf)
+            due = max(self._last + reporting.interval, changed)
             if self._last > -inf:
-                due = min(due, self._last + self._reporting.keep_alive)
+                due = min(due, self._last + reporting.keep_alive)
             if due > now:
                 return
             self._publish(due)
@@ -75,8 +79,10 @@ class Reports:
         replicas = self._replicas
         replicas.num_reports += 1
         for replica, pending in enumerate(self._pending):
+            counts = None
             while pending and pending[0].time <= at:
                 counts = pending.popleft()
+            if counts is not None:
                 replicas.waiting[replica] = counts.waiting
                 replicas.running[replica] = counts.running
                 replicas.kv_usage[replica] = counts.kv_usage

@@ -81,11 +81,11 @@ class VllmDp(Router):
             self._view = replicas
             for client in self._clients:
                 client.waiting = list(replicas.waiting)
-                client.scores = [self._score(client, engine) for engine in range(len(replicas))]
+                client.scores = self._all_scores(client)
         client = self._clients[self._next_client]
         self._next_client = (self._next_client + 1) % self.api_servers
         # Next, scan the engines from `start` on: the first with the smallest score.
-        count, start, scores = len(replicas), client.start, client.scores
+        start, scores = client.start, client.scores
         best = min(scores)
         try:
             chosen = scores.index(best, start)
@@ -95,9 +95,22 @@ class VllmDp(Router):
         client.in_flight[chosen] += 1
         scores[chosen] = self._score(client, chosen)
         if self._rotates:
-            client.start = (client.start + 1) % count
-        self._client_of[request.request_id] = client
+            client.start = (start + 1) % len(scores)
+        if self.api_servers > 1:
+            self._client_of[request.request_id] = client
         return chosen
+
+    def _all_scores(self, client: Client) -> list[float]:
+        """`_score` of each engine, in one go."""
+        view = self._view
+        if not self._counts_in_flight:
+            return [4 * each + view.running[engine] for engine, each in enumerate(client.waiting)]
+        return [
+            self._score(client, engine)
+            if waiting
+            else max(self.api_servers * client.in_flight[engine], running)
+            for engine, (waiting, running) in enumerate(zip(client.waiting, view.running, strict=True))
+        ]
 
     def _score(self, client: Client, engine: int) -> float:
         """Computed again only where something has changed: there may be many engines."""
@@ -114,6 +127,6 @@ class VllmDp(Router):
         return score
 
     def on_finish(self, request: RoutedRequest, replica: int, now: float) -> None:
-        client = self._client_of.pop(request.request_id)
+        client = self._client_of.pop(request.request_id) if self.api_servers > 1 else self._clients[0]
         client.in_flight[replica] -= 1
         client.scores[replica] = self._score(client, replica)
