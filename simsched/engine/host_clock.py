@@ -29,7 +29,7 @@ from simsched.engine.clock import Clock, DeviceClock, device_time
 from simsched.engine.config import ResolvedConfig
 from simsched.engine.jitter import Jitter
 from simsched.engine.recorder import Recorder
-from simsched.engine.repeat import repeat_on_line
+from simsched.engine.repeat import repeat_decodes
 
 Launch = tuple[float, float, float, bool]
 """The host's times for a batch, in seconds: launch, until the device may begin, output; is it one graph?"""
@@ -230,7 +230,7 @@ class HostClock:
         step_ends: list[float] | None,
         recorder: Recorder,
     ) -> tuple[float, int]:
-        if self.draws(N):
+        if self._jitter is not None and self._full < N:  # `draws`
             return self._one_by_one(now, N, K, waiting, most, until, step_ends, recorder)
         base, slope, next_output, launch, before, no_graph = self._lines.get(N) or self._line(N)
         steady = launch if launch > next_output else next_output
@@ -247,9 +247,9 @@ class HostClock:
                 now += first
                 if step_ends is not None:
                     step_ends.append(now)
-                now, more, last = repeat_on_line(
-                    now, base, slope, K, N, first, most - steps, until, step_ends
-                )
+                last, more = first, 1
+                if steps + 1 < most and now < until:
+                    now, more, last = repeat_decodes(now, base, slope, K, N, most - steps, until, step_ends)
                 recorder.steps(first, last, more, N)
                 begin, tail = before - last, -inf
                 steps += more

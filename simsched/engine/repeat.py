@@ -34,13 +34,20 @@ def repeat_decodes(
         The end of the last step in seconds, the number of steps, the duration of the last one.
     """
     last, before = 0.0, K
-    for K in range(before + N, before + N * min(most, LONG), N):
-        last = base + slope * K
-        end += last
-        if step_ends is not None:
+    contexts = range(before + N, before + N * (most if most < LONG else LONG), N)
+    if step_ends is None:
+        for K in contexts:
+            last = base + slope * K
+            end += last
+            if end >= until:
+                break
+    else:
+        for K in contexts:
+            last = base + slope * K
+            end += last
             step_ends.append(end)
-        if end >= until:
-            break
+            if end >= until:
+                break
     steps = (K - before) // N + 1
     while steps >= LONG and steps < most and end < until:
         count = min(most - steps, 4096)

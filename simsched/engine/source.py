@@ -7,8 +7,8 @@ are more replicas, the simulator does, and delivers.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from math import inf, nan
 from typing import Any, Final
 
@@ -146,7 +146,7 @@ class ClosedLoop(TraceSource):
         self.next_time = self._users[0][0] if self._users and self.row < len(self) else inf
 
     def skip(self) -> float:
-        time, self._user_of[self.row] = heapq.heappop(self._users)
+        time, self._user_of[self.row] = heappop(self._users)
         self._sent.append(time)
         self.row += 1
         self._look()
@@ -156,7 +156,7 @@ class ClosedLoop(TraceSource):
         return self._arrivals.make(row, self._sent[row])
 
     def finished(self, row: int, now: float) -> None:
-        heapq.heappush(self._users, (now + self._think_time, self._user_of.pop(row)))
+        heappush(self._users, (now + self._think_time, self._user_of.pop(row)))
         self._look()
 
     def arrival_times(self) -> FloatArray:
@@ -215,14 +215,14 @@ class Sessions(Source):
             requests = self._first[self._num_started]
             self._num_started += 1
             for time, row in requests:
-                heapq.heappush(self._due, (now + (time - requests[0][0]), row))
+                heappush(self._due, (now + (time - requests[0][0]), row))
 
     def _look(self) -> None:
         self.next_time = self._due[0][0] if self._due else inf
 
     def pop(self) -> Arrival:
         due = self._due
-        time, row = heapq.heappop(due)
+        time, row = heappop(due)
         self._arrived[row] = time
         self.next_time = due[0][0] if due else inf
         rests = self._rests
@@ -236,7 +236,7 @@ class Sessions(Source):
             awaited[follower] -= 1
             if not awaited[follower]:
                 time = now + self._think_times[follower]
-                heapq.heappush(self._due, (time, follower))
+                heappush(self._due, (time, follower))
                 if time < self.next_time:
                     self.next_time = time
         if self._session is not None:

@@ -22,8 +22,8 @@ class Answers:
         self._edges: dict[int, list[int]] = {}  # request -> edges of its answer
         self._answer_of: dict[int, int] = {}  # edge -> the request whose answer it is
         self._over: set[int] = set()  # edges of answers whose requests are done, for whom nobody watches
-        self._others: dict[int, list[int]] = {}  # request -> the other edges of its prompt and answer
-        self._users: dict[int, int] = {}  # edge of those -> how many that are there have it
+        self._others: dict[int, list[int]] = {}  # request -> edges of its prompt that are not over
+        self._users: dict[int, int] = {}  # edge -> how many of these have it
 
     def arrived(self, number: int, num_prompt_tokens: int) -> None:
         """The blocks know the request already.
@@ -31,27 +31,19 @@ class Answers:
         Raises:
             CannotLeap: a block of its answer is a part of another answer, too.
         """
-        answer_of, over, users = self._answer_of, self._over, self._users
+        answer_of, over = self._answer_of, self._over
         full = num_prompt_tokens // self._blocks.block_size
-        others: list[int] = []
-        edges: list[int] = []
         for edge, end in self._blocks.paths[number]:
             if end > full:
                 if edge in over or edge in answer_of:
                     raise CannotLeap("of two blocks of answers that are alike, which is older is not known")
-                edges.append(edge)
-            elif edge in over:
-                continue
-            others.append(edge)
-            users[edge] = users.get(edge, 0) + 1
-            other = answer_of.get(edge, -1)
-            if other in self.running:
-                self.watched.add(other)
-        self._others[number] = others
-        if edges:
-            self._edges[number] = edges
-            for edge in edges:
                 answer_of[edge] = number
+                self._edges.setdefault(number, []).append(edge)
+            elif edge not in over:
+                self._others.setdefault(number, []).append(edge)
+                self._users[edge] = self._users.get(edge, 0) + 1
+                if edge in answer_of and answer_of[edge] in self.running:
+                    self.watched.add(answer_of[edge])
 
     def is_grown_for(self, number: int) -> bool:
         """Would its arrival mean that somebody who runs is watched? The blocks know it already."""
@@ -67,37 +59,34 @@ class Answers:
         edges = self._edges.get(number)
         if edges is not None:
             self.running.add(number)
-            for edge in edges:
-                if self._users[edge] > 1:
-                    self.watched.add(number)
+            if self._users and self._is_watched(number):
+                self.watched.add(number)
 
     def stopped(self, number: int) -> bool:
         """It is preempted, or done: is its answer in prompts of others?"""
         if number not in self.running:
             return False
         self.running.remove(number)
-        self.watched.discard(number)
+        if self.watched:
+            self.watched.discard(number)
         return True
 
     def left(self, number: int) -> None:
         """It is done; the blocks still know it."""
-        users, watched = self._users, self.watched
+        answer_of, users, watched = self._answer_of, self._users, self.watched
         for edge in self._others.pop(number, ()):
             left = users[edge] - 1
             if left:
                 users[edge] = left
-            else:
-                del users[edge]
+                continue
+            del users[edge]
             if watched:
-                other = self._answer_of.get(edge, -1)
+                other = answer_of.get(edge, -1)
                 if other in watched and not self._is_watched(other):
                     watched.remove(other)
-        edges = self._edges.pop(number, None)
-        if edges is not None:
-            self._over.update(edges)
-            for edge in edges:
-                del self._answer_of[edge]
+        for edge in self._edges.pop(number, ()):
+            self._over.add(edge)
+            del answer_of[edge]
 
     def _is_watched(self, number: int) -> bool:
-        users = self._users
-        return any(users.get(edge, 0) > 1 for edge in self._edges[number])
+        return not self._users.keys().isdisjoint(self._edges[number])

@@ -62,7 +62,12 @@ class Prefixes:
         for number, arrival in enumerate(arrivals, first):
             length = arrival.num_prompt_tokens
             found, held = blocks.lookup(number, length)
-            hit = self._begin(number, arrival, found)
+            if arrival.prefix:
+                self._answers.arrived(number, length)
+            self.begin(number, found, length)
+            hit = found[-1].end * self._size if found else 0
+            if hit:
+                self._recorder.num_cached_tokens[number] = hit
             n = length - hit
             computed += n
             taken += -(-length // self._size) - held
@@ -75,18 +80,28 @@ class Prefixes:
         """`admit` of one who arrives alone."""
         if self.owed:
             self.settle()
-        blocks, length = self._blocks, arrival.num_prompt_tokens
+        blocks, answers, size = self._blocks, self._answers, self._size
+        length = arrival.num_prompt_tokens
         blocks.arrived(number, arrival.prefix)
-        if not self._answers.is_grown_for(number):
+        if not answers.is_grown_for(number):
             found, held = blocks.lookup(number, length)
-            n = length - found[-1].end * self._size if found else length
-            taken = -(-length // self._size) - held + growth
+            hits = found[-1].end if found else 0
+            n = length - hits * size
+            need = -(-length // size)
+            taken = need - held + growth
             fits = n <= tokens and n <= self._longest and taken + self._watermark <= free
-            if fits and not self.would_take(growth, found):
-                self._recorder.make_room(number + 1)
+            if fits and not (growth and blocks.would_take(growth, found)):
                 if growth:
                     blocks.allocate(growth)
-                self._begin(number, arrival, found)
+                if arrival.prefix:
+                    answers.arrived(number, length)
+                blocks.begin(number, found)
+                answers.started(number)
+                blocks.allocate(need - hits)
+                blocks.fill(number, length)
+                if hits:
+                    self._recorder.make_room(number + 1)
+                    self._recorder.num_cached_tokens[number] = hits * size
                 return n, taken, n * (2 * length - n)
         blocks.forget(number)
         return None
@@ -104,18 +119,6 @@ class Prefixes:
             need += -(-length // self._size)
             total += length
         return total <= tokens and need + self._watermark <= free
-
-    def _begin(self, number: int, arrival: Arrival, found: list[Piece]) -> int:
-        """It takes what the lookup has found, and blocks for the rest of its prompt; returns the tokens that
-        it has found."""
-        length = arrival.num_prompt_tokens
-        if arrival.prefix:
-            self._answers.arrived(number, length)
-        self.begin(number, found, length)
-        hit = found[-1].end * self._size if found else 0
-        if hit:
-            self._recorder.num_cached_tokens[number] = hit
-        return hit
 
     def arrive(self, number: int, arrival: Arrival) -> bool:
         """It waits from now on; False, and unknown here, if it might hit an answer that grows."""

@@ -97,15 +97,16 @@ def run_uncontended_ahead(
         now_formed, endings = current.formed_at, current.endings
     while True:
         # First, who has arrived and is in the next step: with their whole prompts, or this ends here.
-        first_new, first_done, tokens, pairs, blocks = upto, head, 0, 0.0, 0
-        waiting = len(endings)
         if watched:
+            first_new = upto
             break
+        first_new, first_done, waiting = upto, head, len(endings)
+        new = seen = tokens = blocks = 0
+        pairs = 0.0
         if N:
             blocks = growth[steps % size]
         if times is None:
             arrival_time = source.next_time
-        new = seen = 0
         if (due_step <= done or due_time <= formed) and decider is not None and arrival_time > formed:
             step_clock.formed = steps
             decider.prepare(formed)
@@ -241,9 +242,10 @@ def run_uncontended_ahead(
             if not is_under_way:
                 # With nothing under way it is launched first, and whoever arrives meanwhile is in the next.
                 is_under_way = True
-                now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
-                now_first, now_end, now_tokens, now_pairs = first_done, head, tokens, pairs
+                now_N, now_K, now_waiting = next_N, next_K, waiting
+                now_first, now_end, now_formed = first_done, head, formed
                 now_new, now_seen = new, seen
+                now_tokens, now_pairs = tokens, pairs
                 endings = following
                 formed = now + clock.begin(StepFeatures(tokens, next_N, new, next_K, pairs, waiting, 0, seen))
                 launched = True
@@ -374,10 +376,11 @@ def run_uncontended_ahead(
                 step_clock.trim_history(policy_order.oldest_change())
         ended = now
         is_under_way = bool(next_N or new)
-        now_N, now_K, now_waiting, now_formed = next_N, next_K, waiting, formed
-        finished, endings = endings, following
-        now_first, now_end, now_tokens, now_pairs = first_done, head, tokens, pairs
+        now_N, now_K, now_waiting = next_N, next_K, waiting
+        now_first, now_end, now_formed = first_done, head, formed
         now_new, now_seen = new, seen
+        now_tokens, now_pairs = tokens, pairs
+        finished, endings = endings, following
         formed = now
         if reports and finished:
             replica.report(finished, now)
