@@ -107,7 +107,7 @@ def run_uncontended_ahead(
             blocks = growth[steps % size]
         if times is None:
             arrival_time = source.next_time
-        if (due_step <= done or due_time <= formed) and decider is not None and arrival_time > formed:
+        if decider is not None and (due_step <= done or due_time <= formed) and arrival_time > formed:
             step_clock.formed = steps
             decider.prepare(formed)
             due_step, due_time = decider.limit()
