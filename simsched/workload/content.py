@@ -131,10 +131,14 @@ def shared_stretches(paths: Sequence[Path]) -> list[tuple[Stretch, ...]]:
             ]
     edges: dict[tuple[int, int], Stretch] = {}  # by its first node and the end of that part
     shared: list[tuple[Stretch, ...]] = []
-    for path in paths:
+    befores: list[int] = []  # how many have the last edge of each
+    for row, path in enumerate(paths):
         found: list[Stretch] = []
-        before = 0
-        for node, end in path:
+        before, rest = 0, path
+        if len(path) > 1 and (parent := path[-2].node) < row and paths[parent] == path[:-1]:
+            # it goes on from all of an earlier one
+            found, before, rest = list(shared[parent]), befores[parent], path[-1:]
+        for node, end in rest:
             for stop, count in parts.get(node, ()):
                 if stop > end or count < 2:
                     break
@@ -147,6 +151,7 @@ def shared_stretches(paths: Sequence[Path]) -> list[tuple[Stretch, ...]]:
                     found.append(edge)
                 before = count
         shared.append(tuple(found))
+        befores.append(before)
     return shared
 
 

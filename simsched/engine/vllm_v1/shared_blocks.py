@@ -175,10 +175,13 @@ class SharedBlocks:
     def fill(self, number: int, num_tokens: int) -> None:
         """It has blocks for so many tokens: what it shares can be hit from now on."""
         covered, full = self._covered[number], num_tokens // self.block_size
-        held = self._held[number]
-        for edge, end in self.paths[number]:
-            if end <= covered:
-                continue
+        if covered >= full:
+            return
+        path, held = self.paths[number], self._held[number]
+        place = len(path)
+        while place and path[place - 1][1] > covered:
+            place -= 1
+        for edge, end in path[place:]:
             if covered >= full:
                 break
             end = min(end, full)

@@ -182,7 +182,7 @@ def run_uncontended_ahead(
         elif N:
             if blocks > free:
                 break
-            if prefixes is not None:
+            if blocks and prefixes is not None:
                 prefixes.owed += blocks
         elif not is_under_way:
             if arrival_time == inf:
