@@ -62,6 +62,8 @@ class Arrivals:
         self._outputs: list[int] = trace.num_output_tokens.tolist()
         self._ids = trace.request_id
         self._columns: tuple[Any, ...] = ()  # the others, once anybody asks: an uncontended run does not
+        self._contents: Sequence[Sequence[Stretch]] | None = None  # likewise
+        self._prefixes: Sequence[Sequence[Stretch]] | None = None
 
     def _others(self) -> tuple[Any, ...]:
         """The columns behind the request id, in the order of an arrival's fields."""
@@ -70,7 +72,7 @@ class Arrivals:
             n = len(trace)
             nothing: list[None] = [None] * n
             zeros = [0] * n
-            paths = contents(trace)
+            prefixes = self.prefixes()
             self._columns = (
                 zeros if self._random_ids is None else self._random_ids,
                 zeros if trace.priority is None else trace.priority.tolist(),
@@ -81,24 +83,25 @@ class Arrivals:
                 nothing if trace.tenant is None else trace.tenant,
                 nothing if trace.session_id is None else trace.session_id,
                 _facts(trace),
-                [()] * n if paths is None else paths,
-                [()] * n if paths is None else shared_stretches(paths),
+                self._contents,
+                prefixes,
             )
         return self._columns
+
+    def prefixes(self) -> Sequence[Sequence[Stretch]]:
+        """Of each request, by row, what `Arrival.prefix` says."""
+        if self._prefixes is None:
+            paths = contents(self._trace)
+            nothing: list[tuple[Stretch, ...]] = [()] * len(self._trace)
+            self._contents = nothing if paths is None else paths
+            self._prefixes = nothing if paths is None else shared_stretches(paths)
+        return self._prefixes
 
     def make(self, row: int, time: float) -> Arrival:
         """The request in this row arrives at this time, in seconds."""
         request_id = str(row) if self._ids is None else self._ids[row]
         others = [column[row] for column in self._others()]
         return _make(Arrival, (row, time, self._prompts[row], self._outputs[row], request_id, *others))
-
-    def rests(self) -> list[tuple[Any, ...]]:
-        """Of each request what stands behind its arrival time, for `make_of_rest`; nothing where there are
-        quantiles, too many to keep."""
-        if self._trace.length_quantiles is not None:
-            return []
-        ids = map(str, range(len(self._prompts))) if self._ids is None else self._ids
-        return list(zip(self._prompts, self._outputs, ids, *self._others(), strict=True))
 
     def make_several(self, first: int, times: Sequence[float]) -> list[Arrival]:
         """Those from this row on, at these times; each costs a third of what it costs alone."""
@@ -130,11 +133,6 @@ def _facts(trace: Trace) -> Sequence[Facts]:
 
 _make = tuple.__new__
 """`Arrival` or `Facts` from a tuple, in half the time."""
-
-
-def make_of_rest(row: int, time: float, rest: tuple[Any, ...]) -> Arrival:
-    """The request in this row, of which `Arrivals.rests` has the rest, arrives at this time, in seconds."""
-    return _make(Arrival, (row, time, *rest))
 
 
 def arrivals_of(trace: Trace) -> list[Arrival]:

@@ -176,17 +176,16 @@ class Replica(ABC):
                 return
             self.gate.sent(arrival, self.recorder, len(self.rows))
         if isinstance(self.rows, list):
-            self.note_rows((arrival,))
+            self.note_rows((arrival.row,))
         if self._step_log is not None:
             self._request_ids.append(arrival.request_id)
         self.scheduler.add_request(arrival, now)
 
-    def note_rows(self, arrivals: Sequence[Arrival]) -> None:
-        """The next numbers are of these requests."""
+    def note_rows(self, new: Sequence[int]) -> None:
+        """The next numbers are of the requests in these rows."""
         rows = self.rows
         if isinstance(rows, list):
-            for arrival in arrivals:
-                rows.append(arrival.row)
+            rows += new
             if len(rows) > self.recorder.capacity:
                 self.recorder.make_room(len(rows))
 

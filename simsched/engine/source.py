@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import inf, nan
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from simsched.engine.arrival import Arrival, Arrivals, make_of_rest
+from simsched.engine.arrival import Arrival, Arrivals
+from simsched.workload.content import Stretch
 from simsched.workload.sessions import sessions_of, waits_for
 from simsched.workload.trace import FloatArray, Trace
 
@@ -169,6 +170,8 @@ class Sessions(Source):
 
     With users, so many sessions are alive: the next one starts when the last answer of another has ended,
     and what the trace says counts from there.
+
+    An uncontended run needs no `Arrival` of a turn. It goes by `take`, `prompts`, `outputs` and `prefixes`.
     """
 
     waits_for_answers = True
@@ -178,7 +181,8 @@ class Sessions(Source):
         assert trace.think_times is not None
         self._arrivals = Arrivals(trace, random_ids)
         self._think_times: list[float] = trace.think_times.tolist()
-        self._rests: list[tuple[Any, ...]] | None = None  # of the arrivals, by row, once anybody arrives
+        self.prompts: list[int] = trace.num_prompt_tokens.tolist()
+        self.outputs: list[int] = trace.num_output_tokens.tolist()
         self._arrived = [nan] * len(trace)
         nobody: list[int] = []
         self._followers = [nobody] * len(trace)  # by row, rows of those that wait for its answer
@@ -221,14 +225,23 @@ class Sessions(Source):
         self.next_time = self._due[0][0] if self._due else inf
 
     def pop(self) -> Arrival:
+        return self.arrival(self.take())
+
+    def take(self) -> int:
+        """The next request arrives; returns its row."""
         due = self._due
         time, row = heappop(due)
         self._arrived[row] = time
         self.next_time = due[0][0] if due else inf
-        rests = self._rests
-        if rests is None:
-            rests = self._rests = self._arrivals.rests()
-        return make_of_rest(row, time, rests[row]) if rests else self._arrivals.make(row, time)
+        return row
+
+    def arrival(self, row: int) -> Arrival:
+        """The request in this row, which has arrived."""
+        return self._arrivals.make(row, self._arrived[row])
+
+    def prefixes(self) -> Sequence[Sequence[Stretch]]:
+        """By row, what each has in common with others: `Arrival.prefix`."""
+        return self._arrivals.prefixes()
 
     def finished(self, row: int, now: float) -> None:
         awaited = self._num_awaited

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from simsched.engine.arrival import Arrival
-from simsched.engine.source import Source, TraceSource
+from simsched.engine.source import Sessions, Source, TraceSource
+from simsched.workload.content import Stretch
 
 
 class Arriving:
@@ -11,23 +14,50 @@ class Arriving:
 
     def __init__(self, source: Source, first: int) -> None:
         self.rows = source if isinstance(source, TraceSource) else None
-        """The source, if its requests come in the order of the trace: then numbers are rows, and an `Arrival`
-        is made only where it is asked for."""
+        """The source, if its requests come in the order of the trace, so that numbers are rows."""
+        self._source = source
+        self._sessions = source if isinstance(source, Sessions) else None
+        self._prefixes: Sequence[Sequence[Stretch]] | None = None  # by row, of sessions
         self.numbered = 0 if self.rows is not None else first
         """The number of the first in these lists:"""
         self.prompts: list[int] = [] if self.rows is None else self.rows.prompts
         self.outputs: list[int] = [] if self.rows is None else self.rows.outputs
         self.times = None if self.rows is None else self.rows.times
         """When each arrives, where that is known before."""
-        self.arrivals: list[Arrival] = []
-        """Of those that have arrived, where there are no `rows`."""
+        self.came: list[int] = []
+        """The rows of those that have arrived; none where numbers are rows."""
+        self._arrivals: list[Arrival] = []  # where nothing else makes them
+
+    def take(self) -> None:
+        """The next one arrives, where numbers are no rows."""
+        sessions = self._sessions
+        if sessions is not None:
+            row = sessions.take()
+            self.prompts.append(sessions.prompts[row])
+            self.outputs.append(sessions.outputs[row])
+        else:
+            arrival = self._source.pop()
+            self._arrivals.append(arrival)
+            row = arrival.row
+            self.prompts.append(arrival.num_prompt_tokens)
+            self.outputs.append(arrival.num_output_tokens)
+        self.came.append(row)
 
     def arrival(self, number: int) -> Arrival:
         """The request of this number, which has arrived."""
-        return self.arrivals[number - self.numbered] if self.rows is None else self.rows.arrival(number)
+        if self.rows is not None:
+            return self.rows.arrival(number)
+        place = number - self.numbered
+        return self._arrivals[place] if self._sessions is None else self._sessions.arrival(self.came[place])
 
     def since(self, first: int, upto: int) -> list[Arrival]:
-        """Those of the numbers from `first` on, the latest being `upto` less one."""
-        if self.rows is None:
-            return self.arrivals[first - self.numbered :]
-        return [self.rows.arrival(number) for number in range(first, upto)]
+        """Those of the numbers from `first` up to `upto`."""
+        return [self.arrival(number) for number in range(first, upto)]
+
+    def prefix(self, number: int) -> Sequence[Stretch]:
+        """What the request of this number has in common with others."""
+        if self._sessions is None:
+            return self.arrival(number).prefix
+        if self._prefixes is None:
+            self._prefixes = self._sessions.prefixes()
+        return self._prefixes[self.came[number - self.numbered]]

@@ -13,6 +13,7 @@ from simsched.engine.vllm_v1.answers import Answers
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
 from simsched.engine.vllm_v1.state import LeapingState
+from simsched.workload.content import Stretch
 
 
 class Prefixes:
@@ -75,14 +76,13 @@ class Prefixes:
         return computed, taken, pairs
 
     def admit_one(
-        self, arrival: Arrival, number: int, growth: int, tokens: int, free: int
+        self, number: int, length: int, prefix: Sequence[Stretch], growth: int, tokens: int, free: int
     ) -> tuple[int, int, int] | None:
-        """`admit` of one who arrives alone."""
+        """`admit` of one who arrives alone, with a prompt of this length."""
         if self.owed:
             self.settle()
         blocks, answers, size = self._blocks, self._answers, self._size
-        length = arrival.num_prompt_tokens
-        blocks.arrived(number, arrival.prefix)
+        blocks.arrived(number, prefix)
         if not answers.is_grown_for(number):
             found, held = blocks.lookup(number, length)
             hits = found[-1].end if found else 0
@@ -93,7 +93,7 @@ class Prefixes:
             if fits and not (growth and blocks.would_take(growth, found)):
                 if growth:
                     blocks.allocate(growth)
-                if arrival.prefix:
+                if prefix:
                     answers.arrived(number, length)
                 blocks.begin(number, found)
                 answers.started(number)

@@ -52,7 +52,7 @@ def run_uncontended(
     begin, finish, record_steps = recorder.begin, recorder.finish, recorder.steps
     total, max_model_len = engine.total, engine.max_model_len
     arriving = Arriving(source, len(total))
-    rows, arrivals, times = arriving.rows, arriving.arrivals, arriving.times
+    rows, times, take, came = arriving.rows, arriving.times, arriving.take, arriving.came
     # lengths, by number less `numbered`
     prompts, outputs, numbered = arriving.prompts, arriving.outputs, arriving.numbered
     reports = source.waits_for_answers
@@ -90,10 +90,7 @@ def run_uncontended(
             early = may_go_on
             while arrival_time <= now:
                 if rows is None:
-                    arrival = source.pop()
-                    arrivals.append(arrival)
-                    prompts.append(arrival.num_prompt_tokens)
-                    outputs.append(arrival.num_output_tokens)
+                    take()
                 place = upto - numbered
                 length = prompts[place]
                 whole = length + outputs[place]
@@ -119,11 +116,12 @@ def run_uncontended(
             elif prefixes is None:
                 fits = fits and tokens + N <= max_tokens and blocks + engine.watermark <= free
             else:
-                those = arriving.since(first_new, upto)
                 room, grown = max_tokens - N, growth[steps % size]
                 if count == 1:
-                    taken = prefixes.admit_one(those[0], first_new, grown, room, free)
+                    prefix = arriving.prefix(first_new)
+                    taken = prefixes.admit_one(first_new, length, prefix, grown, room, free)
                 else:
+                    those = arriving.since(first_new, upto)
                     taken = prefixes.admit(those, first_new, grown, room, free)
                 fits = taken is not None
                 if taken is not None:
@@ -141,7 +139,7 @@ def run_uncontended(
                 tokens, pairs, blocks, waiting, served = chunks
                 head, count = backlog.head, len(served)
             if rows is None and upto > first_new:
-                replica.note_rows(arrivals[first_new - numbered :])
+                replica.note_rows(came[first_new - numbered :])
             if decider is not None:
                 engine.num_decoding, engine.decode_context, engine.free = N, K, free
                 lets_in = decider.take_in(first_new, arriving.since(first_new, upto), now)

@@ -53,7 +53,7 @@ def run_uncontended_ahead(
     counts_waiting = clock.counts_waiting
     total, max_model_len = engine.total, engine.max_model_len
     arriving = Arriving(source, len(total))
-    rows, arrivals, times = arriving.rows, arriving.arrivals, arriving.times
+    rows, times, take, came = arriving.rows, arriving.times, arriving.take, arriving.came
     # lengths, by number less `numbered`
     prompts, outputs, numbered = arriving.prompts, arriving.outputs, arriving.numbered
     running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
@@ -115,10 +115,7 @@ def run_uncontended_ahead(
             squares = 0
             while arrival_time <= formed:
                 if rows is None:
-                    arrival = source.pop()
-                    arrivals.append(arrival)
-                    prompts.append(arrival.num_prompt_tokens)
-                    outputs.append(arrival.num_output_tokens)
+                    take()
                 length = prompts[upto - numbered]
                 tokens += length
                 blocks -= -length // size
@@ -137,11 +134,12 @@ def run_uncontended_ahead(
             if prefixes is None:
                 fits = fits and tokens + N <= max_tokens and blocks + watermark <= free
             elif fits:
-                those = arriving.since(first_new, upto)
                 room, grown = max_tokens - N, growth[steps % size] if N else 0
                 if new == 1:
-                    taken = prefixes.admit_one(those[0], first_new, grown, room, free)
+                    prefix = arriving.prefix(first_new)
+                    taken = prefixes.admit_one(first_new, length, prefix, grown, room, free)
                 else:
+                    those = arriving.since(first_new, upto)
                     taken = prefixes.admit(those, first_new, grown, room, free)
                 fits = taken is not None
                 if taken is not None:
@@ -162,7 +160,7 @@ def run_uncontended_ahead(
                 head, new = backlog.head, len(served)
             pairs = squares / 2
             if rows is None and seen:
-                replica.note_rows(arrivals[first_new - numbered :])
+                replica.note_rows(came[first_new - numbered :])
             for place in range(first_new - numbered, upto - numbered):
                 length = prompts[place] + outputs[place]
                 total.append(length if length < max_model_len else max_model_len)
