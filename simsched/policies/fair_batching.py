@@ -50,7 +50,7 @@ class FairBatching(Policy):
         return NEVER
 
     def token_budget(self, engine: EngineView) -> int:
-        decodes = self._slack.decodes(engine)
-        if not decodes.num:
+        self._slack.look(engine)
+        if not engine.num_decodes:
             return engine.max_num_batched_tokens
-        return tokens_within(engine, decodes, max(decodes.due - engine.now, decodes.least_tpot))
+        return tokens_within(engine, self._slack, self._slack.least_pace())

@@ -68,6 +68,8 @@ class PastFuture(Policy):
         self._just_done.append(request.num_output_tokens)
 
     def _remember(self) -> None:
+        if not self._just_done:
+            return
         for length in sorted(self._just_done):
             self._latest.append(length)
             insort(self._sorted, length)
@@ -123,13 +125,15 @@ class PastFuture(Policy):
 class _Bounds:
     """At most so many tokens will those be taken to need in all that were let in, in one sum.
 
-    A bound holds until there have been `STEPS` more steps and `ANSWERS` more answers: nobody has more tokens
-    until then than steps, and each answer moves the others by a place at most, so that the one which stands
-    at some place then is no longer than the one so many places behind it now.
+    A bound holds until there have been `STEPS` more steps and `ANSWERS` more answers. Nobody has more tokens
+    until then than steps. An answer comes among the n longer ones or behind, and another goes: where u is the
+    request's place among them, the one moves that place by u at most, the other by 1 - u. So what it is taken
+    to have then is no longer than the answer which stands so many places behind now. (Two more, since u n is
+    rounded.)
     """
 
     STEPS = 96
-    ANSWERS = 10
+    ANSWERS = 18
 
     def __init__(self, lengths: list[int], places: dict[str, float]) -> None:
         """
@@ -153,7 +157,7 @@ class _Bounds:
         lengths = self._lengths
         first = bisect_right(lengths, request.num_output_tokens + self.STEPS)
         longer = int(self._places[request.request_id] * (len(lengths) - first))
-        place = first + longer + 1 + 2 * self.ANSWERS
+        place = first + longer + 2 + self.ANSWERS
         if place >= len(lengths):
             return most + 1
         bound = request.num_prompt_tokens + lengths[place]
@@ -161,7 +165,7 @@ class _Bounds:
 
     def let_in(self, request: RequestView, bound: int, steps: int) -> None:
         """It is let in after so many steps."""
-        look = _Look(request, bound, steps, self.num_answers)
+        look = _Look(request, self._places[request.request_id], bound, steps, self.num_answers)
         self._of[request.request_id] = look
         self._looks.append(look)
         self._total += bound
@@ -175,15 +179,21 @@ class _Bounds:
 
     def total(self, steps: int, most: int) -> int:
         """The sum, after so many steps."""
-        looks, answers = self._looks, self.num_answers
+        looks, answers, lengths = self._looks, self.num_answers, self._lengths
         oldest_step, oldest_answer, more = steps - self.STEPS, answers - self.ANSWERS, 0
+        count, behind = len(lengths), 2 + self.ANSWERS
         while looks:
             look = looks[0]
             if look.steps >= oldest_step and look.answers >= oldest_answer:
                 break
             looks.popleft()
             if look.holds:
-                bound = self.of(look.request, most)
+                # `of`, written out, for this is most of what is asked
+                first = bisect_right(lengths, look.request.num_output_tokens + self.STEPS)
+                place = first + int(look.place * (count - first)) + behind
+                bound = most + 1 if place >= count else look.prompt + lengths[place]
+                if bound > most:
+                    bound = most + 1
                 more += bound - look.bound
                 look.bound, look.steps, look.answers = bound, steps, answers
                 looks.append(look)
@@ -194,10 +204,12 @@ class _Bounds:
 class _Look:
     """What was found of a request, and after how many steps and answers."""
 
-    __slots__ = ("answers", "bound", "holds", "request", "steps")
+    __slots__ = ("answers", "bound", "holds", "place", "prompt", "request", "steps")
 
-    def __init__(self, request: RequestView, bound: int, steps: int, answers: int) -> None:
+    def __init__(self, request: RequestView, place: float, bound: int, steps: int, answers: int) -> None:
         self.request = request
+        self.prompt = request.num_prompt_tokens
+        self.place = place
         self.bound = bound
         self.steps = steps
         self.answers = answers

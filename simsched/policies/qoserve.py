@@ -85,8 +85,8 @@ class QoServe(Policy):
         self._slack.ends(request)
 
     def token_budget(self, engine: EngineView) -> int:
-        decodes = self._slack.decodes(engine)
-        if not decodes.num:
+        decodes = engine.num_decodes
+        self._slack.look(engine)
+        if not decodes:
             return engine.max_num_batched_tokens
-        within = tokens_within(engine, decodes, decodes.due - engine.now)
-        return max(within, decodes.num + self.min_chunk)
+        return max(tokens_within(engine, self._slack, -inf), decodes + self.min_chunk)

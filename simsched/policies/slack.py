@@ -5,7 +5,6 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from math import inf
-from typing import NamedTuple
 
 from simsched.policies.engine_view import EngineView
 from simsched.request import RequestView
@@ -17,18 +16,6 @@ _MANY = 1024
 _Entry = tuple[float, int, float, float, RequestView]
 """When it was due as it was looked at last, a number of its own, when its first token was due, seconds a
 token, and the request."""
-
-
-class Decodes(NamedTuple):
-    """The running requests that have nothing left to prefill."""
-
-    num: int
-    context: int
-    """Tokens known of all of them together."""
-    due: float
-    """When the first of them is due for its next token; inf without any."""
-    least_tpot: float
-    """Seconds, of all of theirs; inf without any."""
 
 
 class Slack:
@@ -65,8 +52,8 @@ class Slack:
         self._decoding.pop(request.request_id, None)
         self._before.pop(request.request_id, None)
 
-    def decodes(self, engine: EngineView) -> Decodes:
-        """What budgets ask of them."""
+    def look(self, engine: EngineView) -> None:
+        """Note who decodes now: before what follows is asked."""
         if len(self._before) <= max(_FEW, engine.num_running):
             for request in [each for each in self._before.values() if _decodes(each)]:
                 self._starts(request)
@@ -75,7 +62,6 @@ class Slack:
             for request in engine.running:
                 if request.request_id not in self._decoding and _decodes(request):
                     self._starts(request)
-        return Decodes(num, engine.decode_context, self._first_due(), self._least_pace())
 
     def _starts(self, request: RequestView) -> None:
         name, first, pace = request.request_id, request.slo_ttft, request.slo_tpot
@@ -93,20 +79,25 @@ class Slack:
             heapify(self._paces)
             self._most = 2 * len(self._decoding) + _MANY
 
-    def _first_due(self) -> float:
+    def first_due(self, now: float, enough: float) -> float:
+        """When the first who decodes is due for its next token; inf if nobody does. Or anything sooner that
+        is so many seconds from now."""
         heap, decoding = self._due, self._decoding
         while heap:
             due, number, first_due, pace, request = heap[0]
             if request.request_id not in decoding:
                 heappop(heap)
                 continue
+            if due - now >= enough:
+                return due  # nobody is due before, as each was looked at last, or is so now
             now_due = first_due + request.num_output_tokens * pace
             if now_due == due:
                 return due
             heapreplace(heap, (now_due, number, first_due, pace, request))
         return inf
 
-    def _least_pace(self) -> float:
+    def least_pace(self) -> float:
+        """The fewest seconds a token of those who decode; inf if nobody does."""
         heap = self._paces
         while heap and heap[0][1] not in self._decoding:
             heappop(heap)
@@ -119,16 +110,20 @@ def _decodes(request: RequestView) -> bool:
     return computed > 0 and request.num_prompt_tokens + request.num_output_tokens - computed <= 1
 
 
-def tokens_within(engine: EngineView, decodes: Decodes, seconds: float) -> int:
-    """The most tokens of a step that takes no longer, all decodes among them; more than the decodes by at
-    least one, so that prefills go on.
+def tokens_within(engine: EngineView, slack: Slack, least_seconds: float) -> int:
+    """The most tokens of a step that makes no decode late, or takes no longer than `least_seconds`, all
+    decodes among them; more than the decodes by at least one, so that prefills go on.
 
     Found by bisection over the engine's cost model, as if what is prefilled were one chunk of a new
     prompt.
     """
-    num, context = decodes.num, decodes.context
+    num, context = engine.num_decodes, engine.decode_context
     least, most = 1, max(1, engine.max_num_batched_tokens - num)
-    if engine.batch_time(num, context, most, 1, most * most / 2) <= seconds:
+    longest = engine.batch_time(num, context, most, 1, most * most / 2)
+    if longest <= least_seconds:
+        return num + most
+    seconds = max(slack.first_due(engine.now, longest) - engine.now, least_seconds)
+    if longest <= seconds:
         return num + most
     while least < most:
         tokens = (least + most + 1) // 2

@@ -12,7 +12,7 @@ from simsched.engine.simulator import simulate
 from simsched.policies.fair_batching import FairBatching
 from simsched.policies.p_pas import PPas
 from simsched.policies.qoserve import QoServe
-from simsched.policies.slack import Decodes, Slack
+from simsched.policies.slack import Slack
 from simsched.policies.spec import make_policy
 from tests.engine.scenarios import Linear, same, trace
 from tests.policies.engine import Engine
@@ -71,8 +71,8 @@ def test_who_is_due_first_is_known_without_a_look_at_each(
     """With preemptions and with many who wait, too: the same as if each running request were looked at."""
     asked = []
 
-    def checked(slack: Slack, engine: Any) -> Decodes:
-        found = decodes(slack, engine)
+    def checked(slack: Slack, engine: Any) -> None:
+        look(slack, engine)
         running = [
             each
             for each in engine.running
@@ -84,14 +84,18 @@ def test_who_is_due_first_is_known_without_a_look_at_each(
             first + each.num_output_tokens * pace
             for first, each, pace in zip(firsts, running, paces, strict=True)
         ]
-        context = sum(each.num_computed_tokens + 1 for each in running)
-        expected = Decodes(len(running), context, min(due, default=np.inf), min(paces, default=np.inf))
-        assert found == expected
-        asked.append(found)
-        return found
+        assert engine.num_decodes == len(running)
+        assert engine.decode_context == sum(each.num_computed_tokens + 1 for each in running)
+        assert slack.least_pace() == min(paces, default=np.inf)
+        first, enough = min(due, default=np.inf), (0.02, 0.3)[len(asked) % 2]
+        found = slack.first_due(engine.now, enough)
+        assert found == first or (found < first and found - engine.now >= enough)
+        if len(asked) % 5 == 0:
+            assert slack.first_due(engine.now, np.inf) == first
+        asked.append(found < first)
 
-    decodes = Slack.decodes
-    monkeypatch.setattr(Slack, "decodes", checked)
+    look = Slack.look
+    monkeypatch.setattr(Slack, "look", checked)
     work = trace(150, rate, 3)
     random = np.random.default_rng(0)
     work = work.with_columns(
@@ -104,6 +108,8 @@ def test_who_is_due_first_is_known_without_a_look_at_each(
     record = simulate(work, FairBatching(ttft=0.5, tpot=0.03), Linear(), config)
     assert record.finished.all()
     assert len(asked) > 100
+    assert any(asked)
+    assert not all(asked)
     assert (record.num_preemptions > 0).any() == (blocks < 200)
 
 

@@ -256,7 +256,7 @@ class AskedPolicy(QueueDiscipline):
             self._queue.push(request, key)
             return
         request.key = key
-        if self._order is not None:
+        if self._order is not None and self._preemptive:
             self._order.push(request)
 
 

@@ -128,16 +128,17 @@ class DecidingOrder(PolicyOrder):
         if len(self.outside) or self.rejected:
             return False
         most = engine.long_prefill or engine.max_tokens
-        return all(each.num_prompt_tokens <= most for each in arrivals)
+        return max([arrival.num_prompt_tokens for arrival in arrivals]) <= most
 
     def take_out(self) -> list[LeapRequest]:
         """All of them are admitted, in this order."""
         engine = self._engine
-        admitted = []
+        admitted: list[LeapRequest] = []
         for _ in range(engine.num_waiting):
-            self.head()
-            admitted.append(request := self.pop())
+            request = self.head()
+            self.pop()
             engine.running[request.number] = request
+            admitted.append(request)
         engine.num_waiting = engine.num_new = 0
         self.has_answered = None
         return admitted
@@ -181,8 +182,9 @@ class DecidingOrder(PolicyOrder):
         """Until one is held."""
         if not len(self.outside):
             return
-        self._at_step.due(self._engine.clock.done)  # what has come is not to come again
-        self._at_time.due(now)
+        if self._held:
+            self._at_step.due(self._engine.clock.done)  # what has come is not to come again
+            self._at_time.due(now)
         while True:
             head = self.outside.head()
             if head is None or not self._may_be_asked(head, now) or self._is_held(head, now):
@@ -243,7 +245,7 @@ class DecidingOrder(PolicyOrder):
 
     def limit(self) -> tuple[int, float]:
         step, time = super().limit()
-        if not self._admits:
+        if not self._held:
             return step, time
         return (
             min(step, self._at_step.first(self._step_holds, NO_LIMIT)),

@@ -41,7 +41,7 @@ class PolicyOrder(AskedPolicy):
         request = self._to_admit.pop() if self._to_admit else self._queue.pop()
         if self._checks and self._policy.priority(request, self._now) != request.key:
             self._check(request)
-        if self._order is not None:
+        if self._order is not None and self._preemptive:
             self._order.push(request)
         return request
 
@@ -177,7 +177,8 @@ class PolicyOrder(AskedPolicy):
                     changes.announce_running(request, next_change(request, now), steps, now, steps + 1)
         else:
             self._changes.tell_on_time(running)
-        self._order = order = RunningByPriority(self._engine.running)
+        # (in order only where somebody may be displaced)
+        self._order = order = RunningByPriority(self._engine.running if self._preemptive else {})
         return order
 
     def running(self, now: float) -> list[LeapRequest]:
