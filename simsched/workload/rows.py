@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simsched.errors import InputError
-from simsched.workload.sessions import stranded, with_parents
+from simsched.text.table import counted
 from simsched.workload.table import place
-from simsched.workload.trace import SLOS, FloatArray, IntArray, Trace
+from simsched.workload.trace import SLOS, BoolArray, FloatArray, IntArray, Trace
+from simsched.workload.turns import Fault, Turns, check_turns, parents_of, places_of, without_lost_parents
 from simsched.workload.units import guess_hash_block_size
 
 _EXACT = 2.0**53  # whole numbers above this are not exact as floats
@@ -53,6 +54,7 @@ _PARTIAL = ("think_time", "history_length", "session_id", "class", "parent", *SL
 
 AT_ONCE = "all requests arrive at 0, unless --arrivals replaces that"
 CHARACTERS_PER_TOKEN = 4  # the usual estimate for English text
+FOLLOWS_DROPPED = "dropped: follows one that was dropped"
 Loaded = tuple[Trace, dict[str, int]]
 
 
@@ -98,6 +100,8 @@ class Rows:
     """What a good value of a column looks like, where that is special to this file."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Our column -> its name in the file, where that is another."""
+    unread: Sequence[str] = ()
+    """Columns of the file that nothing reads."""
 
     def where(self, row: int) -> str:
         """`file:line`, or `file, row n` where the format has no lines."""
@@ -120,8 +124,8 @@ def build_trace(
         sort: put rows in order of arrival; otherwise a row out of order is refused (or sorted and counted,
             with `skip_invalid`).
         hash_block_size: tokens that one hash id stands for.
-        unknown_parents: a turn may name a parent that is not in the file (it then has none, which is said);
-            otherwise that is refused.
+        unknown_parents: a turn with a time of its own may follow one that is not in the file, or was dropped
+            (it then goes on without it, which is said); otherwise it is refused, or dropped as well.
 
     Returns:
         The trace, and how many rows were dropped or sorted, as `{"dropped: reason": 2, "sorted: reason": 1}`.
@@ -134,7 +138,7 @@ def build_trace(
     good = np.ones(len(rows.lines), dtype=bool)
     numbers: dict[str, FloatArray] = {}
 
-    def refuse(bad: np.ndarray[Any, np.dtype[np.bool_]], name: str, expected: str) -> None:
+    def refuse(bad: BoolArray, name: str, expected: str) -> None:
         bad &= good
         if not bad.any():
             return
@@ -143,9 +147,10 @@ def build_trace(
             values = columns.get(name)
             value = "missing" if values is None or values[row] is None else _shown(values[row])
             column = f" in column {rows.sources[name]}" if name in rows.sources else ""
+            unread = f" (nothing reads {', '.join(rows.unread)[:200]})" if rows.unread else ""
             raise InputError(
-                f"{rows.where(row)}: {name} {value}{column}: expected {expected}; "
-                "--skip-invalid drops such rows"
+                f"{rows.where(row)}: {name} {value}{column}: expected {expected}"
+                f"{unread if value == 'missing' else ''}; --skip-invalid drops such rows"
             )
         counts[f"dropped: invalid {name}"] += int(bad.sum())
         good[bad] = False
@@ -155,10 +160,12 @@ def build_trace(
             values = columns.get(name, [None] * len(good))
             numbers[name], bad = _numbers(values, kind)
             expected = rows.expected.get(name, kind.expected)
-            if name == "timestamp" and "think_time" in columns:
+            if name == "timestamp" and columns.keys() & {"think_time", "session_id", "parent"}:
                 # a turn may wait for an answer instead
-                waits = np.array([value is not None for value in columns["think_time"]])
-                bad &= ~waits | np.array([value is not None for value in values])
+                thinks = columns.get("think_time", [None] * len(good))
+                bad &= np.array(
+                    [think is None or time is not None for think, time in zip(thinks, values, strict=True)]
+                )
                 expected += ", or think_time"
             refuse(_but_missing(bad, name, values), name, expected)
     for name, check, expected in (
@@ -166,7 +173,7 @@ def build_trace(
         ("tenant", _is_id, "a text in Unicode or whole number"),
         ("session_id", _is_id, "a text in Unicode or whole number"),
         ("class", _is_id, "a text in Unicode or whole number"),
-        ("parent", _is_parent, "a request_id, or a list of them"),
+        ("parent", _is_parent, "a request_id, or a list of them, each once"),
         ("prompt", _is_text, "a text"),
         ("hash_ids", _is_ids, "a list of whole numbers"),
         ("length_quantiles", _is_rising, "a list of rising numbers of tokens, at least 0"),
@@ -202,20 +209,49 @@ def build_trace(
     if late.any():
         order = order[np.argsort(time[order], kind="stable")]
     if not len(order):
-        left = f"; all {sum(counts.values())} rows were dropped" if counts else ""
-        raise InputError(f"{rows.path}: expected at least one request, found none{left}")
-    trace = _assemble(rows, columns, numbers, order, hash_block_size)
-    if trace.parent is not None or trace.history_length is not None:
-        trace = with_parents(trace, rows.path, unknown_parents or skip_invalid)
-    lost = stranded(trace)
-    if lost.any():
-        first = np.zeros(len(good), dtype=bool)
-        first[order[lost]] = True
-        refuse(first, "think_time", "a timestamp: it has no parent, and no turn of its session is above it")
-        if lost.all():
-            raise InputError(f"{rows.path}: expected at least one request with a timestamp, found none")
-        trace = trace.take(np.flatnonzero(~lost))
+        raise _nothing_left(rows, counts)
+    faults: list[Fault] = []
+    lost = 0
+    if columns.keys() & {"parent", "history_length", "think_time"} or not good.all():
+        in_order = places_of(time, good, late)
+        faults, lost = check_turns(Turns.of(columns, numbers), good, in_order, unknown_parents)
+    for fault in faults:
+        if not skip_invalid:
+            column = f" in column {source}" if (source := rows.sources.get(fault.column or "")) else ""
+            raise InputError(
+                f"{rows.where(fault.row)}: {fault.column} {fault.value}{column}: expected {fault.expected}; "
+                "--skip-invalid drops such rows"
+            )
+        counts[f"dropped: invalid {fault.column}" if fault.column else FOLLOWS_DROPPED] += 1
+        good[fault.row] = False
+    order = order[good[order]]
+    if not len(order):
+        raise _nothing_left(rows, counts)
+    trace = _assemble(rows, _with_places(rows, columns, order), numbers, order, hash_block_size)
+    if lost:
+        trace = without_lost_parents(trace, rows.path, lost)
     return trace, dict(counts)
+
+
+def _nothing_left(rows: Rows, counts: Counter[str]) -> InputError:
+    dropped = sum(count for reason, count in counts.items() if reason.startswith("dropped"))
+    left = f"; all {dropped} rows were dropped" if dropped else ""
+    return InputError(f"{rows.path}: expected at least one request, found none{left}")
+
+
+def _with_places(rows: Rows, columns: dict[str, list[Any]], order: IntArray) -> dict[str, list[Any]]:
+    """Rows without `request_id` whose parents name places in the file get these as their ids, since rows that
+    are dropped or sorted would move them."""
+    if "parent" not in columns or "request_id" in columns:
+        return columns
+    if rows.dropped and (unread := sum(rows.dropped.values())):
+        raise InputError(
+            f"{rows.path}: parent names a row by its place, and {counted(unread, 'row')} can't be read; "
+            "expected a request_id in each row"
+        )
+    if np.array_equal(order, np.arange(len(rows.lines))):
+        return columns
+    return columns | {"request_id": [str(place) for place in range(len(rows.lines))]}
 
 
 def from_zero(loaded: Loaded) -> Loaded:
@@ -255,7 +291,7 @@ def _assemble(
         num_output_tokens=numbers["output_length"][order].astype(np.int64),
         request_id=picked("request_id", str),
         session_id=picked("session_id", _text_or_none),
-        parent=picked("parent", _parents),
+        parent=picked("parent", parents_of),
         history_length=whole("history_length"),
         think_times=real("think_time"),
         request_class=picked("class", _text_or_none),
@@ -280,7 +316,7 @@ def _given(name: str, values: list[Any]) -> bool:
     return name in COLUMNS and any(value is not None for value in values)
 
 
-def _numbers(values: list[Any], kind: _Number) -> tuple[FloatArray, np.ndarray[Any, np.dtype[np.bool_]]]:
+def _numbers(values: list[Any], kind: _Number) -> tuple[FloatArray, BoolArray]:
     """The column as floats, and which of its values are not what they should be."""
     if not set(map(type, values)) <= {int, float}:
         values = [value if type(value) in (int, float) else np.nan for value in values]
@@ -295,16 +331,14 @@ def _numbers(values: list[Any], kind: _Number) -> tuple[FloatArray, np.ndarray[A
     return array, bad
 
 
-def _late(time: FloatArray, good: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _late(time: FloatArray, good: BoolArray) -> BoolArray:
     """Which good rows arrive before one above them."""
     latest = np.maximum.accumulate(np.where(good, time, -np.inf))
-    late: np.ndarray[Any, np.dtype[np.bool_]] = good & (np.where(good, time, np.inf) < latest)
+    late: BoolArray = good & (np.where(good, time, np.inf) < latest)
     return late
 
 
-def _repeated(
-    values: list[Any], good: np.ndarray[Any, np.dtype[np.bool_]]
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _repeated(values: list[Any], good: BoolArray) -> BoolArray:
     repeated = np.zeros(len(values), dtype=bool)
     seen: set[str] = set()
     for row, value in enumerate(values):
@@ -322,22 +356,16 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_parent(value: Any) -> bool:
-    return all(map(_is_id, value)) if type(value) is list else _is_id(value)
-
-
-def _parents(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return tuple(map(str, value)) if type(value) is list else (str(value),)
+    if type(value) is not list:
+        return _is_id(value)
+    return all(map(_is_id, value)) and len(set(map(str, value))) == len(value)
 
 
 def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _but_missing(
-    bad: np.ndarray[Any, np.dtype[np.bool_]], name: str, values: list[Any]
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _but_missing(bad: BoolArray, name: str, values: list[Any]) -> BoolArray:
     """The bad values of a column, without the missing ones where a row may lack it."""
     if name in _PARTIAL:
         bad &= np.array([value is not None for value in values], dtype=bool)

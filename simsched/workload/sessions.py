@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from simsched.errors import InputError
 from simsched.workload.trace import BoolArray, FloatArray, IntArray, Trace
 
 
@@ -21,51 +19,6 @@ def turn_numbers(session_id: Sequence[str | None]) -> list[int | None]:
         if session is not None:
             seen[session] += 1
     return turns
-
-
-def with_parents(trace: Trace, path: Path, unknown: bool) -> Trace:
-    """The trace with its `parent` and `history_length` checked against each other.
-
-    Args:
-        trace: as it was read from `path`.
-        path: the file, for messages.
-        unknown: drop parents that are not in the trace or come later, and say so; otherwise refuse them.
-
-    Raises:
-        InputError: a parent that is not an earlier request, or more history than the prompt or its parent's
-            prompt and answer have.
-    """
-    place = {request: row for row, request in enumerate(trace.request_ids())}
-    lost = 0
-    if trace.parent is not None:
-        kept = []
-        for row, parents in enumerate(trace.parent):
-            known = tuple(each for each in parents if place.get(each, row) < row)
-            lost += len(known) < len(parents)
-            if len(known) < len(parents) and not unknown:
-                bad = next(each for each in parents if each not in known)
-                raise InputError(
-                    f"{path}: parent {bad!r} of request {trace.request_ids()[row]}: expected the request_id "
-                    "of a row above it"
-                )
-            kept.append(known)
-        trace = trace.with_columns(parent=kept)
-        if lost:
-            note = f"{path.name}: {lost:,} of {len(trace):,} requests follow one that is not in the file"
-            trace = trace.with_columns(notes=(*trace.notes, note))
-    if trace.history_length is not None:
-        before = previous_turn(trace)
-        total = trace.num_prompt_tokens + trace.num_output_tokens
-        most = np.where(before >= 0, np.minimum(trace.num_prompt_tokens, total[before]), 0)
-        bad_rows = np.flatnonzero(trace.history_length > most)
-        if len(bad_rows):
-            row = int(bad_rows[0])
-            what = "its parent's prompt and answer" if before[row] >= 0 else "a request without a parent"
-            raise InputError(
-                f"{path}: history_length {trace.history_length[row]} of request {trace.request_ids()[row]}: "
-                f"expected at most {most[row]}, of its prompt and {what}"
-            )
-    return trace
 
 
 def previous_turn(trace: Trace) -> IntArray:

@@ -165,6 +165,7 @@ def read_rows(table: Table, name: str, reading: Reading) -> Loaded:
     rows = Rows(
         table.path, columns, table.lines, unit=table.unit, dropped=table.dropped, notes=tuple(notes),
         expected=expected, sources={ours: theirs for ours, theirs in sources.items() if ours != theirs},
+        unread=unread,
     )  # fmt: skip
     loaded = build_trace(
         rows, skip_invalid=reading.skip_invalid, sort=shape.public, hash_block_size=hash_block,
