@@ -113,6 +113,8 @@ class Rank(Replica):
                 self.turn_away(self._rejected, now)
         if batch is not None:
             return batch
+        if not self.logs:
+            return _UNSEEN_DUMMY
         running = scheduler.num_running
         return Batch(
             DUMMY,
@@ -148,6 +150,10 @@ class Rank(Replica):
 def is_dummy(batch: Batch) -> bool:
     """Does nothing run in it?"""
     return batch.features is DUMMY
+
+
+_UNSEEN_DUMMY: Final = Batch(DUMMY)
+"""A dummy batch where nobody asks what waited and ran beside it."""
 
 
 def _with_dummies(step_log: StepCallback) -> StepCallback:
@@ -223,8 +229,9 @@ class RankGroup(ABC):
 
     def _form(self, now: float, num_passes: int) -> Pass:
         """The next pass, after so many of the wave."""
+        stamp = self._num_waves, num_passes
         for rank in self.ranks:
-            rank.stamp = self._num_waves, num_passes
+            rank.stamp = stamp
         is_throttled = num_passes % self._prefill_interval != 0
         batches = [rank.form(now, is_throttled) for rank in self.ranks]
         features = [batch.features for batch in batches]
@@ -233,9 +240,11 @@ class RankGroup(ABC):
     def _launch(self, formed: Pass) -> Launch:
         """Seconds of the host: those of the rank that takes longest with each of its parts."""
         shape = formed.shape
-        costs = zip(self.ranks, formed.features, strict=True)
-        launch, before, output, _ = zip(*(rank.cost.launch(each, shape) for rank, each in costs), strict=True)
-        return max(launch), max(before), max(output), shape.mode is LaunchMode.FULL
+        longest = first = latest = -inf
+        for rank, features in zip(self.ranks, formed.features, strict=True):
+            launch, before, output, _ = rank.cost.launch(features, shape)
+            longest, first, latest = max(longest, launch), max(first, before), max(latest, output)
+        return longest, first, latest, shape.mode is LaunchMode.FULL
 
     def _end(
         self, done: Pass, start: float, duration: float, own: Sequence[float]

@@ -85,6 +85,9 @@ class HostedRankCost(RankCost):
         self.capture = cost.graphs.capture(config.max_num_seqs, config.max_num_batched_tokens)
         self._jitter = Jitter(cost.host.sd, seed) if cost.host.sd and config.async_scheduling else None
         self._padded = padded
+        # what is asked for in every pass: launches of batches alike, and the device's cost by agreed tokens
+        self._launches: dict[tuple[int, int, int, LaunchMode], Launch] = {}
+        self._models: dict[int, CostModel] = {}
 
     def mode(self, features: StepFeatures) -> LaunchMode:
         return self.capture.mode(features)
@@ -94,10 +97,17 @@ class HostedRankCost(RankCost):
 
     def launch(self, features: StepFeatures, shape: Shape) -> Launch:
         host, mode = self._host, shape.mode
-        launch, before = host.launch(features, mode), host.before(features, mode)
+        batch = features.P, features.N, features.S, mode
+        made = self._launches.get(batch)
+        if made is None:
+            launch, before = host.launch(features, mode), host.before(features, mode)
+            made = launch, min(before, launch), host.output(features), mode is LaunchMode.FULL
+            if not features.S:  # few batches of prompts are alike
+                self._launches[batch] = made
         if self._jitter is not None and mode is not LaunchMode.FULL:
-            launch *= self._jitter.factor()
-        return launch, min(before, launch), host.output(features), mode is LaunchMode.FULL
+            launch = made[0] * self._jitter.factor()
+            return launch, min(made[1], launch), made[2], made[3]
+        return made
 
     def serial(self, features: StepFeatures, shape: Shape) -> tuple[float, float]:
         host, device = self._host, self._on(shape)
@@ -120,19 +130,22 @@ class HostedRankCost(RankCost):
         """The device's cost, with as many tokens as the ranks have agreed on."""
         if shape.mode is LaunchMode.NONE:
             return self._model
-        tokens = self.capture.padded(shape.tokens)
-        model = self._padded.get((id(self._model), tokens))
+        model = self._models.get(shape.tokens)
         if model is None:
-            model = self._model.on_graphs([tokens] * (tokens + 1))
-            self._padded[id(self._model), tokens] = model
+            tokens = self.capture.padded(shape.tokens)
+            model = self._padded.get((id(self._model), tokens))
+            if model is None:
+                model = self._model.on_graphs([tokens] * (tokens + 1))
+                self._padded[id(self._model), tokens] = model
+            self._models[shape.tokens] = model
         return model
 
 
 def agreed_shape(ranks: Sequence[RankCost], batches: Sequence[StepFeatures]) -> Shape:
     """What these ranks agree on for their batches."""
     return Shape(
-        max(rank.mode(batch) for rank, batch in zip(ranks, batches, strict=True)),
-        max(batch.P + batch.N for batch in batches),
+        max([rank.mode(batch) for rank, batch in zip(ranks, batches, strict=True)]),
+        max([batch.P + batch.N for batch in batches]),
     )
 
 
