@@ -19,7 +19,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import fields, replace
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -135,16 +135,7 @@ class Graphs:
 
     def capture(self, max_num_seqs: int, max_num_batched_tokens: int) -> Capture:
         """The graphs of an engine with these options."""
-        largest = min(2 * max_num_seqs, CAPTURE_LIMIT) if isinstance(self.piecewise, str) else self.piecewise
-        largest = min(largest, max_num_batched_tokens)
-        full = max_num_seqs if isinstance(self.full, str) else self.full
-        sizes = [size for size in (1, 2, 4, *range(8, 256, 8)) if size <= largest]
-        sizes += range(256, largest + 1, 16)
-        # vLLM captures its largest batches even where they are off the grid
-        extra = (size for size in (max_num_batched_tokens, max_num_seqs) if size <= largest)
-        sizes = sorted({*sizes, *extra})
-        largest = sizes[-1] if sizes else 0
-        return Capture(sizes=tuple(sizes), full=min(full, largest), piecewise=largest)
+        return _capture(self, max_num_seqs, max_num_batched_tokens)
 
     def to_json(self) -> dict[str, Any]:
         """A profile's `graphs` block."""
@@ -178,6 +169,23 @@ class Capture:
     def padded(self, tokens: int) -> int:
         """The tokens that the device computes: those of the next graph size, or as many where no graph is."""
         return self.sizes_of[tokens] if tokens <= self.piecewise else tokens
+
+
+@lru_cache
+def _capture(graphs: Graphs, max_num_seqs: int, max_num_batched_tokens: int) -> Capture:
+    """`Graphs.capture`; all replicas ask for the same one, and its tables take time."""
+    largest = graphs.piecewise
+    if isinstance(largest, str):
+        largest = min(2 * max_num_seqs, CAPTURE_LIMIT)
+    largest = min(largest, max_num_batched_tokens)
+    full = max_num_seqs if isinstance(graphs.full, str) else graphs.full
+    sizes = [size for size in (1, 2, 4, *range(8, 256, 8)) if size <= largest]
+    sizes += range(256, largest + 1, 16)
+    # vLLM captures its largest batches even where they are off the grid
+    extra = (size for size in (max_num_batched_tokens, max_num_seqs) if size <= largest)
+    sizes = sorted({*sizes, *extra})
+    largest = sizes[-1] if sizes else 0
+    return Capture(sizes=tuple(sizes), full=min(full, largest), piecewise=largest)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -76,6 +76,11 @@ class HostClock:
         self._output = 0.0  # o(k-1)
         self._launcher = 0.0  # when the host turns to the launch of k + 1
 
+    def share_tables(self, other: HostClock) -> None:
+        """Look up what hangs on the number of decodes alone where another clock of the same cost and engine
+        does: the tables of many replicas do not stay in the processor's cache."""
+        self._decodes, self._lines = other._decodes, other._lines
+
     @property
     def host_seconds(self) -> tuple[float, float]:
         return self.host_bound, self._busy

@@ -152,12 +152,13 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
             routing = Routing(event_loop, source, router, len(run.units), gate, run.seed, sizes, in_step)
             sources = [Inbox(routing, number) for number in range(len(run.units))]
     policies = [policy, *(deepcopy(policy) for _ in range(1, len(run.units)))]
+    own_gate = None if routing else gate
+    steps = _step_costs(run.units)
     replicas = [
-        _replica(
-            run, event_loop, *pair, number, None if routing else gate, group, leap=leap, step_log=step_log
-        )
-        for number, pair in enumerate(zip(sources, policies, strict=True))
+        _replica(run, event_loop, *each, number, own_gate, group, leap=leap, step_log=step_log)
+        for number, each in enumerate(zip(sources, policies, steps, strict=True))
     ]
+    _share_tables(run.units, replicas)
     # Then all of them run, until the last request is done.
     if routing is None and run.watch is None:
         for each in replicas:  # they never meet, so one goes before another begins
@@ -242,6 +243,7 @@ def _replica(
     event_loop: EventLoop,
     source: Source,
     policy: Policy,
+    step: CostModel,
     number: int,
     gate: AdmissionControl | None,
     group: RankGroup | None,
@@ -261,7 +263,6 @@ def _replica(
         padded=getattr(cost, "per_padded", 0.0) > 0,
         shares_prefixes=shares(run.trace),
     )
-    step = step_cost(cost, config)
     view: ViewOfEngine | None = getattr(scheduler, "engine_view", None)
     if view is not None:
         view.take_cost(step)
@@ -274,6 +275,24 @@ def _replica(
         clock = make_clock(cost, config, run.predictor_time, run.seed + number)
         return PipelinedReplica(*common, clock, gate, step_log)
     return SerialReplica(*common, step, run.predictor_time, gate, step_log)
+
+
+def _step_costs(units: Sequence[Unit]) -> list[CostModel]:
+    """`step_cost` of each; the same one for replicas that are alike, for the sake of its tables."""
+    made: dict[tuple[int, int], CostModel] = {}
+    for unit in units:
+        alike = id(unit.cost), id(unit.config)
+        if alike not in made:
+            made[alike] = step_cost(unit.cost, unit.config)
+    return [made[id(unit.cost), id(unit.config)] for unit in units]
+
+
+def _share_tables(units: Sequence[Unit], replicas: Sequence[Replica]) -> None:
+    """Of the clocks of replicas that are alike."""
+    first: dict[tuple[int, int], HostClock] = {}
+    for unit, each in zip(units, replicas, strict=True):
+        if isinstance(each, PipelinedReplica) and isinstance(each.clock, HostClock):
+            each.clock.share_tables(first.setdefault((id(unit.cost), id(unit.config)), each.clock))
 
 
 def _group(run: _Run, event_loop: EventLoop) -> RankGroup | None:
