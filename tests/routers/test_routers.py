@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import deepcopy
+from random import Random
 from typing import Any
 
 import pytest
 
 import simsched.routers
-from simsched.routers.base import Replicas, Router, registered
+from simsched.routers.base import Replicas, Router, below, registered
 from simsched.routers.ring import HashRing
 from simsched.routers.sent_prefixes import SentPrefixes
 from simsched.workload.content import Stretch
@@ -237,6 +238,48 @@ def test_vllm_dp_scores() -> None:
 def test_vllm_dp_api_servers_count_for_themselves() -> None:
     made = router("vllm-dp", 4, api_servers=2)  # they begin at engines 0 and 2
     assert choices(made, [0] * 4, many(4)) == [0, 2, 1, 3]
+
+
+@pytest.mark.parametrize("servers", [1, 3])
+@pytest.mark.parametrize("version", ["0.24", "0.26", "0.33"])
+def test_vllm_dp_keeps_the_scores_that_its_rule_gives(version: str, servers: int) -> None:
+    """Through random messages, choices and answers."""
+    made, view, draw = router("vllm-dp", 5, version=version, api_servers=servers), Replicas.idle(5), Random(1)
+    in_flight = [[0] * 5 for _ in range(servers)]
+    waiting = [[0] * 5 for _ in range(servers)]
+    unanswered: list[tuple[Request, int, int]] = []
+    for number in range(300):
+        if draw.random() < 0.2:  # a message
+            view.num_reports += 1
+            view.waiting = [draw.choice([0, 0, 1, 7]) for _ in range(5)]
+            view.running = [draw.randrange(12) for _ in range(5)]
+            view.kv_usage = [draw.random() for _ in range(5)]
+            waiting = [list(view.waiting) for _ in range(servers)]
+        client, request = number % servers, Request(str(number))
+        scores = [
+            4 * waits + running
+            if version != "0.33"
+            else max(servers * sent, waits + running) + waits * 6 * max(0.0, usage - 0.5)
+            for waits, running, sent, usage in zip(
+                waiting[client], view.running, in_flight[client], view.kv_usage, strict=True
+            )
+        ]
+        chosen = made.choose(request, view, 0.0)
+        assert scores[chosen] == pytest.approx(min(scores))
+        waiting[client][chosen] += servers
+        in_flight[client][chosen] += 1
+        unanswered.append((request, client, chosen))
+        while unanswered and draw.random() < 0.5:
+            request, client, engine = unanswered.pop(draw.randrange(len(unanswered)))
+            in_flight[client][engine] -= 1
+            made.on_finish(request, engine, 0.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 100])
+def test_a_number_is_drawn_as_randrange_draws_it(count: int) -> None:
+    expected, found = Random(3), Random(3)
+    for _ in range(200):
+        assert below(found, count) == expected.randrange(count)
 
 
 @pytest.mark.parametrize("name", sorted(registered()))
