@@ -174,9 +174,8 @@ class Capture:
 @lru_cache
 def _capture(graphs: Graphs, max_num_seqs: int, max_num_batched_tokens: int) -> Capture:
     """`Graphs.capture`; all replicas ask for the same one, and its tables take time."""
-    largest = graphs.piecewise
-    if isinstance(largest, str):
-        largest = min(2 * max_num_seqs, CAPTURE_LIMIT)
+    piecewise = graphs.piecewise
+    largest = min(2 * max_num_seqs, CAPTURE_LIMIT) if isinstance(piecewise, str) else piecewise
     largest = min(largest, max_num_batched_tokens)
     full = max_num_seqs if isinstance(graphs.full, str) else graphs.full
     sizes = [size for size in (1, 2, 4, *range(8, 256, 8)) if size <= largest]
