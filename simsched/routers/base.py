@@ -121,6 +121,8 @@ class Router(ABC):
     """Chooses a replica for each request. Subclasses are dataclasses (`pydantic.dataclasses.dataclass`)."""
 
     name: ClassVar[str] = ""
+    is_own: ClassVar[bool] = False
+    """Is it a user's own?"""
     reads: ClassVar[Literal["score", "predicted_class", "predicted_length"] | None] = None
     """The predicted column it reads; None if it reads none."""
     reads_future: ClassVar[bool] = False

@@ -9,6 +9,7 @@ from typing import Any
 from simsched.errors import InputError
 from simsched.plugins import construct, find_class, neighbours, raised
 from simsched.routers.base import Replicas, RoutedRequest, Router, registered
+from simsched.routers.guarded import SeenReplicas, SeenRequest
 from simsched.text.specs import parse_spec
 
 GROUP = "simsched.routers"
@@ -48,13 +49,17 @@ def files_beside(spec: str) -> tuple[str, ...]:
 
 
 def _watched(cls: type[Router], name: str) -> type[Router]:
-    """A user's own router: what it raises becomes one line, and what it chooses must be a replica."""
+    """A user's own router: it sees what the contract names, what it raises becomes one line, and what it
+    chooses must be a replica."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
 
     def watched(hook: str) -> Any:
         method = getattr(cls, hook)
+        answered = hook == "on_finish"
 
         def call(self: Router, *arguments: Any) -> Any:
+            if hook != "start":
+                arguments = SeenRequest(arguments[0], answered), *arguments[1:]
             try:
                 return method(self, *arguments)
             except InputError:
@@ -65,7 +70,7 @@ def _watched(cls: type[Router], name: str) -> type[Router]:
         return call
 
     def choose(self: Router, request: RoutedRequest, replicas: Replicas, now: float) -> int:
-        chosen = called(self, request, replicas, now)
+        chosen = called(self, request, SeenReplicas(replicas, self.reporting(), self.reads_future), now)
         if not isinstance(chosen, int) or not 0 <= chosen < len(replicas):
             raise InputError(
                 f"router {name}: chose {chosen!r} for request {request.request_id}; "
@@ -76,4 +81,4 @@ def _watched(cls: type[Router], name: str) -> type[Router]:
     called = watched("choose")
     hooks = {hook: watched(hook) for hook in HOOKS if getattr(cls, hook) is not getattr(Router, hook)}
     same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (cls,), {**same, **hooks, "choose": choose})
+    return type(cls.__name__, (cls,), {**same, **hooks, "choose": choose, "is_own": True})

@@ -47,3 +47,9 @@ def fleet_of(text: str, config: EngineConfig) -> list[tuple[str, EngineConfig]]:
         if len(replicas) > MOST:
             raise InputError(f"--replicas {text}: {len(replicas):,} replicas; expected at most {MOST:,}")
     return replicas
+
+
+def profiles_of(text: str) -> list[str]:
+    """The cost profiles of a fleet that `fleet_of` accepts, in its order."""
+    specs = [group.partition("*")[2] or group for group in split_specs(text, at="+")]
+    return list(dict.fromkeys(parse_spec(spec, "--replicas")[0] for spec in specs))

@@ -21,10 +21,11 @@ from simsched.request_table import GROUPS
 from simsched.results import Options
 from simsched.routers.spec import files_beside
 from simsched.sweep.cell import Cell
+from simsched.sweep.fleet import profiles_of
 from simsched.sweep.grid import ENGINE_AXES, PREDICTION_AXES, cells_of, expand
 from simsched.sweep.inputs import prepare, profile_of
 from simsched.sweep.rates import notes_on_rates, num_requests, offered_rate
-from simsched.sweep.rehearsal import rehearse, what_stepping_takes
+from simsched.sweep.rehearsal import rehearse, rehearse_router, what_stepping_takes
 from simsched.sweep.requests import replays_sessions
 from simsched.sweep.study import (
     Study,
@@ -176,6 +177,8 @@ def _check(plan: Plan) -> None:
             plan.notes.append(said)
         if is_own(inputs.policy):
             rehearse(cell.arm.policy, inputs)
+        if inputs.router is not None:
+            rehearse_router(inputs)
     what = {"tau": "uses an emulated predictor whose tau is open"}
     for name in PREDICTION_AXES:
         if name in unread:
@@ -230,7 +233,8 @@ def _is_async(cell: Cell) -> bool:
 
 def _hashes(study: Study) -> dict[str, str]:
     """SHA-256 of every file that the results depend on."""
-    profiles = study.cost_profile or [find_preset(preset).cost_profile for preset in study.preset]
+    profiles = study.cost_profile or [each for fleet in study.replicas for each in profiles_of(fleet)]
+    profiles = profiles or [find_preset(preset).cost_profile for preset in study.preset]
     hashes = {name: profile_of(expand(name)).hash for name in profiles}
     own = (*study.policy, *study.router)
     files = [*study.trace, *(text.partition("(")[0].rpartition(":")[0] for text in own if ".py:" in text)]

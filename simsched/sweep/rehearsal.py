@@ -1,4 +1,4 @@
-"""A user's own policy, tried on a few requests before a study writes anything."""
+"""A user's own policy or router, tried on a few requests before a study writes anything."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from simsched.policies.base import Policy
 from simsched.policies.user_policy import PolicyError, asked_in_every_step
 from simsched.sweep.inputs import Inputs
 from simsched.text.table import counted
+from simsched.workload.trace import Trace
 
 REHEARSED = 20
 """Requests that a user's own policy is tried on,"""
@@ -46,18 +47,7 @@ def rehearse(name: str, inputs: Inputs) -> None:
     Raises:
         PolicyError: either of them.
     """
-    few = inputs.trace.take(np.arange(min(REHEARSED, len(inputs.trace))))
-    # half at once, then one at a time while the others are being served
-    later = np.maximum(0, np.arange(len(few)) - len(few) // 2)
-    cost = inputs.cost
-    short = few.with_columns(
-        arrival_time=later * 10 * step_cost(cost, inputs.config).step_time(StepFeatures(N=1)),
-        num_prompt_tokens=np.minimum(few.num_prompt_tokens, 10 * REHEARSED_TOKENS),
-        num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED_TOKENS),
-        closed_loop_users=None,
-        think_times=None,
-        hash_ids=None,
-    )
+    cost, short = inputs.cost, _few(inputs)
     crowded = inputs.config.model_copy(update={"max_num_seqs": min(4, inputs.config.max_num_seqs)})
 
     def times(policy: Policy, leap: bool) -> tuple[list[float], list[int]]:
@@ -78,3 +68,38 @@ def rehearse(name: str, inputs: Inputs) -> None:
             f"policy {name}: next_change promises that priority() stays, and it does not: asked in every "
             "step, it gives other results; expected the next change, or no next_change at all"
         )
+
+
+def rehearse_router(inputs: Inputs) -> None:
+    """Start the cell's router and, where it is a user's own, let it choose for a few short requests.
+
+    Raises:
+        InputError: it can't be started with so many replicas, or what the router does wrong.
+    """
+    router = inputs.router
+    assert router is not None
+    deepcopy(router).start(inputs.num_replicas, inputs.seed)
+    if not type(router).is_own:
+        return
+    try:
+        simulate(
+            _few(inputs), deepcopy(inputs.policy), inputs.cost, inputs.config,
+            num_replicas=inputs.num_replicas, router=deepcopy(router), units=inputs.units,
+        )  # fmt: skip
+    except InputError as error:
+        if str(error).startswith("router "):
+            raise
+
+
+def _few(inputs: Inputs) -> Trace:
+    """The first requests, cut short: half at once, then one at a time while the others are being served."""
+    few = inputs.trace.take(np.arange(min(REHEARSED, len(inputs.trace))))
+    later = np.maximum(0, np.arange(len(few)) - len(few) // 2)
+    return few.with_columns(
+        arrival_time=later * 10 * step_cost(inputs.cost, inputs.config).step_time(StepFeatures(N=1)),
+        num_prompt_tokens=np.minimum(few.num_prompt_tokens, 10 * REHEARSED_TOKENS),
+        num_output_tokens=np.minimum(few.num_output_tokens, REHEARSED_TOKENS),
+        closed_loop_users=None,
+        think_times=None,
+        hash_ids=None,
+    )

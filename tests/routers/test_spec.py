@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 import simsched.routers  # noqa: F401 - they register
+from simsched.cli import main
 from simsched.errors import InputError
 from simsched.routers.base import Replicas
+from simsched.routers.guarded import SeenRequest
 from simsched.routers.spec import make_router
 from simsched.routers.vllm_dp import VllmDp
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study
+from simsched.workload.content import Stretch
 from tests.routers.requests import Request
 
 MINE = """
@@ -96,6 +99,37 @@ class Nowhere(Router):
 class Nothing(Router):
     def choose(self, request, replicas, now):
         pass
+
+@dataclass(eq=False)
+class Future(Router):
+    def choose(self, request, replicas, now):
+        return request.num_output_tokens % 2
+
+@dataclass(eq=False)
+class Writes(Router):
+    def choose(self, request, replicas, now):
+        request.num_prompt_tokens = 1
+
+@dataclass(eq=False)
+class Queues(Router):
+    def choose(self, request, replicas, now):
+        return replicas.waiting.index(0)
+
+@dataclass(eq=False)
+class Work(Router):
+    def choose(self, request, replicas, now):
+        return replicas.remaining_work.index(0)
+
+@dataclass(eq=False)
+class Counts(Router):
+    def choose(self, request, replicas, now):
+        replicas.in_flight[0] += 1
+        return 0
+
+@dataclass(eq=False)
+class Sizes(Router):
+    def choose(self, request, replicas, now):
+        return replicas.sizes[0]
 """
 
 
@@ -105,6 +139,15 @@ class Nothing(Router):
         ("Raises", r"choose raised ZeroDivisionError: .*\(broken.py:8\)"),
         ("Nowhere", "chose 3 for request 0; expected a whole number from 0 to 2"),
         ("Nothing", "chose None for request 0; expected a whole number from 0 to 2"),
+        (
+            "Future",
+            r"a router does not see num_output_tokens of a request; expected one of request_id, .*py:23",
+        ),
+        ("Writes", "a router sets num_prompt_tokens of a request; expected it to be read alone"),
+        ("Queues", r"a router is told waiting if its reporting\(\) says how old reports are"),
+        ("Work", "only a router with reads_future = True is told remaining_work"),
+        ("Counts", "'tuple' object does not support item assignment"),
+        ("Sizes", "nothing is known of the replicas' sizes; expected one of in_flight, waiting, "),
     ],
 )
 def test_what_a_users_own_router_does_wrong_is_one_line(tmp_path: Path, name: str, message: str) -> None:
@@ -124,3 +167,27 @@ def test_a_default_is_for_routers_that_have_it_and_specs_that_do_not_say() -> No
     assert isinstance(router, VllmDp)
     assert isinstance(own, VllmDp)
     assert (router.version, own.version) == ("0.26.0", "0.31.0")
+
+
+def test_a_prefix_is_shown_up_to_the_end_of_the_prompt() -> None:
+    """What others share of the answer says how long it is; once the answer is there, it is known."""
+    request = Request(num_prompt_tokens=100, prefix=[Stretch(1, 64), Stretch(2, 130), Stretch(3, 190)])
+    assert list(SeenRequest(request, False).prefix) == [(1, 64), (2, 100)]
+    assert list(SeenRequest(request, True).prefix) == [(1, 64), (2, 130), (3, 190)]
+
+
+def test_a_router_is_tried_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    out = tmp_path / "out"
+    for router, message in [
+        (f"{tmp_path}/broken.py:Nowhere", "chose 2 for request 0; expected a whole number from 0 to 1"),
+        ("session(workers=[a])", "router session: "),
+    ]:
+        arguments = ["--num-replicas", "2", "--router", router, "--request-rate", "9", "--num-requests", "30"]
+        with pytest.raises(SystemExit) as ended:
+            main(["run", *arguments, "-o", str(out)])
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not out.exists()

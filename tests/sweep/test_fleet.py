@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         main(arguments)
     assert ended.value.code == 0
     assert "1 times" in capsys.readouterr().err
+
+
+def test_every_profile_of_a_fleet_is_in_the_manifest(tmp_path: Path) -> None:
+    """A profile that has changed since is another input."""
+    own = tmp_path / "own.json"
+    shipped = resources.files("simsched.cost_model") / "profiles" / "h100-80gb--llama-3-8b.json"
+    own.write_bytes(shipped.read_bytes())
+    fleet = f"{A100}+2*{own}(max_num_seqs=8)"
+    study = make_study({"policy": "fcfs", "replicas": fleet, "request_rate": 9, "num_requests": 9})
+    before = make_plan(study).manifest()["sha256"]
+    assert list(before) == [A100, str(own)]
+    own.write_text(own.read_text().replace("{", "{ ", 1))
+    after = make_plan(study).manifest()["sha256"]
+    assert before[A100] == after[A100]
+    assert before[str(own)] != after[str(own)]

@@ -239,6 +239,8 @@ def _damage(draw: st.DrawFn, file: File, rows: list[Row], names: tuple[str, ...]
         if name == "arrived_at":  # a trace of lengths alone, which is a format of its own
             file.broken = None
             file.model.nanoseconds = [0] * len(rows)
+            file.model.prompts = [row[names[1]] for row in rows]  # in the order of the file
+            file.model.outputs = [row[names[2]] for row in rows]
             file.options.pop("time_unit", None)
         else:
             file.broken = ""
