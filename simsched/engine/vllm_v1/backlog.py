@@ -62,7 +62,8 @@ class Backlog:
         if prefixes is not None:
             prefixes.settle()
             for number in range(first_new, upto):
-                if not prefixes.arrive(number, self._arriving.arrival(number)):
+                length = prompts[number - numbered]
+                if not prefixes.arrive(number, length, self._arriving.prefix(number)):
                     return None
         # The first of them goes on, or begins; else nothing is done.
         length = prompts[self.head - numbered]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from simsched.engine.arrival import Arrival
 from simsched.engine.vllm_v1.answers import Answers
+from simsched.engine.vllm_v1.arriving import Arriving
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.shared_blocks import Piece, SharedBlocks
 from simsched.engine.vllm_v1.state import LeapingState
@@ -34,12 +34,13 @@ class Prefixes:
         matters (`settle`)."""
 
     def admit(
-        self, arrivals: Sequence[Arrival], first: int, growth: int, tokens: int, free: int
+        self, first: int, lengths: Sequence[int], arriving: Arriving, growth: int, tokens: int, free: int
     ) -> tuple[int, int, int] | None:
         """Those who arrive together begin, in the step that is being formed.
 
         Args:
             first: the number of the first of them.
+            lengths: of their prompts.
             growth: blocks that the decoding requests take in this step.
             tokens: how many may be computed for them; free: free blocks.
 
@@ -49,21 +50,20 @@ class Prefixes:
             hit an answer as it grows: nothing has happened then.
         """
         self.settle()
-        blocks = self._blocks
-        for number, arrival in enumerate(arrivals, first):
-            blocks.arrived(number, arrival.prefix)
-        if not self._fit(arrivals, first, tokens, free - growth):
-            for number in range(first, first + len(arrivals)):
+        blocks, upto = self._blocks, first + len(lengths)
+        for number in range(first, upto):
+            blocks.arrived(number, arriving.prefix(number))
+        if not self._fit(first, lengths, tokens, free - growth):
+            for number in range(first, upto):
                 blocks.forget(number)
             return None
-        self._recorder.make_room(first + len(arrivals))
+        self._recorder.make_room(upto)
         if growth:
             blocks.allocate(growth)
         computed, taken, pairs = 0, growth, 0
-        for number, arrival in enumerate(arrivals, first):
-            length = arrival.num_prompt_tokens
+        for number, length in enumerate(lengths, first):
             found, held = blocks.lookup(number, length)
-            if arrival.prefix:
+            if arriving.prefix(number):
                 self._answers.arrived(number, length)
             self.begin(number, found, length)
             hit = found[-1].end * self._size if found else 0
@@ -106,28 +106,26 @@ class Prefixes:
         blocks.forget(number)
         return None
 
-    def _fit(self, arrivals: Sequence[Arrival], first: int, tokens: int, free: int) -> bool:
+    def _fit(self, first: int, lengths: Sequence[int], tokens: int, free: int) -> bool:
         """Is it sure that several find room, and does none ask for an answer that grows?"""
-        if self._one_by_one:
+        if self._one_by_one or max(lengths) > self._longest or sum(lengths) > tokens:
             return False
-        # what one takes may be what another would have hit: count without hits
-        need = total = 0
-        for number, arrival in enumerate(arrivals, first):
-            length = arrival.num_prompt_tokens
-            if length > self._longest or self._answers.is_grown_for(number):
+        for number in range(first, first + len(lengths)):
+            if self._answers.is_grown_for(number):
                 return False
-            need += -(-length // self._size)
-            total += length
-        return total <= tokens and need + self._watermark <= free
+        # what one takes may be what another would have hit: count without hits
+        need = sum(-(-length // self._size) for length in lengths)
+        return need + self._watermark <= free
 
-    def arrive(self, number: int, arrival: Arrival) -> bool:
-        """It waits from now on; False, and unknown here, if it might hit an answer that grows."""
-        self._blocks.arrived(number, arrival.prefix)
+    def arrive(self, number: int, length: int, prefix: Sequence[Stretch]) -> bool:
+        """One with a prompt of this length waits from now on; False, and unknown here, if it might hit an
+        answer that grows."""
+        self._blocks.arrived(number, prefix)
         if self._answers.is_grown_for(number):
             self._blocks.forget(number)
             return False
-        if arrival.prefix:
-            self._answers.arrived(number, arrival.num_prompt_tokens)
+        if prefix:
+            self._answers.arrived(number, length)
         return True
 
     def lookup(self, number: int, length: int) -> tuple[list[Piece], int]:

@@ -121,8 +121,8 @@ def run_uncontended(
                     prefix = arriving.prefix(first_new)
                     taken = prefixes.admit_one(first_new, length, prefix, grown, room, free)
                 else:
-                    those = arriving.since(first_new, upto)
-                    taken = prefixes.admit(those, first_new, grown, room, free)
+                    lengths = prompts[first_new - numbered : upto - numbered]
+                    taken = prefixes.admit(first_new, lengths, arriving, grown, room, free)
                 fits = taken is not None
                 if taken is not None:
                     tokens, blocks, pairs = taken
