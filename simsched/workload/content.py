@@ -13,6 +13,7 @@ it, too. A stretch that a prompt fills only in part holds the first tokens of it
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -117,10 +118,10 @@ def shared_stretches(paths: Sequence[Path]) -> list[tuple[Stretch, ...]]:
     An edge is what the same requests (two or more) share, so a path has few of them; then tokens follow that
     are a request's own.
     """
-    reached: dict[int, list[int]] = {}  # node -> where each that has it ends
+    reached: defaultdict[int, list[int]] = defaultdict(list)  # node -> where each that has it ends
     for path in paths:
         for node, end in path:
-            reached.setdefault(node, []).append(end)
+            reached[node].append(end)
     # of a node each part that the same requests have: where it ends, and how many they are
     parts: dict[int, list[tuple[int, int]]] = {}
     for node, ends in reached.items():
