@@ -326,17 +326,36 @@ def _print_table(figures: list[dict[str, Any]]) -> None:
         table.add_row(label, *(show(trace) for trace in figures))
 
     row("requests", lambda t: f"{t['num_requests']:,}")
-    row("duration (s)", lambda t: f"{t['duration']:,.1f}")
+    waits = any("think_time" in trace["columns"] for trace in figures)
+    timed = "duration (s), of timestamps" if waits else "duration (s)"
+    row(timed, lambda t: f"{t['duration']:,.1f}")
     row("rate (req/s)", lambda t: _or_dash(t["request_rate"], ".3g"))
     row("rate, median tenth", lambda t: _or_dash(t["median_rate"], ".3g"))
     row("rate, busiest tenth", lambda t: _or_dash(t["peak_rate"], ".3g"))
     row("CV of arrival gaps", lambda t: _or_dash(t["arrival_cv"], ".2f"))
+    if any(trace["sessions"] is not None for trace in figures):
+        row("sessions", lambda t: _of_sessions(t, "num_sessions", ","))
+        row("sessions started (1/s)", lambda t: _of_sessions(t, "session_rate", ".3g"))
+        for key, label, form in (
+            ("turns", "turns a session", ",.1f"),
+            ("think_time", "think time (s)", ",.2f"),
+        ):
+            for figure in ("mean", "median", "p90", "p99", "max"):
+                row(
+                    f"{label}, {figure}",
+                    lambda t, k=key, d=form, f=figure: _of_sessions(t, k, d, f),  # type: ignore[misc]
+                )
     for key, label in (("input_length", "prompt tokens"), ("output_length", "output tokens")):
         for figure in ("mean", "median", "p90", "p99", "max"):
             row(f"{label}, {figure}", lambda t, k=key, f=figure: f"{t[k][f]:,.0f}")  # type: ignore[misc]
     row("prompt tokens shared before", lambda t: _or_dash(t["shared_prefix"], ".1%"))
     row("further columns", lambda t: "\n".join(t["columns"]) or "–")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _of_sessions(trace: dict[str, Any], key: str, form: str, figure: str | None = None) -> str:
+    found = (trace["sessions"] or {}).get(key)
+    return _or_dash(found if figure is None or found is None else found[figure], form)
 
 
 def _or_dash(value: float | None, form: str) -> str:

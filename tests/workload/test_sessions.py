@@ -48,8 +48,21 @@ def test_read_and_written_alike(tmp_path: Path) -> None:
     assert [row.get("timestamp") for row in written] == [1.0, 2.5, None, None]
 
 
-def test_it_has_no_rate(tmp_path: Path) -> None:
-    assert describe(load_trace(write(tmp_path, list(ROWS)))[0])["request_rate"] is None
+def test_figures_of_sessions(tmp_path: Path) -> None:
+    own = [{"session_id": "c", "timestamp": 3.0}, {"timestamp": 5.0}, {"session_id": "c", "think_time": 10}]
+    figures = describe(load_trace(write(tmp_path, [*ROWS, *own]))[0])
+    assert figures["request_rate"] is None
+    assert "think_time" in figures["columns"]
+    sessions = figures["sessions"]
+    # a and b are one, since the fourth row waits for both; the one without a session is one by itself
+    assert sessions["num_sessions"] == 3
+    assert sessions["session_rate"] == pytest.approx(2 / 4)
+    assert sessions["turns"]["mean"] == pytest.approx(7 / 3)
+    assert sessions["turns"]["max"] == 4
+    assert sessions["think_time"]["median"] == 3
+    assert sessions["think_time"]["mean"] == pytest.approx(13.5 / 3)
+    plain = describe(load_trace(write(tmp_path, [{"timestamp": 0}]))[0])
+    assert plain["sessions"] is None
 
 
 def test_a_window_holds_sessions_from_their_first_turn(tmp_path: Path) -> None:

@@ -120,6 +120,14 @@ def test_stats_table_and_json(tmp_path: Path) -> None:
     assert figures[0]["shared_prefix"] is None
 
 
+def test_stats_of_sessions_in_the_table(tmp_path: Path) -> None:
+    source = tmp_path / "t.jsonl"
+    call("generate", "--workload", "chat-sessions", "--num-requests", 50, "--request-rate", 4, "-o", source)
+    table = call("stats", source).stdout
+    for line in ("duration (s), of timestamps", "sessions ", "turns a session, mean", "think time (s), p90"):
+        assert line in table
+
+
 def trace_of(hash_ids: list[tuple[int, ...]], tokens: list[int]) -> Trace:
     n = len(tokens)
     return Trace(
