@@ -80,8 +80,8 @@ class Slack:
             self._most = 2 * len(self._decoding) + _MANY
 
     def first_due(self, now: float, enough: float) -> float:
-        """When the first who decodes is due for its next token; inf if nobody does. Or anything sooner that
-        is so many seconds from now."""
+        """When the first who decodes is due for its next token; inf if nobody does. Where that is `enough`
+        seconds from `now`, it may be an earlier time that is so, too."""
         heap, decoding = self._due, self._decoding
         while heap:
             due, number, first_due, pace, request = heap[0]
@@ -89,7 +89,7 @@ class Slack:
                 heappop(heap)
                 continue
             if due - now >= enough:
-                return due  # nobody is due before, as each was looked at last, or is so now
+                return due  # as looked at last; since then all can only have moved to later
             now_due = first_due + request.num_output_tokens * pace
             if now_due == due:
                 return due
