@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -114,8 +115,10 @@ def test_most_are_decided_about_in_uncontended_runs(
         taken_out += len(admitted := take_out(self))
         return admitted
 
-    monkeypatch.setattr(DecidingOrder, "take_in", counts_in)
-    monkeypatch.setattr(DecidingOrder, "take_out", counts_out)
+    is_interpreted = isinstance(take_in, FunctionType)  # compiled code does not look methods up
+    if is_interpreted:
+        monkeypatch.setattr(DecidingOrder, "take_in", counts_in)
+        monkeypatch.setattr(DecidingOrder, "take_out", counts_out)
     config = engine_config(
         max_num_seqs=64, num_gpu_blocks=5000, max_model_len=1500, max_num_batched_tokens=2048,
         async_scheduling=ahead,
@@ -124,7 +127,8 @@ def test_most_are_decided_about_in_uncontended_runs(
     (stepped, one), (leapt, other) = (asked_by(work, hooks, config, leap) for leap in (False, True))
     same(one, other)
     assert stepped == leapt
-    assert 30 < taken_out < taken_in < 150
+    if is_interpreted:
+        assert 30 < taken_out < taken_in < 150
 
 
 @pytest.mark.parametrize("ahead", [False, True])
