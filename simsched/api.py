@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +15,7 @@ from simsched.engine.config import EngineConfig
 from simsched.errors import InputError
 from simsched.policies.adopted import Adopted, adopt
 from simsched.results import Results
+from simsched.routers.adopted import adopt_router
 from simsched.simulation import Simulation
 from simsched.sweep.execute import run_study as run_plan
 from simsched.sweep.inputs import profile_of
@@ -41,11 +44,13 @@ def simulate(
         request_rate: requests/s, or a share of the engine's capacity, such as `"0.9x"`; a trace needs none.
         config: the engine; its options may also be given by themselves, as in `max_num_seqs=64`.
         options: whatever else `simsched run` takes, by the same name: `num_requests`, `duration` (s), `seed`,
-            `arrivals`, `cost_profile`, `predictor`, `tau`, `goodput`, `log_steps`, ...
+            `arrivals`, `cost_profile`, `predictor`, `tau`, `goodput`, `log_steps`, ... A `router` may be a
+            class.
 
     Raises:
         InputError: anything wrong with the inputs, or more than one setting.
     """
+    _check_names("simulate", options)
     if trace is None and request_rate is None and "arrivals" not in options:
         raise InputError('simulate: expected request_rate, such as 8 or "0.9x", or a trace')
     folder = Path(tempfile.mkdtemp(prefix="simsched-"))
@@ -60,8 +65,10 @@ def simulate(
             )
         (cell,) = plan.cells.values()
         results = run_plan(plan, folder / "results", jobs=1)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, InputError) and (said := _of_rows(error, folder)) != str(error):
+            raise type(error)(said) from None
         raise
     return Simulation(results, cell.arm.config.resolve(profile_of(cell.arm.cost_profile)), folder)
 
@@ -86,7 +93,7 @@ def run_study(
         overwrite: replace what `out` holds.
         config: the engine; its options may also be given by themselves.
         options: of `simsched run`, by the same names; each may be a list, and lists make a grid. A policy may
-            be a class or an object, a trace a data frame or a list of dicts.
+            be a class or an object, a router a class, a trace a data frame or a list of dicts.
 
     Raises:
         InputError: anything wrong with the inputs.
@@ -97,11 +104,40 @@ def run_study(
         given = read_study(study)
     else:
         given = dict(study or {})
+    _check_names("run_study", options)
     folder = Path(out).with_name(f"{Path(out).name}-inputs")
     chosen = _options({**given, **options}, config, folder)
-    return run_plan(
-        make_plan(make_study(chosen, origin="run_study")), out, jobs=jobs, resume=resume, overwrite=overwrite
-    )
+    try:
+        plan = make_plan(make_study(chosen, origin="run_study"))
+    except InputError as error:
+        if (said := _of_rows(error, folder)) != str(error):
+            raise type(error)(said) from None
+        raise
+    return run_plan(plan, out, jobs=jobs, resume=resume, overwrite=overwrite)
+
+
+def _check_names(function: str, options: Mapping[str, Any]) -> None:
+    """Raises:
+    InputError: an option that there is not; names the one that is nearest.
+    """
+    for name in options:
+        if name not in Study.model_fields:
+            near = difflib.get_close_matches(name, Study.model_fields, 1)
+            expected = near[0] if near else f"one of {', '.join(Study.model_fields)}"
+            raise InputError(f"{function}: {name}: unknown; expected {expected}")
+
+
+def _of_rows(error: InputError, folder: Path) -> str:
+    """The message, of the rows that were given where it names the file that they were written into."""
+    said = str(error)
+    if str(folder) not in said:
+        return said
+    said = re.sub(rf"{re.escape(str(folder))}/\w+/trace\.jsonl(?::(\d+))?", _row_of_trace, said)
+    return said.replace("--skip-invalid ", "skip_invalid=True ")
+
+
+def _row_of_trace(match: re.Match[str]) -> str:
+    return f"trace, row {match[1]}" if match[1] else "trace"
 
 
 def _options(given: Mapping[str, Any], config: EngineConfig | None, folder: Path) -> dict[str, Any]:
@@ -115,6 +151,12 @@ def _options(given: Mapping[str, Any], config: EngineConfig | None, folder: Path
         policies = options["policy"]
         several = policies if isinstance(policies, list | tuple) else [policies]
         options["policy"] = [each if isinstance(each, str) else adopt(each) for each in several]
+    if "router" in options and not isinstance(options["router"], str | Mapping):
+        routers = options["router"]
+        several = routers if isinstance(routers, list | tuple) else [routers]
+        options["router"] = [
+            each if isinstance(each, str | Mapping) else adopt_router(each) for each in several
+        ]
     if "trace" in options and not isinstance(options["trace"], str):
         traces = options["trace"]
         rows = isinstance(traces, list | tuple) and all(isinstance(each, Mapping) for each in traces)

@@ -118,7 +118,8 @@ def construct(
         deepcopy(made)  # as each run starts with one
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{kind} {name}: {first['loc'][0]} is {first['input']}: {first['msg']}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{kind} {name}: {first['loc'][0]} is {first['input']}: {message}") from None
     except InputError:
         raise
     except Exception as error:

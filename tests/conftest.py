@@ -76,8 +76,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def policies_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Policies that a test registers or adopts are forgotten after it."""
+    """Policies and routers that a test registers or adopts are forgotten after it."""
     from simsched.policies import adopted, base
+    from simsched.routers import base as routers
 
+    monkeypatch.setattr(routers, "_registry", dict(routers._registry))
     monkeypatch.setattr(base, "_registry", dict(base._registry))
     monkeypatch.setattr(adopted, "_objects", {})

@@ -18,6 +18,7 @@ from simsched.errors import InputError
 from simsched.policies.adopted import adopt
 from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import PolicyError
+from simsched.routers.base import Replicas, Router
 from simsched.workload.formats import load_trace
 
 pytestmark = pytest.mark.usefixtures("policies_restored")
@@ -38,6 +39,14 @@ class Short(simsched.Policy):
 
     def next_change(self, request: Any, now: float) -> simsched.Change:
         return simsched.NEVER
+
+
+@dataclass(eq=False)
+class Last(Router):
+    """The last replica."""
+
+    def choose(self, request: Any, replicas: Replicas, now: float) -> int:
+        return len(replicas) - 1
 
 
 class Chosen(simsched.Policy):
@@ -297,3 +306,36 @@ def test_a_class_from_a_notebook_reaches_other_processes(tmp_path: Path) -> None
         """)
     )
     subprocess.run([sys.executable, str(program)], cwd=tmp_path, check=True)
+
+
+def test_a_router_class(tmp_path: Path) -> None:
+    simulation = simsched.simulate(router=Last, num_replicas=3, **LOAD)
+    assert set(simulation.requests["replica"]) == {2}
+    results = simsched.run_study(
+        {**LOAD, "policy": [Short, "fcfs"], "router": [Last, "round-robin"], "num_replicas": 3},
+        tmp_path / "r",
+        jobs=2,
+    )
+    assert results.summary["policy"].unique().sort().to_list() == ["Short", "fcfs"]
+    assert results.summary["router"].unique().sort().to_list() == ["Last", "round-robin"]
+    for wrong in (3, Last(), Short):
+        with pytest.raises(InputError, match=r"router .*: expected a name, such as .*, or a class"):
+            simsched.simulate(router=wrong, num_replicas=3, **LOAD)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"request_rat": 5}, "simulate: request_rat: unknown; expected request_rate"),
+        ({"max_num_seq": 5, "request_rate": 5}, "simulate: max_num_seq: unknown; expected max_num_seqs"),
+        (
+            {"trace": [ROWS[0], ROWS[1] | {"output_length": 0}]},
+            "trace, row 2: output_length 0: expected a whole number of tokens, at least 1; skip_invalid=True "
+            "drops such rows",
+        ),
+    ],
+)
+def test_messages_are_those_of_python(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        simsched.simulate("fcfs", **options)
+    assert str(error.value) == message

@@ -102,7 +102,7 @@ TRACES: dict[str, tuple[str, str | bytes, str]] = {
     "one id twice, typed otherwise": ("X.jsonl", row(request_id=1) + row(request_id="1"), "X.jsonl:2"),
     "half a character": ("X.jsonl", row(request_id="\ud800"), "X.jsonl:1: request_id"),
     "milliseconds since 1970": ("X.jsonl", row(timestamp=1.7e12), "at most 1e10"),
-    "endless": ("X.jsonl", row(output_length=2**53), "none of the 1 requests fits"),
+    "endless": ("X.jsonl", row(output_length=2**53), "no request fits: the shortest has"),
     "over-long": ("X.jsonl", row(input_length=3_000), "expected at most 2048"),
     "Azure, no rows": ("X.csv", AZURE, "at least one request"),
     "Azure, bad date": ("X.csv", AZURE + "soon,1,2\n", "X.csv:2"),

@@ -240,6 +240,13 @@ def profile_names() -> list[str]:
     return sorted(name.replace("--", "/") for name in names)
 
 
+def longest_context() -> tuple[int, list[str]]:
+    """The largest `max_model_len` of the embedded profiles, in tokens, and those that have it."""
+    lengths = {name: load_profile(name).max_model_len or 0 for name in profile_names()}
+    longest = max(lengths.values())
+    return longest, [name for name, length in lengths.items() if length == longest]
+
+
 def load_profile(name_or_path: str | Path) -> Profile:
     """The embedded profile of this name, or the profile or bare cost file at this path.
 

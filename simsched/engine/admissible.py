@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simsched.cost_model.profile import longest_context
 from simsched.engine.config import ResolvedConfig, find_preset
 from simsched.errors import InputError
 from simsched.text.options import option_flag
@@ -35,6 +36,14 @@ def limit_of(config: ResolvedConfig) -> Limit:
     return Limit(tokens, f"{usable} usable KV blocks of {config.block_size} tokens")
 
 
+def longer_context(limit: Limit) -> str:
+    """The end of a message on requests that are too long: which profiles take longer ones."""
+    longest, names = longest_context()
+    if not limit.why.startswith("max_model_len") or limit.tokens >= longest:
+        return ""
+    return f"; --cost-profile {' or '.join(names)} has a context of {longest}"
+
+
 def fit(trace: Trace, limit: Limit, truncate: bool = False) -> tuple[Trace, dict[str, int]]:
     """The requests that have at most so many tokens, and how many were dropped or (`truncate`) cut, and why.
 
@@ -55,9 +64,10 @@ def fit(trace: Trace, limit: Limit, truncate: bool = False) -> tuple[Trace, dict
         return cut, {f"truncated: over {tokens} tokens in all ({why})": num_bad}
     lost = stranded(trace, ~bad) & ~bad
     if (bad | lost).all():
+        shortest = int((prompts + outputs).min())
         raise InputError(
-            f"{trace.name}: none of the {num_bad} requests fits; expected at most {tokens} tokens in all "
-            f"({why})"
+            f"{trace.name}: no request fits: the shortest has {shortest} prompt and output tokens; expected "
+            f"at most {tokens} in all ({why}){longer_context(limit)}"
         )
     counts = {f"dropped: over {tokens} tokens in all ({why})": num_bad}
     if lost.any():
@@ -98,11 +108,9 @@ def check_admissible(
     if not len(bad):
         return trace, {}
     first = int(bad[0])
-    by_context = limit.tokens == config.max_model_len
-    longer = ", a --cost-profile with a longer context serves them" if by_context else ""
     raise InputError(
         f"{trace.name}: {len(bad)} of {len(trace)} requests can never be scheduled; the first is "
         f"{trace.request_ids()[first]} with {prompts[first]} prompt and {outputs[first]} output tokens; "
         f"expected at most {limit.tokens} in all ({limit.why}); --skip-invalid drops them, --truncate cuts "
-        f"them{longer}"
+        f"them{longer_context(limit)}"
     )

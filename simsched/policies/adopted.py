@@ -60,6 +60,7 @@ def adopt_all(adopted: dict[str, Adopted]) -> None:
     """Register what another process has adopted."""
     for name, policy in adopted.items():
         if isinstance(policy, type):
+            policy.name = name  # a class that was imported anew has none yet
             _register(policy)
         else:
             _objects[name] = policy

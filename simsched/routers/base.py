@@ -125,6 +125,8 @@ class Router(ABC):
     """Is it a user's own?"""
     reads: ClassVar[Literal["score", "predicted_class", "predicted_length"] | None] = None
     """The predicted column it reads; None if it reads none."""
+    routes_by: ClassVar[tuple[str, ...]] = ()
+    """Columns of a trace without which it has nothing to go by, which a run then says."""
     reads_future: ClassVar[bool] = False
     """Is it told the true work that is left (a limit for others)?"""
     looks_at_replicas: ClassVar[bool] = True

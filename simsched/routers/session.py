@@ -22,6 +22,7 @@ class Session(Router):
     """A request without a session is one of its own."""
 
     looks_at_replicas = False
+    routes_by = ("session_id",)
 
     virtual_nodes: int = Field(default=160, ge=1, le=100_000)
     """Points of each replica on the ring."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from math import inf
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from simsched.errors import InputError
@@ -38,7 +38,9 @@ class Client:
         self.scores: list[float] = [0] * num_engines  # of all that is known
 
 
-def _supported(version: str) -> str:
+def _supported(version: object) -> str:
+    if not isinstance(version, str):
+        raise ValueError(f"expected three numbers, such as {DEFAULT}")  # 0.30 would be 0.3
     try:
         parse_version(version)
     except InputError as error:
@@ -51,7 +53,7 @@ def _supported(version: str) -> str:
 class VllmDp(Router):
     """`version`: which of the three rules."""
 
-    version: Annotated[str, AfterValidator(_supported)] = DEFAULT
+    version: Annotated[str, BeforeValidator(_supported)] = DEFAULT
     """vLLM's version."""
     api_servers: int = Field(default=1, ge=1, le=1024)
     """API server processes (vLLM starts as many as there are engines, unless told otherwise)."""

@@ -15,6 +15,8 @@ from simsched.errors import InputError
 from simsched.policies.adopted import Adopted, adopt_all, adopted_by
 from simsched.results import Options, Results, ResultsWriter, check_target
 from simsched.results.layout import check_extension
+from simsched.routers.adopted import adopt_routers, routers_adopted_by
+from simsched.routers.base import Router
 from simsched.sweep.cell import Cell
 from simsched.sweep.plan import Plan, make_plan
 from simsched.sweep.run import run_cell
@@ -105,14 +107,21 @@ def _run(task: Task) -> tuple[str, float]:
     return task[0], run_cell(*task)
 
 
-def _run_elsewhere(task: Task, adopted: dict[str, Adopted]) -> tuple[str, float]:
-    """In another process, which knows nothing yet of policies that came from Python."""
-    adopt_all(adopted)
+FromPython = tuple[dict[str, Adopted], dict[str, type[Router]]]
+"""Policies and routers that another process can't find by their names."""
+
+
+def _run_elsewhere(task: Task, adopted: FromPython) -> tuple[str, float]:
+    """In another process, which knows nothing yet of what came from Python."""
+    policies, routers = adopted
+    adopt_all(policies)
+    adopt_routers(routers)
     return _run(task)
 
 
-def _adopted(tasks: list[Task]) -> dict[str, Adopted]:
-    return adopted_by({cell.arm.policy for _, cell, *_ in tasks})
+def _adopted(tasks: list[Task]) -> FromPython:
+    arms = {cell.arm for _, cell, *_ in tasks}
+    return adopted_by({arm.policy for arm in arms}), routers_adopted_by({arm.router for arm in arms})
 
 
 def _in_processes(tasks: list[Task], jobs: int) -> Iterator[tuple[str, float]]:

@@ -66,7 +66,8 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
                 skip_invalid=study.skip_invalid, truncate=study.truncate, limit=limit,
             )  # fmt: skip
             if trace and study.duration is not None and arrivals and not Arrivals.parse(arrivals).rated:
-                raise InputError(f"--duration: arrivals {arrivals} have no rate; give --num-requests")
+                why = Arrivals.parse(arrivals).why_unrated.partition(",")[0]
+                raise InputError(f"--duration: arrivals {arrivals} {why}; give --num-requests")
             name = names[workload or trace or ""]
             if load not in offers:
                 offers[load] = list(_offers(study, load, base, [each for _, each in engines]))
@@ -170,9 +171,10 @@ class _Estimate:
 
 def _offers(study: Study, load: Load, base: Arm, arms: Sequence[Arm]) -> Iterator[_Offer]:
     """The rates of a load: one for all arms, so that they meet; shares are of the baseline's capacity."""
-    rated = Arrivals.parse(load.arrivals).rated if load.arrivals is not None else True
-    if not rated and study.request_rate:
-        raise InputError(f"--request-rate: arrivals {load.arrivals} have no rate")
+    process = Arrivals.parse(load.arrivals) if load.arrivals is not None else None
+    rated = process is None or process.rated
+    if process is not None and not rated and study.request_rate:
+        raise InputError(f"--request-rate: arrivals {load.arrivals} {process.why_unrated}")
     if rated and not study.request_rate and load.arrivals and Arrivals.parse(load.arrivals).by_session:
         # the paper's rates are of single requests, and many times what an engine takes of such turns
         raise InputError(

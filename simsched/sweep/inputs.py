@@ -112,6 +112,11 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         if router.reporting().block_events is not None:
             _check_caches([unit.config for unit in units] if units else [config], router.name)
             notes.append(f"router {router.name}: hears what is cached where, so a run goes step by step")
+        for column in router.routes_by:
+            if getattr(trace, column) is None:
+                notes.append(
+                    f"router {router.name}: {trace.name} has no {column}; each request is one by itself"
+                )
         if router.reads is not None and router.reads != policy.reads:
             # a trace that brings scores is not given emulated lengths beside them
             spec = arm.predictor or ("trace" if has_scores and router.reads == "predicted_length" else None)

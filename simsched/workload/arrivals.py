@@ -103,6 +103,13 @@ class Arrivals:
         """Does a request rate mean anything to it?"""
         return self.process not in UNRATED and self.rate is None
 
+    @property
+    def why_unrated(self) -> str:
+        """What is in the way of a request rate, where it means nothing: the end of a message."""
+        if self.rate is None:
+            return "have no rate"
+        return f"have a rate of their own, {self.rate:g}; expected sessions, or no --request-rate"
+
     def times(self, num_requests: int, request_rate: float | None, seed: int) -> FloatArray:
         """Arrival times in seconds, never decreasing, shape (num_requests,).
 
@@ -113,7 +120,9 @@ class Arrivals:
         """
         if not self.rated:
             if request_rate is not None:
-                raise InputError(f"--request-rate {request_rate:g}: {self.process} arrivals have no rate")
+                raise InputError(
+                    f"--request-rate {request_rate:g}: {self.process} arrivals {self.why_unrated}"
+                )
             if self.rate is None:
                 return np.zeros(num_requests)
             request_rate = self.rate

@@ -58,7 +58,10 @@ def test_far_above_it_nothing_is_steady() -> None:
     assert not prober.probe(4.0 * estimate).steady
 
 
-@pytest.mark.parametrize("arrivals", ["sessions(rate=2)", "users(4)"])
-def test_arrivals_with_a_rate_of_their_own(arrivals: str) -> None:
-    with pytest.raises(InputError, match=r"--request-rate: arrivals .* have no rate"):
+@pytest.mark.parametrize(
+    ("arrivals", "why"),
+    [("sessions(rate=2)", "have a rate of their own, 2; expected sessions"), ("users(4)", "have no rate")],
+)
+def test_arrivals_with_a_rate_of_their_own(arrivals: str, why: str) -> None:
+    with pytest.raises(InputError, match=rf"--request-rate: arrivals .* {why}"):
         arm_rates(make_study({**CHAT, "arrivals": [arrivals]}), Question())

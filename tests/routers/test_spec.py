@@ -52,6 +52,8 @@ def test_a_users_own(tmp_path: Path) -> None:
         ("fastest", "router fastest: unknown; expected one of cache-aware, "),
         ("session(nodes=3)", "router session: no parameter nodes; expected virtual_nodes"),
         ("random(p=1)", "router random: no parameter p; expected none"),
+        ("vllm-dp(version=0.32)", "router vllm-dp: version is 0.32: expected three numbers, such as 0."),
+        ("vllm-dp(version=9.9.9)", "router vllm-dp: version is 9.9.9: "),
         ("vllm-dp(api_servers=0)", "router vllm-dp: api_servers is 0: Input should be greater"),
         ("vllm-dp(version=0.40.0)", "router vllm-dp: version is 0.40.0: "),
         ("nowhere.py:X", "router nowhere.py:X: no file nowhere.py"),

@@ -118,3 +118,20 @@ def test_a_router_that_reads_lengths_gets_none_that_are_not_there(
         main([*common, "--predictor", f"trace(lengths={data})", "-o", str(tmp_path / "b")])
     assert not ended.value.code
     assert "predicted_length from the trace's scores, by the quantiles of" in capsys.readouterr().err
+
+
+def test_a_router_of_sessions_says_where_there_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--policy", "fcfs", "--request-rate", "40", "--num-replicas", "2", "--router", "session"]
+    simulated(tmp_path / "a", *options)
+    said = capsys.readouterr().err
+    assert said.count("router session: sharegpt has no session_id; each request is one by itself") == 1
+
+
+def test_who_is_too_long_hears_of_profiles_with_a_longer_context(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--policy", "fcfs", "--arrivals", "users(2)", "--workload", "coding-agent"]
+    message = refused(capsys, *options)
+    assert "coding-agent: no request fits: the shortest has " in message
+    assert "(max_model_len 8192); --cost-profile a100-80gb/llama-3.1-8b or " in message
+    assert "has a context of 131072" in message

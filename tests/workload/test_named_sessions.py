@@ -143,7 +143,12 @@ def test_a_run_at_a_share_of_the_capacity_starts_as_many_sessions() -> None:
     ("spec", "arrivals", "rate", "message"),
     [
         ("chat-sessions", "poisson", 2.0, "turns of chat-sessions wait for answers; expected sessions"),
-        ("chat-sessions", "sessions(2)", 2.0, "--request-rate 2: sessions arrivals have no rate"),
+        (
+            "chat-sessions",
+            "sessions(2)",
+            2.0,
+            "--request-rate 2: sessions arrivals have a rate of their own, 2; expected sessions",
+        ),
         (
             "chat-sessions",
             "sessions",
