@@ -579,6 +579,18 @@ def test_impossible_turns_are_refused(tmp_path: Path, row: dict[str, object], me
         load_trace(saved(tmp_path, lines_of(rows)))
 
 
+def test_what_was_recorded_goes_on_without_a_dropped_turn_and_says_so(tmp_path: Path) -> None:
+    shared = {"type": "text", "turn": 1, "hash_ids": [1, 2], "input_length": 20}
+    rows = [
+        shared | {"chat_id": 9, "parent_chat_id": -1, "timestamp": 0.0, "output_length": 0},
+        shared | {"chat_id": 7, "parent_chat_id": 9, "timestamp": 1.5, "output_length": 5},
+    ]
+    trace, counts = load_trace(saved(tmp_path, lines_of(rows)), skip_invalid=True)
+    assert (trace.request_id, trace.parent) == (["7"], [()])
+    assert counts == {"dropped: invalid output_length": 1}
+    assert "file: 1 of 1 requests follow one that is not in the file" in trace.notes
+
+
 def test_sessions_of_calls(tmp_path: Path) -> None:
     def call(name: str, second: int, prompt: int, cached: int) -> dict[str, object]:
         tokens = {"prompt": prompt, "completion": 100, "cached": cached, "total": prompt + 100}
