@@ -21,7 +21,14 @@ from simsched.errors import InputError
 from simsched.plugins import construct
 from simsched.policies.base import HOOKS as DECISIONS
 from simsched.policies.base import Policy
-from simsched.policies.guarded import GuardedEngine, GuardedRequest, guarded_all, guarded_of
+from simsched.policies.guarded import (
+    GuardedEngine,
+    GuardedRequest,
+    guard_class,
+    guarded_all,
+    guarded_of,
+    undeclared_by,
+)
 from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import HOOKS, PolicyError, watched
 from simsched.record import RunRecord
@@ -68,6 +75,8 @@ def _maker(policy: type[Policy] | Policy | str) -> tuple[Make, str]:
     cls = policy if isinstance(policy, type) else type(policy)
     name = cls.__name__
     own = cls if cls.__module__.startswith("simsched.") and issubclass(cls, Policy) else watched(cls, name)
+    if own is not cls:
+        own.name = vars(cls).get("name") or name  # an inherited name is another policy's
     if isinstance(policy, type):
         return lambda: construct("policy", own, name, {}), name
     held = deepcopy(policy)
@@ -138,7 +147,10 @@ def _check_run(make: Make, policy_name: str, trace: Trace, config: ResolvedConfi
         except InputError as error:
             return str(error)  # such as requests that displace each other for ever
 
-    stepped, leapt = run(_guarded, False), run(lambda policy: policy, True)
+    stepped, leapt = (
+        run(lambda policy: _guarded(policy, policy_name), False),
+        run(lambda policy: policy, True),
+    )
     if isinstance(stepped, str) or isinstance(leapt, str):
         if stepped != leapt:
             raise PolicyError(f"{where}: {stepped if isinstance(stepped, str) else leapt}")
@@ -158,16 +170,17 @@ _ASKED_TWICE = ("priority", "next_change", "victim", "token_budget", "chunk")
 """They answer, and change nothing."""
 
 
-def _guarded(policy: Policy) -> Policy:
+def _guarded(policy: Policy, name: str) -> Policy:
     """The same policy, which sees what it may and no more, and whose answers are asked for twice."""
     cls = type(policy)
 
     def watched(hook: str) -> Callable[..., Any]:
         method = getattr(cls, hook)
-        where = f"policy {cls.name}: {hook}"
+        where = f"policy {name}: {hook}"
+        guard = guard_class(where, undeclared_by(policy))
 
         def call(self: Policy, *given: Any) -> Any:
-            seen = [_seen(each, where) for each in given]
+            seen = [_seen(each, guard) for each in given]
             answer = guarded_of(method(self, *seen))
             if hook in _ASKED_TWICE and guarded_of(method(self, *seen)) != answer:
                 of = f" of request {given[0].request_id}" if hook in HOOKS else ""
@@ -189,15 +202,13 @@ def _guarded(policy: Policy) -> Policy:
     return policy
 
 
-def _seen(given: Any, where: str) -> Any:
+def _seen(given: Any, guard: type[GuardedRequest]) -> Any:
     """An argument of a hook, guarded: a request, several, an engine, or the time."""
     if isinstance(given, int | float):
         return given
     if isinstance(given, list | tuple):
-        return guarded_all(given, where)
-    if hasattr(given, "num_free_blocks"):
-        return GuardedEngine(given, where, requests=True)
-    return GuardedRequest(given, where)
+        return guarded_all(given, guard)
+    return GuardedEngine(given, guard) if hasattr(given, "num_free_blocks") else guard(given)
 
 
 def _check_future(make: Make, name: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Never
+from difflib import get_close_matches
+from operator import attrgetter
+from typing import Any, Never, get_args
 
 from simsched.errors import InputError
+from simsched.policies.base import Policy, Reads
 from simsched.policies.engine_view import EngineView
 from simsched.request import RequestView
 
@@ -17,63 +20,106 @@ OF_REQUEST = frozenset(name for name in dir(RequestView) if not name.startswith(
 OF_ENGINE = frozenset(name for name in dir(EngineView) if not name.startswith("_"))
 """What a policy may look at."""
 _LISTS = ("running", "let_in", "waiting")
+_SAID_BY = {
+    "num_cached_tokens": "reads_cache",
+    "prompt_blocks": "reads_prompts",
+    **dict.fromkeys(("session_service", "session_wait", "critical_path_service"), "reads_sessions"),
+}
+"""What a policy may look at if this class attribute of its is True."""
 
 
 class GuardedRequest:
-    """Passes on what `RequestView` names."""
+    """Passes on what `RequestView` names. Equal to the view behind it, and has its hash.
 
-    __slots__ = ("__view", "__where")
+    `guard_class` makes the classes that are used: each refuses in the name of one hook.
+    """
 
-    def __init__(self, view: RequestView, where: str) -> None:
-        object.__setattr__(self, "_GuardedRequest__view", view)
-        object.__setattr__(self, "_GuardedRequest__where", where)
+    __slots__ = ("__view",)
+    _where = ""
+    """Whose hook looks at it, for messages."""
+    _undeclared: frozenset[str] = frozenset()
+    """Names that this policy has not said that it reads."""
+
+    def __init__(self, view: RequestView) -> None:
+        _set_view(self, view)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in OF_REQUEST:
-            raise PolicyError(f"{self.__where} looks at {name}; expected what RequestView names")
-        return getattr(self.__view, name)
+        if name.startswith("__"):
+            raise AttributeError(name)  # Python asks for what a class may have, such as __deepcopy__
+        if name in self._undeclared:
+            said = f"{_SAID_BY[name]} = True" if name in _SAID_BY else f'reads = "{name}"'
+            raise PolicyError(f"{self._where} reads {name} of a request; expected {said} in its class")
+        meant = get_close_matches(name, OF_REQUEST, 1, 0.8)
+        expected = meant[0] if meant else "what RequestView names"
+        raise PolicyError(f"{self._where} looks at {name}; expected {expected}")
 
     def __setattr__(self, name: str, value: Any) -> Never:
-        raise PolicyError(f"{self.__where} sets {name} of a request; expected it to be read alone")
+        raise PolicyError(f"{self._where} sets {name} of a request; expected it to be read alone")
+
+    def __delattr__(self, name: str) -> Never:
+        raise PolicyError(f"{self._where} deletes {name} of a request; expected it to be read alone")
+
+    def __eq__(self, other: object) -> bool:
+        return guarded_of(self) is guarded_of(other)
+
+    def __hash__(self) -> int:
+        return hash(self.__view)
+
+
+_set_view: Any = vars(GuardedRequest)["_GuardedRequest__view"].__set__
+"""Past `__setattr__`."""
+
+
+def guard_class(where: str, undeclared: frozenset[str] = frozenset()) -> type[GuardedRequest]:
+    """A guard that speaks for `where`, and shows nothing of what is `undeclared`."""
+    shown = {name: property(attrgetter(f"_GuardedRequest__view.{name}")) for name in OF_REQUEST - undeclared}
+    body = {"__slots__": (), "_where": where, "_undeclared": undeclared, **shown}
+    return type("GuardedRequest", (GuardedRequest,), body)
+
+
+def undeclared_by(policy: Policy) -> frozenset[str]:
+    """What a request shows to those alone who say that they read it, where this policy does not.
+
+    One that reads a prediction may look at the others: a trace can have several."""
+    refused = {name for name, flag in _SAID_BY.items() if not getattr(policy, flag)}
+    return frozenset(refused if policy.reads is not None else refused.union(get_args(Reads)))
 
 
 class GuardedEngine:
-    """Passes on what `EngineView` names, its lists as tuples.
+    """Passes on what `EngineView` names, its lists as tuples of guarded requests.
 
     Args:
         engine: the view.
-        where: whose hook looks at it, for messages.
-        requests: guard the requests in its lists, too, at a price.
+        guard: of its requests; it says whose hook looks at the engine.
     """
 
-    __slots__ = ("__engine", "__requests", "__where")
+    __slots__ = ("__engine", "__guard")
 
-    def __init__(self, engine: EngineView, where: str, *, requests: bool = False) -> None:
+    def __init__(self, engine: EngineView, guard: type[GuardedRequest]) -> None:
         object.__setattr__(self, "_GuardedEngine__engine", engine)
-        object.__setattr__(self, "_GuardedEngine__requests", requests)
-        object.__setattr__(self, "_GuardedEngine__where", where)
+        object.__setattr__(self, "_GuardedEngine__guard", guard)
 
     def __getattr__(self, name: str) -> Any:
         if name not in OF_ENGINE:
-            raise PolicyError(f"{self.__where} looks at {name} of the engine; expected what EngineView names")
+            if name.startswith("__"):
+                raise AttributeError(name)
+            where = self.__guard._where
+            raise PolicyError(f"{where} looks at {name} of the engine; expected what EngineView names")
         found = getattr(self.__engine, name)
-        if name not in _LISTS:
-            return found
-        return guarded_all(found, self.__where) if self.__requests else tuple(found)
-
-    def guards(self, engine: EngineView) -> bool:
-        """Is it this one that stands behind it?"""
-        return self.__engine is engine
+        return guarded_all(found, self.__guard) if name in _LISTS else found
 
     def __setattr__(self, name: str, value: Any) -> Never:
-        raise PolicyError(f"{self.__where} sets {name} of the engine; expected it to be read alone")
+        where = self.__guard._where
+        raise PolicyError(f"{where} sets {name} of the engine; expected it to be read alone")
 
 
-def guarded_all(views: Any, where: str) -> tuple[GuardedRequest, ...]:
+def guarded_all(views: Any, guard: type[GuardedRequest]) -> tuple[GuardedRequest, ...]:
     """Each of these requests."""
-    return tuple(GuardedRequest(view, where) for view in views)
+    return tuple(map(guard, views))
 
 
 def guarded_of(view: Any) -> Any:
-    """What is behind a guard, if there is one."""
-    return view._GuardedRequest__view if isinstance(view, GuardedRequest) else view
+    """What is behind a guard, if there is one, or behind several."""
+    while isinstance(view, GuardedRequest):
+        view = view._GuardedRequest__view
+    return view

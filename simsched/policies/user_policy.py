@@ -18,7 +18,14 @@ from simsched.errors import CannotLeap, InputError
 from simsched.plugins import neighbours, raised
 from simsched.policies.base import ADMIT, NEVER, REJECT, Change, Hold, Policy, Reads
 from simsched.policies.base import HOOKS as DECISIONS
-from simsched.policies.guarded import GuardedEngine
+from simsched.policies.guarded import (
+    GuardedEngine,
+    GuardedRequest,
+    guard_class,
+    guarded_all,
+    guarded_of,
+    undeclared_by,
+)
 from simsched.policies.guarded import PolicyError as PolicyError
 
 Hook = Callable[..., Any]
@@ -115,15 +122,18 @@ def _refuse_undecorated(cls: type[Policy], name: str) -> None:
 
 def _watched_hook(method: Hook, hook: str, name: str, check: Check | None) -> Hook:
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    guards = _Guards(method, f"policy {name}: {hook}")
     asked = 0
 
     def call(self: Policy, request: Any, now: float) -> Any:
         nonlocal asked
+        guard = guards.of(self)
+        seen = request if guard is None else guard(request)
         try:
-            answer = method(self, request, now)
+            answer = method(self, seen, now)
             asked += 1
             again = hook == "priority" and (asked < ASKED_TWICE or not asked % ASKED_TWICE)
-            second = method(self, request, now) if again else None
+            second = method(self, seen, now) if again else None
         except InputError:
             raise
         except (Exception, SystemExit) as error:
@@ -141,6 +151,27 @@ def _watched_hook(method: Hook, hook: str, name: str, check: Check | None) -> Ho
         return answer
 
     return call
+
+
+class _Guards:
+    """What keeps this method from writing to requests, and from reading what its policy has not declared."""
+
+    def __init__(self, method: Hook, where: str) -> None:
+        self._is_ours = method.__module__.startswith("simsched.")
+        self._where = where
+        self._last: tuple[Policy | None, type[GuardedRequest] | None] = None, None
+        self._by_names: dict[frozenset[str], type[GuardedRequest]] = {}
+
+    def of(self, policy: Policy) -> type[GuardedRequest] | None:
+        """None: the method is one of ours, which a user's class inherits; those are tested, not watched."""
+        known, guard = self._last
+        if self._is_ours or policy is known:
+            return guard
+        names = undeclared_by(policy)
+        if names not in self._by_names:
+            self._by_names[names] = guard_class(self._where, names)
+        self._last = policy, self._by_names[names]
+        return self._by_names[names]
 
 
 def _moved_check(shares: bool) -> Check:
@@ -161,11 +192,12 @@ def _watched_queue(method: Hook, name: str) -> Hook:
     """`on_queue(waiting, now)`."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     where = f"policy {name}: on_queue"
-    check = _moved_check(True)
+    check, guards = _moved_check(True), _Guards(method, where)
 
     def call(self: Policy, waiting: Any, now: float) -> Any:
+        guard = guards.of(self)
         try:
-            answer = method(self, waiting, now)
+            answer = method(self, waiting if guard is None else guarded_all(waiting, guard), now)
         except InputError:
             raise
         except (Exception, SystemExit) as error:
@@ -179,15 +211,19 @@ def _watched_decision(method: Hook, hook: str, name: str) -> Hook:
     """`admit(request, engine)`, `victim(candidates, engine)`, `token_budget(engine)` or `chunk(engine)`."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     where = f"policy {name}: {hook}"
-    engine: GuardedEngine | None = None
+    guards = _Guards(method, where)
 
     def call(self: Policy, *given: Any) -> Any:
-        nonlocal engine
-        *others, view = given
-        if engine is None or not engine.guards(view):
-            engine = GuardedEngine(view, where)
+        guard = guards.of(self)
+        seen = given
+        if guard is not None:
+            *others, engine = given
+            seen = (
+                *(guarded_all(each, guard) if hook == "victim" else guard(each) for each in others),
+                GuardedEngine(engine, guard),
+            )
         try:
-            answer = method(self, *others, engine)
+            answer = method(self, *seen)
         except (InputError, CannotLeap):
             raise
         except (Exception, SystemExit) as error:
@@ -195,6 +231,7 @@ def _watched_decision(method: Hook, hook: str, name: str) -> Hook:
         if hook == "admit":
             return _check_verdict(answer, f"{where} of request {given[0].request_id}")
         if hook == "victim":
+            answer = guarded_of(answer)
             if not any(answer is candidate for candidate in given[0]):
                 raise PolicyError(f"{where} is {_short(answer)}; expected one of the candidates")
             return answer

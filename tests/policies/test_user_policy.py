@@ -13,10 +13,13 @@ import pytest
 from simsched.cost_model.models import LinearCost
 from simsched.engine.config import engine_config
 from simsched.engine.simulator import simulate
+from simsched.engine.step_clock import StepClock
 from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import PolicyError, is_own
+from simsched.vllm.priority_tracker import PriorityTracker
+from simsched.vllm.view import VllmView
 from simsched.workload.trace import Trace
 
 HEAD = """
@@ -63,9 +66,45 @@ WRONG: dict[str, tuple[str, str]] = {
     "NaN seconds": (CHANGE + "Change(after_time=math.nan)", "after_time=nan; expected seconds"),
     "drift": (CHANGE + "Change(while_running='up')", "while_running='up'; expected none, improves, any"),
     "raises": (PRIORITY + "1 / 0", r"priority of request 0 raised ZeroDivisionError.*mine.py:19\)"),
-    "the future": (PRIORITY + "request.output_length", "priority of request 0 raised AttributeError"),
+    "the future": (PRIORITY + "request.output_length", "looks at output_length; expected what RequestView"),
+    "misspelt": (PRIORITY + "request.num_promt_tokens", "looks at num_promt_tokens; expected num_prompt_tok"),
+    "undeclared prediction": (
+        PRIORITY + "request.predicted_length",
+        'priority reads predicted_length of a request; expected reads = "predicted_length" in its class',
+    ),
+    "undeclared cache": (PRIORITY + "request.num_cached_tokens", "expected reads_cache = True in its class"),
+    "undeclared prompt": (PRIORITY + "len(request.prompt_blocks)", "expected reads_prompts = True"),
+    "undeclared session": (PRIORITY + "request.session_wait", "expected reads_sessions = True"),
     "exits": (PRIORITY + "exit()", "priority of request 0 raised SystemExit"),
     "signature": ("    def priority(self, request): return 1", "priority of request 0 raised TypeError"),
+    **{
+        f"writes in {hook}": (
+            f"    def {hook}(self, {seen}):\n        {what}.num_prompt_tokens = 1\n        return {answer}",
+            f"{hook} sets num_prompt_tokens of a request; expected it to be read alone",
+        )
+        for hook, seen, what, answer in [
+            ("on_arrival", "request, now", "request", "None"),
+            ("priority", "request, now", "request", "0"),
+            ("next_change", "request, now", "request", "NEVER"),
+            ("on_queue", "waiting, now", "waiting[0]", "None"),
+            ("on_finish", "request, now", "request", "None"),
+            ("on_preempt", "request, now", "request", "None"),
+            ("admit", "request, engine", "request", "'admit'"),
+            ("victim", "candidates, engine", "candidates[0]", "candidates[0]"),
+            ("token_budget", "engine", "[*engine.running, *engine.waiting][0]", "100"),
+            ("chunk", "engine", "[*engine.waiting, *engine.let_in][0]", "0"),
+        ]
+    },
+    "writes once it has run": (
+        PRIORITY + "0\n    def on_change(self, request, now): request.score = 1\n"
+        + CHANGE + "Change(after_steps_run=3)",
+        "on_change sets score of a request",
+    ),
+    "writes without next_change": (
+        "    next_change = Policy.next_change\n    def on_arrival(self, request, now): request.score = 0",
+        "on_arrival sets score of a request",
+    ),
+    "deletes": ("    def on_finish(self, request, now): del request.score", "deletes score of a request"),
     "a hook": ("    def on_finish(self, request, now): {}[0]", r"on_finish of request \d+ raised KeyError"),
 }  # fmt: skip
 
@@ -82,8 +121,9 @@ def run(policy: Policy, *, leap: bool) -> list[float]:
         arrival_time=np.zeros(n),
         num_prompt_tokens=np.arange(n, dtype=np.int64) * 5 + 10,
         num_output_tokens=np.full(n, 8, dtype=np.int64),
+        score=np.arange(n, dtype=float),
     )
-    config = engine_config(max_num_seqs=3, num_gpu_blocks=50, max_model_len=1000)
+    config = engine_config(max_num_seqs=3, num_gpu_blocks=10, max_num_batched_tokens=80, max_model_len=150)
     return simulate(
         trace, policy, LinearCost(t0=0.01, a=0, b=0, c=0, d=0), config, leap=leap
     ).finish_time.tolist()
@@ -132,6 +172,44 @@ def test_what_keeps_the_contract_is_left_alone(tmp_path: Path) -> None:
     ours = make(tmp_path, "    pass", "Fcfs")
     assert not is_own(ours)
     assert type(ours) is type(make_policy("fcfs"))
+
+
+HOLDS = """
+    shares_state = True
+    def __init__(self):
+        super().__init__()
+        self.here = {}
+    def on_arrival(self, request, now): self.here[request] = request.request_id
+    def on_finish(self, request, now): del self.here[request]
+    def priority(self, request, now): return (request.num_prompt_tokens, 0)
+    def victim(self, candidates, engine):
+        assert set(engine.running) <= set(self.here)
+        return max(candidates, key=lambda each: (each in self.here, each.num_prompt_tokens))
+"""
+
+
+@pytest.mark.parametrize("leap", [True, False])
+def test_a_request_is_the_same_in_every_hook(tmp_path: Path, leap: bool) -> None:
+    """Each hook sees it through a guard of its own; as a key they are one."""
+    plain = "    def priority(self, request, now): return (request.num_prompt_tokens, 0)"
+    assert run(make(tmp_path, HOLDS), leap=leap) == run(make(tmp_path, plain), leap=leap)
+
+
+def test_a_prediction_beside_the_declared_one_may_be_looked_at(tmp_path: Path) -> None:
+    body = "    reads = 'score'\n" + PRIORITY + "(request.score or 0, request.predicted_length or 0)"
+    run(make(tmp_path, body), leap=True)
+
+
+@pytest.mark.parametrize(("hook", "begin"), [("on_arrival", "add"), ("on_finish", "finished")])
+def test_in_vllm_too(tmp_path: Path, hook: str, begin: str) -> None:
+    """Our scheduler there asks policies through this tracker."""
+    policy = make(tmp_path, f"    def {hook}(self, request, now): request.num_prompt_tokens = 1")
+    tracker = PriorityTracker(policy, clock := StepClock())
+    request: Any = SimpleNamespace(request_id="a", num_prompt_tokens=9, priority=0, sampling_params=None)
+    view = VllmView(request, 0.0, 0, clock)
+    with pytest.raises(PolicyError, match=f"{hook} sets num_prompt_tokens of a request"):
+        getattr(tracker, begin)(view, 0.0)
+    assert view.num_prompt_tokens == 9
 
 
 ROTATING = """
