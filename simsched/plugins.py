@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from importlib.metadata import entry_points
+from os.path import abspath
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,5 +134,8 @@ def raised(error: BaseException, file: str | None) -> str:
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return said  # which names its place itself
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    if isinstance(error, TypeError) and str(error).startswith("non-default argument"):
+        said += ", which a class that it extends has; expected a default for each field"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if file and abspath(frame.filename) == abspath(file)]
     return f"{said} ({Path(str(file)).name}:{lines[-1]})" if lines else said

@@ -21,6 +21,7 @@ from simsched.errors import InputError
 from simsched.plugins import construct
 from simsched.policies.base import HOOKS as DECISIONS
 from simsched.policies.base import Policy
+from simsched.policies.class_checks import check_class_attributes, class_attributes
 from simsched.policies.guarded import (
     GuardedEngine,
     GuardedRequest,
@@ -30,7 +31,12 @@ from simsched.policies.guarded import (
     undeclared_by,
 )
 from simsched.policies.spec import make_policy
-from simsched.policies.user_policy import HOOKS, PolicyError, watched
+from simsched.policies.user_policy import (
+    HOOKS,
+    PolicyError,
+    expected_instead,
+    watched,
+)
 from simsched.record import RunRecord
 from simsched.workload.trace import Trace
 
@@ -62,9 +68,11 @@ def check_policy(policy: type[Policy] | Policy | str, *, seeds: int = 2) -> None
     """
     make, name = _maker(policy)
     _check_memory(make, name)
+    shared = class_attributes(one := make())
     for trace in workloads(seeds):
         for config in _engines():
             _check_run(make, name, trace, config)
+            check_class_attributes(one, shared, name)
     _check_future(make, name)
 
 
@@ -162,7 +170,7 @@ def _check_run(make: Make, policy_name: str, trace: Trace, config: ResolvedConfi
         if not np.array_equal(getattr(stepped, name), getattr(leapt, name), equal_nan=True):
             raise PolicyError(
                 f"{where}: {name} differs between an engine that takes its word for when priorities change "
-                "and one that asks in every step; expected the next change from next_change, or none"
+                f"and one that asks in every step; expected {expected_instead(make())}"
             )
 
 

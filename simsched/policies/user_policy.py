@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, get_args
 
@@ -18,6 +17,7 @@ from simsched.errors import CannotLeap, InputError
 from simsched.plugins import neighbours, raised
 from simsched.policies.base import ADMIT, NEVER, REJECT, Change, Hold, Policy, Reads
 from simsched.policies.base import HOOKS as DECISIONS
+from simsched.policies.class_checks import refuse_misspelt, refuse_undecorated
 from simsched.policies.guarded import (
     GuardedEngine,
     GuardedRequest,
@@ -56,7 +56,8 @@ def watched(cls: type[Policy], name: str) -> type[Policy]:
         )
     if cls.predictor not in ("oracle", "trace"):
         raise InputError(f"policy {name}: predictor is {cls.predictor!r}; expected oracle or trace")
-    _refuse_undecorated(cls, name)
+    refuse_undecorated(cls, name)
+    refuse_misspelt(cls, name)
     for flag in ("reads_cache", "reads_prompts", "reads_sessions", "shares_state"):
         if not isinstance(getattr(cls, flag), bool):
             raise InputError(f"policy {name}: {flag} is {getattr(cls, flag)!r}; expected True or False")
@@ -107,17 +108,21 @@ def asked_in_every_step(policy: Policy) -> Policy:
     return policy
 
 
-def _refuse_undecorated(cls: type[Policy], name: str) -> None:
-    """A field set on a class that is no dataclass is ignored by the constructor that it inherits."""
-    for base in cls.__mro__:
-        if "__dataclass_fields__" in vars(base) or "__init__" in vars(base):
-            return
-        for field in fields(cls):
-            if field.name in vars(base):
-                raise InputError(
-                    f"policy {name}: {field.name} has no effect on a class that is no dataclass; "
-                    f"expected @dataclass above class {base.__name__}"
-                )
+def expected_instead(policy: Policy) -> str:
+    """What to do about a priority that does not stay as `next_change` says."""
+    inner: Policy = getattr(policy, "inner", policy)
+    if inner.shares_state:
+        return (
+            "the next change, no next_change at all or, if another request has moved it, its id in what that "
+            "one's on_* call returns"
+        )
+    cls = type(inner)
+    told = any(getattr(cls, hook) is not getattr(Policy, hook) for hook in HOOKS if hook.startswith("on_"))
+    return "the next change, or no next_change at all" + (
+        "; if what happens to one request moves others, shares_state = True and their ids from its on_* calls"
+        if told
+        else ""
+    )
 
 
 def _watched_hook(method: Hook, hook: str, name: str, check: Check | None) -> Hook:
@@ -178,8 +183,9 @@ def _moved_check(shares: bool) -> Check:
     def check(answer: Any, where: str) -> Any:
         if answer is None:
             return None
-        named = [] if isinstance(answer, str) or not isinstance(answer, Iterable) else list(answer)
-        if not all(isinstance(each, str) for each in named) or isinstance(answer, str):
+        is_list = isinstance(answer, Iterable) and not isinstance(answer, str)
+        named = list(answer) if is_list else []
+        if not is_list or not all(isinstance(each, str) for each in named):
             raise PolicyError(f"{where} is {_short(answer)}; expected None, or a list of request ids")
         if named and not shares:
             raise PolicyError(f"{where} names other requests; expected shares_state = True in its class")

@@ -11,7 +11,12 @@ from simsched.engine.simulator import simulate
 from simsched.engine.step_cost import step_cost
 from simsched.errors import InputError
 from simsched.policies.base import Policy
-from simsched.policies.user_policy import PolicyError, asked_in_every_step
+from simsched.policies.class_checks import check_class_attributes, class_attributes
+from simsched.policies.user_policy import (
+    PolicyError,
+    asked_in_every_step,
+    expected_instead,
+)
 from simsched.sweep.inputs import Inputs
 from simsched.text.table import counted
 from simsched.workload.trace import Trace
@@ -42,10 +47,11 @@ def rehearse(name: str, inputs: Inputs) -> None:
     """Run a user's own policy on a few short requests that compete for a few slots.
 
     Most of its mistakes show at once, before anything is written: what it raises, and a `next_change` that
-    promises more than it keeps, since taking its word then gives other results than asking in every step.
+    promises more than it keeps, since taking its word then gives other results than asking in every step, and
+    what all of its kind share, which would carry over from one cell to the next.
 
     Raises:
-        PolicyError: either of them.
+        PolicyError: one of them.
     """
     cost, short = inputs.cost, _few(inputs)
     crowded = inputs.config.model_copy(update={"max_num_seqs": min(4, inputs.config.max_num_seqs)})
@@ -55,6 +61,7 @@ def rehearse(name: str, inputs: Inputs) -> None:
         return record.finish_time.tolist(), record.num_preemptions.tolist()
 
     asked = asked_in_every_step(inputs.policy)
+    shared = class_attributes(inputs.policy)
     try:
         stepping = times(asked, leap=False)
         # one that draws at random differs from itself
@@ -63,10 +70,11 @@ def rehearse(name: str, inputs: Inputs) -> None:
         raise
     except InputError:
         return  # such as requests that displace each other for ever, as they may not on the whole engine
+    check_class_attributes(inputs.policy, shared, name)
     if differs:
         raise PolicyError(
             f"policy {name}: next_change promises that priority() stays, and it does not: asked in every "
-            "step, it gives other results; expected the next change, or no next_change at all"
+            f"step, it gives other results; expected {expected_instead(inputs.policy)}"
         )
 
 

@@ -122,10 +122,36 @@ class LooksAtQueue(Good):
         return [each.request_id for each in waiting if each.number < 0]
 
 
+@dataclass(eq=False)
+class Remembers(Good):
+    """One memory for all of its kind, which their class holds."""
+
+    seen = {}  # type: ignore[var-annotated]  # noqa: RUF012
+
+    def on_arrival(self, request: RequestView, now: float) -> None:
+        self.seen[request.request_id] = now
+
+
+@dataclass(eq=False)
+class Tables(Good):
+    """What nobody changes may be there."""
+
+    levels = {0: 1}  # noqa: RUF012
+
+    def priority(self, request: RequestView, now: float) -> tuple[int, float]:
+        return (0, self.levels[0])
+
+
+@dataclass(eq=False)
+class Predicts(Good):
+    def priority(self, request: RequestView, now: float) -> tuple[int, float]:
+        return (0, request.predicted_length or 0.0)
+
+
 CONTROLLED = "ranking(starvation_threshold=20)"
 
 
-@pytest.mark.parametrize("policy", [Good, Ranking, "srtf", CONTROLLED, Good(preemptive=False)])
+@pytest.mark.parametrize("policy", [Good, Tables, Ranking, "srtf", CONTROLLED, Good(preemptive=False)])
 def test_good_ones_pass(policy: Any) -> None:
     check_policy(policy, seeds=1)
 
@@ -144,6 +170,8 @@ def test_good_ones_pass(policy: Any) -> None:
         (SetsRequest, "victim.* sets num_preemptions of a request"),
         (Shuffles, "admit.* 'tuple' object has no attribute 'clear'"),
         (Counts, "token_budget.* asked twice"),
+        (Remembers, "all of its kind share seen, which changes as one runs; expected one each"),
+        (Predicts, 'reads predicted_length of a request; expected reads = "predicted_length" in its class'),
         (LooksAtQueue, "on_queue.* looks at number"),
     ],
 )
@@ -151,6 +179,7 @@ def test_bad_ones_are_one_line(policy: type[Policy], message: str) -> None:
     with pytest.raises(PolicyError, match=message) as caught:
         check_policy(policy, seeds=1)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"policy {policy.__name__}: ")
 
 
 @pytest.mark.parametrize("name", [name for name, cls in registered().items() if hooks_of(cls())])

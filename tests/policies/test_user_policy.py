@@ -105,6 +105,10 @@ WRONG: dict[str, tuple[str, str]] = {
         "on_arrival sets score of a request",
     ),
     "deletes": ("    def on_finish(self, request, now): del request.score", "deletes score of a request"),
+    "returns True": (
+        "    def on_finish(self, request, now): return True",
+        r"on_finish of request \d+ is True; expected None, or a list of request ids",
+    ),
     "a hook": ("    def on_finish(self, request, now): {}[0]", r"on_finish of request \d+ raised KeyError"),
 }  # fmt: skip
 
@@ -154,6 +158,18 @@ def test_a_broken_contract(tmp_path: Path, kind: str, leap: bool) -> None:
         ),
         ("    def __init__(self): self.preemptive = 'no'", "preemptive is 'no'; expected true or false"),
         ("    def __init__(self): 1 / 0", r"ZeroDivisionError: division by zero \(mine.py:19\)"),
+        ("    def on_arrivals(self, request, now): pass", "on_arrivals is no method.*; expected on_arrival "),
+        ("    def admits(self, request, engine): pass", "admits is no method.*; expected admit "),
+        ("    def token_budgets(self, engine): pass", "expected token_budget "),
+        (
+            "    def on_token(self, request, now): pass",
+            "on_token is no method.*; expected on_arrival, on_change",
+        ),
+        ("    share_state = True", "share_state is no attribute.*; expected shares_state "),
+        (
+            "    pass\n@dataclass\nclass Sized(Good):\n    size: int",
+            r"non-default argument 'size'.*; expected a default for each field \(mine.py:2\d\)",
+        ),
         ("    def __init__(self): super().__init__(); self.lock = threading.Lock()", "cannot pickle"),
         ("    pass\n@register('fcfs')\nclass Other(Good): pass", "there is a policy fcfs already"),
     ],
@@ -172,6 +188,37 @@ def test_what_keeps_the_contract_is_left_alone(tmp_path: Path) -> None:
     ours = make(tmp_path, "    pass", "Fcfs")
     assert not is_own(ours)
     assert type(ours) is type(make_policy("fcfs"))
+
+
+def test_a_helper_may_be_named_as_the_method_that_it_helps(tmp_path: Path) -> None:
+    chunk = "    def chunk(self, engine): return self.chunks[-1]\n    chunks = (8, 16)"
+    helper = "\n    def victims(self): pass\n    def victim(self, candidates, engine): return candidates[-1]"
+    run(make(tmp_path, chunk + helper), leap=True)
+
+
+def test_a_file_named_without_its_folder_has_lines_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("x = 1\n1 / 0\n")
+    with pytest.raises(InputError, match=r"division by zero \(mine.py:2\)"):
+        make_policy("mine.py:Mine")
+
+
+FORGETS = """
+    def __init__(self): super().__init__(); self.done = 0
+    def on_finish(self, request, now): self.done += 1
+    def priority(self, request, now): return (-1) ** self.done * request.num_prompt_tokens
+"""
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"), [(True, "its id in what that one's on_"), (False, "others, shares_state = True")]
+)
+def test_who_forgets_to_say_who_has_moved_is_told_so(tmp_path: Path, shares: bool, expected: str) -> None:
+    policy = make(tmp_path, FORGETS + f"    shares_state = {shares}")
+    with pytest.raises(PolicyError, match=f"had promised to stay; expected .*{expected}"):
+        run(policy, leap=True)
 
 
 HOLDS = """

@@ -186,6 +186,33 @@ def test_an_own_policy_that_keeps_its_promise_is_not(own: Path, preset: str, nam
     planned(policy=f"{own}:{name}", preset=preset, **SMALL)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "def on_arrival(self, request, now): request.num_prompt_tokens = 1",
+            "on_arrival sets num_prompt_tokens",
+        ),
+        ("def on_finish(self, request, now): request.score = 1.0", "on_finish sets score of a request"),
+        ("def on_queue(self, waiting, now): len(waiting[0].prompt_blocks)", "expected reads_prompts = True"),
+        ("def on_preempt(self, request, now): request.num_cached_tokens", "expected reads_cache = True"),
+        (
+            "seen = {}\n    def on_arrival(self, request, now): self.seen[now] = 1",
+            "all of its kind share seen",
+        ),
+    ],
+)
+def test_an_own_policy_is_refused_before_anything_is_written(tmp_path: Path, body: str, message: str) -> None:
+    """Though this workload has no prefixes, and where no priority shows it."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from simsched.policies.base import Policy\n\n\nclass Mine(Policy):\n"
+        f"    {body}\n    def priority(self, request, now):\n        return -request.arrival_time\n"
+    )
+    with pytest.raises(PolicyError, match=f"policy {file}:Mine: .*{message}"):
+        planned(policy=f"fcfs,{file}:Mine", **SMALL)
+
+
 def test_a_policy_that_steps_says_so_once_with_what_it_takes(tmp_path: Path) -> None:
     file = tmp_path / "slow.py"
     file.write_text(

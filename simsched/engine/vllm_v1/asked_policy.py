@@ -21,7 +21,7 @@ from simsched.engine.vllm_v1.leaping_request import LeapRequest
 from simsched.engine.vllm_v1.queues import RunningByPriority, WaitingQueue
 from simsched.engine.vllm_v1.state import LeapingState
 from simsched.policies.base import Change, Policy, Priority, sees_queue
-from simsched.policies.user_policy import PolicyError
+from simsched.policies.user_policy import PolicyError, expected_instead
 
 
 class AskedPolicy(QueueDiscipline):
@@ -115,8 +115,8 @@ class AskedPolicy(QueueDiscipline):
         if priority != request.key and not self._moved:
             raise PolicyError(
                 f"policy {self._policy.name}: priority of request {request.request_id} is {priority} at "
-                f"{now:g} s and was {request.key}, which next_change had promised to stay; expected the next "
-                "change, or no next_change at all"
+                f"{now:g} s and was {request.key}, which next_change had promised to stay; expected "
+                f"{expected_instead(self._policy)}"
             )
 
     def limit(self) -> tuple[int, float]:
