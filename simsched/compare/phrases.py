@@ -8,6 +8,7 @@ from typing import Any
 
 from simsched.compare.arms import Load
 from simsched.compare.statistics import Ratio
+from simsched.text.columns import full_column
 from simsched.text.table import number
 
 _MOST_LISTED = 4
@@ -61,3 +62,20 @@ def ratio_text(value: float | None) -> str:
 def interval_text(ratio: Ratio) -> str:
     """`"0.910 to 0.940"`; empty with one run."""
     return "" if ratio.low is None else f"{ratio_text(ratio.low)} to {ratio_text(ratio.high)}"
+
+
+def value_text(metric: str, value: float | None) -> str:
+    """A metric's value with its unit: `"1.5 s"`."""
+    label, (shown,) = full_column(metric, [value])
+    unit = label.partition(" (")[2].rstrip(")")
+    return f"{number(shown)} {unit}".strip()
+
+
+def times_text(ratio: Ratio) -> str:
+    """`"2.5 times lower [2.4, 2.6] than"`: a ratio or its inverse, whichever is above 1."""
+    values = [ratio.ratio, ratio.low, ratio.high]
+    higher = ratio.ratio >= 1
+    if not higher:
+        values = [value and 1 / value for value in (ratio.ratio, ratio.high, ratio.low)]
+    interval = "" if ratio.low is None else f" [{number(values[1])}, {number(values[2])}]"
+    return f"{number(values[0])} times {'higher' if higher else 'lower'}{interval} than"

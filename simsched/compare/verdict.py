@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING
 
 from simsched.compare.best import CLOSE, IDENTICAL
 from simsched.compare.compared import Compared
-from simsched.compare.phrases import listed, load_text
-from simsched.compare.statistics import Ratio
-from simsched.text.columns import full_column
+from simsched.compare.phrases import listed, load_text, times_text, value_text
 from simsched.text.labels import metric_label
-from simsched.text.table import number
 
 if TYPE_CHECKING:
     from simsched.compare.samples import Samples
@@ -49,46 +46,6 @@ def verdict(comparison: Compared, metrics: Sequence[str] = ()) -> list[str]:
     return lines
 
 
-def first_sentence(comparison: Compared) -> str:
-    """What to run, by how much, on which load, how sure: `"Run ranking: at 16 req/s its mean latency per
-    token is 1.12 times lower [1.08, 1.16] than that of fcfs (3 runs, 95 %)."`"""
-    samples, baseline = comparison.samples, comparison.baseline
-    load = samples.highest()
-    steady = [i for i in range(len(samples.loads)) if all(samples.steady(i, arm) for arm in samples.arms)]
-    metric = "request_goodput" if "request_goodput" in comparison.metrics else comparison.metrics[0]
-    label = metric_label(metric, unit=False).lower()
-    where = load_text(samples.loads[load])
-    at = f"at {where}, " if where else ""
-    found = comparison.best(metric, load)
-    overload = ""
-    if any(samples.growing(load, arm) for arm in samples.arms):
-        overload = " There the backlog grows, so that latencies depend on how long it lasts."
-        if steady:
-            rates = load_text(samples.loads[max(steady)])
-            overload += f" Every arm is steady up to {rates}."
-    if found is None:
-        return f"Nothing to choose: {at}there is one arm with a {label}.{overload}"
-    sure = f"({comparison.runs} runs, 95 %)" if comparison.tested else "(one run: not tested)"
-    if found.arm == baseline:
-        if found.tied:
-            names = listed([baseline, *found.tied])
-            return f"Nothing to choose: {at}{names} do not differ in {label} {sure}.{overload}"
-        return f"Run {baseline}: {at}no other arm has a better {label} {sure}.{overload}"
-    if baseline in found.tied:
-        return (
-            f"Nothing to choose: {at}no arm's {label} can be told from that of {baseline} {sure}.{overload}"
-        )
-    if found.to_baseline is None:
-        much = f"is {_value(metric, found.value)}, that of {baseline} "
-        much += _value(metric, samples.mean(load, baseline, metric))
-    else:
-        much = f"is {_times(found.to_baseline)} that of {baseline}"
-    text = f"Run {found.arm}: {at}its {label} {much} {sure}."
-    if found.tied:
-        text += f" Not told from it: {listed(list(found.tied))}."
-    return text + overload
-
-
 def highest_load_text(samples: Samples) -> str:
     """`"At the highest load (64 req/s, 5 times the capacity)"`, or what there is to say of it."""
     last = samples.highest()
@@ -113,21 +70,15 @@ def _winner(comparison: Compared, metric: str, load: int | None) -> str:
     text = f"{label}: {best} is best"
     if best != baseline:
         if found.to_baseline is not None:
-            text += f", {_times(found.to_baseline)} {baseline}"
+            text += f", {times_text(found.to_baseline)} {baseline}"
         elif load is not None:
-            text += f" ({_value(metric, found.value)})"
-            text += f"; {baseline}: {_value(metric, comparison.samples.mean(load, baseline, metric))}"
+            text += f" ({value_text(metric, found.value)})"
+            text += f"; {baseline}: {value_text(metric, comparison.samples.mean(load, baseline, metric))}"
     if tied:
         return f"{text}; {_apart(tied)}"
     if others[0] == baseline or found.next_ratio is None:
         return text
-    return f"{text}; {_times(found.next_ratio)} {others[0]}, the next"
-
-
-def _value(metric: str, value: float | None) -> str:
-    label, (shown,) = full_column(metric, [value])
-    unit = label.partition(" (")[2].rstrip(")")
-    return f"{number(shown)} {unit}".strip()
+    return f"{text}; {times_text(found.next_ratio)} {others[0]}, the next"
 
 
 def _no_winner(best: str, tied: Mapping[str, str], others: Sequence[str]) -> str:
@@ -149,13 +100,3 @@ def _apart(tied: Mapping[str, str]) -> str:
     """`"no significant difference (3 runs): fcfs and po; identical: mlfq"`."""
     kinds = dict.fromkeys(tied.values())
     return "; ".join(f"{kind}: {listed([name for name in tied if tied[name] == kind])}" for kind in kinds)
-
-
-def _times(ratio: Ratio) -> str:
-    """`"2.5 times lower [2.4, 2.6] than"`: a ratio or its inverse, whichever is above 1."""
-    values = [ratio.ratio, ratio.low, ratio.high]
-    higher = ratio.ratio >= 1
-    if not higher:
-        values = [value and 1 / value for value in (ratio.ratio, ratio.high, ratio.low)]
-    interval = "" if ratio.low is None else f" [{number(values[1])}, {number(values[2])}]"
-    return f"{number(values[0])} times {'higher' if higher else 'lower'}{interval} than"

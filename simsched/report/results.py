@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from simsched.compare import Comparison, compare, verdict
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
+from simsched.compare.headline import first_sentence
 from simsched.compare.lower_bound import bounds_of_results
 from simsched.compare.objective import attained
 from simsched.compare.phrases import interval_text, listed, load_text, option_text, rate_text, ratio_text
 from simsched.compare.text import HIDDEN, decile_rows, order_text, remark, tests_text
-from simsched.compare.verdict import first_sentence, highest_load_text
+from simsched.compare.verdict import highest_load_text
 from simsched.report.page import Figure, Section, Table, write_report
 from simsched.report.replicas import replicas_section
 from simsched.slo import parse_slo

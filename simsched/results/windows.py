@@ -44,7 +44,8 @@ def backlog_of(
         requests: of the cell.
         window: from when to when to look; None: over all arrivals, but for their warm-up.
         sessions_start: look no further than the last session's start, nor before nearly as many turns come
-            as sessions make; where that is in its second half, a run is too short to tell.
+            as sessions make; where that is in its second half, a run is too short to tell, and what its
+            backlog grows by has no interval.
     """
     requests = requests.accepted()  # the others never wait
     times = requests.arrival, requests.first_token, requests.finish, requests.num_output_tokens
@@ -57,7 +58,9 @@ def backlog_of(
         state = steady_state(*times, window)
     if state is None:
         return None
-    growth = (state.requests.slope, state.requests.low, state.requests.high)
+    growth: tuple[float, float | None, float | None] = (state.requests.slope, None, None)
+    if told:
+        growth = (state.requests.slope, state.requests.low, state.requests.high)
     return {
         "steady": state.steady and told,
         "growing": state.growing and told,

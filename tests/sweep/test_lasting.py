@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from simsched.compare import compare
+from simsched.compare.phrases import steady_text
 from simsched.errors import InputError
 from simsched.results import Results, remeasure
 from simsched.sweep.execute import run_study
@@ -187,3 +189,29 @@ def test_a_replay_of_sessions_is_judged_while_they_start(tmp_path: Path) -> None
         assert results.requests["arrival_time"].max() > 1600.0
         again = remeasure(results, window="auto").summary  # it finds the same of the finished directory
         assert again["growth"].item() == results.summary["growth"].item() == found["growth"]
+
+
+def test_sessions_too_short_to_tell_are_unclear_not_growing(tmp_path: Path) -> None:
+    """Sessions last longer than half the time in which they start: their first turns alone say nothing."""
+    study = make_study(
+        {"workload": "chat-sessions", "arrivals": "sessions(1)", "duration": 30, "policy": "fcfs,srtf"}
+    )
+    results = run_study(study, tmp_path / "out", jobs=1)
+    for row in results.summary.to_dicts():
+        assert (row["steady"], row["growth_low"], row["growth_high"]) == (False, None, None)
+        assert row["growth"] is not None
+    assert not any("so many more requests wait" in note for note in compare(results).notes)
+
+
+@pytest.mark.parametrize(
+    ("steady", "growth", "low", "expected"),
+    [
+        (True, 0.0, -0.1, "yes"),
+        (False, 3.2, 3.0, "no, +3.2/s"),
+        (False, 3.2, -0.1, "unclear"),
+        (False, 3.2, None, "unclear"),
+        (None, None, None, "–"),
+    ],
+)
+def test_steady_in_words(steady: bool | None, growth: float | None, low: float | None, expected: str) -> None:
+    assert steady_text(steady, growth, low) == expected
