@@ -265,3 +265,19 @@ def test_who_waits_for_blocks_is_asked_again_when_an_answer_fills_one(ahead: boo
     assert stepping.first_scheduled_time[1] < stepping.finish_time[0] or ahead
     assert leaping.first_scheduled_time.tolist() == stepping.first_scheduled_time.tolist()
     assert leaping.finish_time.tolist() == stepping.finish_time.tolist()
+
+
+def test_one_that_is_passed_over_has_filled_a_block_that_others_hit() -> None:
+    """The fourth's last block gets full as it decodes. It is then passed over, and the last one, which comes
+    after that, finds the block: else it would be behind the fifth in the order."""
+    trace = Trace(
+        np.array([0.59, 1.16, 1.36, 1.43, 1.5, 1.52]),
+        np.array([1, 40, 1, 127, 205, 268]),
+        np.array([57, 83, 20, 5, 5, 1]),
+        parent=[(), ("0",), (), ("1",), ("1",), ("3",)],
+    )
+    tight = config(num_gpu_blocks=150, max_model_len=1000, max_num_seqs=16, max_num_batched_tokens=16)
+    leaping, stepping = (run(trace, "most-cached", tight, leap) for leap in (True, False))
+    assert leaping.num_cached_tokens is not None
+    assert leaping.num_cached_tokens[5] == 128
+    same(stepping, leaping)

@@ -103,6 +103,12 @@ class SharedVllmV1Leap(VllmV1Leap):
         self.clock.formed, self.clock.done, self.clock.time = before, before, time
         return [*in_order, *new]
 
+    def leave_out(self, request: LeapRequest, now: float) -> None:
+        super().leave_out(request, now)
+        if request.number in self._answers.running:
+            # what it has filled while it decoded: whoever arrives later may hit it before it goes on
+            self._blocks.fill(request.number, request.computed)
+
     def _schedule_running(self, now: float, need: int) -> int:
         self.fills_answers = bool(self._answers.watched)
         self._catch_up(self.clock.formed - 1)
