@@ -103,3 +103,54 @@ def test_the_step_log_has_the_simulators_columns(vllm_version: str, tmp_path: Pa
             assert theirs[column] == expected, column
         assert {"exec_time", "end", "P", "N", "S", "K", "Q", "arrived"} <= set(theirs)
         assert theirs["P"] + theirs["N"] == sum(theirs["scheduled"].values())
+
+
+OWN = """
+from simsched.policies.base import NEVER, Policy
+
+
+class Shortest(Policy):
+    def on_queue(self, waiting, now):
+        return None
+
+    def priority(self, request, now):
+        return request.num_prompt_tokens
+
+    def next_change(self, request, now):
+        return NEVER
+
+    def victim(self, candidates, engine):
+        return max(candidates, key=lambda each: each.num_prompt_tokens)
+
+
+class Writes(Shortest):
+    def on_queue(self, waiting, now):
+        waiting[-1].num_prompt_tokens = 1
+
+
+class WritesVictim(Shortest):
+    def victim(self, candidates, engine):
+        engine.running[0].score = 1.0
+        return candidates[0]
+"""
+
+
+def test_a_policy_of_ones_own_reads_requests_and_may_not_write(vllm_version: str, tmp_path: Path) -> None:
+    from simsched.engine.simulator import simulate
+    from simsched.policies.spec import make_policy
+
+    (tmp_path / "mine.py").write_text(OWN)
+    mine = f"{tmp_path}/mine.py:"
+    trace = crowd(12, 40)
+    config = engine_config(max_num_seqs=8, num_gpu_blocks=30, max_model_len=256)
+    batches = [step["scheduled"] for step in engine(trace, f"{mine}Shortest", config).steps()]
+    simulated: list[dict[str, Any]] = []
+    record = simulate(
+        trace, make_policy(f"{mine}Shortest"), COST, config, leap=False, step_log=simulated.append
+    )
+    assert record.num_preemptions.sum()
+    assert batches == [step["scheduled"] for step in simulated]
+    with pytest.raises(InputError, match="on_queue sets num_prompt_tokens of a request"):
+        list(engine(trace, f"{mine}Writes", config).steps())
+    with pytest.raises(InputError, match="victim sets score of a request"):
+        list(engine(trace, f"{mine}WritesVictim", config).steps())
