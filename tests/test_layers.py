@@ -87,7 +87,7 @@ BELOW |= {
         "compare",
     },
     "simulation": {"engine", "results", "plotting"},
-    "report": {"text", "files", "slo", "results", "compare", "plotting"},
+    "report": {"text", "files", "slo", "workload", "results", "sweep", "compare", "plotting"},
     "reproduce": _SIMULATION | {"sweep", "results", "bounds", "compare", "plotting", "report"},
 }
 TOP = {"cli", "__main__", "__init__", "api", "testing"}

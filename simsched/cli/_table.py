@@ -1,12 +1,15 @@
-"""Tables on stdout: drawn by rich on a terminal, split where it is too narrow; plain text elsewhere."""
+"""Tables on stdout: drawn by rich on a terminal, split or stacked where it is too narrow; plain text
+elsewhere."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from simsched.text.table import WIDEST_NAME, column_groups, number, text_table
+from simsched.text.table import GAP, WIDEST_NAME, column_groups, number, text_table
 
 _EDGES = 2  # letters at the ends of a table
 
@@ -54,3 +57,37 @@ def show_table(
         for row in cells:
             table.add_row(*(row[i] for i in columns))
         console.print(table)
+
+
+def show_entries(
+    headers: Sequence[str], rows: Sequence[Sequence[str | None]], *, width: int | None = None
+) -> None:
+    """Print a table of words; on a terminal too narrow for it each row becomes a paragraph: its first cell,
+    then the others beneath, each behind its header. No word is left out.
+
+    Args:
+        headers: of the columns.
+        rows: words; None is a dash.
+        width: of the terminal in letters; None: as it says, and without one whatever is needed.
+    """
+    if width is None and sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+    widest = [max(len(str(row[i] or "–")) for row in (headers, *rows)) for i in range(len(headers))]
+    if width is None or sum(widest) + GAP * len(widest) + _EDGES <= width:
+        show_table(headers, rows, width=width)
+        return
+    for first, *others in rows:
+        print(first)
+        for header, words in zip(headers[1:], others, strict=True):
+            if words is not None:
+                text = f"{header}: {words}" if header else words
+                text = text.replace(",", ", ").replace(",  ", ", ") if header == "parameters" else text
+                print(
+                    textwrap.fill(
+                        text,
+                        width,
+                        initial_indent="    ",
+                        subsequent_indent="      ",
+                        break_on_hyphens=False,
+                    )
+                )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from simsched.cli._table import show_table
+from simsched.cli._table import show_entries
 
 Rows = tuple[Sequence[str], Sequence[Sequence[str | None]]]
 
@@ -39,12 +39,17 @@ def _routers() -> Rows:
     from simsched.routers.spec import GROUP, make_router
 
     rows: list[list[str | None]] = []
-    for name in sorted({*registered(), *(entry.name for entry in entry_points(group=GROUP))}):
+    known = registered()
+    for name in sorted({*known, *(entry.name for entry in entry_points(group=GROUP))}):
         router = make_router(name)
         fields = dataclasses.fields(router) if dataclasses.is_dataclass(router) else ()
         parameters = ",".join(f"{f.name}={getattr(router, f.name)}" for f in fields if f.init)
-        about = sys.modules[type(router).__module__].__doc__ or ""
-        rows.append([name, parameters or None, router.reads, about.partition("\n")[0]])
+        # a module of one router says what it does; of several each says it itself
+        alone = sum(each.__module__ == type(router).__module__ for each in known.values()) < 2
+        about = (sys.modules[type(router).__module__].__doc__ if alone else type(router).__doc__) or ""
+        reads = "true lengths" if router.reads_future else router.reads
+        sentence = " ".join(about.split("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+        rows.append([name, parameters or None, reads, sentence])
     return ("router", "parameters", "reads", ""), rows
 
 
@@ -117,7 +122,7 @@ def list_command(kind: str) -> None:
     simsched list profiles
     """
     headers, rows = KINDS[kind]()
-    show_table(headers, rows)
+    show_entries(headers, rows)
     if kind == "policies":
         click.echo(
             "each also takes starvation_threshold and starvation_period; your own: ./FILE.py:CLASS", err=True

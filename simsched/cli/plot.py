@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -52,11 +53,18 @@ def plot_command(
     simsched plot out/ --by tenant
     simsched plot out/ --format png,pdf -o figures/
     """
+    from simsched.compare import sessions
     from simsched.errors import InputError
     from simsched.plotting.figures import FORMATS, KINDS, draw, draw_all, save
+    from simsched.request_table import GROUPS
     from simsched.text.selection import parse_where
 
     if by is not None:
+        if by == sessions.BY:
+            raise InputError(
+                f"--by {by}: sessions have a table, no figure; expected one of {', '.join(GROUPS)}, "
+                f"or simsched compare {shlex.quote(directory)} --by {by}"
+            )
         if kind not in ("all", "groups"):
             raise InputError(f"--by {by}: only for groups, not for --kind {kind}")
         kind = "groups"

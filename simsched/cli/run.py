@@ -159,7 +159,7 @@ def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
 
     try:
         with cells_progress(plan.num_requests) as advance:
-            return run_study(plan, output_dir, on_start=lambda: _show_notes(plan), on_cell=advance, **options)
+            return run_study(plan, output_dir, on_start=lambda: _show_start(plan), on_cell=advance, **options)
     except KeyboardInterrupt:
         done = sum((Path(output_dir) / "cells" / name).is_dir() for name in plan.cells)
         again = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
@@ -175,6 +175,19 @@ def _execute(plan: Plan, output_dir: str, **options: Any) -> Results:
         ) from None
 
 
+def _show_start(plan: Plan) -> None:
+    """What a run is in for: its notes and how much there is to simulate."""
+    _show_notes(plan)
+    say(_size_text(plan), err=True)
+
+
+def _size_text(plan: Plan) -> str:
+    """`"2 cells, about 4,300,000 requests"`."""
+    from simsched.text.table import counted
+
+    return f"{counted(len(plan.cells), 'cell')}, about {counted(plan.total_requests, 'request')}"
+
+
 def _show_notes(plan: Plan) -> None:
     for note in plan.notes:
         say(note, err=True)
@@ -182,13 +195,11 @@ def _show_notes(plan: Plan) -> None:
 
 def _show_grid(plan: Plan) -> None:
     from simsched.cli._table import show_table
-    from simsched.text.table import counted
 
     columns = list(next(iter(plan.options.values())))
     rows = [[*options.values(), plan.num_requests[name]] for name, options in plan.options.items()]
     show_table([*columns, "requests"], rows)
-    cells = counted(len(plan.cells), "cell")
-    say(f"{cells}, about {counted(plan.total_requests, 'request')}")
+    say(_size_text(plan))
 
 
 def _show_results(results: Results) -> None:
@@ -241,6 +252,8 @@ def _window_text(results: Results) -> list[str]:
         "served/s: requests over the time from the first arrival to the last finish, so that it is below the "
         "request rate even where no queue grows"
     )
+    if any(row.get("growth") is not None and row["growth_low"] is None for row in results.summary.to_dicts()):
+        whole += "; turns wait out their think times behind the last session's start, which lowers it further"
     steady = "steady: whether the backlog has stopped growing, else the requests/s by which it grows"
     rows = [row for row in results.summary.to_dicts() if row["steady"]]
     if not any(asked.values()) or not rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,17 @@ if TYPE_CHECKING:
 
 _DRAWN = 40
 """Requests in a figure unless some are chosen."""
+_NAMED = 8
+"""Cells in a message."""
 
 
 @click.command("timeline")
 @click.argument("directory", metavar="DIR")
-@click.option("--cell", metavar="NAME", help="A cell, by its name or a part of it.  [default: the first]")
+@click.option(
+    "--cell",
+    metavar="NAME",
+    help="A cell by its name or a part; of runs, the first.  [default: the first]",
+)
 @click.option("--request", "chosen", metavar="ID[,ID...]", help="Requests.  [default: figure: the first 40]")
 @click.option("-o", "--output", metavar="FILE", help="PNG, SVG, PDF; or .json for Chrome and Perfetto.")
 def timeline_command(directory: str, cell: str | None, chosen: str | None, output: str | None) -> None:
@@ -26,7 +33,7 @@ def timeline_command(directory: str, cell: str | None, chosen: str | None, outpu
     A cell without a step log (--log-steps) is run again for it.
 
     \b
-    simsched timeline out/ --cell ranking-16
+    simsched timeline out/ --cell ranking-12
     simsched timeline out/ --cell 03-ranking --request 17,42 -o two.png
     simsched timeline out/ --cell mlfq -o mlfq.json
     """
@@ -67,10 +74,22 @@ def _cell(results: Results, wanted: str | None) -> str:
     if wanted is None or wanted in cells:
         return wanted or cells[0]
     fitting = [name for name in cells if wanted in name]
-    if len(fitting) == 1:
+    fitting = [name for name in fitting if f"-{wanted}-" in f"-{name}-"] or fitting  # 12 is not 12.7
+    # of the runs of one setting the first
+    settings = {_setting(results.cells[name]) for name in fitting}
+    if len(settings) == 1:
         return fitting[0]
     found = "fits no cell" if not fitting else f"fits {len(fitting)} cells"
-    raise InputError(f"--cell {wanted}: {found}; expected one of {', '.join((fitting or cells)[:8])}")
+    shown = fitting or cells
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    raise InputError(f"--cell {wanted}: {found}; expected one of {', '.join(shown[:_NAMED])}{more}")
+
+
+def _setting(options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A cell's options but for those that tell the runs of a setting apart."""
+    from simsched.results.layout import RUN_OPTIONS
+
+    return tuple(value for name, value in options.items() if name not in RUN_OPTIONS)
 
 
 def _steps(results: Results, cell: str) -> list[dict[str, Any]]:

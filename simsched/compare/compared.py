@@ -9,7 +9,7 @@ from typing import Any
 
 from simsched.compare.arms import Arm, Load, json_load
 from simsched.compare.best import Best, best_arm
-from simsched.compare.samples import Samples
+from simsched.compare.samples import Samples, rounded
 from simsched.compare.statistics import LEVEL, Ratio, kendall_tau
 from simsched.text.labels import higher_is_better
 
@@ -105,7 +105,10 @@ class Compared:
         for load in range(len(self.loads)):
             for metric in self.metrics:
                 pairs = [
-                    (self.samples.mean(load, arm, reference), self.samples.mean(load, arm, metric))
+                    (
+                        rounded(self.samples.mean(load, arm, reference)),
+                        rounded(self.samples.mean(load, arm, metric)),
+                    )
                     for arm in self.arms
                 ]
                 known = [(x, y) for x, y in pairs if x is not None and y is not None]

@@ -137,8 +137,13 @@ class Samples:
         """The arms, best first; those without a value are left out."""
         means = {arm: self.mean(load, arm, metric) for arm in self.arms}
         sign = -1 if higher_is_better(metric) else 1
-        known = [(sign * value, arm) for arm, value in means.items() if value is not None]
+        known = [(sign * value, arm) for arm, mean in means.items() if (value := rounded(mean)) is not None]
         return [arm for _, arm in sorted(known, key=lambda each: each[0])]
+
+
+def rounded(mean: float | None) -> float | None:
+    """A mean without the rounding noise of its sums, so that arms whose ratio is `identical` are equal."""
+    return None if mean is None else float(f"{mean:.11g}")
 
 
 def swept_options(results: Results) -> tuple[list[str], list[str]]:

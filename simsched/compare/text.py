@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from simsched.compare.best import tie
 from simsched.compare.compared import Compared, Row
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.phrases import interval_text, load_text, option_text, ratio_text
+from simsched.compare.samples import rounded
 from simsched.compare.statistics import LEVEL
 from simsched.compare.verdict import verdict
 from simsched.text.columns import brief_columns, full_column
@@ -133,9 +135,14 @@ def _order_text(comparison: Compared, width: int | None) -> str:
             first = order_text(comparison, load, comparison.metrics[0])
             shown = load_text(comparison.loads[load]) if i == 0 else ""
             said = "the same" if i and order == first else order
-            body.append([shown, metric_label(metric, unit=False), f"{taus[load, metric]:.2f}", said])
+            body.append([shown, metric_label(metric, unit=False), _tau_text(taus[load, metric]), said])
     title = "Order of the arms, best first; tau: Kendall's, with the order on the first metric"
     return f"{title}\n{text_table(['', 'metric', 'tau', 'order'], body, left=(0, 1, 3), width=width)}"
+
+
+def _tau_text(tau: float) -> str:
+    """A dash where one of the two orders has nothing to tell the arms apart."""
+    return "–" if math.isnan(tau) else f"{tau:.2f}"
 
 
 def order_text(comparison: Compared, load: int, metric: str) -> str:
@@ -144,7 +151,7 @@ def order_text(comparison: Compared, load: int, metric: str) -> str:
     comma = "; " if any(", " in arm for arm in comparison.arms) else ", "
     for arm in comparison.samples.order(load, metric):
         mean = comparison.samples.mean(load, arm, metric)
-        text += ("" if last is None else " = " if mean == last else comma) + arm
+        text += ("" if last is None else " = " if rounded(mean) == rounded(last) else comma) + arm
         last = mean
     return text
 

@@ -7,6 +7,7 @@ and line styles say the same thing a second time.
 from __future__ import annotations
 
 import io
+import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -186,7 +187,9 @@ def legend_on_top(figure: Figure | None, ax: Axes) -> None:
     assert figure is not None  # axes that are drawn on belong to one
     handles, labels = ax.get_legend_handles_labels()
     columns = legend_columns([_HANDLE + len(label) for label in labels])
-    more_rows = -(-len(labels) // columns) - 1
+    # a name too long for the figure, as that of a fleet, takes several lines
+    labels = [textwrap.fill(label, _ROW - _HANDLE, break_on_hyphens=False) for label in labels]
+    more_rows = -(-len(labels) // columns) - 1 + sum(label.count("\n") for label in labels)
     figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * more_rows)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=2.2)
 

@@ -18,8 +18,11 @@ from simsched.compare.verdict import highest_load_text
 from simsched.report.page import Figure, Section, Table, write_report
 from simsched.report.replicas import replicas_section
 from simsched.slo import parse_slo
+from simsched.sweep.fleet import profiles_of
+from simsched.sweep.inputs import DEFAULT_ROUTER
 from simsched.text.columns import full_column
 from simsched.text.labels import metric_label
+from simsched.workload.named import named_workload
 
 if TYPE_CHECKING:
     from simsched.results import Results
@@ -128,26 +131,52 @@ def _objective(results: Results, comparison: Comparison, slo: str | None) -> lis
 
 
 def _setting(results: Results, comparison: Comparison) -> Section:
-    """Workload, GPU, model, engine and runs."""
+    """Workload, arrivals, GPUs, model, engine, replicas, routers and runs."""
     study = results.manifest.get("study") or {}
     cells = list(results.cells.values())
 
     def values(name: str) -> str:
+        """What was swept, or what the study says for all cells."""
         found = dict.fromkeys(cell[name] for cell in cells if cell.get(name) is not None)
-        return ", ".join(option_text(value) for value in found)
+        return ", ".join(option_text(value) for value in found or study.get(name) or ())
 
-    # the hashes begin with those of the cost profiles
-    profiles = study.get("cost_profile") or list(results.manifest.get("sha256") or {})[:1]
+    fleets = values("num_replicas") or values("replicas")
     rates = dict.fromkeys(rate_text(rate) for rate in comparison.samples.rates)
     rows = [
         ["Workload", values("workload")],
+        ["Arrivals", ", ".join(_arrivals(results))],
         ["Request rate", ", ".join(rates)],
-        ["GPU and model", ", ".join(profiles)],
+        ["GPU and model", ", ".join(_profiles(results))],
         ["Engine", values("preset")],
+        ["Replicas", fleets],
+        ["Router", (values("router") or DEFAULT_ROUTER) if fleets else ""],
         ["Policies", values("policy")],
         ["Runs", f"{comparison.runs} with common random numbers, seeds from {study.get('seed', 0)}"],
     ]
     return Section("What was run", tables=[Table(["", ""], [row for row in rows if row[1]])])
+
+
+def _arrivals(results: Results) -> list[str]:
+    """The processes that the requests arrive by; none where a trace is replayed as it is."""
+    study = results.manifest.get("study") or {}
+    found: dict[str, None] = {}
+    for cell in results.cells.values():
+        given = [cell["arrivals"]] if cell.get("arrivals") else study.get("arrivals")
+        if not given and cell["workload"] in (study.get("workload") or ()):
+            given = [named_workload(str(cell["workload"])).default_arrivals]
+        elif not given:
+            given = ["poisson"] if cell.get("request_rate") is not None else []
+        found |= dict.fromkeys(str(each) for each in given)
+    return list(found)
+
+
+def _profiles(results: Results) -> list[str]:
+    """The cost profiles of every engine, those of all replicas of a fleet included."""
+    study = results.manifest.get("study") or {}
+    if study.get("replicas"):
+        return list(dict.fromkeys(name for fleet in study["replicas"] for name in profiles_of(fleet)))
+    # the hashes begin with those of the cost profiles
+    return list(study.get("cost_profile") or list(results.manifest.get("sha256") or {})[:1])
 
 
 def _ratios(comparison: Comparison) -> Section:

@@ -311,6 +311,15 @@ def test_a_dry_run_counts_cells(files: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 cell, about")
 
 
+def test_a_run_says_at_its_start_how_much_it_simulates(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main_ok(
+        "run", "--policy", "fcfs,sjf", "--request-rate", "4", "--num-requests", "20", "-o", "out", "--no-plot"
+    )
+    assert "2 cells, about 40 requests" in capsys.readouterr().err.splitlines()
+
+
 def test_a_trace_of_one_token_answers_is_a_success(files: Path) -> None:
     rows = [
         {"timestamp": 0.1 * i, "input_length": 9, "output_length": 1, "request_id": str(i)} for i in range(5)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from simsched.compare import compare
 from simsched.compare.headline import first_sentence
+from simsched.compare.text import order_text
 from tests.fake_results import make_results
 
 BASE = [1.0, 1.1, 1.2]
@@ -68,3 +70,18 @@ def test_who_leaves_requests_unfinished_cannot_win(tmp_path: Path) -> None:
     sentence = first_sentence(compare(results, "fcfs"))
     assert sentence.startswith("Run fcfs: ")
     assert sentence.endswith("Cannot win, with requests unfinished: best.")
+
+
+def test_rounding_noise_is_no_order(tmp_path: Path) -> None:
+    """Values that are equal but for the last bit of a sum: one place, and no tau."""
+    noise = {"fcfs": 1.0, "sjf": 1.0 + 2e-16 * 3, "srtf": 1.0 - 2e-16}
+    results = make_results(
+        tmp_path / "out", policies=("fcfs", "sjf", "srtf"), rates=(2.0,), n=5,
+        metrics=lambda policy, rate, run: {
+            "mean_latency_per_token_ms": {"fcfs": 3.0, "sjf": 2.0, "srtf": 1.0}[policy],
+            "mean_tpot_ms": noise[policy],
+        },
+    )  # fmt: skip
+    comparison = compare(results, "fcfs", metrics=["mean_latency_per_token_ms", "mean_tpot_ms"])
+    assert order_text(comparison, 0, "mean_tpot_ms") == "fcfs = sjf = srtf"
+    assert math.isnan(comparison.taus()[0, "mean_tpot_ms"])

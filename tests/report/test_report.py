@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from simsched.cli.report import report_command
+from simsched.compare import compare
 from simsched.errors import InputError
 from simsched.report import Figure, Section, Table, format_cell, render_report, write_report
-from simsched.report.results import report_results
+from simsched.report.results import _setting, report_results
 from simsched.sweep.execute import run_study
 from simsched.sweep.plan import make_plan
 from simsched.sweep.study import make_study
@@ -160,3 +161,35 @@ def test_replicas_have_a_row_each(tmp_path: Path) -> None:
         varies = results.summary.filter(router=name)["replica_load_cv"].mean()
         assert float(row[1]) == pytest.approx(varies, rel=1e-3)
     assert "<img" in section
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"replicas": "2*a100-80gb/llama-3-8b+1*h100-80gb/llama-3-8b", "router": "random"},
+            {
+                "Arrivals": "poisson",
+                "GPU and model": "a100-80gb/llama-3-8b, h100-80gb/llama-3-8b",
+                "Replicas": "2*a100-80gb/llama-3-8b+1*h100-80gb/llama-3-8b",
+                "Router": "random",
+            },
+        ),
+        (
+            {"num_replicas": "2,3", "arrivals": "uniform"},
+            {
+                "Arrivals": "uniform",
+                "GPU and model": "a100-80gb/llama-3-8b",
+                "Replicas": "2, 3",
+                "Router": "least-requests",
+            },
+        ),
+        ({}, {"Arrivals": "poisson", "GPU and model": "a100-80gb/llama-3-8b"}),
+    ],
+)
+def test_what_was_run(tmp_path: Path, options: dict[str, str], expected: dict[str, str]) -> None:
+    study = make_study({"policy": "fcfs,sjf", "request_rate": [4.0], "num_requests": 5, **options})
+    results = run_study(make_plan(study), tmp_path / "out", jobs=1)
+    table = _setting(results, compare(results)).tables[0]
+    names = ("Arrivals", "GPU and model", "Replicas", "Router")
+    assert {name: value for name, value in table.rows if name in names} == expected

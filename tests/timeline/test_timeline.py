@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
 
 from simsched.cli import main
+from simsched.cli.timeline import _cell
 from simsched.errors import InputError
 from simsched.timeline import chrome_trace, timeline_of
 
@@ -93,3 +96,29 @@ def test_a_cell_without_a_log_is_run_again(
     assert {"queued", "prefill", "decode", "preempted", "recompute"} <= kinds
     assert command("timeline", "out", "--cell", "none") == 2
     assert command("timeline", "out", "--cell", "srtf", "-o", "x.txt") == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("ranking-12", "2-ranking-12-run0"),  # the first of its runs, not 12.7
+        ("ranking-12.7", "4-ranking-12.7-run0"),
+        ("3-ranking", "3-ranking-12-run1"),
+        (None, "1-fcfs-12-run0"),
+        ("12-run0", "fits 2 cells; expected one of 1-fcfs-12-run0, 2-ranking-12-run0"),
+        ("none", "fits no cell; expected one of 1-fcfs-12-run0"),
+    ],
+)
+def test_a_cell_by_a_part_of_its_name(wanted: str | None, expected: str) -> None:
+    cells = {
+        "1-fcfs-12-run0": {"policy": "fcfs", "request_rate": 12.0, "run": 0, "seed": 0},
+        "2-ranking-12-run0": {"policy": "ranking", "request_rate": 12.0, "run": 0, "seed": 0},
+        "3-ranking-12-run1": {"policy": "ranking", "request_rate": 12.0, "run": 1, "seed": 1},
+        "4-ranking-12.7-run0": {"policy": "ranking", "request_rate": 12.7, "run": 0, "seed": 0},
+    }
+    results: Any = SimpleNamespace(cells=cells)
+    if "expected" in expected:
+        with pytest.raises(InputError, match=expected):
+            _cell(results, wanted)
+    else:
+        assert _cell(results, wanted) == expected
