@@ -48,6 +48,7 @@ _DASHES: tuple[Any, ...] = ((0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (
 WIDTH = 8.0  # inches: the 800 pixels of a README
 DPI = 160  # sharp on a screen with finer pixels too
 _ROW, _HANDLE = 100, 9  # letters in a row of a legend, and what a handle takes of it
+_LONGEST_LABEL = 84
 _LEGEND_ROW = 0.22  # inches
 _NARROW = 4  # an axis that spans less than this factor has no use for ticks at 1, 2, 5
 _LONG = 24  # letters; a longer name beside a line leaves too little of the figure
@@ -187,11 +188,19 @@ def legend_on_top(figure: Figure | None, ax: Axes) -> None:
     assert figure is not None  # axes that are drawn on belong to one
     handles, labels = ax.get_legend_handles_labels()
     columns = legend_columns([_HANDLE + len(label) for label in labels])
-    # a name too long for the figure, as that of a fleet, takes several lines
-    labels = [textwrap.fill(label, _ROW - _HANDLE, break_on_hyphens=False) for label in labels]
+    labels = [_in_lines(label) for label in labels]
     more_rows = -(-len(labels) // columns) - 1 + sum(label.count("\n") for label in labels)
     figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * more_rows)
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=2.2)
+
+
+def _in_lines(label: str) -> str:
+    """A name too long for a figure, as that of a fleet, in several lines: broken at spaces, and behind each +
+    between groups of replicas."""
+    if len(label) <= _LONGEST_LABEL:
+        return label
+    apart = label.replace("+", "+ ")
+    return textwrap.fill(apart, _LONGEST_LABEL, break_on_hyphens=False).replace("+ ", "+")
 
 
 def legend_columns(widths: Sequence[int]) -> int:

@@ -148,7 +148,7 @@ def _setting(results: Results, comparison: Comparison) -> Section:
         ["Request rate", ", ".join(rates)],
         ["GPU and model", ", ".join(_profiles(results))],
         ["Engine", values("preset")],
-        ["Replicas", fleets],
+        ["Replicas", fleets.replace("+", " + ")],
         ["Router", (values("router") or DEFAULT_ROUTER) if fleets else ""],
         ["Policies", values("policy")],
         ["Runs", f"{comparison.runs} with common random numbers, seeds from {study.get('seed', 0)}"],

@@ -95,3 +95,18 @@ def test_a_study_asks_for_it(trace: Path, figure: dict[str, str], said: str) -> 
     make_plan(make_study({**given, "figures": [{"kind": "groups", "by": "tenant"}]}))
     with pytest.raises(InputError, match=said):
         make_plan(make_study({**given, "figures": [figure]}))
+
+
+def test_a_legend_of_long_names_stays_in_its_figure() -> None:
+    fleet = "+".join(f"{n}*a100-80gb/llama-3-8b(max_num_seqs={128 * n})" for n in (1, 2, 3))
+    names = [f"{policy}, replicas={fleet}, router=least-requests" for policy in ("fcfs", "ranking")]
+    display = GroupDisplay({name: {"a": 1.0, "b": 2.0} for name in names}, "tenant", "mean_ttft_ms").plot()
+    figure = display.figure_
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert ["".join(text.get_text().split()) for text in legend.get_texts()] == [
+        "".join(name.split()) for name in names
+    ]

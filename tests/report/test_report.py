@@ -171,7 +171,7 @@ def test_replicas_have_a_row_each(tmp_path: Path) -> None:
             {
                 "Arrivals": "poisson",
                 "GPU and model": "a100-80gb/llama-3-8b, h100-80gb/llama-3-8b",
-                "Replicas": "2*a100-80gb/llama-3-8b+1*h100-80gb/llama-3-8b",
+                "Replicas": "2*a100-80gb/llama-3-8b + 1*h100-80gb/llama-3-8b",
                 "Router": "random",
             },
         ),
