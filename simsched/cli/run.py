@@ -247,13 +247,15 @@ def _show_results(results: Results) -> None:
 
 def _window_text(results: Results) -> list[str]:
     """What the numbers of the table are of."""
+    from simsched.session_metrics import SESSION_METRICS
+
     asked = results.manifest.get("window") or {}
     whole = (
         "served/s: requests over the time from the first arrival to the last finish, so that it is below the "
         "request rate even where no queue grows"
     )
-    if any(row.get("growth") is not None and row["growth_low"] is None for row in results.summary.to_dicts()):
-        whole += "; turns wait out their think times behind the last session's start, which lowers it further"
+    if any(name in results.summary.columns for name in SESSION_METRICS):
+        whole += "; of sessions that time holds the think times of the last turns, which may be most of it"
     steady = "steady: whether the backlog has stopped growing, else the requests/s by which it grows"
     rows = [row for row in results.summary.to_dicts() if row["steady"]]
     if not any(asked.values()) or not rows:

@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 
 from simsched.cli import main
+from simsched.cli.run import _window_text
 from tests.engine.scenarios import STEP_KEYS
 from tests.sweep.test_sweep import COST, write_jsonl
 
@@ -333,3 +335,9 @@ def test_a_figure_is_the_same_beside_its_study(files: Path) -> None:
     (files / "s.yaml").write_text("request_rate: 16\nnum_requests: 60\nfigures:\n- kind: decile\n")
     main_ok("run", "s.yaml", "--policy", "fcfs,ranking", "-o", "out")
     assert (files / "s.png").read_bytes() == (files / "out" / "figures" / "decile.png").read_bytes()
+
+
+@pytest.mark.parametrize(("sessions", "said"), [({}, False), ({"num_sessions": [3]}, True)])
+def test_served_per_second_of_sessions_is_explained(sessions: dict[str, list[int]], said: bool) -> None:
+    results: Any = SimpleNamespace(manifest={}, summary=pl.DataFrame({"steady": [False], **sessions}))
+    assert ("think times of the last turns" in _window_text(results)[0]) == said
