@@ -93,6 +93,14 @@ def steady_notes(samples: Samples) -> list[str]:
     return notes
 
 
+def slowdown_note(samples: Samples, load: int) -> str:
+    """Why slowdowns are below 1, where they are; else nothing."""
+    below = [arm for arm in samples.arms if (samples.mean(load, arm, "mean_slowdown") or 1.0) < 1]
+    if not any(samples.mean(load, arm, "prefix_cache_hit_rate") for arm in below):
+        return ""
+    return "A slowdown below 1: prompts are found in the prefix cache, which is empty for a request alone."
+
+
 def few_requests_notes(samples: Samples) -> list[str]:
     """Where a P99 rests on too few requests."""
     few: dict[int, float] = {}

@@ -11,6 +11,7 @@ from simsched.compare.arms import Load
 from simsched.compare.best import tie
 from simsched.compare.compared import Compared, Row
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
+from simsched.compare.notes import slowdown_note
 from simsched.compare.phrases import interval_text, load_text, option_text, ratio_text
 from simsched.compare.samples import rounded
 from simsched.compare.statistics import LEVEL
@@ -173,7 +174,8 @@ def hidden_text(comparison: Compared, load: int, width: int | None = None) -> st
     body = [[arm, *row] for arm, *row in zip(comparison.arms, *shown, strict=True)]
     where = load_text(comparison.loads[load])
     title = f"What a mean hides{', at ' + where if where else ''}"
-    return f"{title}\n{text_table(['arm', *(header for header, _ in columns)], body, width=width)}"
+    table = text_table(["arm", *(header for header, _ in columns)], body, width=width)
+    return "\n".join(filter(None, (title, table, slowdown_note(samples, load))))
 
 
 def decile_rows(deciles: pl.DataFrame, arms: Sequence[str]) -> tuple[list[str], list[list[Any]]]:

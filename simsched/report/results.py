@@ -11,6 +11,7 @@ from simsched.compare import Comparison, compare, verdict
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.headline import first_sentence
 from simsched.compare.lower_bound import bounds_of_results
+from simsched.compare.notes import slowdown_note
 from simsched.compare.objective import attained
 from simsched.compare.phrases import interval_text, listed, load_text, option_text, rate_text, ratio_text
 from simsched.compare.text import HIDDEN, decile_rows, order_text, remark, tests_text
@@ -239,4 +240,5 @@ def _hidden(results: Results, comparison: Comparison) -> Section:
     if deciles["mean"].count():
         headers, body = decile_rows(deciles, comparison.arms)
         tables.append(Table(headers, body, f"{COLUMNS['slowdown']} by output length (tokens)"))
-    return Section("What a mean hides", f"{highest_load_text(samples)}.", tables)
+    prose = [f"{highest_load_text(samples)}.", slowdown_note(samples, load)]
+    return Section("What a mean hides", [each for each in prose if each], tables)

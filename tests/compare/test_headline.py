@@ -9,7 +9,7 @@ import pytest
 
 from simsched.compare import compare
 from simsched.compare.headline import first_sentence
-from simsched.compare.text import order_text
+from simsched.compare.text import hidden_text, order_text
 from tests.fake_results import make_results
 
 BASE = [1.0, 1.1, 1.2]
@@ -85,3 +85,14 @@ def test_rounding_noise_is_no_order(tmp_path: Path) -> None:
     comparison = compare(results, "fcfs", metrics=["mean_latency_per_token_ms", "mean_tpot_ms"])
     assert order_text(comparison, 0, "mean_tpot_ms") == "fcfs = sjf = srtf"
     assert math.isnan(comparison.taus()[0, "mean_tpot_ms"])
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "hits", "said"), [(0.93, 0.5, True), (1.02, 0.5, False), (0.999, 0.0, False)]
+)
+def test_a_slowdown_below_1_is_explained(tmp_path: Path, slowdown: float, hits: float, said: bool) -> None:
+    results = make_results(
+        tmp_path / "out", policies=("fcfs", "sjf"), rates=(2.0,), n=5,
+        metrics=lambda policy, rate, run: {"mean_slowdown": slowdown, "prefix_cache_hit_rate": hits},
+    )  # fmt: skip
+    assert ("A slowdown below 1" in hidden_text(compare(results), 0)) == said
