@@ -101,6 +101,7 @@ def arm_rates(
     *,
     jobs: int | None = None,
     on_arm: Callable[[str], None] = lambda name: None,
+    on_start: Callable[[int], None] = lambda arms: None,
 ) -> tuple[list[ArmRates], list[str]]:
     """The rates of every arm of a study, over its workloads and runs; its own rates are not looked at.
 
@@ -109,6 +110,7 @@ def arm_rates(
         question: what is asked.
         jobs: processes; None: one per core, at most one per arm.
         on_arm: called with the name of each arm that is done.
+        on_start: called with the number of arms when everything has been checked.
 
     Returns:
         The arms in the order of the grid, and notes on what was chosen for them.
@@ -117,6 +119,7 @@ def arm_rates(
         InputError: anything wrong with the study, or arrivals that have no rate.
     """
     searched = tasks_of(study)
+    on_start(len(searched.tasks))
     found = search_arms(searched, _find, (question,), jobs, on_arm)
     rates = []
     for key, results in found.items():

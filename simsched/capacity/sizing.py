@@ -101,6 +101,7 @@ def arm_sizes(
     *,
     jobs: int | None = None,
     on_arm: Callable[[str], None] = lambda name: None,
+    on_start: Callable[[int], None] = lambda arms: None,
 ) -> tuple[list[ArmSize], list[str]]:
     """How many replicas each arm needs behind its router for so many requests/s.
 
@@ -109,6 +110,7 @@ def arm_sizes(
         question: the objective; without one, the backlog must not grow.
         jobs: processes; None: one per core, at most one per arm.
         on_arm: called with the name of each arm that is done.
+        on_start: called with the number of arms when everything has been checked.
 
     Returns:
         The arms in the order of the grid, and notes on what was chosen for them.
@@ -117,6 +119,7 @@ def arm_sizes(
         InputError: anything wrong with the study, or arrivals that have no rate.
     """
     searched = tasks_of(study)
+    on_start(len(searched.tasks))
     found = search_arms(searched, _find, (question, request_rate), jobs, on_arm)
     sizes = []
     for key, of_seeds in found.items():

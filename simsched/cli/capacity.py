@@ -10,6 +10,7 @@ import click
 from simsched.cli._say import say
 from simsched.cli.run import study_options
 from simsched.errors import InputError
+from simsched.text.table import counted
 
 if TYPE_CHECKING:
     from simsched.capacity import ArmRates, ArmSize, Question, Rate
@@ -76,12 +77,12 @@ def capacity_command(
             raise InputError(f"--figure {figure}: --router with --request-rate searches no rates to draw")
         study = make_study({"num_runs": 1, **given, "num_replicas": 1})
         sizes, notes = arm_sizes(
-            study, question, request_rate, jobs=jobs, on_arm=lambda name: say(f"{name}: done", err=True)
+            study, question, request_rate, jobs=jobs, on_arm=_say_done, on_start=_say_start
         )
         _answer(sizes, notes, question, request_rate, json_file)
         return
     study = make_study({"num_runs": 1, **given})
-    rates, notes = arm_rates(study, question, jobs=jobs, on_arm=lambda name: say(f"{name}: done", err=True))
+    rates, notes = arm_rates(study, question, jobs=jobs, on_arm=_say_done, on_start=_say_start)
     for note in notes:
         say(note, err=True)
     if json_file != "-":
@@ -90,6 +91,14 @@ def capacity_command(
         _write(json_file, [arm.to_dict(question, request_rate) for arm in rates])
     if figure is not None:
         _draw(figure, rates, question, study)
+
+
+def _say_start(arms: int) -> None:
+    say(f"{counted(arms, 'arm')} to search, each by many long simulations, which may take minutes", err=True)
+
+
+def _say_done(arm: str) -> None:
+    say(f"{arm}: done", err=True)
 
 
 def _show(rates: list[ArmRates], question: Question, request_rate: float | None) -> None:

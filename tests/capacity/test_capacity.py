@@ -128,6 +128,7 @@ def test_the_command_writes_what_it_shows(
         {"policy": "fcfs", "max_num_seqs": 16},
     ]
     shown, said = capsys.readouterr()
+    assert said.startswith("2 arms to search")
     assert "rates that runs get" not in said  # the rates are searched
     for row in rows:
         assert row["stable_rate_ci"][0] <= row["stable_rate"] <= row["stable_rate_ci"][1]
