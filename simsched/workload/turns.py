@@ -119,17 +119,10 @@ def check_turns(turns: Turns, good: BoolArray, order: IntArray, recorded: bool) 
 
 def _parent_fault(turns: Turns, row: int, parents: list[tuple[str, int | None]]) -> Fault | None:
     """The first parent that can't be one."""
-    session = turns.session_id[row]
     for each, at in parents:
-        shown = f"{each!r} of request {turns.request_id[row]}"
         if at is None:
+            shown = f"{each!r} of request {turns.request_id[row]}"
             return Fault(row, "parent", shown, "the request_id of a row above it")
-        other = turns.session_id[at]
-        if turns.waits(row) and session is not None and other not in (None, session):
-            expected = (
-                f"a turn of its own session {session!r}, since it waits for its answer; found {other!r}"
-            )
-            return Fault(row, "parent", shown, expected)
     return None
 
 

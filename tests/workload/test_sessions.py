@@ -89,11 +89,6 @@ def test_a_window_holds_sessions_from_their_first_turn(tmp_path: Path) -> None:
             ":5: parent ['b0', 'b0']: expected a request_id, or a list",
         ),
         (
-            {"session_id": "a", "parent": "b0", "think_time": 1},
-            ":5: parent 'b0' of request 4: expected a turn of its own session 'a', since it waits for its "
-            "answer; found 'b'",
-        ),
-        (
             {"session_id": "a", "timestamp": 9, "history_length": 99999},
             ":5: history_length 99999 of request 4: expected at most 12, of its prompt and its parent's",
         ),
@@ -194,3 +189,9 @@ def test_a_row_with_a_time_may_begin_as_another_session_does(tmp_path: Path) -> 
     other = {"session_id": "c", "timestamp": 9, "parent": "b0", "history_length": 5}
     trace, _ = load_trace(write(tmp_path, [*ROWS, other]))
     assert previous_turn(trace).tolist() == [-1, -1, 0, 1, 1]
+
+
+def test_a_turn_may_wait_for_another_sessions_answer(tmp_path: Path) -> None:
+    other = {"session_id": "a", "parent": ["b0"], "think_time": 1, "history_length": 5}
+    trace, _ = load_trace(write(tmp_path, [*ROWS, other]))
+    assert waits_for(trace)[-1] == (1,)
