@@ -16,7 +16,7 @@ from simsched.policies.base import Change, Decision, Moved, Policy, registered
 from simsched.policies.engine_view import EngineView
 from simsched.policies.fastserve import FastServe
 from simsched.policies.guarded import OF_REQUEST as FIELDS
-from simsched.policies.guarded import GuardedRequest, guarded_all
+from simsched.policies.guarded import guard_class, guarded_all
 from simsched.policies.mlfq import Mlfq
 from simsched.policies.spec import make_policy
 from simsched.request import RequestView
@@ -25,6 +25,7 @@ from tests.engine.scenarios import POLICIES, Linear, same, trace
 
 COLUMNS = ("score", "predicted_class", "predicted_length", "length_quantiles")
 SPECS = sorted({*POLICIES, *registered()})
+Guard = guard_class("it")
 
 
 class Watched(Policy):
@@ -41,20 +42,20 @@ class Watched(Policy):
         self.calls = 0
 
     def on_arrival(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_arrival(GuardedRequest(request, "it"), now)
+        return self.inner.on_arrival(Guard(request), now)
 
     def priority(self, request: RequestView, now: float) -> Any:
         self.calls += 1
-        key = self.inner.priority(GuardedRequest(request, "it"), now)
-        assert key == self.inner.priority(GuardedRequest(request, "it"), now), "priority() is not pure"
+        key = self.inner.priority(Guard(request), now)
+        assert key == self.inner.priority(Guard(request), now), "priority() is not pure"
         for number in key if isinstance(key, tuple) else (key,):
             assert isinstance(number, (int, float))
             assert number == number
         return key
 
     def next_change(self, request: RequestView, now: float) -> Change:
-        change = self.inner.next_change(GuardedRequest(request, "it"), now)
-        again = self.inner.next_change(GuardedRequest(request, "it"), now)
+        change = self.inner.next_change(Guard(request), now)
+        again = self.inner.next_change(Guard(request), now)
         assert change == again, "next_change() is not pure"
         if request.steps_idle and not self.inner.changes_while_waiting():
             assert change.after_steps_idle is None
@@ -62,13 +63,13 @@ class Watched(Policy):
         return change
 
     def on_change(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_change(GuardedRequest(request, "it"), now)
+        return self.inner.on_change(Guard(request), now)
 
     def on_preempt(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_preempt(GuardedRequest(request, "it"), now)
+        return self.inner.on_preempt(Guard(request), now)
 
     def on_queue(self, waiting: Sequence[RequestView], now: float) -> Moved:
-        return self.inner.on_queue(guarded_all(waiting, "it"), now)
+        return self.inner.on_queue(guarded_all(waiting, Guard), now)
 
     def admit(self, request: RequestView, engine: EngineView) -> Decision:
         return self.inner.admit(request, engine)
@@ -83,7 +84,7 @@ class Watched(Policy):
         return self.inner.chunk(engine)
 
     def on_finish(self, request: RequestView, now: float) -> Moved:
-        return self.inner.on_finish(GuardedRequest(request, "it"), now)
+        return self.inner.on_finish(Guard(request), now)
 
 
 def workload() -> Trace:
