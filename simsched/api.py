@@ -7,7 +7,8 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +57,18 @@ def simulate(
     folder = Path(tempfile.mkdtemp(prefix="simsched-"))
     chosen = {"policy": policy, "workload": workload, "trace": trace, "request_rate": request_rate}
     try:
-        given = _options({**chosen, **options}, config, folder)
-        plan = make_plan(make_study(given, origin="simulate"))
-        if len(plan.cells) != 1:
-            raise InputError(
-                f"simulate: {len(plan.cells)} settings; expected one value of each option, and a "
-                "request_rate where a workload is given (run_study runs a grid)"
-            )
-        (cell,) = plan.cells.values()
-        results = run_plan(plan, folder / "results", jobs=1)
-    except BaseException as error:
+        with _rows_named(folder):
+            given = _options({**chosen, **options}, config, folder)
+            plan = make_plan(make_study(given, origin="simulate"))
+            if len(plan.cells) != 1:
+                raise InputError(
+                    f"simulate: {len(plan.cells)} settings; expected one value of each option, and a "
+                    "request_rate where a workload is given (run_study runs a grid)"
+                )
+            (cell,) = plan.cells.values()
+            results = run_plan(plan, folder / "results", jobs=1)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, InputError) and (said := _of_rows(error, folder)) != str(error):
-            raise type(error)(said) from None
         raise
     return Simulation(results, cell.arm.config.resolve(profile_of(cell.arm.cost_profile)), folder)
 
@@ -107,12 +107,8 @@ def run_study(
     _check_names("run_study", options)
     folder = Path(out).with_name(f"{Path(out).name}-inputs")
     chosen = _options({**given, **options}, config, folder)
-    try:
+    with _rows_named(folder):
         plan = make_plan(make_study(chosen, origin="run_study"))
-    except InputError as error:
-        if (said := _of_rows(error, folder)) != str(error):
-            raise type(error)(said) from None
-        raise
     return run_plan(plan, out, jobs=jobs, resume=resume, overwrite=overwrite)
 
 
@@ -127,13 +123,17 @@ def _check_names(function: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"{function}: {name}: unknown; expected {expected}")
 
 
-def _of_rows(error: InputError, folder: Path) -> str:
-    """The message, of the rows that were given where it names the file that they were written into."""
-    said = str(error)
-    if str(folder) not in said:
-        return said
-    said = re.sub(rf"{re.escape(str(folder))}/\w+/trace\.jsonl(?::(\d+))?", _row_of_trace, said)
-    return said.replace("--skip-invalid ", "skip_invalid=True ")
+@contextmanager
+def _rows_named(folder: Path) -> Iterator[None]:
+    """Errors speak of the rows that were given where they name the file that these were written into."""
+    try:
+        yield
+    except InputError as error:
+        said = str(error)
+        if str(folder) not in said:
+            raise
+        said = re.sub(rf"{re.escape(str(folder))}/\w+/trace\.jsonl(?::(\d+))?", _row_of_trace, said)
+        raise type(error)(said.replace("--skip-invalid ", "skip_invalid=True ")) from None
 
 
 def _row_of_trace(match: re.Match[str]) -> str:
