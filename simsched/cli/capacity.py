@@ -194,21 +194,26 @@ def _write(path: str, rows: list[dict[str, Any]]) -> None:
 def _draw(path: str, rates: list[ArmRates], question: Question, study: Study) -> None:
     from simsched.plotting.attainment import Attainment, AttainmentDisplay
     from simsched.plotting.figures import save
+    from simsched.plotting.looks import looks_among
 
     slo = question.slo
     assert slo is not None
     if slo.share is None:
         raise InputError(f"--figure: {slo.text} asks for several shares; a figure has one line")
+    one = len({arm.workload for arm in rates}) == 1
+    names = [arm.name if one else f"{arm.name}, {arm.workload}" for arm in rates]
+    chosen = [{**arm.chosen, "workload": arm.workload} for arm in rates]
     arms = [
         Attainment(
-            arm.name if len({each.workload for each in rates}) == 1 else f"{arm.name}, {arm.workload}",
+            name,
             [probe.rate for probe in arm.probes],
             [min(probe.attained.get("", (0.0,))) for probe in arm.probes],
             [probe.steady for probe in arm.probes],
         )
-        for arm in rates
+        for name, arm in zip(names, rates, strict=True)
     ]
     limits = ", ".join(f"{metric.upper()} {limit:g} ms" for metric, limit in slo.limits.items())
-    display = AttainmentDisplay(arms, slo.share, limits, ", ".join(study.workload or study.trace)).plot()
-    save(display.figure_, path)
+    looks = looks_among(dict(zip(names, chosen, strict=True)), chosen)
+    where = ", ".join(study.workload or study.trace)
+    save(AttainmentDisplay(arms, slo.share, limits, where, looks).plot().figure_, path)
     click.echo(path)

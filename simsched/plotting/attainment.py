@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from simsched.plotting.style import legend_on_top, new_axes, policy_line, styled
+from simsched.plotting.looks import Looks
+from simsched.plotting.style import legend_on_top, new_axes, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +37,7 @@ class AttainmentDisplay:
     """What is attained."""
     caption: str = ""
     """Workload and hardware."""
+    looks: Looks = field(default_factory=Looks)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw. Sets `ax_` and `figure_`."""
@@ -44,9 +46,10 @@ class AttainmentDisplay:
             figure = ax.get_figure(root=True)
             assert figure is not None
             self.figure_ = figure
-            names = [arm.name for arm in self.arms]
-            for arm in self.arms:
-                line = policy_line(arm.name, names)
+            arms = {arm.name: arm for arm in self.arms}
+            for name in self.looks.ordered(arms):
+                arm = arms[name]
+                line = self.looks.line(name, arms)
                 shares = [100 * share for share in arm.shares]
                 ax.plot(arm.rates, shares, label=arm.name, **line)
                 hollow = [i for i, steady in enumerate(arm.steady) if not steady]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from simsched.compare import samples_of
 from simsched.compare.deciles import requests_of_cell
 from simsched.metrics import Requests
-from simsched.plotting.style import NoDataError, name_lines, new_axes, policy_line, styled
+from simsched.plotting.looks import Looks, looks_of
+from simsched.plotting.style import NoDataError, name_lines, new_axes, styled
 from simsched.steady import mean_backlog
 from simsched.workload.trace import FloatArray
 
@@ -30,6 +31,7 @@ class BacklogDisplay:
 
     lines: dict[str, tuple[FloatArray, FloatArray]]
     """Arm -> (times in seconds, mean number of requests)."""
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def from_results(cls, results: Results, *, where: Mapping[str, Any] | None = None) -> Self:
@@ -53,7 +55,7 @@ class BacklogDisplay:
                 lines[arm] = (edges[:-1] + np.diff(edges) / 2, backlog)
         if not lines:
             raise NoDataError(f"{results.path}: requests arrive all at once; expected arrivals over time")
-        return cls(lines)
+        return cls(lines, looks_of(results, samples.arms, where))
 
     def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
         """Draw; `label_lines` names each line at its right end. Sets `ax_` and `figure_`."""
@@ -63,9 +65,11 @@ class BacklogDisplay:
             self.ax_ = ax = new_axes(ax)
             self.figure_ = ax.figure
             ends = []
-            for arm, (times, backlog) in self.lines.items():
-                line = policy_line(arm, self.lines)
-                ax.plot(times, backlog, label=arm, markevery=len(times) // 5, **line)
+            for arm in self.looks.ordered(self.lines):
+                times, backlog = self.lines[arm]
+                line = self.looks.line(arm, self.lines)
+                every = self.looks.markevery(arm, len(times) // 5)
+                ax.plot(times, backlog, label=arm, markevery=every, **line)
                 ends.append((float(times[-1]), float(backlog[-1]), arm, line["color"]))
             lasts = [backlog[-1] for _, backlog in self.lines.values()]
             if max(lasts) > _FAR * max(1.0, min(lasts)):

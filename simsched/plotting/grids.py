@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from simsched.compare.arms import arm_name
 from simsched.compare.phrases import load_text, option_text
 from simsched.compare.samples import Samples, ascending, stated
 from simsched.errors import InputError
+from simsched.plotting.looks import Looks, looks_of
 from simsched.plotting.style import (
     WIDTH,
     NoDataError,
@@ -21,7 +22,6 @@ from simsched.plotting.style import (
     log_label,
     log_ticks,
     new_axes,
-    policy_line,
     styled,
 )
 from simsched.text.labels import higher_is_better, in_seconds, metric_label
@@ -188,6 +188,7 @@ class ParetoDisplay:
     """Arm -> its value of each metric."""
     metrics: tuple[str, str]
     load: str = ""
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def from_results(
@@ -214,7 +215,7 @@ class ParetoDisplay:
         if len(points) < 2:
             raise NoDataError(f"{results.path}: fewer than two arms have {' and '.join(metrics)}")
         said = load_text(stated(results, samples.loads[load], where))
-        return cls(points, (metrics[0], metrics[1]), said)
+        return cls(points, (metrics[0], metrics[1]), said, looks_of(results, samples.arms, where))
 
     def front(self) -> list[str]:
         """The arms that no other is better than in both metrics, along the first."""
@@ -248,9 +249,9 @@ class ParetoDisplay:
             shown = {arm: (point[0] * scales[0], point[1] * scales[1]) for arm, point in self.points.items()}
             front = self.front()
             ax.plot(*zip(*(shown[arm] for arm in front), strict=True), color="#9A9A9A", linewidth=1, zorder=0)
-            for arm, (x, y) in shown.items():
-                line = {**policy_line(arm, shown), "linestyle": "none"}
-                ax.plot([x], [y], label=arm, **line)
+            for arm in self.looks.ordered(shown):
+                line = {**self.looks.line(arm, shown), "linestyle": "none"}
+                ax.plot(*([each] for each in shown[arm]), label=arm, **line)
             labels = []
             for i, (which, metric) in enumerate(zip("xy", self.metrics, strict=True)):
                 values = [point[i] for point in shown.values()]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from simsched.compare.groups import by_group
 from simsched.compare.samples import samples_of
 from simsched.errors import InputError
 from simsched.metrics import METRICS
+from simsched.plotting.looks import Looks, looks_of
 from simsched.plotting.style import (
     NoDataError,
     legend_on_top,
     log_label,
     log_ticks,
     new_axes,
-    policy_line,
     styled,
     wrapped,
 )
@@ -40,6 +40,7 @@ class GroupDisplay:
     by: str
     """The column that the groups are of."""
     metric: str
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def from_results(
@@ -65,7 +66,7 @@ class GroupDisplay:
                 values.setdefault(row.arm, {})[row.group] = row.metrics[metric]
         if not values:
             raise NoDataError(f"{results.path}: no {metric} by {by}")
-        return cls(values, by, metric)
+        return cls(values, by, metric, looks_of(results, samples.arms, where))
 
     @property
     def groups(self) -> list[str]:
@@ -85,13 +86,14 @@ class GroupDisplay:
             scale = 1e-3 if seconds else 1.0
             places = {group: len(groups) - 1 - row for row, group in enumerate(groups)}
             step = 0.7 / max(1, len(self.values))  # the arms of a group beneath one another
-            for number, (arm, values) in enumerate(self.values.items()):
+            for number, arm in enumerate(self.looks.ordered(self.values)):
+                values = self.values[arm]
                 shift = (len(self.values) / 2 - 0.5 - number) * step
                 ax.plot(
                     [scale * value for value in values.values()],
                     [places[group] + shift for group in values],
                     label=arm,
-                    **{**policy_line(arm, self.values), "linestyle": "none"},
+                    **{**self.looks.line(arm, self.values), "linestyle": "none"},
                 )
             ax.set_yticks(range(len(groups)), [wrapped(group) for group in groups[::-1]])
             ax.set_ylim(-0.6, len(groups) - 0.4)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from simsched.compare import PRIMARY, Samples, find_arm, samples_of
-from simsched.compare.arms import arm_name, is_chosen
+from simsched.compare.arms import Arm, arm_name, is_chosen
 from simsched.compare.statistics import Ratio, paired_ratio
+from simsched.plotting.looks import Looks, looks_of
 from simsched.plotting.style import (
     NoDataError,
     log_label,
     log_ticks,
     name_lines,
     new_axes,
-    policy_line,
     styled,
     wrapped,
 )
@@ -99,6 +99,14 @@ def lines_along(samples: Samples, option: str) -> dict[str, str]:
     return {name: arm_name(arm, varying) for name, arm in samples.arms.items()}
 
 
+def arms_along(samples: Samples, option: str) -> dict[str, Arm]:
+    """Line -> the options that its points share, where `option` is on the horizontal axis."""
+    lines: dict[str, Arm] = {}
+    for name, line in lines_along(samples, option).items():
+        lines.setdefault(line, {key: value for key, value in samples.arms[name].items() if key != option})
+    return lines
+
+
 def _over_runs(runs: Mapping[Any, float]) -> Ratio | None:
     """The geometric mean of values with its interval; where one is 0, their mean."""
     values = list(runs.values())
@@ -120,6 +128,7 @@ class LatencyDisplay:
     """Requests/s, if all rates have the same: latencies right of it depend on how long requests arrive."""
     seconds: str = ""
     """How long they do, where that is the same at all rates."""
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def from_results(
@@ -147,8 +156,9 @@ class LatencyDisplay:
         if len({point.x for points in lines.values() for point in points}) < 2:
             raise NoDataError(f"{results.path}: no {metric} at two or more values of {along}")
         display = cls(lines, metric, along, relative_to)
+        samples = samples_of(results, where=where)
+        display.looks = looks_of(results, arms_along(samples, along), where)
         if along == "request_rate":
-            samples = samples_of(results, where=where)
             capacities = set(samples.capacity)
             seconds = map(samples.seconds_of_arrivals, range(len(samples.loads)))
             lasts = {short_number(last) for last in seconds if last}
@@ -168,10 +178,10 @@ class LatencyDisplay:
             )
             scale = 1e-3 if seconds else 1.0
             ends = []
-            for size, (policy, given) in zip(sizes, self.lines.items(), strict=True):
-                points = [point.scaled(scale) for point in given]
+            for size, policy in zip(sizes, self.looks.ordered(self.lines), strict=True):
+                points = [point.scaled(scale) for point in self.lines[policy]]
                 x = [point.x for point in points]
-                line = policy_line(policy, self.lines, markersize=size)
+                line = self.looks.line(policy, self.lines, markersize=size)
                 ax.plot(x, [point.mean for point in points], label=policy, **line)
                 ends.append((x[-1], points[-1].mean, policy, line["color"]))
                 banded = [point for point in points if point.low is not None and point.high is not None]
@@ -262,6 +272,7 @@ class PolicyDisplay:
 
     points: dict[str, Point]
     metric: str = PRIMARY
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def from_results(
@@ -281,7 +292,7 @@ class PolicyDisplay:
                 found[arm] = Point(0.0, mean.ratio, mean.low, mean.high)
         if not found:
             raise NoDataError(f"{results.path}: no {metric}")
-        return cls(found, metric)
+        return cls(found, metric, looks_of(results, samples.arms, where))
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw, the least on top. Sets `ax_` and `figure_`."""
@@ -295,7 +306,7 @@ class PolicyDisplay:
             shown = {policy: point.scaled(scale) for policy, point in self.points.items()}
             ranked = sorted(shown.items(), key=lambda each: -each[1].mean)
             for row, (policy, point) in enumerate(ranked):
-                line = {**policy_line(policy, self.points), "linestyle": "none"}
+                line = {**self.looks.line(policy, self.points), "linestyle": "none"}
                 if point.low is not None and point.high is not None:
                     ax.plot(
                         [point.low, point.high], [row, row], color=line["color"], linewidth=2.5, alpha=0.5

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from simsched.compare import samples_of
 from simsched.errors import InputError
-from simsched.plotting.style import WIDTH, NoDataError, legend_on_top, policy_color, styled
+from simsched.plotting.looks import Looks, looks_of
+from simsched.plotting.style import WIDTH, NoDataError, legend_on_top, styled
 from simsched.workload.trace import FloatArray
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class OccupancyDisplay:
 
     series: dict[str, list[Series]]
     """Arm -> the series of each replica."""
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def from_results(cls, results: Results, *, where: Mapping[str, Any] | None = None) -> Self:
@@ -97,7 +99,7 @@ class OccupancyDisplay:
                 series[arm] = by_replica(results.steps(logged[0]))
         if not series:
             raise NoDataError(f"{results.path}: no step logs to draw (--log-steps)")
-        return cls(series)
+        return cls(series, looks_of(results, samples.arms, where))
 
     def plot(self, axes: Sequence[Axes] | None = None) -> Self:
         """Draw, one quantity below the other; `axes`: three a replica, row by row. Sets `axes_` and
@@ -121,11 +123,11 @@ class OccupancyDisplay:
             for place, ax in enumerate(axes):
                 row, column = divmod(place, columns)
                 name, label = list(QUANTITIES.items())[row]
-                for policy, replicas in self.series.items():
-                    if column < len(replicas):
-                        each = replicas[column]
-                        color = policy_color(policy, self.series)
-                        ax.plot(each.time, each.values[name], label=policy, color=color, linewidth=1.4)
+                for arm in self.looks.ordered(self.series):
+                    if column < len(self.series[arm]):
+                        each = self.series[arm][column]
+                        line = self.looks.curve(arm, self.series)
+                        ax.plot(each.time, each.values[name], label=arm, linewidth=1.4, **line)
                 ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
                 if column == 0:
                     ax.set_ylabel(label)

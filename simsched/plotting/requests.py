@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from simsched.compare import samples_of
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.sessions import session_table
 from simsched.errors import InputError
+from simsched.plotting.looks import Looks, looks_of
 from simsched.plotting.style import (
     NoDataError,
     legend_on_top,
@@ -19,7 +20,6 @@ from simsched.plotting.style import (
     log_ticks,
     name_lines,
     new_axes,
-    policy_line,
     styled,
 )
 from simsched.text.labels import LONG_MS
@@ -67,6 +67,7 @@ class CDFDisplay:
     values: dict[str, FloatArray]
     """Arm -> sorted values, in the label's unit."""
     metric: str
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def from_results(
@@ -87,8 +88,9 @@ class CDFDisplay:
 
         if metric not in _CDF_LABELS:
             raise InputError(f"metric {metric}: expected one of {', '.join(_CDF_LABELS)}")
+        looks = looks_of(results, samples_of(results, where=where).arms, where)
         if metric in OF_SESSIONS:
-            return cls(_of_sessions(results, metric, where), metric)
+            return cls(_of_sessions(results, metric, where), metric, looks)
         tokens = pl.col("num_output_tokens")
         latency = pl.col("finish_time") - pl.col("arrival_time")
         column = {
@@ -104,7 +106,8 @@ class CDFDisplay:
             what = "finished request of two or more output tokens" if metric == "tpot" else "finished request"
             raise NoDataError(f"{results.path}: no {what} to draw")
         groups = requests.partition_by("arm", as_dict=True, maintain_order=True)
-        return cls({str(key[0]): np.sort(group["value"].to_numpy()) for key, group in groups.items()}, metric)
+        values = {str(key[0]): np.sort(group["value"].to_numpy()) for key, group in groups.items()}
+        return cls(values, metric, looks)
 
     def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
         """Draw on a logarithmic axis, with a legend if `label_lines`. Sets `ax_` and `figure_`."""
@@ -112,10 +115,11 @@ class CDFDisplay:
             self.ax_ = ax = new_axes(ax)
             self.figure_ = ax.figure
             label, scale = _unit(_CDF_LABELS[self.metric], (values[-1] for values in self.values.values()))
-            for policy, values in self.values.items():
+            for policy in self.looks.ordered(self.values):
+                values = self.values[policy]
                 share = np.linspace(0, 1, min(_MOST_POINTS, len(values) + 1))
-                line = policy_line(policy, self.values)
-                every = max(1, len(share) // 6)
+                line = self.looks.line(policy, self.values)
+                every = self.looks.markevery(policy, max(1, len(share) // 6))
                 x = np.quantile(values, share) * scale
                 ax.plot(x, share * 100, label=policy, markevery=every, **line)
             log_ticks(ax, "x")
@@ -151,6 +155,7 @@ class DecileDisplay:
     deciles: pl.DataFrame
     """As from `simsched.compare.deciles.by_decile`."""
     column: str
+    looks: Looks = field(default_factory=Looks)
 
     @classmethod
     def from_results(
@@ -166,7 +171,7 @@ class DecileDisplay:
         deciles = by_decile(measured_requests(results, where), column)
         if not deciles["mean"].count():
             raise NoDataError(f"{results.path}: no {column} to draw by length")
-        return cls(deciles, column)
+        return cls(deciles, column, looks_of(results, samples_of(results, where=where).arms, where))
 
     def plot(self, ax: Axes | None = None, *, label_lines: bool = True) -> Self:
         """Draw; `label_lines` names each line at its right end. Sets `ax_` and `figure_`."""
@@ -177,10 +182,10 @@ class DecileDisplay:
             ends = []
             label, scale = _unit(COLUMNS[self.column], self.deciles["mean"].drop_nulls())
             policies = self.deciles["arm"].unique(maintain_order=True).to_list()
-            for policy in policies:
+            for policy in self.looks.ordered(policies):
                 rows = self.deciles.filter(arm=policy).drop_nulls("mean")
                 x, y = rows["decile"].to_list(), (rows["mean"] * scale).to_list()
-                line = policy_line(policy, policies)
+                line = self.looks.line(policy, policies)
                 ax.plot(x, y, label=policy, **line)
                 ends.append((x[-1], y[-1], policy, line["color"]))
                 for decile, tokens in rows.select("decile", "longest").iter_rows():

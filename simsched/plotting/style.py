@@ -130,12 +130,16 @@ def policy_line(policy: str, among: Iterable[str] = (), *, markersize: float = 6
     """Keyword arguments for `Axes.plot`: colour, marker, and dashes where it is a variant."""
     among = list(among)
     marker = policy_marker(policy, among)
-    line: dict[str, Any] = {"color": policy_color(policy, among), "marker": marker, "markersize": markersize}
-    if marker == "*":
-        line["markersize"] *= 1.5  # a star looks smaller than its size says
+    line: dict[str, Any] = {"color": policy_color(policy, among), "marker": marker}
+    line["markersize"] = scaled_marker(marker, markersize)
     if _is_variant(policy):
         line["linestyle"] = _of_variant(policy, among, _DASHES)
     return line
+
+
+def scaled_marker(marker: str, size: float) -> float:
+    """The size at which a marker looks as large as the others: a star looks smaller than its size says."""
+    return 1.5 * size if marker == "*" else size
 
 
 def wrapped(policy: str) -> str:
