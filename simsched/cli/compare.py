@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simsched.cli._measured import measured_options, opened
+from simsched.cli._measured import measured, measured_options
 from simsched.cli._say import say, terminal_width
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def compare_command(
     slo: str | None,
     window: str | None,
     where: tuple[str, ...],
+    label: tuple[str, ...],
     by: str | None,
     json_file: str | None,
     bounds: bool,
@@ -56,6 +57,7 @@ def compare_command(
     import json
     from pathlib import Path
 
+    from simsched.compare.samples import with_labels
     from simsched.errors import InputError
     from simsched.files import write_file
     from simsched.text.selection import parse_where
@@ -68,7 +70,8 @@ def compare_command(
         for option, value in (("--by", by), ("--where", where), ("--slo", slo)):
             if value:
                 raise InputError(f"{option}: only with one directory")
-    found = [opened(directory, goodput, slo, window) for directory in directories]
+    found = [measured(directory, goodput, slo, window) for directory in directories]
+    found = with_labels(found, label)
     wanted = [name.strip() for name in metrics.split(",")] if metrics else None
     if len(found) == 2:
         from simsched.compare.directories import compare_directories

@@ -43,6 +43,7 @@ def plot_command(
     slo: str | None,
     window: str | None,
     where: tuple[str, ...],
+    label: tuple[str, ...],
     formats: str | None,
 ) -> None:
     """Draw figures from a results directory.
@@ -77,7 +78,7 @@ def plot_command(
     for name in wanted:
         if name not in FORMATS:
             raise InputError(f"--format {name}: expected some of {', '.join(FORMATS)}")
-    results = opened(directory, goodput, slo, window)
+    results = opened(directory, goodput, slo, window, label)
     to_file = output is not None and Path(output).suffix.lstrip(".").lower() in FORMATS
     if output is not None and to_file:
         if kind == "all":

@@ -22,6 +22,7 @@ def report_command(
     slo: str | None,
     window: str | None,
     where: tuple[str, ...],
+    label: tuple[str, ...],
 ) -> None:
     """Write one self-contained HTML page from a results directory: verdict, figures, tables, configuration.
 
@@ -33,7 +34,7 @@ def report_command(
     from simsched.report.results import report_results
     from simsched.text.selection import parse_where
 
-    results = opened(directory, goodput, slo, window)
+    results = opened(directory, goodput, slo, window, label)
     path = output or str(results.path / "report.html")
     if not path.lower().endswith((".html", ".htm")):
         raise InputError(f"--output {path}: expected a name that ends in .html")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from simsched.compare.arms import Arm, Load, arm_name, is_chosen
+from simsched.compare.labels import Labels, in_view, parse_labels, resolved
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.errors import InputError
 from simsched.metrics import ALL_METRICS, GROWTH
@@ -53,6 +54,8 @@ class Samples:
     """Of each load, its request rate, also where that does not vary."""
     capacities: dict[tuple[int, str], float] = field(default_factory=dict)
     """(index of the load, arm) -> the requests/s that its engine can serve, as was estimated for FCFS."""
+    labels: Labels = field(default_factory=dict)
+    """Those of `Results.labels` that tell its arms apart."""
 
     @property
     def names(self) -> list[str]:
@@ -184,7 +187,7 @@ def samples_of(
         where: options to hold fixed: only the cells that have these values, and what else varies there.
 
     Raises:
-        InputError: `where` fits no cell.
+        InputError: `where` fits no cell, or labels leave two arms with one name.
     """
     fixed = fixed_options(results, where)
     rows = [
@@ -205,15 +208,19 @@ def samples_of(
     rates: list[float | None] = []
     capacities: dict[tuple[int, str], float] = {}
     estimates = results.manifest.get("capacity", {})
+    labels = in_view(results.labels, rows, of_arm)
     for row in rows:
         arm = {"policy": row["policy"], **{name: row[name] for name in of_arm}}
-        arms.setdefault(arm_name(arm, of_arm), arm)
+        name = arm_name(arm, of_arm, labels)
+        if arms.setdefault(name, arm) != arm and labels:
+            both = " and ".join(arm_name(each, of_arm) for each in (arms[name], arm))
+            raise InputError(f"--label: {both} would both be called {name}")
     for row in ascending(rows, of_load):
         load = {name: row[name] for name in of_load}
         if load not in loads:
             loads.append(load)
             rates.append(row.get("request_rate"))
-        index, name = loads.index(load), arm_name(row, of_arm)
+        index, name = loads.index(load), arm_name(row, of_arm, labels)
         cells.setdefault((index, name), []).append(row["cell"])
         if row["cell"] in estimates:
             capacities[index, name] = estimates[row["cell"]]
@@ -226,7 +233,26 @@ def samples_of(
         if metric == "request_throughput" and max(served.values()) > 1.1 * most:
             capacities = {}  # they do not count prefix hits, and here they are many
             break
-    return Samples(arms, loads, values, cells, rates, capacities)
+    return Samples(arms, loads, values, cells, rates, capacities, labels)
+
+
+def with_labels(directories: Sequence[Results], texts: Sequence[str]) -> list[Results]:
+    """Results directories whose arms are called as these labels say (`simsched.compare.labels.parse_labels`).
+
+    Raises:
+        InputError: a label of that form that fits no arm of any, or labels that leave two arms with one name.
+    """
+    if not texts:
+        return list(directories)
+    options = dict.fromkeys(name for each in directories for name in swept_options(each)[0])
+    labels = parse_labels(texts, list(options))
+    varying = {name for each in directories for name in swept_options(each)[1]}
+    arms = [arm for each in directories for arm in samples_of(each, also=varying).arms.values()]
+    labels = resolved(labels, arms)
+    named = [replace(each, labels=labels) for each in directories]
+    for each in named:
+        samples_of(each)  # refuses arms of one name
+    return named
 
 
 def stated(results: Results, load: Load, where: Mapping[str, Any] | None = None) -> Load:

@@ -105,7 +105,7 @@ class HeatmapDisplay:
                 mean = samples.mean(i, arm, metric)
                 if mean is not None:
                     place = {**load, **options}
-                    cells.setdefault(arm_name(options, shown), {})[place[x], place[y]] = mean
+                    cells.setdefault(arm_name(options, shown, samples.labels), {})[place[x], place[y]] = mean
         if not cells:
             raise NoDataError(f"{results.path}: no {metric} to draw")
         columns, rows = (_values(cells, axis, name) for axis, name in enumerate(chosen))

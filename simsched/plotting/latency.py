@@ -96,7 +96,7 @@ def lines_along(samples: Samples, option: str) -> dict[str, str]:
     shown = [name for arm in samples.arms.values() for name in arm if name != option]
     options = list(dict.fromkeys(shown))
     varying = [name for name in options if len({str(arm.get(name)) for arm in samples.arms.values()}) > 1]
-    return {name: arm_name(arm, varying) for name, arm in samples.arms.items()}
+    return {name: arm_name(arm, varying, samples.labels) for name, arm in samples.arms.items()}
 
 
 def arms_along(samples: Samples, option: str) -> dict[str, Arm]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare.arms import Arm
+from simsched.compare.arms import Arm, arm_name
 from simsched.compare.samples import fixed_options, samples_of
 from simsched.plotting.style import (
     BLACK,
@@ -65,12 +65,15 @@ class Looks:
 
     of_arms: Mapping[str, Look] = field(default_factory=dict)
     """Printed name -> its look, where arms differ in replicas or routers."""
+    plain: Mapping[str, str] = field(default_factory=dict)
+    """Printed name -> the name without labels, by which it is drawn elsewhere."""
 
     def line(self, arm: str, among: Iterable[str], *, markersize: float = 6.0) -> dict[str, Any]:
         """Keyword arguments for `Axes.plot`: colour, marker, dashes; `among`: the figure's arms."""
         look = self.of_arms.get(arm)
         if look is None:
-            return policy_line(arm, among, markersize=markersize)
+            others = [self.plain.get(each, each) for each in among]
+            return policy_line(self.plain.get(arm, arm), others, markersize=markersize)
         line = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
         return {**line, "markersize": scaled_marker(look.marker, markersize)}
 
@@ -104,7 +107,12 @@ def looks_of(results: Results, arms: Mapping[str, Arm], where: Mapping[str, Any]
     """
     fixed = fixed_options(results, where)
     full = {name: {**fixed, **arm} for name, arm in arms.items()}
-    return looks_among(full, list(samples_of(results).arms.values()))
+    looks = looks_among(full, list(samples_of(results).arms.values()))
+    if not results.labels or looks.of_arms:
+        return looks
+    options = dict.fromkeys(option for arm in arms.values() for option in arm)
+    varying = [each for each in options if len({str(arm.get(each)) for arm in arms.values()}) > 1]
+    return Looks(plain={name: arm_name(arm, varying) for name, arm in arms.items()})
 
 
 def looks_among(arms: Mapping[str, Arm], every: Sequence[Arm]) -> Looks:

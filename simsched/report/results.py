@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from simsched.compare import Comparison, compare, verdict
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.headline import first_sentence
+from simsched.compare.labels import stands_for
 from simsched.compare.lower_bound import bounds_of_results
 from simsched.compare.notes import slowdown_note
 from simsched.compare.objective import attained
@@ -152,6 +153,7 @@ def _setting(results: Results, comparison: Comparison) -> Section:
         ["Replicas", fleets.replace("+", " + ")],
         ["Router", (values("router") or DEFAULT_ROUTER) if fleets else ""],
         ["Policies", values("policy")],
+        ["Names", "; ".join(f"{name}: {stands_for(label)}" for name, label in results.labels.items())],
         ["Runs", f"{comparison.runs} with common random numbers, seeds from {study.get('seed', 0)}"],
     ]
     return Section("What was run", tables=[Table(["", ""], [row for row in rows if row[1]])])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ class Results:
     manifest: dict[str, Any]
     measured: dict[str, Any] | None = None
     """The content of summary.json, computed anew (`simsched.results.remeasure`); None: as it is."""
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What whoever reads them calls arms: name -> the options that it stands for."""
 
     @classmethod
     def open(cls, path: str | Path) -> Results:

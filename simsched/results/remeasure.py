@@ -92,7 +92,7 @@ def remeasure(
         "beyond_fit": results.beyond_fit,
         "failed": results.failed,
     }
-    return Results(results.path, manifest, measured=summary)
+    return Results(results.path, manifest, measured=summary, labels=results.labels)
 
 
 def _windows(
