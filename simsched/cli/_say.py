@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 
@@ -9,9 +10,11 @@ import click
 
 
 def terminal_width(*, err: bool = False) -> int | None:
-    """Letters of a line of stdout (`err`: of stderr); None where it is no terminal, which takes any."""
+    """Letters of a line of stdout (`err`: of stderr), as `COLUMNS` or the terminal says; None where neither
+    does, as of a file, which takes any."""
     stream = sys.stderr if err else sys.stdout
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    asked = os.environ.get("COLUMNS", "")
+    return shutil.get_terminal_size().columns if stream.isatty() or asked.isdecimal() else None
 
 
 def say(text: str, *, err: bool = False) -> None:

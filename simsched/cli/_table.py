@@ -3,12 +3,11 @@ elsewhere."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from simsched.cli._say import terminal_width
 from simsched.text.table import GAP, WIDEST_NAME, column_groups, number, text_table
 
 _EDGES = 2  # letters at the ends of a table
@@ -19,6 +18,7 @@ def show_table(
     rows: Sequence[Sequence[Any]],
     left: Collection[int] | None = None,
     *,
+    names: Collection[int] | None = None,
     width: int | None = None,
 ) -> None:
     """Print a table; a terminal too narrow for it gets several, each with the names in front.
@@ -27,11 +27,12 @@ def show_table(
         headers: of the columns.
         rows: values; None is a dash.
         left: columns set left, which name the rows (None: those of text); the others are set right.
+        names: columns that name a row, in each of several tables; None: those set left.
         width: of the terminal in letters; None: as it says.
     """
     if left is None:
         left = [i for i in range(len(headers)) if any(isinstance(row[i], str) for row in rows)]
-    if not sys.stdout.isatty() and width is None:
+    if width is None and terminal_width() is None:
         print(text_table(headers, rows, left=left))
         return
     from rich import box
@@ -43,16 +44,17 @@ def show_table(
         ["–" if v is None else number(v) if isinstance(v, float) else str(v) for v in row] for row in rows
     ]
     widths = [max(len(row[i]) for row in (list(headers), *cells)) for i in range(len(headers))]
-    for columns in column_groups(widths, list(left), console.width, edges=_EDGES, widest_name=WIDEST_NAME):
+    heads = sorted(left if names is None else names)
+    for columns in column_groups(widths, heads, console.width, edges=_EDGES, widest_name=WIDEST_NAME):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for i in columns:
-            names = i in left
+            words = i in left
             table.add_column(
                 headers[i],
-                justify="left" if names else "right",
+                justify="left" if words else "right",
                 overflow="fold",
-                no_wrap=not names,
-                min_width=min(widths[i], WIDEST_NAME) if names else widths[i],
+                no_wrap=not words,
+                min_width=min(widths[i], WIDEST_NAME) if words else widths[i],
             )
         for row in cells:
             table.add_row(*(row[i] for i in columns))
@@ -70,8 +72,8 @@ def show_entries(
         rows: words; None is a dash.
         width: of the terminal in letters; None: as it says, and without one whatever is needed.
     """
-    if width is None and sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
+    if width is None:
+        width = terminal_width()
     widest = [max(len(str(row[i] or "–")) for row in (headers, *rows)) for i in range(len(headers))]
     if width is None or sum(widest) + GAP * len(widest) + _EDGES <= width:
         show_table(headers, rows, width=width)

@@ -57,7 +57,9 @@ def compare_command(
     import json
     from pathlib import Path
 
-    from simsched.compare.samples import with_labels
+    from simsched.compare.arm_table import with_letters
+    from simsched.compare.directories import compare_directories
+    from simsched.compare.samples import swept_options, with_labels
     from simsched.errors import InputError
     from simsched.files import write_file
     from simsched.text.selection import parse_where
@@ -73,13 +75,21 @@ def compare_command(
     found = [measured(directory, goodput, slo, window) for directory in directories]
     found = with_labels(found, label)
     wanted = [name.strip() for name in metrics.split(",")] if metrics else None
-    if len(found) == 2:
-        from simsched.compare.directories import compare_directories
+    fixed = parse_where(where)
 
-        pair = compare_directories(found[0], found[1], baseline, metrics=wanted)
-        answer, text = pair.to_dict(), pair.to_table(terminal_width())
-    else:
-        answer, text = _one(found[0], baseline, wanted, bounds, parse_where(where), by, slo, terminal_width())
+    def compared(results: list[Results]) -> tuple[dict[str, Any], str]:
+        """What was found, for JSON and as text."""
+        if len(results) == 2:
+            pair = compare_directories(results[0], results[1], baseline, metrics=wanted)
+            return pair.to_dict(), pair.to_table(terminal_width())
+        return _one(results[0], baseline, wanted, bounds, fixed, by, slo, terminal_width())
+
+    if json_file is not None:
+        answer, text = compared(found)
+    if json_file != "-":  # files keep the names that a reader gets letters for
+        lettered, key = with_letters(found, fixed, also=swept_options(found[-1])[1])
+        if key or json_file is None:
+            text = "\n\n".join(filter(None, (key, compared(lettered)[1])))
     if json_file == "-":
         click.echo(json.dumps(answer, indent=1))
         return

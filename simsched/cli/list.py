@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from simsched.cli._say import say
 from simsched.cli._table import show_entries
 
 Rows = tuple[Sequence[str], Sequence[Sequence[str | None]]]
@@ -124,6 +125,4 @@ def list_command(kind: str) -> None:
     headers, rows = KINDS[kind]()
     show_entries(headers, rows)
     if kind == "policies":
-        click.echo(
-            "each also takes starvation_threshold and starvation_period; your own: ./FILE.py:CLASS", err=True
-        )
+        say("each also takes starvation_threshold and starvation_period; your own: ./FILE.py:CLASS", err=True)

@@ -217,6 +217,8 @@ def _show_results(results: Results) -> None:
     groups = results.over_runs
     settings = [name for name in groups[0] if not isinstance(groups[0][name], dict) and name != "steady"]
     settings = [name for name in settings if name == "policy" or len({group[name] for group in groups}) > 1]
+    if "replicas" in settings and "cost_profile" in settings:
+        settings.remove("cost_profile")  # that of the first replicas, which are named whole
     if all(group["request_goodput"]["mean"] is None for group in groups):
         shown.remove("request_goodput")
     for metric in ("num_preemptions", "unfinished", "rejected", "prefix_cache_hit_rate"):
@@ -227,8 +229,9 @@ def _show_results(results: Results) -> None:
     if "request_goodput" in shown:
         shares = [group["good_share"]["mean"] for group in groups]
         columns.append(("good %", [None if share is None else 100 * share for share in shares]))
+    fleets, key = _short_fleets([group["replicas"] for group in groups] if "replicas" in settings else [])
     rows: list[list[Any]] = [
-        [*(option_text(group[name]) for name in settings), *values]
+        [*(fleets.get(group[name]) or option_text(group[name]) for name in settings), *values]
         for group, *values in zip(groups, *(values for _, values in columns), strict=True)
     ]
     words = [i for i, name in enumerate(settings) if any(isinstance(group[name], str) for group in groups)]
@@ -241,8 +244,22 @@ def _show_results(results: Results) -> None:
         row.append(steady_text(group["steady"], group["growth"]["mean"], group["growth_low"]["mean"]))
     headers = ["req/s" if name == "request_rate" else name for name in settings]
     titles = [*headers, *(header for header, _ in columns), "steady"]
-    show_table(titles, rows, left=[*words, len(titles) - 1])
+    for line in key:
+        say(line)
+    names = range(len(settings))
+    show_table(titles, rows, left=[*words, len(titles) - 1], names=names)
     say("\n".join(_window_text(results)))
+
+
+def _short_fleets(fleets: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Fleet -> a number for it, and lines that say which is which; nothing where all are short."""
+    from simsched.text.table import WIDEST_NAME
+
+    known = list(dict.fromkeys(fleets))
+    if max(map(len, known), default=0) <= WIDEST_NAME:
+        return {}, []
+    short = {fleet: f"#{number}" for number, fleet in enumerate(known, start=1)}
+    return short, [f"replicas {number}: {fleet}" for fleet, number in short.items()]
 
 
 def _window_text(results: Results) -> list[str]:
@@ -272,13 +289,15 @@ def _window_text(results: Results) -> list[str]:
 
 def _show_verdict(results: Results) -> None:
     from simsched.compare import compare, verdict
+    from simsched.compare.arm_table import with_letters
 
-    comparison = compare(results, results.manifest["study"].get("baseline"))
+    (lettered,), key = with_letters([results])
+    comparison = compare(lettered, results.manifest["study"].get("baseline"))
     lines = [*comparison.notes, *verdict(comparison)]
     if comparison.tested:
         lines.insert(0, f"In brackets: 95 % intervals over {comparison.runs} runs, paired by their requests.")
     if lines:
-        say("\n" + "\n".join(lines))
+        say("\n" + "\n".join([*([key, ""] if key else []), *lines]))
 
 
 def _show_beyond_fit(results: Results) -> None:

@@ -40,7 +40,7 @@ def arm_name(arm: Arm, shown: Sequence[str], labels: Labels | None = None) -> st
             parts.append(said[name])
         elif name == "policy":
             parts.append(str(value))
-        elif value is not None:
+        elif value is not None and not (name == "cost_profile" and arm.get("replicas") is not None):
             parts.append(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}")
     return ", ".join(dict.fromkeys(parts)) or str(arm["policy"])
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from simsched.compare.arm_table import arm_table, option_columns
 from simsched.compare.arms import Load
-from simsched.compare.best import tie
+from simsched.compare.best import UNSURE, tie
 from simsched.compare.compared import Compared, Row
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.notes import slowdown_note
@@ -18,7 +19,7 @@ from simsched.compare.statistics import LEVEL
 from simsched.compare.verdict import verdict
 from simsched.text.columns import brief_columns, full_column
 from simsched.text.labels import metric_label
-from simsched.text.table import text_table
+from simsched.text.table import table_width, text_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +40,12 @@ HIDDEN = (
 )
 
 
+_UNSURE, _SHORT = UNSURE.partition(" (")[0], "n.s."
+_RATIO = "ratio"  # the header where space is short
+_LONGEST_OVER = 16  # letters of a baseline in a header
+_FOLDED = 24  # letters to which a remark may fold
+
+
 def comparison_text(comparison: Compared, hidden: Sequence[str] = (), width: int | None = None) -> str:
     """All tables of a comparison, then `hidden` (further tables), then what to make of them.
 
@@ -47,6 +54,10 @@ def comparison_text(comparison: Compared, hidden: Sequence[str] = (), width: int
     parts = []
     for metric, rows in groupby(comparison.rows, key=lambda row: row.metric):
         parts.append(_metric_text(comparison, metric, list(rows), width))
+    short = any(_SHORT in part for part in parts)
+    if parts and (short or len(comparison.baseline) > _LONGEST_OVER or any(_RATIO in part for part in parts)):
+        explained = f"; {_SHORT}: {_UNSURE} from it" if short else ""
+        parts.insert(0, f"Ratios are over the baseline, {comparison.baseline}{explained}.")
     if len(comparison.arms) > 2:
         parts.append(_order_text(comparison, width))
     parts += hidden
@@ -62,7 +73,7 @@ def directory_text(results: Results, comparison: Compared, width: int | None = N
     hidden = [hidden_text(comparison, load, width)]
     deciles = by_decile(requests_at(results, comparison.samples, load))
     if deciles["mean"].count():
-        hidden.append(decile_text(deciles, comparison.arms, width))
+        hidden.append(decile_text(deciles, comparison, width))
     made = [str(note) for note in results.manifest.get("notes", [])]
     if made:
         hidden.append("\n".join(["How the results were made:", *(f"  {note}" for note in made)]))
@@ -73,8 +84,7 @@ def _metric_text(comparison: Compared, metric: str, rows: Sequence[Row], width: 
     label, values = full_column(metric, [row.value for row in rows])
     options = list(comparison.loads[0])
     bounded = any(row.bound for row in rows)
-    over = comparison.baseline if len(comparison.baseline) <= 16 else "baseline"
-    headers = [*options, "arm", "value", f"/ {over}", "95 % interval"]
+    headers = [*options, "arm", "value", f"/ {_over(comparison)}", "95 % interval"]
     headers += ["/ bound"] if bounded else []
     body: list[list[Any]] = []
     previous: Load | None = None
@@ -91,12 +101,42 @@ def _metric_text(comparison: Compared, metric: str, rows: Sequence[Row], width: 
         if bounded:
             cells.append(row.value / row.bound if row.value and row.bound else None)
         body.append([*cells, remark(row)])
-    table = text_table([*headers, ""], body, left=(*range(len(options) + 1), len(headers)), width=width)
+    headers.append("")
+    longest = max(len(cells[-1]) for cells in body)
+    without = table_width(headers, [[*cells[:-1], ""] for cells in body])
+    if width is not None and without + min(longest, _FOLDED) > width:
+        return f"{label}\n{_narrow(comparison, rows, body, width)}"
+    table = text_table(headers, body, left=(*range(len(options) + 1), len(headers) - 1), width=width)
     return f"{label}\n{table}"
 
 
-def remark(row: Row) -> str:
-    """What must be said of a row beside its numbers."""
+def _over(comparison: Compared) -> str:
+    return comparison.baseline if len(comparison.baseline) <= _LONGEST_OVER else "baseline"
+
+
+def _narrow(comparison: Compared, rows: Sequence[Row], body: Sequence[list[Any]], width: int) -> str:
+    """The same in fewer letters: loads above their rows, a column for each option of an arm if need be,
+    remarks abbreviated."""
+    skipped = len(comparison.loads[0])
+    titles = {}
+    for number, row in enumerate(rows):
+        if skipped and (number == 0 or row.load != rows[number - 1].load):
+            titles[number] = f"at {load_text(row.load)}:"
+    rest = [
+        [*cells[skipped + 1 : -1], remark(row, short=True)] for row, cells in zip(rows, body, strict=True)
+    ]
+    headers = ["value", _RATIO, "95 % interval", *(["/ bound"] if len(rest[0]) > 4 else []), ""]
+    options, named = ["arm"], {arm: [arm] for arm in comparison.arms}
+    whole = [[row.arm, *cells] for row, cells in zip(rows, rest, strict=True)]
+    if table_width(["arm", *headers], whole) > width:
+        options, named = option_columns(comparison.samples)
+    split = [[*named[row.arm], *cells] for row, cells in zip(rows, rest, strict=True)]
+    left = (*range(len(options)), len(options) + len(headers) - 1)
+    return text_table([*options, *headers], split, left=left, width=width, titles=titles)
+
+
+def remark(row: Row, *, short: bool = False) -> str:
+    """What must be said of a row beside its numbers; `short`: what is explained elsewhere, as `n.s.`"""
     said = []
     if row.growing:
         said.append("not steady")
@@ -107,7 +147,9 @@ def remark(row: Row) -> str:
         how = ""  # the table shows how small it is
     elif row.ratio and row.significant is False:
         how = how.partition(" (")[0]  # a table has one number of runs
-        if row.ratio.p is not None and row.ratio.p < LEVEL:
+        if short:
+            how = how.replace(_UNSURE, _SHORT)
+        elif row.ratio.p is not None and row.ratio.p < LEVEL:
             how += " after Holm's correction"
     if how:
         said.append(how)
@@ -174,7 +216,7 @@ def hidden_text(comparison: Compared, load: int, width: int | None = None) -> st
     body = [[arm, *row] for arm, *row in zip(comparison.arms, *shown, strict=True)]
     where = load_text(comparison.loads[load])
     title = f"What a mean hides{', at ' + where if where else ''}"
-    table = text_table(["arm", *(header for header, _ in columns)], body, width=width)
+    table = arm_table(samples, ["arm", *(header for header, _ in columns)], body, width)
     return "\n".join(filter(None, (title, table, slowdown_note(samples, load))))
 
 
@@ -193,7 +235,7 @@ def decile_rows(deciles: pl.DataFrame, arms: Sequence[str]) -> tuple[list[str], 
     return headers, [[arm, *(means.get(arm, {}).get(decile) for decile in order)] for arm in arms]
 
 
-def decile_text(deciles: pl.DataFrame, arms: Sequence[str], width: int | None = None) -> str:
+def decile_text(deciles: pl.DataFrame, comparison: Compared, width: int | None = None) -> str:
     """A table of `simsched.compare.deciles.by_decile`, of slowdowns."""
     title = f"{COLUMNS['slowdown']} by output length (tokens), a tenth of the requests in each column"
-    return f"{title}\n{text_table(*decile_rows(deciles, arms), width=width)}"
+    return f"{title}\n{arm_table(comparison.samples, *decile_rows(deciles, comparison.arms), width)}"

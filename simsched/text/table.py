@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 GAP = 2
@@ -43,28 +43,42 @@ def text_table(
     *,
     left: Collection[int] = (0,),
     width: int | None = None,
+    titles: Mapping[int, str] | None = None,
 ) -> str:
     """Rows under headers. The columns in `left` are set left, the others right; None is a dash.
 
     A table wider than `width` letters (None: any width) first folds the words of its last column, if that is
-    set left; if this isn't enough it becomes several tables, each with the names in front.
+    set left; if this isn't enough it becomes several tables, each with the names in front. `titles`: number
+    of a row -> a line of its own above it.
     """
     cells = [list(headers), *([_text(value) for value in row] for row in rows)]
+    above = {number + 1: title for number, title in (titles or {}).items()}
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
     last = len(headers) - 1
-    if width is None or sum(widths) + GAP * last <= width:
-        return _aligned(cells, widths, left)
+    if width is None or table_width(headers, rows) <= width:
+        return _aligned(cells, widths, left, above)
     room = width - sum(widths[:last]) - GAP * last
     if last in left and last - 1 not in left and room >= _NARROWEST_REMARK:
         widths[last] = room
-        return _aligned([line for row in cells for line in _folded(row, room)], widths, left)
+        folded: list[list[str]] = []
+        places: dict[int, int] = {}
+        for number, row in enumerate(cells):
+            places[number] = len(folded)
+            folded += _folded(row, room)
+        return _aligned(folded, widths, left, {places[number]: title for number, title in above.items()})
     tables = []
     for columns in column_groups(widths, sorted(left), width):
         part = [[row[i] for i in columns] for row in cells]
-        tables.append(
-            _aligned(part, [widths[i] for i in columns], [k for k, i in enumerate(columns) if i in left])
-        )
+        mine = [k for k, i in enumerate(columns) if i in left]
+        tables.append(_aligned(part, [widths[i] for i in columns], mine, above))
     return "\n\n".join(tables)
+
+
+def table_width(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    """Letters of a table's widest line."""
+    columns = zip(headers, *([_text(value) for value in row] for row in rows), strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    return sum(widths) + GAP * (len(widths) - 1)
 
 
 def column_groups(
@@ -106,9 +120,12 @@ def wrapped_prose(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def _aligned(cells: Sequence[Sequence[str]], widths: Sequence[int], left: Collection[int]) -> str:
+def _aligned(
+    cells: Sequence[Sequence[str]], widths: Sequence[int], left: Collection[int], above: Mapping[int, str]
+) -> str:
     lines = []
-    for row in cells:
+    for number, row in enumerate(cells):
+        lines += [above[number]] if number in above else []
         aligned = (
             cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
