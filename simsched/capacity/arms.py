@@ -118,7 +118,7 @@ def arm_rates(
     Raises:
         InputError: anything wrong with the study, or arrivals that have no rate.
     """
-    searched = tasks_of(study)
+    searched = tasks_of(study, question.by)
     on_start(len(searched.tasks))
     found = search_arms(searched, _find, (question,), jobs, on_arm)
     rates = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,8 +14,9 @@ from simsched.slo import Slo
 from simsched.steady import SteadyState, Trend, growth, mean_backlog, steady_state
 from simsched.sweep.cell import Arm, Cell, Load
 from simsched.sweep.inputs import prepare
-from simsched.sweep.requests import requests_of
+from simsched.sweep.requests import file_of, requests_of
 from simsched.sweep.run import run
+from simsched.workload.copies import repeated
 from simsched.workload.trace import FloatArray, Trace
 
 HOUR = 3600.0
@@ -130,9 +132,7 @@ class Prober:
         burst: int = 0,
     ) -> tuple[Requests, Trace]:
         """So many seconds of arrivals, behind a burst; until `is_told`, if given, at one of these times."""
-        load = replace(self.load, request_rate=rate)
-        if load.trace is None:
-            load = replace(load, num_requests=max(1, round(rate * seconds)), duration=None)
+        load = lasting(replace(self.load, request_rate=rate), rate * seconds)
         trace, _ = requests_of(load)
         if burst:
             trace = with_burst(trace, load, burst)
@@ -156,6 +156,19 @@ class Prober:
             for name, rows in groups_of(trace, self.group).items():
                 attained[name] = tuple(self.slo.attainment(requests.take(rows), window))
         return Probe(rate, steady, backlog, state.requests.slope, attained)
+
+
+def lasting(load: Load, number: float) -> Load:
+    """The load with so many requests: a workload's are drawn, a trace that has fewer is repeated. Turns that
+    wait for answers are repeated whole."""
+    wanted = max(1, round(number))
+    if load.trace is None:
+        return replace(load, num_requests=wanted, duration=None)
+    trace, _ = file_of(load)
+    if len(trace) >= wanted:
+        return load
+    kept = wanted if trace.think_times is None else None
+    return replace(load, copies=math.ceil(wanted / len(trace)), num_requests=kept, duration=None)
 
 
 def _by(now: float, arrival: FloatArray, finish: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -188,19 +201,18 @@ def with_burst(trace: Trace, load: Load, burst: int) -> Trace:
     n = len(trace)
     if load.workload is not None:
         longer, _ = requests_of(replace(load, num_requests=n + burst))
-        more = longer.take(np.arange(n, n + burst))
     else:
-        more = trace.take(np.arange(min(burst, n)))
+        longer = repeated(trace, 1 + math.ceil(burst / n))
+        trace = longer.take(np.arange(n))
+    more = longer.take(np.arange(n, n + burst))
     return join(more.with_columns(arrival_time=np.zeros(len(more))), trace)
 
 
 def join(first: Trace, second: Trace) -> Trace:
-    """Two traces of the same columns, one behind the other."""
+    """Two traces of the same columns and other requests, one behind the other."""
     columns: dict[str, object] = {}
     for name in second.columns():
-        if name == "request_id":
-            continue
         a, b = getattr(first, name), getattr(second, name)
         columns[name] = np.concatenate([a, b]) if isinstance(a, np.ndarray) else [*a, *b]
-    columns["request_id"] = [str(i) for i in range(len(first) + len(second))]
+    columns["request_id"] = [*first.request_ids(), *second.request_ids()]
     return second.with_columns(**columns)

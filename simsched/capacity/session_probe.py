@@ -6,10 +6,14 @@ a run-in: until nearly all turns of the first sessions have come.
 
 from __future__ import annotations
 
+import numpy as np
+
 from simsched.capacity.probe import Probe, Prober
 from simsched.steady import session_window, steady_state_of_sessions
+from simsched.sweep.requests import file_of
 from simsched.workload.named import named_workload
 from simsched.workload.sessions import sessions_of
+from simsched.workload.starts import thinking_before
 
 
 class SessionProber(Prober):
@@ -24,10 +28,14 @@ class SessionProber(Prober):
 
     def _probe(self, rate: float) -> Probe:
         workload = self.load.workload
-        run_in = named_workload(workload).run_in if workload is not None else 0.0
+        run_in = named_workload(workload).run_in if workload is not None else self._thinking()
         requests, trace = self._run(rate, run_in + self.hour)
         start, end = session_window(sessions_of(trace), requests.arrival)
         late = start > (end / 2 if workload is None else end - self.hour / 2)
         times = requests.arrival, requests.first_token, requests.finish, requests.num_output_tokens
         state = None if late else steady_state_of_sessions(*times, (start, end))
         return self._seen(rate, state is not None and state.steady, requests, trace, state)
+
+    def _thinking(self) -> float:
+        """Seconds of think times before nearly all turns of the trace."""
+        return float(np.percentile(thinking_before(file_of(self.load)[0]), 99.0))

@@ -118,7 +118,7 @@ def arm_sizes(
     Raises:
         InputError: anything wrong with the study, or arrivals that have no rate.
     """
-    searched = tasks_of(study)
+    searched = tasks_of(study, question.by)
     on_start(len(searched.tasks))
     found = search_arms(searched, _find, (question, request_rate), jobs, on_arm)
     sizes = []

@@ -17,10 +17,12 @@ from simsched.sweep.cell import Arm, Load
 from simsched.sweep.inputs import profile_of
 from simsched.sweep.plan import make_plan
 from simsched.sweep.rates import notes_on_rates
-from simsched.sweep.requests import file_of
+from simsched.sweep.requests import file_of, requests_of
 from simsched.sweep.study import Study
+from simsched.text.table import counted
 from simsched.workload.named import named_workload
 from simsched.workload.sessions import sessions_of
+from simsched.workload.trace import Trace
 
 Key = tuple[str, str]
 """Workload and arm, as they are called."""
@@ -59,11 +61,12 @@ class Searched:
         return ((key, task) for key, of_arm in self.tasks.items() for task in of_arm)
 
 
-def tasks_of(study: Study) -> Searched:
+def tasks_of(study: Study, by: str | None = None) -> Searched:
     """The arms of a study, over its workloads and runs; its own rates are not looked at.
 
     Raises:
-        InputError: anything wrong with the study, or arrivals that have no rate.
+        InputError: anything wrong with the study, arrivals that have no rate, or requests without what they
+            are judged apart `by` (one of `GROUPS`).
     """
     plan = make_plan(study.model_copy(update=_ONE_RATE | _length(study)))
     varying = _varying(list(plan.options.values()))
@@ -73,13 +76,39 @@ def tasks_of(study: Study) -> Searched:
         options = plan.options[cell_name]
         if cell.load.request_rate is None:
             raise InputError(f"--arrivals {cell.load.arrivals}: have no rate to search")
+        if by is not None and getattr(_some(cell.load), GROUPS[by]) is None:
+            raise InputError(f"--by {by}: the requests of {options['workload']} have none")
         arm = {"policy": options["policy"], **{name: options[name] for name in varying}}
         key = str(options["workload"]), _name(arm)
         chosen[key] = arm
         load = replace(cell.load, duration=None, num_requests=None)
         tasks.setdefault(key, []).append((cell.arm, load, plan.capacity[cell_name]))
     at_one_rate = set(notes_on_rates(plan.cells, plan.capacity, plan.offered))  # nobody's: rates are searched
-    return Searched(tasks, chosen, [note for note in plan.notes if note not in at_one_rate])
+    notes = [note for note in plan.notes if note not in at_one_rate]
+    return Searched(tasks, chosen, [*notes, *_repeated(tasks)])
+
+
+def _repeated(tasks: dict[Key, list[tuple[Arm, Load, float]]]) -> list[str]:
+    """A line on each trace that is repeated, as it would not last an hour at an arm's capacity."""
+    said: dict[str, None] = {}
+    for of_arm in tasks.values():
+        for _, load, capacity in of_arm:
+            if load.trace is None:
+                continue
+            trace, _ = file_of(load)
+            if len(trace) < capacity * HOUR:
+                said[
+                    f"{trace.name}: its {counted(len(trace), 'request')} are repeated, with prefixes and "
+                    "sessions of their own, until they make an hour"
+                ] = None
+    return list(said)
+
+
+def _some(load: Load) -> Trace:
+    """Requests of the load, with all its columns."""
+    if load.trace is not None:
+        return file_of(load)[0]
+    return requests_of(replace(load, num_requests=10, duration=None))[0]
 
 
 def prober_of(arm: Arm, load: Load, question: Question) -> Prober:

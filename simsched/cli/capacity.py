@@ -70,6 +70,10 @@ def capacity_command(
     for option, value in (("--figure", figure), ("--by", by)):
         if value is not None and objective is None:
             raise InputError(f"{option} {value}: needs an objective (--slo)")
+    if figure is not None:
+        from simsched.plotting.figures import kind_of
+
+        kind_of(figure)
     given = {name: value for name, value in options.items() if value is not None}
     question = Question(objective, burst, by)
     if "router" in given and request_rate is not None and not given.keys() & {"num_replicas", "replicas"}:

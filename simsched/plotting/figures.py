@@ -101,11 +101,19 @@ def save(figure: Figure, path: str | Path) -> None:
     Raises:
         InputError: another ending, or the file cannot be written.
     """
-    path = Path(path)
-    kind = path.suffix.lstrip(".").lower()
+    write_file(Path(path), image_bytes(figure, kind_of(path)))
+
+
+def kind_of(path: str | Path) -> str:
+    """One of `FORMATS`, by the file's name.
+
+    Raises:
+        InputError: another ending.
+    """
+    kind = Path(path).suffix.lstrip(".").lower()
     if kind not in FORMATS:
         raise InputError(f"{path}: expected a name that ends in .{', .'.join(FORMATS)}")
-    write_file(path, image_bytes(figure, kind))
+    return kind
 
 
 def _arrange(

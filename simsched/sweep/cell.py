@@ -27,6 +27,8 @@ class Load:
     """The part of the file's requests, `FROM..TO` in seconds of its own time; None: all."""
     resample: str | None = None
     """`block(SECONDS)`: every run is drawn from blocks of the trace; None: replayed as it is."""
+    copies: int = 1
+    """How many times the trace comes, one after the other (`simsched.capacity`)."""
     request_rate: float | None = None
     """Requests/s; None: as in the trace, or arrivals that have no rate."""
     arrivals: str | None = None

@@ -17,6 +17,7 @@ from simsched.sweep.cell import Load
 from simsched.text.table import counted
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.blocks import block_seconds, resample_blocks
+from simsched.workload.copies import repeated
 from simsched.workload.formats import load_trace, row_notes
 from simsched.workload.named import named_workload, rescale
 from simsched.workload.starts import with_arrivals
@@ -116,9 +117,11 @@ def _requests(load: Load, version: Any) -> tuple[Trace, tuple[str, ...]]:
     if load.workload is not None:
         return _generated(load)
     trace, notes = file_of(load)
-    notes = (*notes, *_too_short(load, trace))
+    notes = (*notes, *(_too_short(load, trace) if load.copies == 1 else ()))
     if load.resample is not None:
         trace = resample_blocks(trace, block_seconds(load.resample), load.seed)
+    if load.copies > 1:
+        trace = repeated(trace, load.copies)
     if load.arrivals is not None:
         trace = with_arrivals(trace, load.arrivals, load.request_rate, load.seed)
     kept = num_kept(replace(load, request_rate=None) if load.arrivals is not None else load, trace)

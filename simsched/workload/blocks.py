@@ -16,6 +16,7 @@ import numpy as np
 from simsched.errors import InputError
 from simsched.streams import stream
 from simsched.text.specs import check_parameters, number, parse_spec
+from simsched.workload.copies import with_copies
 from simsched.workload.sessions import previous_turn
 from simsched.workload.trace import Trace
 
@@ -73,29 +74,9 @@ def resample_blocks(trace: Trace, seconds: float, seed: int) -> Trace:
     taken, copy = np.concatenate(rows), np.concatenate(copies)
     if not len(taken):
         raise InputError(f"--resample block({seconds:g}): no request in the blocks drawn from {trace.name}")
-    names = trace.request_ids()
-    # a copy's prefixes are its own
-    largest = max((max(ids, default=0) for ids in trace.hash_ids or ()), default=0)
-
-    def renamed(name: str | None, at: int) -> str | None:
-        return name if name is None or not at else f"{name}#{at}"
-
-    numbers = list(zip(taken.tolist(), copy.tolist(), strict=True))
-    columns: dict[str, object] = {"request_id": [renamed(names[row], at) for row, at in numbers]}
-    if trace.session_id is not None:
-        where = np.concatenate(places).tolist()
-        columns["session_id"] = [
-            renamed(trace.session_id[row], place) for row, place in zip(taken.tolist(), where, strict=True)
-        ]
-    if trace.parent is not None:
-        columns["parent"] = [
-            tuple(f"{parent}#{at}" if at else parent for parent in trace.parent[row]) for row, at in numbers
-        ]
-    if trace.hash_ids is not None:
-        columns["hash_ids"] = [
-            tuple(each + at * (largest + 1) for each in trace.hash_ids[row]) for row, at in numbers
-        ]
-    drawn_trace = trace.take(taken).with_columns(arrival_time=np.concatenate(arrivals), **columns)
+    drawn_trace = with_copies(trace, taken, copy, np.concatenate(places)).with_columns(
+        arrival_time=np.concatenate(arrivals)
+    )
     if drawn_trace.history_length is not None:
         # a turn whose parent was not drawn, or not before it, has nothing to go on from
         lost = previous_turn(drawn_trace) < 0

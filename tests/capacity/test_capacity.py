@@ -154,3 +154,18 @@ def test_bad_questions_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--by", "tenant"], "--by tenant: the requests of sharegpt have none"),
+        (["--figure", "a.bmp"], "a.bmp: expected a name that ends in .png, .svg, .pdf"),
+    ],
+)
+def test_what_can_not_be_answered_is_refused_before_the_search(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["capacity", "--policy", "fcfs", "--slo", "95% ttft<500ms", *options])
+    assert capsys.readouterr().err == f"simsched: {said}\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from simsched.capacity.probe import Prober
@@ -64,3 +67,18 @@ def test_a_burst_ends_a_run_when_it_is_gone_or_will_plainly_stay(
     assert prober.drains(rate, burst, usual=7 * rate) is drains  # it isn't run again
     (number,) = finished
     assert (number < burst + 1800 * rate) is early
+
+
+def test_a_short_trace_is_repeated_for_as_long_as_its_workload_lasts(tmp_path: Path) -> None:
+    path = tmp_path / "few.jsonl"
+    rows = [{"timestamp": 0.3 * i, "input_length": 50 + i % 7, "output_length": 20} for i in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arm = Arm("fcfs", EngineConfig(max_num_seqs=4), "a100-80gb/llama-3-8b")
+    prober = Prober(arm, Load(trace=str(path)), hour=300.0)
+    seen = prober.probe(10.0)  # 40 requests would be over in 4 s
+    assert seen.steady
+    assert seen.backlog == pytest.approx(10 * 0.22, rel=0.2)
+    requests, trace = prober._run(10.0, 300.0, burst=100)
+    assert len(trace) == 3100
+    assert requests.finished.all()
+    assert (trace.arrival_time == 0).sum() == 101
