@@ -71,7 +71,7 @@ _SIMULATION = {
 }
 BELOW |= {
     "sweep": _SIMULATION | {"record", "results", "rank_metrics"},
-    "capacity": {"engine", "policies", "workload", "metrics", "steady", "slo", "results", "sweep"},
+    "capacity": {"text", "engine", "policies", "workload", "metrics", "steady", "slo", "results", "sweep"},
     "calibration": _SIMULATION | {"sweep", "results"},
     "timeline": set(),
     "compare": {"text", "metrics", "request_table", "slo", "results", "bounds", "sweep"},
