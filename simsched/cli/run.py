@@ -56,6 +56,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
 
 HOST_BOUND_WARNING = 0.2
 """Share of the time that the host bounds, beyond which the user is warned."""
+_FEW_STARTS = 0.9  # of a run's time; where sessions start in less, throughputs are those of its end too
 _ONLY_IN_FILES = ("title", "figures")
 _METAVARS: dict[Any, str] = {
     int: "N",
@@ -264,15 +265,19 @@ def _short_fleets(fleets: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def _window_text(results: Results) -> list[str]:
     """What the numbers of the table are of."""
-    from simsched.session_metrics import SESSION_METRICS
+    from simsched.compare.sessions import start_share
 
     asked = results.manifest.get("window") or {}
     whole = (
         "served/s: requests over the time from the first arrival to the last finish, so that it is below the "
         "request rate even where no queue grows"
     )
-    if any(name in results.summary.columns for name in SESSION_METRICS):
-        whole += "; of sessions that time holds the think times of the last turns, which may be most of it"
+    share = start_share(results)
+    if share is not None and share < _FEW_STARTS:
+        whole += (
+            f"; sessions start in {share:.0%} of that time, the rest is left for the last turns and their "
+            "think times. Without --duration and --num-requests it is counted while they start"
+        )
     steady = "steady: whether the backlog has stopped growing, else the requests/s by which it grows"
     rows = [row for row in results.summary.to_dicts() if row["steady"]]
     if not any(asked.values()) or not rows:

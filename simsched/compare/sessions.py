@@ -137,6 +137,26 @@ def session_table(results: Results, samples: Samples, load: int, arm: str) -> pl
     return pl.concat(parts) if parts else pl.DataFrame()
 
 
+def start_share(results: Results) -> float | None:
+    """The share of a run, from the first arrival to the last finish, in which sessions start: the least of
+    all runs; None without sessions."""
+    import polars as pl
+
+    if "session_id" not in results.requests.columns:
+        return None
+    run = list(next(iter(results.cells.values())))
+    arrival = pl.col("arrival_time").fill_nan(None)
+    sessions = results.requests.group_by(*run, pl.col("session_id").fill_null("")).agg(
+        arrival.min().alias("start"), pl.col("finish_time").fill_nan(None).max().alias("end")
+    )
+    runs = sessions.group_by(run).agg(
+        ((pl.col("start").max() - pl.col("start").min()) / (pl.col("end").max() - pl.col("start").min()))
+        .alias("share")
+    )  # fmt: skip
+    least = runs["share"].fill_nan(None).min()
+    return float(least) if isinstance(least, int | float) else None
+
+
 def _row(arm: str, table: pl.DataFrame, baseline: pl.DataFrame | None) -> SessionRow:
     import polars as pl
 

@@ -337,7 +337,27 @@ def test_a_figure_is_the_same_beside_its_study(files: Path) -> None:
     assert (files / "s.png").read_bytes() == (files / "out" / "figures" / "decile.png").read_bytes()
 
 
-@pytest.mark.parametrize(("sessions", "said"), [({}, False), ({"num_sessions": [3]}, True)])
-def test_served_per_second_of_sessions_is_explained(sessions: dict[str, list[int]], said: bool) -> None:
-    results: Any = SimpleNamespace(manifest={}, summary=pl.DataFrame({"steady": [False], **sessions}))
-    assert ("think times of the last turns" in _window_text(results)[0]) == said
+@pytest.mark.parametrize(
+    ("sessions", "starts", "said"),
+    [(None, [0.0, 10.0], ""), (["a", "b"], [0.0, 10.0], "sessions start in 10% of that time"),
+     (["a", "b"], [0.0, 95.0], "")],
+)  # fmt: skip
+def test_served_per_second_of_sessions_is_explained(
+    sessions: list[str] | None, starts: list[float], said: str
+) -> None:
+    """The last session's turns and think times are part of a whole run; how much of it is said."""
+    rows = {
+        "policy": ["fcfs"] * 4,
+        "arrival_time": [*starts, 50.0, 98.0],
+        "finish_time": [2.0, 12.0, 52.0, 100.0],
+    }
+    requests = pl.DataFrame({**rows, **({"session_id": sessions * 2} if sessions else {})})
+    results: Any = SimpleNamespace(
+        manifest={},
+        summary=pl.DataFrame({"steady": [False]}),
+        requests=requests,
+        cells={"0": {"policy": "fcfs"}},
+    )
+    text = _window_text(results)[0]
+    assert said in text
+    assert ("sessions start" in text) == bool(said)
