@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -28,7 +27,7 @@ from simsched.cli._measured import measured_options, opened
 @click.option("--metric", metavar="NAME[,NAME...]", help="What to draw instead of the figure's own choice.")
 @click.option("--relative-to", metavar="ARM", help="latency, tau: draw ratios to this arm.")
 @click.option("--along", metavar="OPTION[,OPTION]", help="latency: horizontal axis; heatmap: both axes.")
-@click.option("--by", metavar="COLUMN", help="groups: by tenant, class, ... of the trace, or by replica.")
+@click.option("--by", metavar="COLUMN", help="By tenant, class, ... or replica (groups), or session.")
 @measured_options
 @click.option("--format", "formats", metavar="png,svg,pdf", help="File formats; default: png, or the file's.")
 def plot_command(
@@ -56,23 +55,19 @@ def plot_command(
     """
     from simsched.compare import sessions
     from simsched.errors import InputError
-    from simsched.plotting.figures import FORMATS, KINDS, draw, draw_all, save
-    from simsched.request_table import GROUPS
+    from simsched.plotting.figures import FORMATS, KINDS, OF_SESSIONS, draw, draw_all, save
     from simsched.text.selection import parse_where
 
-    if by is not None:
-        if by == sessions.BY:
-            raise InputError(
-                f"--by {by}: sessions have a table, no figure; expected one of {', '.join(GROUPS)}, "
-                f"or simsched compare {shlex.quote(directory)} --by {by}"
-            )
-        if kind not in ("all", "groups"):
-            raise InputError(f"--by {by}: only for groups, not for --kind {kind}")
-        kind = "groups"
     if kind not in (*KINDS, "all"):
         raise InputError(f"--kind {kind}: expected one of {', '.join(KINDS)}, all")
+    kinds = [] if kind == "all" else [kind]  # none: all that there is data for
+    if by is not None:
+        fitting = OF_SESSIONS if by == sessions.BY else ("groups",)
+        kinds = kinds or list(fitting)
+        if kinds[0] not in fitting:
+            raise InputError(f"--by {by}: not for --kind {kind}; expected {' or '.join(fitting)}")
     for option, value in (("metric", metric), ("relative-to", relative_to), ("along", along)):
-        if kind == "all" and value:
+        if len(kinds) != 1 and value:
             raise InputError(f"--{option}: only with one --kind")
     wanted = [name.strip().lower() for name in formats.split(",")] if formats else []
     for name in wanted:
@@ -81,7 +76,7 @@ def plot_command(
     results = opened(directory, goodput, slo, window, label)
     to_file = output is not None and Path(output).suffix.lstrip(".").lower() in FORMATS
     if output is not None and to_file:
-        if kind == "all":
+        if len(kinds) != 1:
             raise InputError(
                 f"--output {output}: a file holds one figure; choose a --kind, or give a directory"
             )
@@ -91,7 +86,7 @@ def plot_command(
         raise InputError(
             f"--output {output}: expected a directory, or a name that ends in .png, .svg or .pdf"
         )
-    if kind == "all":
+    if not kinds:
         figures = draw_all(results, parse_where(where))
     else:
         names = [name.strip() for name in metric.split(",")] if metric else None
@@ -103,10 +98,12 @@ def plot_command(
             "by": by,
             "where": parse_where(where),
         }
-        figures = {kind: draw(results, kind, **{name: value for name, value in given.items() if value})}
+        asked = {name: value for name, value in given.items() if value}
+        of = "sessions-" if by == sessions.BY else ""
+        figures = {of + each: draw(results, each, **asked) for each in kinds}
     folder = Path(output or results.path / "figures")
     paths = (
-        {Path(str(output)): figures[kind]}
+        dict.fromkeys([Path(str(output))], next(iter(figures.values())))
         if to_file
         else {
             folder / f"{name}.{each}": figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 from simsched.compare.arms import Load
 from simsched.compare.phrases import load_text
 from simsched.compare.samples import PRIMARY, fixed_options, samples_of, stated, swept_options
+from simsched.compare.sessions import BY as SESSION
 from simsched.errors import InputError
 from simsched.files import write_file
+from simsched.metrics import ALL_METRICS
 from simsched.plotting.backlog import BacklogDisplay
 from simsched.plotting.grids import HeatmapDisplay, ParetoDisplay
 from simsched.plotting.groups import GroupDisplay, groups_height
 from simsched.plotting.latency import LatencyDisplay, PolicyDisplay, TauDisplay, dots_height
 from simsched.plotting.occupancy import OccupancyDisplay
+from simsched.plotting.requests import OF_SESSIONS as SESSION_VALUES
 from simsched.plotting.requests import CDFDisplay, DecileDisplay
 from simsched.plotting.style import WIDTH, NoDataError, image_bytes, legend_on_top, styled, wrapped
+from simsched.text.labels import metric_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,9 +33,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 LATENCY_METRICS = (PRIMARY, "mean_ttft_ms")
+OF_A_SESSION = ("mean_first_answer_ms", "mean_session_completion_ms", "mean_session_slowdown")
+ALL_OF_SESSIONS = [name for name in ALL_METRICS if "session" in name or name.endswith("first_answer_ms")]
+OF_SESSIONS = ("latency", "cdf")
+"""Kinds that can be drawn `by: session`."""
 Metric = str | Sequence[str] | None
 Where = Mapping[str, Any] | None
 _MOST_PANELS = 6
+_TITLE = 42  # letters above one of two panels in a row
+_LABELLED = 50  # letters of an arm's name and of an axis' label that one of two panels in a row has room for
 _TRADE_OFF = 6  # arms, from which on a trade-off is drawn unasked
 
 
@@ -44,7 +55,8 @@ def draw(results: Results, kind: str = "latency", **options: Any) -> Figure:
             latency_per_token`; decile: one of `simsched.compare.deciles.COLUMNS`), `where` (swept options to
             hold fixed; by default the highest load, where a figure shows one), `along` (latency: the option
             on the horizontal axis; heatmap: the two on its axes), `relative_to` (latency, tau: draw ratios
-            to this arm), `by` (groups: a column that the trace brought, such as `tenant`), `title`.
+            to this arm), `by` (groups: a column that the trace brought, such as `tenant`; latency, cdf:
+            `session`, of sessions in place of requests), `title`.
 
     Raises:
         InputError: an unknown kind or option, or results that don't hold what the figure shows.
@@ -134,7 +146,8 @@ def _arrange(
     several = legend and len(panels) > 1
     for ax, (display, setting) in zip(axes, panels, strict=False):
         display.plot(ax, **({"label_lines": not several} if legend else {}))
-        ax.set_title(load_text(setting))
+        title = load_text(setting)
+        ax.set_title(title if columns == 1 else textwrap.fill(title, _TITLE, break_on_hyphens=False))
     if several:
         legend_on_top(figure, axes[0])
     return figure
@@ -165,9 +178,11 @@ def _latency(
     where: Where = None,
     relative_to: str | None = None,
     along: str | None = None,
+    by: str | None = None,
 ) -> Figure:
     """Along the request rate, or another option that was swept; at a single load a dot per arm."""
-    names = _metrics(metric, LATENCY_METRICS)
+    of_sessions = _of_sessions(results, by, _metrics(metric, ()), ALL_OF_SESSIONS)
+    names = _metrics(metric, OF_A_SESSION if of_sessions else LATENCY_METRICS)
     option = along or swept_number(results, where)
     if option is not None:
         if option not in swept_options(results)[1]:
@@ -182,7 +197,9 @@ def _latency(
         for name in names
     ]
     arms = samples_of(results, where=where).names
-    columns = 1 if any("\n" in wrapped(arm) for arm in arms) else 2  # long names take the width
+    longest = max(map(len, arms)) + max(len(metric_label(name)) for name in names)
+    folded = any("\n" in wrapped(arm) for arm in arms)  # long names take the width
+    columns = 1 if folded or longest > _LABELLED else 2
     return _arrange(panels, height=0.7 + dots_height(arms), legend=False, columns=columns)
 
 
@@ -235,9 +252,29 @@ def _one_load(results: Results, where: Where) -> tuple[dict[str, Any], Load]:
     return {**(where or {}), **load}, stated(results, load, where)
 
 
-def _cdf(results: Results, metric: Metric = None, where: Where = None) -> Figure:
+def _of_sessions(results: Results, by: str | None, metrics: Sequence[str], known: Sequence[str]) -> bool:
+    """Is a figure of sessions, in place of requests, asked for?
+
+    Raises:
+        InputError: by something else, or metrics that are not of sessions (`known`); (`NoDataError`) the
+            requests have no sessions.
+    """
+    if by is None:
+        return False
+    if by != SESSION:
+        raise InputError(f"figure option by {by}: expected {SESSION}, or the kind groups")
+    if "session_id" not in results.requests.columns:
+        raise NoDataError(f"{results.path}: by {by}: these requests have no session_id")
+    for name in metrics:
+        if name not in known:
+            raise InputError(f"metric {name}: not of sessions; expected some of {', '.join(known)}")
+    return True
+
+
+def _cdf(results: Results, metric: Metric = None, where: Where = None, by: str | None = None) -> Figure:
+    of_sessions = _of_sessions(results, by, _metrics(metric, ()), SESSION_VALUES)
     fixed, load = _one_load(results, where)
-    names = _metrics(metric, ("ttft", "tpot"))
+    names = _metrics(metric, SESSION_VALUES if of_sessions else ("ttft", "tpot"))
     panels = []
     for name in names:
         try:

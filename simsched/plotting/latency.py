@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from simsched.results import Results
 
+_HIGH = 48  # letters beside a panel
 _LETTER = 0.09  # inches that a digit of a tick's label takes
 
 
@@ -199,7 +201,10 @@ class LatencyDisplay:
             label = metric_label(self.metric, seconds=seconds)
             if self.relative_to:
                 label = f"{metric_label(self.metric, unit=False)}, over {self.relative_to}"
-            ax.set_ylabel(log_label(label) if ax.get_yscale() == "log" else label)
+            label = log_label(label) if ax.get_yscale() == "log" else label
+            if len(label) > _HIGH:
+                label = textwrap.fill(label, _HIGH - 8, break_on_hyphens=False)
+            ax.set_ylabel(label)
             if label_lines:
                 name_lines(ax, ends)
         return self

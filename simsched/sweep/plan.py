@@ -217,9 +217,13 @@ def _check_figures(plan: Plan) -> None:
         for metric in metrics if figure.kind in ("latency", "tau", "groups") else ():
             if metric not in ALL_METRICS:
                 raise InputError(f"{where}: metric {metric}: expected some of {', '.join(ALL_METRICS)}")
-        if (figure.kind == "groups") != (figure.by is not None):
-            raise InputError(f"{where}: expected kind: groups and by: tenant (or class, ...) together")
-        if figure.by is not None and figure.by not in GROUPS:
+        of_sessions = figure.by == "session" and figure.kind in ("latency", "cdf")
+        if (figure.kind == "groups") != (figure.by is not None) and not of_sessions:
+            raise InputError(
+                f"{where}: expected kind: groups and by: tenant (or class, ...) together, "
+                "or kind: latency or cdf by: session"
+            )
+        if figure.by is not None and figure.by not in GROUPS and not of_sessions:
             raise InputError(f"{where}: by {figure.by}: expected one of {', '.join(GROUPS)}")
         if figure.kind == "occupancy" and not plan.study.log_steps:
             raise InputError(f"{where}: needs log_steps: true")

@@ -69,8 +69,8 @@ def test_from_the_command_line(results: Results, tmp_path: Path) -> None:
     assert plot("--by", "tenant", "--metric", "p99_ttft_ms", "-o", str(file))[0] == 0
     assert file.is_file()
     assert "these requests have tenant" in plot("--by", "class")[1]
-    assert "sessions have a table, no figure" in plot("--by", "session")[1]
-    assert "only for groups" in plot("--by", "tenant", "--kind", "cdf")[1]
+    assert "these requests have no session_id" in plot("--by", "session")[1]
+    assert "--by tenant: not for --kind cdf; expected groups" in plot("--by", "tenant", "--kind", "cdf")[1]
     assert "groups by what" in plot("--kind", "groups")[1]
     assert "metric nonsense" in plot("--by", "tenant", "--metric", "nonsense")[1]
 
