@@ -116,6 +116,7 @@ def calibrate_command(
             click.echo(f"{file.name}: {line}", err=True)
         for warning in file.warnings:
             click.echo(f"warning: {warning}", err=True)
+        _tell_memory(file)
         if output:
             click.echo(f"wrote {output}", err=True)
         return
@@ -192,8 +193,26 @@ def _tell(done: Calibration, output: Path | None) -> None:
         click.echo(f"mean error {describe_error(error)}", err=True)
     for warning in done.file.warnings:
         click.echo(f"warning: {warning}", err=True)
+    _tell_memory(done.file)
     if output:
         click.echo(f"wrote {output}", err=True)
+
+
+def _tell_memory(file: ProfileFile) -> None:
+    """Say so where nothing is known of memory, or none is left for KV blocks."""
+    from simsched.cost_model.profile import parse_profile
+
+    try:
+        known = parse_profile(file.to_text().encode(), file.name).num_gpu_blocks(16) is not None
+    except InputError as error:
+        click.echo(f"warning: {error}", err=True)
+        return
+    if not known:
+        click.echo(
+            f"{file.name}: knows no memory without both --gpu and --model; give --num-gpu-blocks and "
+            "--max-model-len to `simsched run`",
+            err=True,
+        )
 
 
 def _draw(done: Calibration, path: Path) -> None:

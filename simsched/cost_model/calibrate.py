@@ -21,6 +21,8 @@ from simsched.errors import InputError
 
 Form = Literal["linear", "table"]
 
+POOR = 0.15
+"""A mean error on held-out steps beyond which the fit is warned of."""
 MIN_STEPS = 50  # fewer say too little
 
 # Mean latency of ranking in the paper's burst of 2,000 ShareGPT requests is 0.56 s a token x 412 tokens =
@@ -189,13 +191,18 @@ def calibrated(
     cost = fit_linear(train, robust=robust) if form == "linear" else fit_table(train, robust=robust)
     if robust:
         cost = level(cost, train)
-    fit, warnings = fit_error(cost, test, len(train)), tuple(unidentified(train, cost))
+    fit, warnings = fit_error(cost, test, len(train)), unidentified(train, cost)
+    if fit.mean > POOR:
+        warnings.append(
+            f"the mean error of {fit.mean:.0%} on the steps held out says that more than the batch decides how "
+            "long these steps take; expected the steps of one engine, on a machine that does nothing else"
+        )
     file = target.profile(
         cost.to_json(),
         predictor_time=predictor_time,
         fit=fit,
         valid_range=_valid_range(train),
-        warnings=warnings,
+        warnings=tuple(warnings),
         provenance=provenance,
     )
     return Calibration(file, cost, test, test.predict(cost))

@@ -51,7 +51,8 @@ def read_step_logs(paths: Sequence[Path], time_column: str = "step_time") -> Ste
             reconstructed += 1
             _Reconstruction(file, lines).run()
         if time_column == "step_time":
-            _unoverlap(lines)
+            for of_replica in _by_replica(lines):
+                _unoverlap(of_replica)
         for line in lines:
             if line.get("swapped_out") or line.get("swapped_in"):
                 swaps += 1
@@ -68,6 +69,14 @@ def read_step_logs(paths: Sequence[Path], time_column: str = "step_time") -> Ste
     if not rows:
         raise InputError(f"--from-steps {paths[0]}: no step to fit")
     return StepLogs(Steps(*np.array(rows).T), files, notes)
+
+
+def _by_replica(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The steps of each engine in a log of several behind a router."""
+    found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        found[line.get("replica")].append(line)
+    return list(found.values())
 
 
 def _unoverlap(lines: list[dict[str, Any]]) -> None:

@@ -52,6 +52,24 @@ def test_without_an_output_the_profile_goes_to_stdout(
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--gpu", "a100-80gb"), "p: knows no memory without both --gpu and --model; give --num-gpu-blocks"),
+        (("--gpu", "a100-80gb", "--model", "llama-3-70b"), "warning: profile a100-80gb/llama-3-70b: no room"),
+        (("--gpu", "a100-80gb", "--model", "llama-3-8b"), ""),
+    ],
+)
+def test_what_a_profile_knows_of_memory_is_said(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulated_log(tmp_path / "run", LINEAR)
+    assert call("--from-steps", tmp_path / "run", *words, "-o", tmp_path / "p.json", "--no-plot") == 0
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert ("memory" in shown or "no room" in shown) is bool(said)
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     simulated_log(tmp_path / "run", LINEAR, noise=0.01)
     made = []

@@ -124,6 +124,22 @@ def test_overlapping_steps_count_from_one_end_to_the_next(tmp_path: Path) -> Non
     assert read_step_logs([tmp_path]).steps.time == pytest.approx([0.020, 0.020, 0.020, 0.020])
 
 
+def test_steps_of_several_replicas_are_of_one_engine_each(tmp_path: Path) -> None:
+    """Two engines in sequence, whose steps lie side by side in the log."""
+    lines = [
+        {**GOOD, "replica": replica, "time": time, "step_time": 0.02}
+        for time, replica in [(0.0, 0), (0.01, 1), (0.02, 0), (0.03, 1), (0.04, 0)]
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_step_logs([tmp_path]).steps.time == pytest.approx([0.02] * 5)
+
+
+def test_times_that_batches_do_not_explain_are_warned_of(tmp_path: Path) -> None:
+    simulated_log(tmp_path, LINEAR, noise=0.5)
+    done = from_steps([tmp_path], Target("mine", None, None, 1, 0), "linear", 0, "")
+    assert done.file.warnings[-1].startswith("the mean error of ")
+
+
 def test_logged_features_and_execution_times_are_used(tmp_path: Path) -> None:
     line = {
         "scheduled": {"x": 3},
