@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from simsched.errors import InputError
+from simsched.text.options import is_no_number
 
 
 class Found(NamedTuple):
@@ -114,6 +115,10 @@ def construct(
         if key not in valid:
             expected = ", ".join([*valid, *others]) or "none"
             raise InputError(f"{kind} {name}: no parameter {key}; expected {expected}")
+    for key, value in parameters.items():
+        checked = getattr(cls, "__pydantic_fields__", {}).get(key)
+        if checked is not None and is_no_number(value, checked.annotation):
+            raise InputError(f"{kind} {name}: {key} is {str(value).lower()}: expected a number")
     try:
         made = cls(**parameters)
         deepcopy(made)  # as each run starts with one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import PolicyError
 from simsched.routers.base import Replicas, Router
 from simsched.workload.formats import load_trace
+from simsched.workload.frames import write_rows
 
 pytestmark = pytest.mark.usefixtures("policies_restored")
 LOAD: dict[str, Any] = {"workload": "sharegpt", "request_rate": 20, "num_requests": 60}
@@ -222,6 +224,15 @@ def test_missing_values_of_a_frame_are_not_given() -> None:
     ]
     assert simsched.simulate("fcfs", trace=frame).requests.height == 50
     assert simsched.simulate("ranking", trace=numbers).requests.height == 50
+
+
+@pytest.mark.parametrize("seconds", [timedelta(seconds=1.5), np.timedelta64(1500, "ms")])
+def test_durations_from_python_are_seconds(seconds: Any, tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    write_rows([{**ROWS[0], "deadline": seconds}], file)
+    trace, _ = load_trace(file)
+    assert trace.deadline is not None
+    assert trace.deadline.tolist() == [1.5]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simsched.engine.gpu_defaults import resolve_batch
 from simsched.errors import InputError
-from simsched.text.options import option_flag
+from simsched.text.options import is_no_number, option_flag
 from simsched.vllm_versions import DEFAULT, rules_of, supported
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ class EngineConfig(BaseModel):
         for name, value in given.items():
             if name in preset.unsupported and value != preset.unsupported[name]:
                 raise InputError(f"{option_flag(name)}: preset {preset.name} has no such option")
+            field = EngineConfig.model_fields.get(name)
+            if field is not None and is_no_number(value, field.annotation):
+                raise InputError(f"{option_flag(name)} {value}: expected a number")
         try:
             super().__init__(**{**preset.unsupported, **preset.defaults, **given})
         except ValidationError as error:

@@ -24,7 +24,7 @@ from pydantic import (
 from simsched.engine.config import DEFAULT_PRESET, EngineConfig
 from simsched.errors import InputError
 from simsched.policies.base import registered
-from simsched.text.options import option_flag, value_type
+from simsched.text.options import is_no_number, option_flag, value_type
 from simsched.text.specs import specs_of, split_specs
 
 PAPER_POLICIES = ("fcfs", "mlfq", "po", "classification", "ranking")
@@ -65,7 +65,7 @@ def _seconds_or_auto(given: Any) -> Any:
     if given is None or given == "auto":
         return given
     try:
-        seconds = float(given)
+        seconds = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
@@ -281,6 +281,11 @@ def make_study(given: Mapping[str, Any], origin: str | None = None) -> Study:
         options.setdefault("num_runs", 3)
     if "workload" not in options and "trace" not in options:
         options["workload"] = DEFAULT_WORKLOAD
+    for name, value in options.items():
+        field = Study.model_fields.get(name)
+        if field is not None and is_no_number(value, field.annotation):
+            shown = f"{origin}: {name}" if origin else option_flag(name)
+            raise InputError(f"{shown} {value}: expected a number")
     try:
         study = _labelled(Study(**options))
     except ValidationError as error:
@@ -344,7 +349,9 @@ def read_study(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        twice = _key_given_twice(yaml.compose(text, Loader=yaml.SafeLoader))
     except OSError as error:
         raise InputError(f"{path}: cannot read the study: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -355,9 +362,27 @@ def read_study(path: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    if twice is not None:
+        raise InputError(
+            f"{path}:{twice.start_mark.line + 1}: {twice.value} is given twice; expected it once"
+        )
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of options, such as `policy: [fcfs, ranking]`")
     return {str(name): value for name, value in content.items()}
+
+
+def _key_given_twice(node: Any) -> Any:
+    """The node of a YAML mapping's key that is there before, anywhere in the text; None: there is none."""
+    children: list[Any] = node.value if node is not None and node.id != "scalar" else []
+    if node is not None and node.id == "mapping":
+        seen: set[str] = set()
+        for key, _ in children:
+            if key.value in seen:
+                return key
+            seen.add(str(key.value))
+        children = [value for _, value in children]
+    found = (_key_given_twice(child) for child in children)
+    return next((each for each in found if each is not None), None)
 
 
 def parse_rate(text: str) -> tuple[float, bool]:

@@ -20,3 +20,19 @@ def value_type(annotation: Any) -> Any:
         (kind,) = (each for each in arguments if each is not NoneType)
         return value_type(kind)
     return origin or annotation
+
+
+def is_no_number(value: Any, annotation: Any) -> bool:
+    """Is it, or one of a list, true or false where only numbers are expected? Pydantic takes true for 1."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return _kinds(annotation) <= {int, float} and any(isinstance(each, bool) for each in several)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """`{int}` of `int | None`, of `tuple[int, ...]`, of an annotated `int`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Annotated, tuple):
+        return _kinds(arguments[0])
+    if origin in (Union, UnionType):
+        return set().union(*(_kinds(each) for each in arguments if each is not NoneType))
+    return {origin or annotation}

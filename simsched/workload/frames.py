@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,13 @@ def _is_missing(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays, and dates, as JSON has them."""
+    """NumPy's numbers and arrays, and dates, as JSON has them; durations in seconds."""
+    if isinstance(value, timedelta):  # pandas' is one, too
+        return value.total_seconds()
+    if isinstance(value, np.timedelta64):
+        return value / np.timedelta64(1, "s")
+    if isinstance(value, np.datetime64):
+        return str(value)
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     return value.isoformat() if hasattr(value, "isoformat") else value

@@ -15,6 +15,7 @@ from typing import Any
 from simsched.errors import InputError
 from simsched.workload.rows import AT_ONCE, COLUMNS, NUMBERS, Loaded, Reading, Rows, build_trace, from_zero
 from simsched.workload.table import Table
+from simsched.workload.trace import SLOS
 from simsched.workload.units import EPOCH, dates_in, likely_unit, take_hash_block_size, take_times
 
 REQUIRED = ("timestamp", "input_length", "output_length")
@@ -135,6 +136,10 @@ def read_rows(table: Table, name: str, reading: Reading) -> Loaded:
         if known is None and reading.demanded:
             known = "s"  # `--format jsonl` and `--format table` are in seconds
         values = columns["timestamp"]
+        if reading.time_unit is not None and column in table.time_units:
+            raise InputError(
+                f"--time-unit {reading.time_unit}: {table.path} has dates or durations in its column {column}"
+            )
         if known is None and reading.time_unit is None and not dates_in(values):
             by_hand = any(any(value is not None for value in columns.get(each, ())) for each in _BY_HAND)
             known = "s" if by_hand else likely_unit(table, column, values)
@@ -143,6 +148,9 @@ def read_rows(table: Table, name: str, reading: Reading) -> Loaded:
         times = take_times(table, column, values, given=reading.time_unit, known=known or "s")
         columns["timestamp"] = times.seconds
         said.append(times.said)
+        others = [each for each in ("think_time", *SLOS) if each in sources]
+        if others and not times.said.endswith("in seconds"):
+            said.append(f"{', '.join(others)} in seconds")
         if times.expected:
             expected["timestamp"] = times.expected
     elif not shape.timed:

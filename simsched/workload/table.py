@@ -51,7 +51,7 @@ def place(path: Path, unit: str, number: int) -> str:
 
 
 def parquet_table(path: Path, data: bytes) -> Table:
-    """A Parquet file. Dates become nanoseconds since 1970, durations nanoseconds, decimals floats.
+    """A Parquet file. Dates become nanoseconds since 1970, durations seconds, decimals floats.
 
     Raises:
         InputError: damaged.
@@ -64,12 +64,12 @@ def parquet_table(path: Path, data: bytes) -> Table:
         raise InputError(f"{path}: a damaged or truncated Parquet file") from None
     units = {}
     for name, kind in table.schema.items():
-        if isinstance(kind, pl.Datetime | pl.Duration):
+        if isinstance(kind, pl.Datetime):
             units[name] = "ns"
-            as_unit = pl.col(name).dt.epoch("ns") if isinstance(kind, pl.Datetime) else None
-            if as_unit is None:
-                as_unit = pl.col(name).dt.total_nanoseconds()
-            table = table.with_columns(as_unit)
+            table = table.with_columns(pl.col(name).dt.epoch("ns"))
+        elif isinstance(kind, pl.Duration):
+            units[name] = "s"
+            table = table.with_columns(pl.col(name).dt.total_nanoseconds() / 1e9)
         elif isinstance(kind, pl.Decimal):
             table = table.with_columns(pl.col(name).cast(pl.Float64))
     return Table(

@@ -45,6 +45,7 @@ def test_starvation_control_wraps_any_policy() -> None:
         ("mlfq(base_quantum=-1)", "base_quantum is -1"),
         ("mlfq(base_quantum=fast)", "base_quantum is fast"),
         ("mlfq(base_quantum=nan)", "base_quantum"),
+        ("trail(every=true)", "every is true: expected a number"),
         ("mlfq(base_quantum)", "as key=value"),
         ("mlfq(base_quantum=1,base_quantum=2)", "each parameter once"),
         ("mlfq(base_quantum=1", "expected NAME"),

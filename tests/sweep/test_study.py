@@ -91,6 +91,9 @@ def test_every_kind_of_figure_can_be_asked_for() -> None:
         ({"duration": "inf"}, "--duration inf"),
         ({"goodput": "itl:3"}, "--goodput itl:3"),
         ({"num_requests": "5", "duration": "5"}, "exclude each other"),
+        ({"max_num_seqs": [64, True]}, r"--max-num-seqs \[64, True\]: expected a number"),
+        ({"seed": True}, "--seed True: expected a number"),
+        ({"warmup": True}, "--warmup True: expected seconds, or auto"),
     ],
 )
 def test_bad_flags(given: dict[str, Any], message: str) -> None:
@@ -109,6 +112,9 @@ def test_bad_flags(given: dict[str, Any], message: str) -> None:
         (b"\xff\xfe\x00\x01", "not a text file"),
         (b"polcy: fcfs\n", "study.yaml: polcy: unknown; expected"),
         (b"num_runs: many\n", "study.yaml: num_runs many"),
+        (b"max_num_seqs: yes\n", "study.yaml: max_num_seqs True: expected a number"),
+        (b"seed: 1\npolicy: fcfs\nseed: 2\n", "study.yaml:3: seed is given twice"),
+        (b"policy: {edf: {deadlines: {a: 1, a: 2}}}\n", "study.yaml:1: a is given twice"),
         (b"goodput: {itl: 3}\n", "study.yaml: goodput"),
         (b"figures: [{kind: latency, colour: red}]\n", "study.yaml: figures"),
     ],

@@ -8,6 +8,7 @@ import gzip
 import json
 import lzma
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,34 @@ def test_tables_with_our_names_and_with_others(tmp_path: Path) -> None:
     table.write_parquet(tmp_path / "t.parquet")
     parquet, _ = load_trace(tmp_path / "t.parquet")
     assert parquet.hash_ids == [(4,)]
+
+
+def test_durations_of_a_table_are_seconds_in_every_column(tmp_path: Path) -> None:
+    table = pl.DataFrame(
+        {
+            "timestamp": [timedelta(0), timedelta(seconds=1.5)],
+            "deadline": [timedelta(seconds=2), timedelta(milliseconds=300)],
+            "input_length": [1, 2],
+            "output_length": [3, 4],
+        }
+    )
+    path = tmp_path / "t.parquet"
+    table.write_parquet(path)
+    trace, _ = load_trace(path)
+    assert trace.arrival_time.tolist() == [0.0, 1.5]
+    assert trace.deadline is not None
+    assert trace.deadline.tolist() == [2.0, 0.3]
+    with pytest.raises(InputError, match="--time-unit ms: .* has dates or durations in its column timestamp"):
+        load_trace(path, time_unit="ms")
+
+
+def test_the_time_unit_is_of_time_stamps_alone_which_is_said(tmp_path: Path) -> None:
+    path = saved(tmp_path, "arrival_ms,input_length,output_length,deadline\n0,3,4,5\n250,3,4,5\n")
+    trace, _ = load_trace(path)
+    assert trace.arrival_time.tolist() == [0.0, 0.25]
+    assert trace.deadline is not None
+    assert trace.deadline.tolist() == [5.0, 5.0]
+    assert trace.notes[0].endswith("arrival_ms in milliseconds, deadline in seconds")
 
 
 @pytest.mark.parametrize(
