@@ -171,7 +171,9 @@ def test_durations_of_a_table_are_seconds_in_every_column(tmp_path: Path) -> Non
     assert trace.arrival_time.tolist() == [0.0, 1.5]
     assert trace.deadline is not None
     assert trace.deadline.tolist() == [2.0, 0.3]
-    with pytest.raises(InputError, match="--time-unit ms: .* has dates or durations in its column timestamp"):
+    with pytest.raises(
+        InputError, match=r"--time-unit ms: .* has dates or durations in its column timestamp"
+    ):
         load_trace(path, time_unit="ms")
 
 
