@@ -194,8 +194,8 @@ def calibrated(
     fit, warnings = fit_error(cost, test, len(train)), unidentified(train, cost)
     if fit.mean > POOR:
         warnings.append(
-            f"the mean error of {fit.mean:.0%} on the steps held out says that more than its batch decides how "
-            "long a step takes; expected the steps of one engine, on a machine that does nothing else"
+            f"the mean error of {fit.mean:.0%} on the steps held out says that more than its batch decides "
+            "how long a step takes; expected the steps of one engine, on a machine that does nothing else"
         )
     file = target.profile(
         cost.to_json(),
