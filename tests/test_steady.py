@@ -146,6 +146,12 @@ def test_cells_of_a_load_share_a_window(
     assert found == {"a": window, "b": window}
 
 
+def test_seconds_of_warm_up_count_from_the_first_arrival() -> None:
+    cells = {"a": {"policy": "fcfs", "workload": "T", "request_rate": None}}
+    found = load_windows(cells, {"a": backlog(True, 1.0)}, {"a": 1.0}, {"warmup": 5.0}, {"a": 60.0})
+    assert found == {"a": (65.0, 100.0)}
+
+
 def test_the_window_of_sessions() -> None:
     """A turn without session is one by itself; 99 % of the turns come within 8 s of their session's start."""
     session = np.array([0, 1, 0, -1, 1, 2, *[3] * 100])

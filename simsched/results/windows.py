@@ -24,14 +24,24 @@ def starts_sessions(cell: str, options: Options, manifest: Mapping[str, Any]) ->
     turns wait for answers, so that some come behind the last start?"""
     if cell in manifest.get("replayed_sessions", ()):
         return True
-    study = manifest.get("study") or {}
-    arrivals = options.get("arrivals")
+    arrivals = _arrivals(options, manifest)
     if arrivals is None:
-        given = study.get("arrivals") or ()
-        named = str(options.get("workload")) in (study.get("workload") or ())
-        usual = named_workload(str(options["workload"])).default_arrivals if named else "poisson"
-        arrivals = given[0] if given else usual
-    return Arrivals.parse(str(arrivals)).process == "sessions"
+        named = str(options.get("workload")) in ((manifest.get("study") or {}).get("workload") or ())
+        arrivals = named_workload(str(options["workload"])).default_arrivals if named else "poisson"
+    return Arrivals.parse(arrivals).process == "sessions"
+
+
+def replays_times(options: Options, manifest: Mapping[str, Any]) -> bool:
+    """Do the requests of such a cell come at the time stamps of their trace, which may begin at any time?"""
+    named = str(options.get("workload")) in ((manifest.get("study") or {}).get("workload") or ())
+    return not named and options.get("request_rate") is None and _arrivals(options, manifest) is None
+
+
+def _arrivals(options: Options, manifest: Mapping[str, Any]) -> str | None:
+    """The arrivals that were asked for."""
+    given = (manifest.get("study") or {}).get("arrivals") or ()
+    arrivals = options.get("arrivals") or (given[0] if len(given) == 1 else None)
+    return None if arrivals is None else str(arrivals)
 
 
 def backlog_of(
@@ -80,6 +90,7 @@ def load_windows(
     backlogs: Mapping[str, Mapping[str, Any] | None],
     tails: Mapping[str, float | None],
     wanted: Mapping[str, Any],
+    starts: Mapping[str, float] | None = None,
 ) -> dict[str, Window | None]:
     """Cell -> the window that its metrics are of; None: the whole run.
 
@@ -92,6 +103,7 @@ def load_windows(
         backlogs: cell -> what `backlog_of` says of it.
         tails: cell -> the 99th percentile of its end-to-end latency, in milliseconds.
         wanted: `warmup` and `cooldown`, each seconds or `auto`; what is not there is 0.
+        starts: cell -> from when on seconds of `warmup` count, on the run's clock; 0 where it is not there.
     """
     warmup, cooldown = wanted.get("warmup", 0), wanted.get("cooldown", 0)
     if warmup == 0 and cooldown == 0:
@@ -102,20 +114,26 @@ def load_windows(
     windows: dict[str, Window | None] = {}
     for names in loads.values():
         window = _common(
-            [(backlog, tails[name]) for name in names if (backlog := backlogs[name])], warmup, cooldown
+            [(backlog, tails[name]) for name in names if (backlog := backlogs[name])],
+            warmup,
+            cooldown,
+            max((starts or {}).get(name, 0.0) for name in names),
         )
         windows |= dict.fromkeys(names, window)
     return windows
 
 
 def _common(
-    found: list[tuple[Mapping[str, Any], float | None]], warmup: float | str, cooldown: float | str
+    found: list[tuple[Mapping[str, Any], float | None]],
+    warmup: float | str,
+    cooldown: float | str,
+    origin: float,
 ) -> Window | None:
     steady = [each for each in found if each[0]["steady"]]
     if not found or (AUTO in (warmup, cooldown) and not steady):
         return None
     end = min(backlog["arrivals_end"] for backlog, _ in found)
-    start = max(backlog["warmup_end"] for backlog, _ in steady) if warmup == AUTO else float(warmup)
+    start = max(backlog["warmup_end"] for backlog, _ in steady) if warmup == AUTO else origin + float(warmup)
     if cooldown == AUTO:
         tail = max((tail or 0.0) / 1e3 for _, tail in steady)
         end -= min(tail, _LONGEST_COOLDOWN * end)

@@ -29,7 +29,14 @@ from simsched.results.layout import (
 )
 from simsched.results.over_runs import over_runs
 from simsched.results.reading import Results, read_parquet
-from simsched.results.windows import backlog_of, load_windows, starts_sessions, verdict_columns
+from simsched.results.windows import (
+    AUTO,
+    backlog_of,
+    load_windows,
+    replays_times,
+    starts_sessions,
+    verdict_columns,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -227,7 +234,13 @@ class ResultsWriter:
         backlogs = {cell: metrics["backlog"] for cell, metrics in found.items()}
         tails = {cell: metrics["p99_e2el_ms"] for cell, metrics in found.items()}
         cells = {cell: options for cell, options in self.cells.items() if cell in found}
-        windows = load_windows(cells, backlogs, tails, manifest.get("window") or {})
+        wanted = manifest.get("window") or {}
+        starts = {
+            cell: float(Requests.of_table(tables[cell]).arrival.min())
+            for cell, options in cells.items()
+            if wanted.get("warmup") != AUTO and replays_times(options, manifest)
+        }
+        windows = load_windows(cells, backlogs, tails, wanted, starts)
         goodput = (manifest.get("study") or {}).get("goodput")
         rows = []
         # those of sessions are columns where any cell has some

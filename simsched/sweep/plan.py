@@ -143,9 +143,31 @@ def make_plan(study: Study, there: Mapping[str, Any] | None = None) -> Plan:
         if replays_sessions(cell.load):
             plan.replayed_sessions.append(name)
     plan.notes += notes_on_rates(plan.cells, plan.capacity, plan.offered)
+    _check_baseline(plan)
+    _check_window(plan)
     _check_figures(plan)
     _check(plan)
     return plan
+
+
+def _check_baseline(plan: Plan) -> None:
+    """Refuse a baseline whose policy does not run, before the others do."""
+    study = plan.study
+    wanted = None if study.baseline is None else parse_arm(study.baseline, "--baseline")[0]
+    known = list(dict.fromkeys(str(options["policy"]) for options in plan.options.values()))
+    short = [policy.partition("(")[0] for policy in known]
+    if wanted is not None and wanted not in (*known, *short, *(study.label or ())):
+        raise InputError(f"--baseline {study.baseline}: expected one of the policies, {', '.join(known)}")
+
+
+def _check_window(plan: Plan) -> None:
+    """Refuse a warm-up and a cool-down that leave nothing of a run."""
+    seconds = {name: value for name, value in window_of(plan.study).items() if isinstance(value, float)}
+    said = " and ".join(f"--{name} {value:g}" for name, value in seconds.items() if value)
+    for name, rate in plan.offered.items():
+        lasts = plan.cells[name].load.duration or plan.num_requests[name] / rate
+        if sum(seconds.values()) >= lasts:
+            raise InputError(f"{said}: nothing is left of the {lasts:.3g} s in which requests arrive")
 
 
 def _check(plan: Plan) -> None:

@@ -63,19 +63,26 @@ def parquet_table(path: Path, data: bytes) -> Table:
     except (pl.exceptions.PolarsError, OSError, pl.exceptions.PanicException):
         raise InputError(f"{path}: a damaged or truncated Parquet file") from None
     units = {}
+    durations = set()
     for name, kind in table.schema.items():
         if isinstance(kind, pl.Datetime):
             units[name] = "ns"
             table = table.with_columns(pl.col(name).dt.epoch("ns"))
         elif isinstance(kind, pl.Duration):
             units[name] = "s"
-            table = table.with_columns(pl.col(name).dt.total_nanoseconds() / 1e9)
+            table = table.with_columns(pl.col(name).dt.total_nanoseconds())
+            durations.add(name)
         elif isinstance(kind, pl.Decimal):
             table = table.with_columns(pl.col(name).cast(pl.Float64))
+
+    def values(name: str) -> list[Any]:
+        found: list[Any] = table[name].to_list()
+        return [None if each is None else each / 10**9 for each in found] if name in durations else found
+
     return Table(
         path,
         tuple(table.columns),
-        lambda name: table[name].to_list(),
+        values,
         range(1, len(table) + 1),
         unit="row",
         time_units=units,

@@ -11,6 +11,7 @@ import pytest
 
 from simsched.errors import InputError
 from simsched.policies.user_policy import PolicyError
+from simsched.sweep.execute import run_study
 from simsched.sweep.inputs import prepare
 from simsched.sweep.plan import Plan, make_plan
 from simsched.sweep.study import make_study
@@ -87,6 +88,32 @@ def test_a_trace_that_is_too_short_is_said(trace: str) -> None:
     for enough in ({"num_requests": "300"}, {"duration": "29"}, {"duration": "30", "request_rate": "10"}):
         assert "fewer" not in notes(trace=trace, **enough)
         assert "before --duration" not in notes(trace=trace, **enough)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"warmup": "31"}, "--warmup 31: nothing is left of the 30 s"),
+        (
+            {"warmup": "20", "cooldown": "10.5"},
+            "--warmup 20 and --cooldown 10.5: nothing is left of the 30 s",
+        ),
+        ({"duration": "5", "cooldown": "5"}, "--cooldown 5: nothing is left of the 5 s"),
+        ({"baseline": "srtf"}, "--baseline srtf: expected one of the policies, fcfs"),
+    ],
+)
+def test_what_leaves_nothing_to_compare_is_refused(trace: str, given: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        planned(trace=trace, **given)
+
+
+def test_a_warm_up_counts_from_the_first_arrival_of_a_replay(tmp_path: Path) -> None:
+    rows = [{"timestamp": 50 + i / 2, "input_length": 50, "output_length": 2} for i in range(30)]
+    path = write_jsonl(tmp_path / "T.jsonl", rows)
+    plan = planned(trace=path, warmup="5", cooldown="2")
+    (row,) = run_study(plan, tmp_path / "out").summary.to_dicts()
+    assert (row["window_start"], row["window_end"]) == (55.0, 62.5)
+    assert row["request_throughput"] == pytest.approx(2.0, rel=0.1)
 
 
 def test_a_capacity_says_that_prefix_hits_are_left_out(tmp_path: Path) -> None:
