@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simsched.metrics import Requests, measure
-from simsched.results.windows import load_windows
+from simsched.results.windows import backlog_of, load_windows
 from simsched.steady import (
     SteadyState,
     mean_backlog,
@@ -84,6 +84,35 @@ def test_a_run_that_is_too_short_is_neither() -> None:
     short = queue(0.9, 100)
     assert not short.steady
     assert not short.growing
+
+
+@pytest.mark.parametrize(
+    ("seconds", "alone", "every", "longer", "growth_low"),
+    [
+        (10.0, 3.0, 0.1, 0.0, None),  # it fills: the run is hardly longer than its requests
+        (10.0, 3.0, 0.1, 0.3, None),
+        (10.0, 3.0, 0.1, 2.0, 0.5),  # it takes twice as many requests a second as it serves
+        (40.0, 3.0, 0.1, 1.0, 0.5),  # each request takes longer than the one before
+        (40.0, 3.0, 0.1, 0.0, 0.0),
+        (40.0, 0.2, 1.0, 0.01, None),  # a third of a request more over the whole run
+    ],
+)
+def test_an_engine_that_fills_is_not_said_to_grow(
+    seconds: float, alone: float, every: float, longer: float, growth_low: float | None
+) -> None:
+    arrival = np.arange(0.0, seconds, every)
+    taken = alone + longer * arrival
+    nans, ones = np.full(len(arrival), np.nan), np.ones(len(arrival), dtype=int)
+    found = backlog_of(
+        Requests(
+            arrival, arrival + 0.1, arrival + taken, ones, 100 * ones, 0 * ones, nans, taken / alone, ones < 1
+        )
+    )
+    assert found is not None
+    assert not (growth_low is None and (found["steady"] or found["growing"]))
+    assert (found["growth_low"] is None) is (growth_low is None)
+    if growth_low is not None:
+        assert (found["growth_low"] > growth_low) is (longer > 0)
 
 
 def test_requests_all_at_once_tell_nothing() -> None:

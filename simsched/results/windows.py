@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from simsched.metrics import GROWTH, Requests
 from simsched.results.layout import LOAD_OPTIONS, Options
-from simsched.steady import session_window, steady_state, steady_state_of_sessions
+from simsched.steady import SteadyState, session_window, steady_state, steady_state_of_sessions
 from simsched.workload.arrivals import Arrivals
 from simsched.workload.named import named_workload
 
@@ -16,6 +18,10 @@ AUTO = "auto"
 Window = tuple[float, float]
 Backlog = dict[str, Any]
 """What `backlog_of` says of a cell; None in its place where there is no telling."""
+FILLS = 3.0
+"""An engine that was empty fills for about so many times as long as a request takes alone, in the mean."""
+FULL = 2.5
+"""More than so many times the requests that would be there were each alone are a queue, not a full batch."""
 _LONGEST_COOLDOWN = 0.25  # of the arrivals
 
 
@@ -68,6 +74,7 @@ def backlog_of(
         state = steady_state(*times, window)
     if state is None:
         return None
+    told = told and _outlasts_its_requests(requests, state)
     growth: tuple[float, float | None, float | None] = (state.requests.slope, None, None)
     if told:
         growth = (state.requests.slope, state.requests.low, state.requests.high)
@@ -78,6 +85,18 @@ def backlog_of(
         "warmup_end": state.warmup_end,
         "arrivals_end": state.arrivals_end,
     }
+
+
+def _outlasts_its_requests(requests: Requests, state: SteadyState) -> bool:
+    """Is what is left behind the warm-up long enough, or the backlog large enough, to tell growth from an
+    engine that fills, and does the backlog grow by a request in it, if it grows?"""
+    seconds = state.arrivals_end - state.warmup_end
+    alone = (requests.finish - requests.arrival) / requests.slowdown
+    known = alone[np.isfinite(alone)]
+    if len(known) and seconds < FILLS * float(known.mean()):
+        there = (requests.arrival <= state.arrivals_end) & ~(requests.finish <= state.arrivals_end)
+        return int(there.sum()) > FULL * state.request_rate * float(known.mean())
+    return state.steady or not 0 < state.requests.slope * seconds < 1
 
 
 def verdict_columns(backlog: Mapping[str, Any] | None) -> dict[str, Any]:
