@@ -21,7 +21,7 @@ BELOW: dict[str, set[str]] = {
     "files": set(),
     "text": set(),
     "workload": {"request", "streams", "text", "files"},
-    "plugins": set(),
+    "plugins": {"text"},
     "policies": {"request", "workload", "text", "plugins"},
     "vllm_versions": set(),
     "routers": {"text", "plugins", "workload", "vllm_versions"},
