@@ -45,7 +45,7 @@ def replays_times(options: Options, manifest: Mapping[str, Any]) -> bool:
 
 def _arrivals(options: Options, manifest: Mapping[str, Any]) -> str | None:
     """The arrivals that were asked for."""
-    given = (manifest.get("study") or {}).get("arrivals") or ()
+    given = list((manifest.get("study") or {}).get("arrivals") or ())
     arrivals = options.get("arrivals") or (given[0] if len(given) == 1 else None)
     return None if arrivals is None else str(arrivals)
 
