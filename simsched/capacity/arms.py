@@ -7,10 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from simsched.capacity.probe import Probe
+from simsched.capacity.probe import Probe, Tried
 from simsched.capacity.search import Found, Rate, find_rates, over_seeds
 from simsched.capacity.session_probe import SessionProber
-from simsched.capacity.tasks import Question, num_gpus, prober_of, search_arms, tasks_of, turns_of
+from simsched.capacity.tasks import (
+    OfArm,
+    Question,
+    num_gpus,
+    of_nobody,
+    prober_of,
+    search_arms,
+    tasks_of,
+    turns_of,
+)
 from simsched.sweep.cell import Arm, Load
 from simsched.sweep.study import Study
 
@@ -102,6 +111,7 @@ def arm_rates(
     jobs: int | None = None,
     on_arm: Callable[[str], None] = lambda name: None,
     on_start: Callable[[int], None] = lambda arms: None,
+    on_try: OfArm = of_nobody,
 ) -> tuple[list[ArmRates], list[str]]:
     """The rates of every arm of a study, over its workloads and runs; its own rates are not looked at.
 
@@ -111,6 +121,8 @@ def arm_rates(
         jobs: processes; None: one per core, at most one per arm.
         on_arm: called with the name of each arm that is done.
         on_start: called with the number of arms when everything has been checked.
+        on_try: called in the process that searches with an arm's name, what was tried and seen, and the
+            seconds that it took; a function of a module, as that process imports it.
 
     Returns:
         The arms in the order of the grid, and notes on what was chosen for them.
@@ -120,7 +132,7 @@ def arm_rates(
     """
     searched = tasks_of(study, question.by)
     on_start(len(searched.tasks))
-    found = search_arms(searched, _find, (question,), jobs, on_arm)
+    found = search_arms(searched, _find, (question,), jobs, on_arm, on_try)
     rates = []
     for key, results in found.items():
         first, load, _ = searched.tasks[key][0]
@@ -144,9 +156,9 @@ def arm_rates(
     return rates, searched.notes
 
 
-def _find(task: tuple[Arm, Load, float, Question]) -> Found:
-    arm, load, estimate, question = task
-    prober = prober_of(arm, load, question)
+def _find(task: tuple[Arm, Load, float, Question, Tried]) -> Found:
+    arm, load, estimate, question, on_try = task
+    prober = prober_of(arm, load, question, on_try)
     if not isinstance(prober, SessionProber):
         return find_rates(prober, estimate, burst=question.burst, slo=question.slo)
     found = find_rates(prober, estimate, burst=0, slo=question.slo)

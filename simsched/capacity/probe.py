@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 
 import numpy as np
 
@@ -16,8 +17,17 @@ from simsched.sweep.cell import Arm, Cell, Load
 from simsched.sweep.inputs import prepare
 from simsched.sweep.requests import file_of, requests_of
 from simsched.sweep.run import run
+from simsched.text.table import short_number
 from simsched.workload.copies import repeated
 from simsched.workload.trace import FloatArray, Trace
+
+Tried = Callable[[str, float], None]
+"""Told what was tried and seen, and how many seconds that took."""
+
+
+def unheard(what: str, seconds: float) -> None:
+    """For a search that nobody watches."""
+
 
 HOUR = 3600.0
 """Seconds of arrivals that decide whether a rate is stable,"""
@@ -61,6 +71,7 @@ class Prober:
         slo: Slo | None = None,
         group: str | None = None,
         hour: float = HOUR,
+        on_try: Tried = unheard,
     ) -> None:
         """Args:
         arm: what serves.
@@ -68,7 +79,9 @@ class Prober:
         slo: an objective whose attainment is wanted.
         group: a column of the trace (`tenant`, `request_class`, `priority`) whose values are judged apart.
         hour: seconds of arrivals that decide.
+        on_try: called when a rate has been tried, with what was seen and how many seconds it took.
         """
+        self.on_try = on_try
         self.arm, self.load, self.slo, self.group, self.hour = arm, load, slo, group, hour
         self._probes: dict[float, Probe] = {}
         self._drains: dict[tuple[float, int], bool] = {}
@@ -81,6 +94,7 @@ class Prober:
     def probe(self, rate: float) -> Probe:
         """From an empty engine: the hour, or less of it where the backlog plainly grows."""
         if rate not in self._probes:
+            began = perf_counter()
             until: float | None = None
 
             def is_told(now: float, arrival: FloatArray, finish: FloatArray) -> bool:
@@ -93,7 +107,12 @@ class Prober:
             state = steady_state(there.arrival, there.first_token, there.finish, there.num_output_tokens)
             steady = state is not None and state.steady and until is None
             self._probes[rate] = self._seen(rate, steady, requests, trace, state)
+            self._tell(self._probes[rate], began)
         return self._probes[rate]
+
+    def _tell(self, probe: Probe, began: float) -> None:
+        how = "steady" if probe.steady else "not steady"
+        self.on_try(f"{short_number(probe.rate)} req/s: {how}", perf_counter() - began)
 
     def drains(self, rate: float, burst: int, usual: float) -> bool:
         """Does a burst of so many requests at the start drain, while others arrive at this rate?
@@ -102,6 +121,7 @@ class Prober:
         not where what the burst has made the engine recompute keeps them there.
         """
         if (rate, burst) not in self._drains:
+            began = perf_counter()
             drains: bool | None = None
 
             def is_told(now: float, arrival: FloatArray, finish: FloatArray) -> bool:
@@ -121,6 +141,9 @@ class Prober:
                 shrinks = slope is not None and slope.slope < -DRAINING * rate
                 drains = shrinks or _is_back(requests.arrival, requests.finish, end, usual)
             self._drains[rate, burst] = drains
+            how = "drains" if drains else "does not drain"
+            what = f"{short_number(rate)} req/s: a burst of {burst:,} {how}"
+            self.on_try(what, perf_counter() - began)
         return self._drains[rate, burst]
 
     def _run(

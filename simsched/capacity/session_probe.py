@@ -6,6 +6,8 @@ a run-in: until nearly all turns of the first sessions have come.
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import numpy as np
 
 from simsched.capacity.probe import Probe, Prober
@@ -23,7 +25,9 @@ class SessionProber(Prober):
         """From an empty engine, without the run-in. Not steady where that takes more than half of the time:
         the answers of such an engine hold all later turns back."""
         if rate not in self._probes:
+            began = perf_counter()
             self._probes[rate] = self._probe(rate)
+            self._tell(self._probes[rate], began)
         return self._probes[rate]
 
     def _probe(self, rate: float) -> Probe:

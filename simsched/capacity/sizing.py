@@ -6,12 +6,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
-from simsched.capacity.probe import Prober
-from simsched.capacity.tasks import Question, num_gpus, prober_of, search_arms, tasks_of, turns_of
+from simsched.capacity.probe import Prober, Tried
+from simsched.capacity.tasks import (
+    OfArm,
+    Question,
+    num_gpus,
+    of_nobody,
+    prober_of,
+    search_arms,
+    tasks_of,
+    turns_of,
+)
 from simsched.sweep.cell import Arm, Load
 from simsched.sweep.study import Study
+from simsched.text.table import counted
 
 MOST = 4096
 """Replicas of a run."""
@@ -102,6 +113,7 @@ def arm_sizes(
     jobs: int | None = None,
     on_arm: Callable[[str], None] = lambda name: None,
     on_start: Callable[[int], None] = lambda arms: None,
+    on_try: OfArm = of_nobody,
 ) -> tuple[list[ArmSize], list[str]]:
     """How many replicas each arm needs behind its router for so many requests/s.
 
@@ -111,6 +123,8 @@ def arm_sizes(
         jobs: processes; None: one per core, at most one per arm.
         on_arm: called with the name of each arm that is done.
         on_start: called with the number of arms when everything has been checked.
+        on_try: called in the process that searches with an arm's name, what was tried and seen, and the
+            seconds that it took; a function of a module, as that process imports it.
 
     Returns:
         The arms in the order of the grid, and notes on what was chosen for them.
@@ -120,7 +134,7 @@ def arm_sizes(
     """
     searched = tasks_of(study, question.by)
     on_start(len(searched.tasks))
-    found = search_arms(searched, _find, (question, request_rate), jobs, on_arm)
+    found = search_arms(searched, _find, (question, request_rate), jobs, on_arm, on_try)
     sizes = []
     for key, of_seeds in found.items():
         one, load, _ = searched.tasks[key][0]
@@ -143,12 +157,15 @@ def arm_sizes(
     return sizes, searched.notes
 
 
-def _find(task: tuple[Arm, Load, float, Question, float]) -> Size:
-    arm, load, capacity, question, request_rate = task
+def _find(task: tuple[Arm, Load, float, Question, float, Tried]) -> Size:
+    arm, load, capacity, question, request_rate, on_try = task
 
     def serves(number: int) -> bool:
-        prober = prober_of(replace(arm, num_replicas=number), load, question)
-        return _keeps(prober, request_rate)
+        began = perf_counter()
+        found = _keeps(prober_of(replace(arm, num_replicas=number), load, question), request_rate)
+        serve = f"serve{'s' if number == 1 else ''}" if found else f"do{'es' if number == 1 else ''} not"
+        on_try(f"{counted(number, 'replica')} {serve}", perf_counter() - began)
+        return found
 
     return smallest(serves, max(1, min(MOST, math.ceil(request_rate / capacity))))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
-from simsched.capacity.probe import HOUR, Prober
+from simsched.capacity.probe import HOUR, Prober, Tried, unheard
 from simsched.capacity.session_probe import SessionProber
 from simsched.errors import InputError
 from simsched.policies.spec import make_policy
@@ -27,6 +28,13 @@ from simsched.workload.trace import Trace
 Key = tuple[str, str]
 """Workload and arm, as they are called."""
 Found = TypeVar("Found")
+OfArm = Callable[[str, str, float], None]
+"""Told an arm's name, what was tried of it and seen, and how many seconds that took."""
+
+
+def of_nobody(arm: str, what: str, seconds: float) -> None:
+    """For searches that nobody watches."""
+
 
 GROUPS = {"tenant": "tenant", "class": "request_class", "priority": "priority"}
 """What requests may be judged apart by -> the trace's column."""
@@ -111,11 +119,11 @@ def _some(load: Load) -> Trace:
     return requests_of(replace(load, num_requests=10, duration=None))[0]
 
 
-def prober_of(arm: Arm, load: Load, question: Question) -> Prober:
+def prober_of(arm: Arm, load: Load, question: Question, on_try: Tried = unheard) -> Prober:
     """Who tries rates of this arm: one that knows sessions where turns wait for answers."""
     column = GROUPS[question.by] if question.by is not None else None
     kind = Prober if turns_of(load) is None else SessionProber
-    return kind(arm, load, slo=question.slo, group=column, hour=question.hour)
+    return kind(arm, load, slo=question.slo, group=column, hour=question.hour, on_try=on_try)
 
 
 def turns_of(load: Load) -> float | None:
@@ -138,16 +146,20 @@ def search_arms(
     rest: tuple[Any, ...],
     jobs: int | None,
     on_arm: Callable[[str], None],
+    on_try: OfArm,
 ) -> dict[Key, list[Found]]:
     """What the search finds of each arm, of its seeds in order.
 
     Args:
-        search: of a task and the rest, in one tuple.
+        search: of a task, the rest and who is told of tries, in one tuple.
         jobs: processes; None: one per core.
         on_arm: called with the name of each arm that is done.
+        on_try: called in the process that searches with an arm's name, what was tried and seen, and the
+            seconds that it took.
     """
     found: dict[Key, list[Found]] = {key: [] for key in searched.tasks}
-    for key, result in _in_processes(search, [(key, (*task, *rest)) for key, task in searched.flat()], jobs):
+    tasks = [(key, (*task, *rest, partial(on_try, key[1]))) for key, task in searched.flat()]
+    for key, result in _in_processes(search, tasks, jobs):
         found[key].append(result)
         if len(found[key]) == len(searched.tasks[key]):
             on_arm(key[1])

@@ -20,6 +20,8 @@ _NOT_ASKED = (
     "request_rate", "duration", "num_requests", "warmup", "cooldown", "goodput", "baseline", "log_steps",
 )  # fmt: skip
 
+_LONG = 2.0  # seconds of a simulation that is worth a line
+
 
 @click.command("capacity")
 @study_options(without=_NOT_ASKED)
@@ -81,12 +83,14 @@ def capacity_command(
             raise InputError(f"--figure {figure}: --router with --request-rate searches no rates to draw")
         study = make_study({"num_runs": 1, **given, "num_replicas": 1})
         sizes, notes = arm_sizes(
-            study, question, request_rate, jobs=jobs, on_arm=_say_done, on_start=_say_start
+            study, question, request_rate, jobs=jobs, on_arm=_say_done, on_start=_say_start, on_try=_say_try
         )
         _answer(sizes, notes, question, request_rate, json_file)
         return
     study = make_study({"num_runs": 1, **given})
-    rates, notes = arm_rates(study, question, jobs=jobs, on_arm=_say_done, on_start=_say_start)
+    rates, notes = arm_rates(
+        study, question, jobs=jobs, on_arm=_say_done, on_start=_say_start, on_try=_say_try
+    )
     for note in notes:
         say(note, err=True)
     if json_file != "-":
@@ -99,6 +103,12 @@ def capacity_command(
 
 def _say_start(arms: int) -> None:
     say(f"{counted(arms, 'arm')} to search, each by many long simulations, which may take minutes", err=True)
+
+
+def _say_try(arm: str, what: str, seconds: float) -> None:
+    """A line for each simulation that one has to wait for."""
+    if seconds >= _LONG:
+        say(f"{arm}: {what} ({seconds:.0f} s)", err=True)
 
 
 def _say_done(arm: str) -> None:

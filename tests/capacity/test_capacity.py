@@ -12,6 +12,7 @@ from simsched.capacity.search import PRECISION, Bracket, bracket, over_seeds
 from simsched.cli import main
 from simsched.slo import parse_slo
 from simsched.sweep.study import make_study
+from simsched.text.table import short_number
 
 
 @pytest.mark.parametrize("start", [1.0, 9.9, 10.0, 10.1, 60.0])
@@ -109,6 +110,20 @@ def test_an_objective_that_nothing_meets_has_a_reason() -> None:
     assert "p99_tpot<1ms: not met even at" in row["reasons"]["slo"]
     assert row["replicas"] is None
     assert row["recovers_rate"] is None
+
+
+def test_each_rate_that_is_tried_is_told() -> None:
+    """So that nobody waits in the dark: the command prints those that take long."""
+    told: list[tuple[str, str, float]] = []
+    study = make_study({"policy": "fcfs", "max_num_seqs": 4, "num_runs": 1})
+    question = Question(burst=50, hour=300.0)
+    (arm,), _ = arm_rates(study, question, jobs=1, on_try=lambda *each: told.append(each))
+    rates = {
+        f"{short_number(probe.rate)} req/s: {'' if probe.steady else 'not '}steady" for probe in arm.probes
+    }
+    assert rates == {what for _, what, _ in told if "burst" not in what}
+    assert any("a burst of 50" in what for _, what, _ in told)
+    assert all(name == "fcfs" and seconds > 0 for name, _, seconds in told)
 
 
 def test_the_command_writes_what_it_shows(

@@ -64,7 +64,10 @@ def test_one_less_does_not_serve_it() -> None:
             assert probe.steady == expected
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simsched.cli.capacity._LONG", 0.0)
     file = tmp_path / "sizes.json"
     arguments = [
         "capacity", "--policy", "fcfs", "--max-num-seqs", "8", "--router", "round-robin", "-j", "1",
@@ -77,7 +80,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert row["arm"] == {"policy": "fcfs"}
     assert row["replicas"] == row["gpu_hours_per_hour"] >= 3
     assert {each["replicas"]: each["serve"] for each in row["tried"]}[row["replicas"]]
-    shown, _ = capsys.readouterr()
+    shown, said = capsys.readouterr()
+    assert f"fcfs: {row['replicas']} replicas serve (" in said
+    assert f"fcfs: {row['replicas'] - 1} replicas do not (" in said
     assert "the fewest that serve 6 requests/s with 90% ttft<1s, all behind one router" in shown
 
 
