@@ -105,7 +105,27 @@ class _Model:
     def step_time(self, features: StepFeatures) -> float:
         """Seconds for one step with these features."""
         P, N, S, K, Q, waiting, swapped, predicted, ordered, compared, padding = features
-        time = max(self.floor, self._tokens(P, N)) + self.h * (N + S)
+        return self.time_of(P, N, S, K, Q, waiting, predicted, swapped, ordered, compared, padding)
+
+    def time_of(
+        self,
+        P: int,
+        N: int,
+        S: int,
+        K: int,
+        Q: float,
+        waiting: int,
+        predicted: int,
+        swapped: int = 0,
+        ordered: int = 0,
+        compared: int = 0,
+        padding: int = 0,
+    ) -> float:
+        """`step_time`, feature by feature."""
+        time = self._tokens(P, N)
+        if time < self.floor:
+            time = self.floor
+        time += self.h * (N + S)
         if S:
             time += self.per_chunk * S + self.per_mixed_decode * N
         if waiting:

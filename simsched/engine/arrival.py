@@ -13,6 +13,17 @@ from simsched.workload.sessions import turn_numbers
 from simsched.workload.trace import FloatArray, Trace
 
 
+class Quantiles:
+    """The column of `length_quantiles`."""
+
+    def __init__(self, points: FloatArray) -> None:
+        self._points = points
+
+    def of(self, row: int) -> tuple[float, ...]:
+        """Those of one request."""
+        return tuple(self._points[row].tolist())
+
+
 class Arrival(NamedTuple):
     """A request as its scheduler gets it. Views take from it what a policy may see."""
 
@@ -30,7 +41,8 @@ class Arrival(NamedTuple):
     score: float | None = None
     predicted_class: int | None = None
     predicted_length: float | None = None
-    length_quantiles: tuple[float, ...] | None = None
+    quantiles: Quantiles | None = None
+    """The column of `length_quantiles`: there are many to a request, and few policies ask."""
     tenant: str | None = None
     session_id: str | None = None
     facts: Facts = NO_FACTS
@@ -39,17 +51,10 @@ class Arrival(NamedTuple):
     prefix: Sequence[Stretch] = ()
     """The part of them that other requests have too, with edges for nodes."""
 
-
-class Quantiles:
-    """A column of points, of which only what is asked for becomes tuples: there are many to a request."""
-
-    def __init__(self, points: FloatArray) -> None:
-        self._points = points
-
-    def __getitem__(self, rows: int | slice) -> Any:
-        if isinstance(rows, int):
-            return tuple(self._points[rows].tolist())
-        return list(zip(*self._points[rows].T.tolist(), strict=True))  # half the time of tuples of lists
+    @property
+    def length_quantiles(self) -> tuple[float, ...] | None:
+        """Points of the distribution of its answer's length that is predicted, in tokens."""
+        return None if self.quantiles is None else self.quantiles.of(self.row)
 
 
 class Arrivals:
@@ -79,7 +84,7 @@ class Arrivals:
                 nothing if trace.score is None else trace.score.tolist(),
                 nothing if trace.predicted_class is None else trace.predicted_class.tolist(),
                 nothing if trace.predicted_length is None else trace.predicted_length.tolist(),
-                nothing if trace.length_quantiles is None else Quantiles(trace.length_quantiles),
+                nothing if trace.length_quantiles is None else [Quantiles(trace.length_quantiles)] * n,
                 nothing if trace.tenant is None else trace.tenant,
                 nothing if trace.session_id is None else trace.session_id,
                 _facts(trace),

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from math import inf
 
-from simsched.cost_model.base import CostModel, StepFeatures, make_features
+from simsched.cost_model.base import CostModel, StepFeatures
 from simsched.cost_model.host import Capture, HostCost, HostedCost
 from simsched.cost_model.models import LinearCost, TableCost
 from simsched.engine.clock import Clock, DeviceClock, device_time
@@ -123,8 +123,8 @@ class HostClock:
         ahead: tuple[int, int, int],
     ) -> float:
         if chunks:
-            features = make_features(StepFeatures, (tokens, N, chunks, K, pairs, waiting, 0, new, 0, 0, 0))
-            device = self._cost.step_time(features) + self._predictor_time * new
+            device = self._cost.time_of(tokens, N, chunks, K, pairs, waiting, new)
+            device += self._predictor_time * new
             next_output = self._terms[0] * (self._terms[6] * (N + chunks))
         elif self._jitter is not None or (waiting and self.counts_waiting):
             base, slope = self._cost.decode_line(N, waiting)

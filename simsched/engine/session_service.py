@@ -32,7 +32,8 @@ class SessionService:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}  # session -> service and wait of turns that are done
         self._turns: dict[str, dict[str, Turn]] = {}  # session -> those that are not
-        self._grown: dict[str, None] = {}  # sessions whose sums have grown since the last step began
+        self.grown: dict[str, None] = {}
+        """Sessions whose sums have grown since the last step began."""
         self._latest: dict[str, str] = {}  # session -> the turn that has arrived last
         self._paths: dict[str, float] = {}  # request that is done -> its critical path, itself included
 
@@ -70,14 +71,14 @@ class SessionService:
         service += own
         wait += now - turn.arrival_time - own
         self._sums[session] = service, wait
-        self._grown[session] = None
+        self.grown[session] = None
         return others
 
     def begin_step(self) -> None:
         """A step begins: the others of those sessions see what has been added."""
-        for session in self._grown:
+        for session in self.grown:
             service, wait = self._sums[session]
             for turn in self._turns[session].values():
                 assert turn.attained is not None
                 turn.attained = _make(Attained, (service, wait, turn.attained.critical_path))
-        self._grown.clear()
+        self.grown.clear()

@@ -12,7 +12,6 @@ from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.request import RequestView
 
 _MOVES = Change(after_steps_run=1, after_steps_idle=1)
-_MANY = 1024
 
 
 class Tenant:
@@ -55,9 +54,8 @@ class Vtc(Policy):
     def __post_init__(self) -> None:
         self._tenants: dict[str | None, Tenant] = {}
         self._waiting: dict[Tenant, None] = {}  # those of which something waits, as far as has been looked
-        self._latest: list[tuple[RequestView, Tenant]] = []  # who has started, the last one last
+        self._latest: dict[str, Tenant] = {}  # by id, who has started and is not done: the last one last
         self._just_started: list[tuple[RequestView, Tenant]] = []  # and is to come behind those
-        self._most_latest = _MANY  # entries, beyond which those that are done are taken out
         self._finished_last: tuple[float, int, float, str] = (-inf, 0, 0.0, "")
         self._finished_tenant: Tenant | None = None
         self._look = 0  # at all tenants; it holds while neither time nor anybody moves
@@ -81,7 +79,7 @@ class Vtc(Policy):
             tenant.look = self._look
             if tenant.waiting:
                 self._settle(tenant)
-            tenant.charge = self._charge(tenant) if tenant.started else 0.0
+            tenant.charge = self._charge(tenant)
         return tenant.served + tenant.charge
 
     def _charge(self, tenant: Tenant) -> float:
@@ -106,7 +104,8 @@ class Vtc(Policy):
         self._just_started.append((request, tenant))
 
     def on_arrival(self, request: RequestView, now: float) -> None:
-        self._as_of = -inf
+        self._as_of = now
+        self._look += 1
         tenant = self._tenant(request.tenant)
         if self._waiting:
             for each in [*self._waiting]:
@@ -120,7 +119,9 @@ class Vtc(Policy):
         """It comes back, and brings no credit."""
         floor = self._floor(tenant, now)
         if floor is not None:
-            lift = floor - self._counter(tenant, now)
+            tenant.look = self._look
+            tenant.charge = self._charge(tenant)
+            lift = floor - (tenant.served + tenant.charge)
             if lift > 0.0:
                 tenant.served += lift
 
@@ -129,7 +130,7 @@ class Vtc(Policy):
         if self._waiting:
             return min([self._counter(each, now) for each in self._waiting])
         latest = self._admitted_last()
-        return None if latest is None or latest is tenant else self._counter(latest, now)
+        return None if latest is None or latest is tenant else latest.served + self._charge(latest)
 
     def _admitted_last(self) -> Tenant | None:
         """The tenant of the request that was admitted last, of those that are not done: of those that have
@@ -139,16 +140,12 @@ class Vtc(Policy):
         if new:
             if len(new) > 1:
                 new.sort(key=_by_steps_run)
-            latest.extend(new)
+            for request, tenant in new:
+                if request.request_id in tenant.started:
+                    latest[request.request_id] = tenant
             new.clear()
-            if len(latest) > self._most_latest:
-                latest[:] = [(each, tenant) for each, tenant in latest if each.request_id in tenant.started]
-                self._most_latest = 2 * len(latest) + _MANY
-        while latest:
-            request, tenant = latest[-1]
-            if request.request_id in tenant.started:
-                return tenant
-            latest.pop()
+        for name in reversed(latest):
+            return latest[name]
         return self._finished_tenant
 
     def priority(self, request: RequestView, now: float) -> tuple[int, float]:
@@ -169,6 +166,7 @@ class Vtc(Policy):
         if tenant.waiting:
             self._settle(tenant)
         if tenant.started.pop(request.request_id, None) is not None:
+            self._latest.pop(request.request_id, None)
             tenant.prompt_tokens -= request.num_prompt_tokens
         else:  # done in its first step
             tenant.waiting.remove(request)

@@ -61,9 +61,14 @@ class AskedPolicy(QueueDiscipline):
         self._asks_anew = self._shares and not self._is_told
         """Are running requests asked as of now when their order is needed, since nothing has to be made up
         for?"""
+        self.looks_back = not self._asks_anew
+        """Is the clock turned back to make up for changes?"""
         self._by_id: dict[str, LeapRequest] = {}  # where requests share what the policy remembers
-        self._moved: set[str] = set()  # ids of those who are to be asked again
+        self.moved: set[str] = set()
+        """Ids of those who are to be asked again."""
         self._sessions = SessionService() if policy.reads_sessions else None
+        self.grown: dict[str, None] = {} if self._sessions is None else self._sessions.grown
+        """Sessions that have got more, which shows as the next step begins."""
         if self._keeps_time:
             self._changes.on_time = True
             self._order = RunningByPriority(engine.running)
@@ -84,7 +89,7 @@ class AskedPolicy(QueueDiscipline):
                 self._sessions.arrived(request)
         moved = self._policy.on_arrival(request, now)
         if moved:
-            self._moved.update(moved)
+            self.moved.update(moved)
         return request
 
     def arrived(self, number: int, arrival: Arrival, now: float) -> None:
@@ -112,7 +117,7 @@ class AskedPolicy(QueueDiscipline):
         """
         now = self._now
         priority = self._policy.priority(request, now)
-        if priority != request.key and not self._moved:
+        if priority != request.key and not self.moved:
             raise PolicyError(
                 f"policy {self._policy.name}: priority of request {request.request_id} is {priority} at "
                 f"{now:g} s and was {request.key}, which next_change had promised to stay; expected "
@@ -138,14 +143,14 @@ class AskedPolicy(QueueDiscipline):
                 if cached != request.cached:
                     request.cached = cached
                     self._by_id[request.request_id] = request
-                    self._moved.add(request.request_id)
+                    self.moved.add(request.request_id)
         if self._sees_queue:
             waiting.sort(key=_number)
             moved = self._policy.on_queue(waiting, now)
             if moved:
-                self._moved.update(moved)
+                self.moved.update(moved)
                 for request in waiting:
-                    if request.request_id in self._moved:
+                    if request.request_id in self.moved:
                         self._by_id[request.request_id] = request
 
     def _all_waiting(self) -> list[LeapRequest]:
@@ -155,7 +160,7 @@ class AskedPolicy(QueueDiscipline):
         """Something else has moved these requests."""
         steps, policy, changes = self._engine.clock.done, self._policy, self._changes
         requests = self._those_moved()
-        self._moved.clear()
+        self.moved.clear()
         for request in requests:
             in_queue = request.where == WAITING
             if request.ran and not in_queue and self._order is None:
@@ -176,16 +181,16 @@ class AskedPolicy(QueueDiscipline):
         """A step of an uncontended run is to be formed."""
         if self._sessions is not None:
             self._begin_sessions(self._sessions)
-        if self._moved:
+        if self.moved:
             if not self._asks_anew:
                 for request in self._those_moved():
                     if request.ran:  # else it is new, and asked as its first step is over
                         self._put_off_anew(request, now)
-            self._moved.clear()
+            self.moved.clear()
 
     def _those_moved(self) -> list[LeapRequest]:
         """In order of arrival."""
-        return sorted([self._by_id[each] for each in self._moved if each in self._by_id], key=_number)
+        return sorted([self._by_id[each] for each in self.moved if each in self._by_id], key=_number)
 
     def _put_off_anew(self, request: LeapRequest, now: float) -> None:
         """Something else has moved a running request while its place is of no concern."""
@@ -196,7 +201,7 @@ class AskedPolicy(QueueDiscipline):
 
     def _begin_sessions(self, sessions: SessionService) -> None:
         """What the steps before have added to sessions shows from now on."""
-        if self._moved and self._order is None and self._is_told:
+        if self.moved and self._order is None and self._is_told:
             # changes that were put off are made up for with the sessions as they were
             before = self._engine.clock.done - 1
             for request in self._those_moved():
@@ -243,7 +248,7 @@ class AskedPolicy(QueueDiscipline):
     def _advance_and_note(self, request: LeapRequest, now: float) -> tuple[Priority, Change]:
         """`Policy.advance`, and who else has moved."""
         policy = self._policy
-        self._moved.update(policy.on_change(request, now) or ())
+        self.moved.update(policy.on_change(request, now) or ())
         return policy.priority(request, now), policy.next_change(request, now)
 
     @abstractmethod

@@ -74,7 +74,12 @@ class VllmV1Leap(LeapingBlocks):
                 self.order = self.policy_order = self.decisions
             else:
                 self.order = self.policy_order = PolicyOrder(self, policy)
-            self.step_ends = self.clock.ends = []
+            if self.policy_order.looks_back:
+                self.keep_history()
+
+    def keep_history(self) -> None:
+        """Keep the ends of steps: the clock is to be turned back."""
+        self.step_ends = self.clock.ends = []
 
     # -- the protocol ------------------------------------------------------------------------------------
     def add_request(self, arrival: Arrival, now: float) -> None:

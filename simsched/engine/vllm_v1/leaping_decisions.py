@@ -154,7 +154,7 @@ class DecidingOrder(PolicyOrder):
         if not engine.num_waiting and not engine.partials:  # there is nothing to decide
             if self._budget_hooks.is_used:
                 engine.max_tokens, engine.long_prefill = self._budget_hooks.of_next_step(False)
-            return not self._moved
+            return not self.moved
         if self._admits:
             if self._holds_the_line:
                 self._ask_the_head(now)
@@ -165,7 +165,7 @@ class DecidingOrder(PolicyOrder):
                 if head is not None:
                     self._let_in(head)
         engine.num_waiting = len(self._queue)
-        stays = not self._moved  # else a request that was turned away has moved others
+        stays = not self.moved  # else a request that was turned away has moved others
         if not self._budget_hooks.is_used:
             return stays
         has_place = len(engine.running) < engine.max_running or self._preemptive

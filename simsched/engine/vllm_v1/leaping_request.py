@@ -6,7 +6,7 @@ from math import inf
 from typing import Final
 
 from simsched.engine.agenda import NO_LIMIT
-from simsched.engine.arrival import Arrival
+from simsched.engine.arrival import Arrival, Quantiles
 from simsched.engine.facts import Attained, told_blocks, told_cached, told_sessions
 from simsched.engine.request_status import DECODING, FINISHED, WAITING
 from simsched.engine.step_clock import StepClock
@@ -33,6 +33,8 @@ class LeapRequest:
 
     __slots__ = (
         "_clock",
+        "_quantiles",
+        "_row",
         "announced",
         "arrival_time",
         "attained",
@@ -46,7 +48,6 @@ class LeapRequest:
         "idle_from",
         "key",
         "known",
-        "length_quantiles",
         "num_preemptions",
         "num_prompt_tokens",
         "number",
@@ -68,6 +69,7 @@ class LeapRequest:
     )
 
     place: tuple[int, float, str, int]
+    _quantiles: Quantiles | tuple[float, ...] | None
 
     def __init__(self, number: int, arrival: Arrival) -> None:
         self.number = number
@@ -94,15 +96,25 @@ class LeapRequest:
     def attach_view(self, clock: StepClock, arrival: Arrival) -> None:
         """It arrives where a policy of ours orders requests."""
         self._clock = clock
-        self.arrival_time = arrival.arrival_time
-        self.request_id = arrival.request_id
-        self.score = arrival.score
-        self.predicted_class = arrival.predicted_class
-        self.predicted_length = arrival.predicted_length
-        self.length_quantiles = arrival.length_quantiles
-        self.priority = arrival.priority
-        self.tenant = arrival.tenant
-        self.facts = arrival.facts
+        # (all of its fields at once: one by one they take longer)
+        (
+            self._row,
+            self.arrival_time,
+            _,
+            _,
+            self.request_id,
+            _,
+            self.priority,
+            self.score,
+            self.predicted_class,
+            self.predicted_length,
+            self._quantiles,
+            self.tenant,
+            _,
+            self.facts,
+            _,
+            _,
+        ) = arrival
         self.cached = -1
         self.attained: Attained | None = None
         self.blocks: PromptBlocks | None = None
@@ -117,6 +129,14 @@ class LeapRequest:
         self.announced = NO_CHANGE  # when it last ran
         self.due_step = NO_LIMIT  # when its policy is to be told of a change
         self.due_time = inf  # likewise
+
+    @property
+    def length_quantiles(self) -> tuple[float, ...] | None:
+        if self._quantiles is None:
+            return None
+        if not isinstance(self._quantiles, tuple):
+            self._quantiles = self._quantiles.of(self._row)
+        return self._quantiles
 
     # `WithFacts` again: a compiled class can't inherit from one that interpreted classes inherit from
     @property

@@ -39,6 +39,8 @@ class SharedVllmV1Leap(VllmV1Leap):
         self._found: list[Piece] = []  # by the latest lookup
         self._admitted: list[LeapRequest] = []  # in this step
         self._answers = Answers(self._blocks)
+        if self.policy_order is not None and self.step_ends is None:
+            self.keep_history()  # of those who leave, the order as their last step began counts
 
     def add_request(self, arrival: Arrival, now: float) -> None:
         number = len(self.total)

@@ -70,7 +70,7 @@ class PolicyOrder(AskedPolicy):
         due = self._changes.due(now)
         if due:
             self._change(due, now)
-        if self._moved:
+        if self.moved:
             self._ask_moved(now)
         if self._order is None:
             for request in engine.partials.values():
@@ -217,7 +217,7 @@ class PolicyOrder(AskedPolicy):
             request.num_preemptions += 1
             moved = on_preempt(request, now)
             if moved:
-                self._moved.update(moved)
+                self.moved.update(moved)
             request.due_step, request.due_time = NO_LIMIT, inf
             if self._asks_waiting and not request.ran:  # else it is asked when this step is over
                 self._ask_waiting(request, now)
@@ -244,10 +244,10 @@ class PolicyOrder(AskedPolicy):
         if self._shares:
             self._by_id.pop(request.request_id, None)
             if self._sessions is not None:
-                self._moved.update(self._sessions.finished(request, now))
+                self.moved.update(self._sessions.finished(request, now))
         moved = self._policy.on_finish(request, now)
         if moved:
-            self._moved.update(moved)
+            self.moved.update(moved)
 
     def is_uncontended(self) -> bool:
         """Is the order of the running requests of no concern?"""

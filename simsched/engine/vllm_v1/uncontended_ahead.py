@@ -25,7 +25,7 @@ from simsched.engine.vllm_v1.policy_order import PolicyOrder
 from simsched.engine.vllm_v1.prefixes import Prefixes, in_batch_order
 from simsched.engine.vllm_v1.state import LeapingState
 
-NOBODY: Final[set[int]] = set()
+NOBODY: Final = ()
 
 
 def run_uncontended_ahead(
@@ -67,6 +67,8 @@ def run_uncontended_ahead(
     places: dict[int, int] = {}  # of those admitted out of turn
     # who hears of each request as it comes; all others are made at the end, of those that still run
     hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
+    moved: set[str] = set() if hearer is None else hearer.moved
+    served_sessions: dict[str, None] = {} if hearer is None else hearer.grown
     starts: dict[int, float] | None = None if policy_order is None or hearer is not None else {}
     # may a step of prefills be taken to be over before it is, if at its end there is nothing to tell?
     # (blocks of a prefix cache can't be given back)
@@ -75,7 +77,7 @@ def run_uncontended_ahead(
     backlog = None
     if policy_order is None and order.serves_by_arrival and engine.chunked and not engine.long_prefill:
         backlog = Backlog(engine, prefixes, arriving)
-    watched = NOBODY if prefixes is None else prefixes.watched
+    watched: set[int] = set() if prefixes is None else prefixes.watched
     head = upto  # whose prompt is the first that is not computed; `upto` if all are
     part = 0  # 1 if it is computed in part, so that its request runs
     served: list[tuple[int, int]] = []  # who has how much of its prompt in the step formed last, if in parts
@@ -83,7 +85,7 @@ def run_uncontended_ahead(
     let_in: list[LeapRequest] = []
     due_step, due_time = (NO_LIMIT, inf) if decider is None else decider.limit()
     current, offsets = steps_ahead.hand_over()
-    formed = ended = now
+    formed, ended = now, step_clock.time  # the step done last ended then
     entered = done
     # of the step under way: decodes, context, who waits for its end, chunks of prompts and which prompts end
     # with them, who is new, when it was formed
@@ -108,7 +110,7 @@ def run_uncontended_ahead(
         if times is None:
             arrival_time = source.next_time
         if decider is not None and (due_step <= done or due_time <= formed) and arrival_time > formed:
-            step_clock.formed = steps
+            step_clock.set((steps, done, ended))
             decider.prepare(formed)
             due_step, due_time = decider.limit()
         if arrival_time <= formed or head < upto:
@@ -165,7 +167,7 @@ def run_uncontended_ahead(
                 length = prompts[place] + outputs[place]
                 total.append(length if length < max_model_len else max_model_len)
             if decider is not None:
-                step_clock.formed = steps
+                step_clock.set((steps, done, ended))
                 engine.num_decoding, engine.decode_context, engine.free = N, K, free
                 lets_in = decider.take_in(first_new, arriving.since(first_new, upto), formed)
                 if not lets_in or tokens + N > engine.max_tokens:
@@ -192,14 +194,14 @@ def run_uncontended_ahead(
         launched = False
         next_N, next_K = N, K
         following: list[int] = []  # who gets its last token in the next step
-        newcomers: Sequence[int] = range(first_done, head)
+        newcomers: Sequence[int] = range(first_done, head) if new else NOBODY
         if decider is not None:
             newcomers = [request.number for request in let_in]
             let_in = []
-        elif hearer is not None:
+        elif hearer is not None and (seen or moved or served_sessions):
+            step_clock.formed, step_clock.done, step_clock.time = steps, done, ended
             for who in range(first_new, upto):
-                arrival = arriving.arrival(who)
-                running[who] = hearer.request(who, arrival, formed)
+                running[who] = hearer.request(who, arriving.arrival(who), formed)
             hearer.step_begins(formed)
         if next_N or new:
             # Then form it, as if the step under way were over.
@@ -222,7 +224,8 @@ def run_uncontended_ahead(
                 if seen > 1 and order.admits_in_order:
                     those = arriving.since(first_new, upto)
                     in_order = order.as_admitted(list(enumerate(those, first_new)))
-                    places.update((who, first_new + place) for place, (who, _) in enumerate(in_order))
+                    for place, (who, _) in enumerate(in_order, first_new):
+                        places[who] = place
                 for who in newcomers:
                     length = prompts[who - numbered] + 1
                     if hearer is not None:
@@ -348,20 +351,26 @@ def run_uncontended_ahead(
                     running.pop(who, None)
         else:
             if hearer is not None:
-                step_clock.set((steps, done, now))
-                engine.step_start = start
-                for who in endings:
-                    if decider is not None:
-                        running[who].end(total[who])
-                        del engine.ending[who]
-                    hearer.finished(running.pop(who), now)
-                began = [running[who] for who in range(now_first, now_end) if who in running]
-                if decider is None:
-                    for request in began:
-                        hearer.began(request, before, start, now)
-                elif began:
-                    decider.step_done(before, start, now, [(request, 0) for request in began], ())
-                    due_step, due_time = decider.limit()
+                if endings or now_end > now_first:
+                    step_clock.formed, step_clock.done, step_clock.time = steps, done, now
+                    engine.step_start = start
+                    for who in endings:
+                        if decider is not None:
+                            running[who].end(total[who])
+                            del engine.ending[who]
+                        hearer.finished(running.pop(who), now)
+                    began: list[tuple[LeapRequest, int]] = []
+                    for who in range(now_first, now_end):
+                        request = running.get(who)
+                        if request is None:
+                            continue  # it is done as well
+                        if decider is None:
+                            hearer.began(request, before, start, now)
+                        else:
+                            began.append((request, 0))
+                    if began and decider is not None:
+                        decider.step_done(before, start, now, began, ())
+                        due_step, due_time = decider.limit()
             else:
                 for who in endings:
                     running.pop(who, None)
@@ -398,9 +407,7 @@ def run_uncontended_ahead(
     remain = dict(offsets)
     for who in endings:
         remain[who] = total[who] - steps
-    in_turn = sorted(remain, key=lambda who: places.get(who, who))
-    remain = {who: remain[who] for who in in_turn}
-    _make_running(engine, policy_order, remain, starts, arriving, now)
+    _make_running(engine, policy_order, _in_turn(remain, places), starts, arriving, now)
     engine.num_decoding, engine.decode_context, engine.free = N, K, free
     if rows is not None:
         rows.skip_to(upto)
@@ -410,8 +417,10 @@ def run_uncontended_ahead(
         if not now_new:
             served = []
         elif not served:
-            hits = recorder.num_cached_tokens
-            served = [(who, prompts[who - numbered] - hits[who]) for who in range(now_first, now_end)]
+            whole = prompts[now_first - numbered : now_end - numbered]
+            hits = recorder.num_cached_tokens[now_first:now_end]
+            computed = zip(range(now_first, now_end), whole, hits, strict=True)
+            served = [(who, length - found) for who, length, found in computed]
         current = UncontendedStep(features, now_formed, now_first, now_end, served, endings)
     if backlog is not None:
         backlog.head = head
@@ -423,6 +432,11 @@ def run_uncontended_ahead(
         # they have arrived, and there is no room for all of them at once
         replica.take_in(arriving.arrival(who), formed)
     return Handover(now, batch, formed, launched)
+
+
+def _in_turn(remain: dict[int, int], places: dict[int, int]) -> dict[int, int]:
+    """The same in order of admission."""
+    return {who: remain[who] for who in sorted(remain, key=lambda who: places.get(who, who))}
 
 
 def _make_running(
