@@ -60,8 +60,12 @@ class Arrival(NamedTuple):
 class Arrivals:
     """The arrivals of a trace, from its columns."""
 
-    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, trace: Trace, random_ids: Sequence[int] | None = None, with_content: bool = True
+    ) -> None:
+        """`with_content`: does anybody look at what their tokens are? Finding that out takes time."""
         self._trace = trace
+        self._with_content = with_content
         self._random_ids = random_ids
         self._prompts: list[int] = trace.num_prompt_tokens.tolist()
         self._outputs: list[int] = trace.num_output_tokens.tolist()
@@ -96,7 +100,7 @@ class Arrivals:
     def prefixes(self) -> Sequence[Sequence[Stretch]]:
         """Of each request, by row, what `Arrival.prefix` says."""
         if self._prefixes is None:
-            paths = contents(self._trace)
+            paths = contents(self._trace) if self._with_content else None
             nothing: list[tuple[Stretch, ...]] = [()] * len(self._trace)
             self._contents = nothing if paths is None else paths
             self._prefixes = nothing if paths is None else shared_stretches(paths)

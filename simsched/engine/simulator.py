@@ -134,7 +134,9 @@ def _simulate(run: _Run, policy: Policy, *, leap: bool, step_log: StepCallback |
     if config.random_ties:
         random_ids = stream(run.seed, "ties").permutation(len(trace)).tolist()
     event_loop = EventLoop()
-    source = source_of(trace, random_ids)
+    # (what their tokens are is of concern where they share prefixes, and to routers)
+    caches = any(unit.config.enable_prefix_caching for unit in run.units)
+    source = source_of(trace, random_ids, with_content=caches or router is not None)
     gate = admission_control(config)
 
     # First, where each replica gets its requests: alone from the trace, or what the router sends it.

@@ -53,7 +53,9 @@ class TraceSource(Source):
     `prompts` and `outputs`, and moves on with `skip`.
     """
 
-    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, trace: Trace, random_ids: Sequence[int] | None = None, with_content: bool = True
+    ) -> None:
         super().__init__()
         self._num_rows = len(trace)
         self.row = 0
@@ -62,7 +64,7 @@ class TraceSource(Source):
         self.outputs: list[int] = trace.num_output_tokens.tolist()
         self.times: list[float] | None = None
         """When each arrives, and inf after the last, where that is known before."""
-        self._arrivals = Arrivals(trace, random_ids)
+        self._arrivals = Arrivals(trace, random_ids, with_content)
 
     def __len__(self) -> int:
         return self._num_rows
@@ -89,8 +91,10 @@ class TraceSource(Source):
 class OpenLoop(TraceSource):
     """Requests arrive when the trace says, whatever becomes of the others."""
 
-    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
-        super().__init__(trace, random_ids)
+    def __init__(
+        self, trace: Trace, random_ids: Sequence[int] | None = None, with_content: bool = True
+    ) -> None:
+        super().__init__(trace, random_ids, with_content)
         self._times = trace.arrival_time
         self.times = times = [*self._times.tolist(), inf]
         self._due: list[float] = times
@@ -133,8 +137,10 @@ class ClosedLoop(TraceSource):
 
     waits_for_answers = True
 
-    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
-        super().__init__(trace, random_ids)
+    def __init__(
+        self, trace: Trace, random_ids: Sequence[int] | None = None, with_content: bool = True
+    ) -> None:
+        super().__init__(trace, random_ids, with_content)
         assert trace.closed_loop_users is not None
         self._sent: list[float] = []  # when, by row
         self._think_time = trace.think_time
@@ -176,10 +182,12 @@ class Sessions(Source):
 
     waits_for_answers = True
 
-    def __init__(self, trace: Trace, random_ids: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, trace: Trace, random_ids: Sequence[int] | None = None, with_content: bool = True
+    ) -> None:
         super().__init__()
         assert trace.think_times is not None
-        self._arrivals = Arrivals(trace, random_ids)
+        self._arrivals = Arrivals(trace, random_ids, with_content)
         self._think_times: list[float] = trace.think_times.tolist()
         self.prompts: list[int] = trace.num_prompt_tokens.tolist()
         self.outputs: list[int] = trace.num_output_tokens.tolist()
@@ -263,8 +271,13 @@ class Sessions(Source):
         return np.array(self._arrived)
 
 
-def source_of(trace: Trace, random_ids: Sequence[int] | None = None) -> Source:
-    """The requests of a trace: from its users or sessions, where it has any, else as it says."""
+def source_of(trace: Trace, random_ids: Sequence[int] | None = None, with_content: bool = True) -> Source:
+    """The requests of a trace: from its users or sessions, where it has any, else as it says.
+
+    Args:
+        with_content: does anybody look at what their tokens are (`Arrival.content`, `Arrival.prefix`)?
+    """
     if trace.think_times is not None:
-        return Sessions(trace, random_ids)
-    return (OpenLoop if trace.closed_loop_users is None else ClosedLoop)(trace, random_ids)
+        return Sessions(trace, random_ids, with_content)
+    kind = OpenLoop if trace.closed_loop_users is None else ClosedLoop
+    return kind(trace, random_ids, with_content)

@@ -63,6 +63,8 @@ class AskedPolicy(QueueDiscipline):
         for?"""
         self.looks_back = not self._asks_anew
         """Is the clock turned back to make up for changes?"""
+        self._unasked: dict[int, float] = {}
+        """By number, who began in an uncontended run and has not been asked: the end of its first step."""
         self._by_id: dict[str, LeapRequest] = {}  # where requests share what the policy remembers
         self.moved: set[str] = set()
         """Ids of those who are to be asked again."""

@@ -48,7 +48,7 @@ class DecidingOrder(PolicyOrder):
         self._budget_hooks = BudgetHooks(policy, self.view, config.enable_chunked_prefill)
         self.outside = WaitingQueue()
         """Who waits and has not been let in."""
-        self._unasked: list[LeapRequest] = []  # of them, those who have arrived or were preempted since
+        self._not_asked: list[LeapRequest] = []  # of them, those who have arrived or were preempted since
         self._held: dict[int, HeldUntil] = {}
         self._at_step: Agenda[int, LeapRequest] = Agenda()
         self._at_time: Agenda[float, LeapRequest] = Agenda()
@@ -62,7 +62,7 @@ class DecidingOrder(PolicyOrder):
             return
         self.outside.push(request, self._policy.priority(request, now))
         if not self._holds_the_line:
-            self._unasked.append(request)
+            self._not_asked.append(request)
 
     def remove(self, request: LeapRequest) -> None:
         if self.outside.has(request):
@@ -203,12 +203,12 @@ class DecidingOrder(PolicyOrder):
         if self._departures != self._departures_seen:
             self._departures_seen = self._departures
             asked = self.outside.in_order()
-        elif due or self._unasked:
-            some = {each.number: each for each in due + self._unasked if self.outside.has(each)}
+        elif due or self._not_asked:
+            some = {each.number: each for each in due + self._not_asked if self.outside.has(each)}
             asked = sorted(some.values(), key=_place)
         else:
             return
-        self._unasked = []
+        self._not_asked = []
         for request in asked:
             if self._may_be_asked(request, now):
                 self._is_held(request, now)

@@ -239,6 +239,8 @@ class PolicyOrder(AskedPolicy):
 
     def finished(self, request: LeapRequest, now: float) -> None:
         request.due_step, request.due_time = NO_LIMIT, inf
+        if self._unasked:
+            self._unasked.pop(request.number, None)
         if not request.ran:  # it began and ended in the step that is over
             request.start(self._engine.clock.done - 1, self._engine.step_start)
         if self._shares:
@@ -264,6 +266,12 @@ class PolicyOrder(AskedPolicy):
         in_queue = request.where == WAITING  # preempted while this step was under way
         self._changes.announce_running(request, change, steps, now, steps, in_queue=in_queue)
 
+    def began_uncontended(self, request: LeapRequest, before: int, start: float, now: float) -> None:
+        """The same in an uncontended run. What it announces is asked for once it is of concern."""
+        request.start(before, start)
+        if not self._asks_anew:
+            self._unasked[request.number] = now
+
     def began_before(self, request: LeapRequest, start: float, now: float) -> None:
         """`began`, said later of a request that has run ever since: its first step was from `start` to `now`,
         and the clock is turned back to its end."""
@@ -273,6 +281,17 @@ class PolicyOrder(AskedPolicy):
         clock.set((steps + clock.formed - clock.done, steps, now))
         self.began(request, steps - 1, start, now)
         clock.set(later)
+
+    def ask_unasked(self) -> None:
+        """The uncontended run ends, or history is to be trimmed."""
+        for number in [*self._unasked]:
+            self._ask_as_begun(self._engine.running[number])
+
+    def _ask_as_begun(self, request: LeapRequest) -> None:
+        """What has it announced as it began?"""
+        now = self._unasked.pop(request.number, None)
+        if now is not None:
+            self.began_before(request, request.service_from, now)
 
     def step_done(
         self,
@@ -305,6 +324,8 @@ class PolicyOrder(AskedPolicy):
     def _catch_up(self, request: LeapRequest, until: int = NO_LIMIT) -> None:
         if self._order is not None or self._asks_anew or not request.ran:
             return
+        if self._unasked:
+            self._ask_as_begun(request)
         clock, changes = self._engine.clock, self._changes
         now = clock.reading()
         until = min(until, now[1])

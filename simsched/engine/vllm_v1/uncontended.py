@@ -275,7 +275,7 @@ def run_uncontended(
                 began = running[who]
                 began.decode(length - steps)
                 if decider is None:
-                    hearer.began(began, before, start, now)
+                    hearer.began_uncontended(began, before, start, now)
             if length < total[who]:
                 offsets[who] = length - steps
                 growth[(steps - length + 1) % size] += 1
@@ -342,6 +342,8 @@ def _make_running(
 ) -> None:
     """Make the decoding requests that have been no more than an offset so far."""
     recorder, running = engine.recorder, engine.running
+    if policy_order is not None:
+        policy_order.ask_unasked()
     for who, offset in offsets.items():
         if who not in running:
             arrival = arriving.arrival(who)

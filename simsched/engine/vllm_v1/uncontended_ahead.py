@@ -365,7 +365,7 @@ def run_uncontended_ahead(
                         if request is None:
                             continue  # it is done as well
                         if decider is None:
-                            hearer.began(request, before, start, now)
+                            hearer.began_uncontended(request, before, start, now)
                         else:
                             began.append((request, 0))
                     if began and decider is not None:
@@ -453,6 +453,8 @@ def _make_running(
         starts: when the first step of each began that has had one; None: their policy has been told.
     """
     running, first_token_time = engine.running, engine.recorder.first_token_time
+    if policy_order is not None:
+        policy_order.ask_unasked()
     for who, offset in offsets.items():
         request = running.get(who)
         if request is None:
