@@ -98,6 +98,17 @@ class HostCost:
         """Seconds from the end of a step until its tokens are out."""
         return self.speed * (self.output_per_sequence * (features.N + features.S))
 
+    def times(self, features: StepFeatures, mode: LaunchMode) -> tuple[float, float, float]:
+        """`launch`, `before` and `output`, written out: budgets ask for many batches."""
+        P, N, S = features[:3]
+        speed, sequences, chunks = self.speed, self.per_sequence * N, self.per_chunk * S
+        base = (self.full, self.piecewise, self.none)[mode]
+        launch = speed * (base + sequences + chunks + self.per_prefill_token * P)
+        first, share = self.before_first_kernel
+        before = speed * (first + share * (sequences + chunks))
+        output = speed * (self.output_per_sequence * (N + S))
+        return launch, before if before < launch else launch, output
+
     def scaled(self, factor: float) -> Self:
         """The same costs with every time multiplied by `factor`, say to change their unit."""
         base, share = self.before_first_kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from simsched.cost_model.base import CostModel, StepFeatures
+from simsched.cost_model.base import CostModel, StepFeatures, make_features
 from simsched.errors import InputError
 from simsched.request import RequestView, left_to_compute
 
@@ -53,7 +53,8 @@ class ViewOfEngine(ABC):
                 "batch_time: the engine has no cost model; expected the setting cost_profile "
                 "(additional_config={'simsched': {'cost_profile': ...}})"
             )
-        return self._cost.step_time(StepFeatures(prefill_tokens, decodes, chunks, context, pairs))
+        batch = prefill_tokens, decodes, chunks, context, pairs, 0, 0, 0, 0, 0, 0
+        return self._cost.step_time(make_features(StepFeatures, batch))
 
     @property
     @abstractmethod

@@ -96,11 +96,11 @@ class OverlappedCost:
         """Seconds for one step with these features."""
         host, device = self._host, self._device.step_time(features)
         mode = self._capture.mode(features)
-        launch = host.launch(features, mode)
+        launch, before, output = host.times(features, mode)
         if not features.S:
             return max(launch, device)
         tail = launch if mode is LaunchMode.FULL else launch + host.tail + host.copy
-        return max(host.before(features, mode) + device + host.copy, tail) + host.output(features)
+        return max(before + device + host.copy, tail) + output
 
     def decode_line(
         self, N: int, num_waiting: int, num_ordered: int = 0, num_compared: int = 0, padding: int = 0

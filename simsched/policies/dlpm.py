@@ -41,8 +41,9 @@ class DeficitLongestPrefixMatch(Vtc):
         self._quanta = 1.0  # added to each so far
         self._due = 1.0  # those and what is to be added, as of this look at the counters:
         self._due_look = -1
-        self._cached: dict[Tenant, int] = {}  # tokens that its unfinished requests found, but for:
-        self._preempted: dict[str, RequestView] = {}  # what these find changes while they are in the queue
+        # who has been preempted: what these find changes while they are in the queue, and is not counted in
+        # their tenants' `cached_tokens`
+        self._preempted: dict[str, RequestView] = {}
 
     def deficit(self, name: str | None, now: float) -> float:
         """What a tenant may still use, in weighted tokens."""
@@ -60,11 +61,16 @@ class DeficitLongestPrefixMatch(Vtc):
         return self._top_up(now) if self._waiting else self._quanta
 
     def _top_up(self, now: float) -> float:
-        used = min([self._counter(each, now) for each in self._waiting])
-        return max(self._quanta, floor(used / self.quantum) + 1.0)
+        used = inf
+        for each in self._waiting:
+            counter = self._counter(each, now)
+            if counter < used:
+                used = counter
+        quanta = floor(used / self.quantum) + 1.0
+        return quanta if quanta > self._quanta else self._quanta
 
     def _charge(self, tenant: Tenant) -> float:
-        computed = tenant.prompt_tokens - self._cached.get(tenant, 0)
+        computed = tenant.prompt_tokens - tenant.cached_tokens
         if self._preempted:
             computed -= sum(
                 [each.num_cached_tokens for each in self._preempted.values() if _is_of(each, tenant)]
@@ -92,7 +98,7 @@ class DeficitLongestPrefixMatch(Vtc):
         tenant.started[request.request_id] = request
         tenant.prompt_tokens += request.num_prompt_tokens
         if request.request_id not in self._preempted:
-            self._cached[tenant] = self._cached.get(tenant, 0) + request.num_cached_tokens
+            tenant.cached_tokens += request.num_cached_tokens
 
     def _floor(self, tenant: Tenant, now: float) -> float | None:
         return None if self.quantum == inf else (self._quanta - 1.0) * self.quantum
@@ -116,15 +122,15 @@ class DeficitLongestPrefixMatch(Vtc):
             self._preempted[request.request_id] = request
             tenant = self._tenants[request.tenant]
             if request.request_id in tenant.started:
-                self._cached[tenant] -= request.num_cached_tokens
+                tenant.cached_tokens -= request.num_cached_tokens
 
     def on_finish(self, request: RequestView, now: float) -> None:
         tenant = self._tenants[request.tenant]
         if tenant.waiting:
             self._settle(tenant)
         if self._preempted.pop(request.request_id, None) is None and request.request_id in tenant.started:
-            self._cached[tenant] -= request.num_cached_tokens
-        super().on_finish(request, now)
+            tenant.cached_tokens -= request.num_cached_tokens
+        self._leaves(tenant, request)
 
 
 def _is_of(request: RequestView, tenant: Tenant) -> bool:

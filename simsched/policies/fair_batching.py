@@ -50,7 +50,7 @@ class FairBatching(Policy):
         return NEVER
 
     def token_budget(self, engine: EngineView) -> int:
-        self._slack.look(engine)
-        if not engine.num_decodes:
+        decodes = self._slack.look(engine)
+        if not decodes:
             return engine.max_num_batched_tokens
-        return tokens_within(engine, self._slack, self._slack.least_pace())
+        return tokens_within(engine, self._slack, decodes, self._slack.least_pace())

@@ -85,8 +85,7 @@ class QoServe(Policy):
         self._slack.ends(request)
 
     def token_budget(self, engine: EngineView) -> int:
-        decodes = engine.num_decodes
-        self._slack.look(engine)
+        decodes = self._slack.look(engine)
         if not decodes:
             return engine.max_num_batched_tokens
-        return max(tokens_within(engine, self._slack, -inf), decodes + self.min_chunk)
+        return max(tokens_within(engine, self._slack, decodes, -inf), decodes + self.min_chunk)

@@ -52,8 +52,8 @@ class Slack:
         self._decoding.pop(request.request_id, None)
         self._before.pop(request.request_id, None)
 
-    def look(self, engine: EngineView) -> None:
-        """Note who decodes now: before what follows is asked."""
+    def look(self, engine: EngineView) -> int:
+        """Note who decodes now, before what follows is asked; returns how many."""
         if len(self._before) <= max(_FEW, engine.num_running):
             for request in [each for each in self._before.values() if _decodes(each)]:
                 self._starts(request)
@@ -62,6 +62,7 @@ class Slack:
             for request in engine.running:
                 if request.request_id not in self._decoding and _decodes(request):
                     self._starts(request)
+        return num
 
     def _starts(self, request: RequestView) -> None:
         name, first, pace = request.request_id, request.slo_ttft, request.slo_tpot
@@ -110,14 +111,17 @@ def _decodes(request: RequestView) -> bool:
     return computed > 0 and request.num_prompt_tokens + request.num_output_tokens - computed <= 1
 
 
-def tokens_within(engine: EngineView, slack: Slack, least_seconds: float) -> int:
+def tokens_within(engine: EngineView, slack: Slack, num: int, least_seconds: float) -> int:
     """The most tokens of a step that makes no decode late, or takes no longer than `least_seconds`, all
     decodes among them; more than the decodes by at least one, so that prefills go on.
 
     Found by bisection over the engine's cost model, as if what is prefilled were one chunk of a new
     prompt.
+
+    Args:
+        num: how many decode, which `slack` has looked at.
     """
-    num, context = engine.num_decodes, engine.decode_context
+    context = engine.decode_context
     least, most = 1, max(1, engine.max_num_batched_tokens - num)
     longest = engine.batch_time(num, context, most, 1, most * most / 2)
     if longest <= least_seconds:

@@ -17,7 +17,7 @@ _MOVES = Change(after_steps_run=1, after_steps_idle=1)
 class Tenant:
     """What has become of a tenant's requests."""
 
-    __slots__ = ("charge", "look", "name", "prompt_tokens", "served", "started", "waiting")
+    __slots__ = ("cached_tokens", "charge", "look", "name", "prompt_tokens", "served", "started", "waiting")
 
     def __init__(self, name: str | None) -> None:
         self.name = name
@@ -25,6 +25,7 @@ class Tenant:
         self.waiting: deque[RequestView] = deque()  # by arrival, in which they start
         self.started: dict[str, RequestView] = {}  # by id, those that have run and are not done
         self.prompt_tokens = 0  # of those
+        self.cached_tokens = 0  # found in the cache by those, for policies that count them
         self.charge = 0.0  # what those have been served, as of this look at all tenants:
         self.look = 0
 
@@ -157,7 +158,6 @@ class Vtc(Policy):
         return NEVER if request.steps_run else _MOVES
 
     def on_finish(self, request: RequestView, now: float) -> None:
-        self._as_of = -inf
         tenant = self._tenants[request.tenant]
         # of those done at one time, the one that was admitted last
         place = now, -request.steps_run, request.arrival_time, request.request_id
@@ -165,8 +165,13 @@ class Vtc(Policy):
             self._finished_last, self._finished_tenant = place, tenant
         if tenant.waiting:
             self._settle(tenant)
+        self._latest.pop(request.request_id, None)
+        self._leaves(tenant, request)
+
+    def _leaves(self, tenant: Tenant, request: RequestView) -> None:
+        """It is done."""
+        self._as_of = -inf
         if tenant.started.pop(request.request_id, None) is not None:
-            self._latest.pop(request.request_id, None)
             tenant.prompt_tokens -= request.num_prompt_tokens
         else:  # done in its first step
             tenant.waiting.remove(request)

@@ -121,14 +121,16 @@ class DecidingOrder(PolicyOrder):
         """These have arrived in an uncontended run, numbered from `first` on. Decide about the next step: may
         all of them be in it, and no prompt is cut?"""
         engine = self._engine
+        longest = 0
         for number, arrival in enumerate(arrivals, first):
             self.arrived(number, arrival, now)
+            if arrival.num_prompt_tokens > longest:
+                longest = arrival.num_prompt_tokens
         engine.num_waiting = engine.num_new = len(arrivals)
         self.has_answered = self.prepare(now)
         if len(self.outside) or self.rejected:
             return False
-        most = engine.long_prefill or engine.max_tokens
-        return max([arrival.num_prompt_tokens for arrival in arrivals]) <= most
+        return longest <= (engine.long_prefill or engine.max_tokens)
 
     def take_out(self) -> list[LeapRequest]:
         """All of them are admitted, in this order."""

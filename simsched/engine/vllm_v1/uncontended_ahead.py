@@ -196,8 +196,9 @@ def run_uncontended_ahead(
         following: list[int] = []  # who gets its last token in the next step
         newcomers: Sequence[int] = range(first_done, head) if new else NOBODY
         if decider is not None:
-            newcomers = [request.number for request in let_in]
-            let_in = []
+            if let_in:
+                newcomers = [request.number for request in let_in]
+                let_in = []
         elif hearer is not None and (seen or moved or served_sessions):
             step_clock.formed, step_clock.done, step_clock.time = steps, done, ended
             for who in range(first_new, upto):
