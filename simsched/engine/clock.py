@@ -48,14 +48,16 @@ class Clock(Protocol):
         waiting: int,
         chunks: int,
         new: int,
-        ahead: tuple[int, int, int],
+        P: int,
+        next_N: int,
+        S: int,
     ) -> float:
         """`step` of N decodes over K tokens of context and so many chunks of prompts.
 
         Args:
             tokens: of the chunks; pairs: half the sum of n (2 C + n), of n tokens after C each.
             new: requests first seen in it.
-            ahead: P, N and S of the next step (0, 0, 0: there is none).
+            P, next_N, S: features of the next step (all 0: there is none).
         """
 
     def decode(self, N: int, K: int, waiting: int, following: int) -> float:
@@ -118,7 +120,9 @@ class DeviceClock:
         waiting: int,
         chunks: int,
         new: int,
-        ahead: tuple[int, int, int],
+        P: int,
+        next_N: int,
+        S: int,
     ) -> float:
         return self.step(StepFeatures(tokens, N, chunks, K, pairs, waiting, 0, new), None)
 

@@ -120,7 +120,9 @@ class HostClock:
         waiting: int,
         chunks: int,
         new: int,
-        ahead: tuple[int, int, int],
+        P: int,
+        next_N: int,
+        S: int,
     ) -> float:
         if chunks:
             device = self._cost.time_of(tokens, N, chunks, K, pairs, waiting, new)
@@ -134,10 +136,11 @@ class HostClock:
             line = self._lines.get(N) or self._line(N)
             device = line[0] + line[1] * K
             next_output = line[2]
-        P, next_N, S = ahead
-        launch = (self._decodes.get(next_N) if not S else None) or (
-            self._launch_of(P, next_N, S) if S or next_N else None
-        )
+        launch: Launch | None = None
+        if S:
+            launch = self._launch_of(P, next_N, S)
+        elif next_N:
+            launch = self._decodes.get(next_N) or self._launch_of(P, next_N, S)
         # `advance`, written out
         begin, ready, output, launcher = self._begin, self._ready, self._output, self._launcher
         done = (begin if begin > ready else ready) + device

@@ -257,8 +257,9 @@ def run_uncontended_ahead(
         # The step under way, and those like it.
         start, before = now, done
         if new or now_new:
-            ahead = tokens, next_N, new
-            last = clock.prefill(now_tokens, now_N, now_K, now_pairs, now_waiting, now_new, now_seen, ahead)
+            last = clock.prefill(
+                now_tokens, now_N, now_K, now_pairs, now_waiting, now_new, now_seen, tokens, next_N, new
+            )
             now += last
             if step_ends is not None:
                 step_ends.append(now)
