@@ -61,15 +61,21 @@ def arm_table(
     return text_table([*options, *headers[1:]], split, left=range(len(options)), width=width)
 
 
+def telling_options(samples: Samples) -> list[str]:
+    """The options that tell arms apart, without the cost profile where replicas say it."""
+    arms = list(samples.arms.values())
+    fleets = any(arm.get("replicas") for arm in arms)
+    return [
+        name
+        for name in arms[0]
+        if len({str(arm.get(name)) for arm in arms}) > 1 and not (fleets and name == "cost_profile")
+    ]
+
+
 def option_columns(samples: Samples) -> tuple[list[str], dict[str, list[str]]]:
     """The options of which arms' names are made, and arm -> its value of each; with labels, one column."""
     arms = samples.arms
-    varying = [
-        name
-        for name in next(iter(arms.values()))
-        if len({str(arm.get(name)) for arm in arms.values()}) > 1
-        and not (name == "cost_profile" and any(arm.get("replicas") for arm in arms.values()))
-    ]
+    varying = telling_options(samples)
     if samples.labels or len(varying) < 2:
         return ["arm"], {arm: [arm] for arm in arms}
     return varying, {arm: [option_text(of.get(name)) for name in varying] for arm, of in arms.items()}

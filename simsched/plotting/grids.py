@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from simsched.compare import PRIMARY, samples_of
+from simsched.compare.arm_table import telling_options
 from simsched.compare.arms import arm_name
 from simsched.compare.phrases import load_text, option_text
 from simsched.compare.samples import Samples, ascending, stated
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _MOST_VALUES = 12  # of an option on an axis
 
+_LONGEST_TICK = 24  # letters
 _WIDEST_LABELS = 40  # characters beneath a panel, beyond which they are slanted
 
 
@@ -48,7 +50,7 @@ def grid_options(samples: Samples) -> list[str]:
             values = {str(each.get(name)) for each in parts}
             if len(values) > 1:
                 found[name] = len(values)
-    arms = [name for name in found if name in next(iter(samples.arms.values()))]
+    arms = [name for name in telling_options(samples) if name in found]
     loads = [name for name in found if name not in arms]
     return [*arms, *loads]
 
@@ -126,9 +128,13 @@ class HeatmapDisplay:
         from matplotlib.figure import Figure
 
         with styled():
-            columns = min(2, len(self.panels))
+            x_names, y_names = ([_tick(each) for each in values] for values in self.values)
+            folded = any("\n" in name for name in (*x_names, *y_names))
+            columns = 1 if folded else min(2, len(self.panels))
             lines = -(-len(self.panels) // columns)
-            height = 1.2 + lines * (1.0 + 0.42 * len(self.values[1]))
+            rows = sum(0.42 + 0.17 * name.count("\n") for name in y_names)
+            beneath = 0.17 * max(name.count("\n") for name in x_names)
+            height = 1.2 + lines * (1.0 + beneath + rows)
             self.figure_ = figure = Figure(figsize=(WIDTH, height))
             axes = figure.subplots(lines, columns, squeeze=False).ravel()
             known = np.concatenate([panel[np.isfinite(panel)] for panel in self.panels.values()])
@@ -147,14 +153,13 @@ class HeatmapDisplay:
                             column, row, number(value * scale), ha="center", va="center", fontsize=8.5,
                             color="white" if dark else "black",
                         )  # fmt: skip
-                names = [option_text(each) for each in self.values[0]]
-                slanted = sum(map(len, names)) > _WIDEST_LABELS
-                ax.set_xticks(range(len(names)), names)
-                if slanted:
+                wide = [max(map(len, name.split("\n"))) for name in x_names]
+                ax.set_xticks(range(len(x_names)), x_names, **({"fontsize": 8.5} if folded else {}))
+                if sum(wide) > _WIDEST_LABELS * (2 if folded else 1):
                     ax.tick_params(axis="x", labelrotation=30)
                     for label in ax.get_xticklabels():
                         label.set_horizontalalignment("right")
-                ax.set_yticks(range(len(self.values[1])), [option_text(each) for each in self.values[1]])
+                ax.set_yticks(range(len(y_names)), y_names)
                 ax.set_xlabel(_axis_name(self.along[0]))
                 ax.set_ylabel(_axis_name(self.along[1]))
                 ax.set_title(", ".join(filter(None, (name, self.load))))
@@ -174,6 +179,12 @@ class HeatmapDisplay:
 def _values(cells: Mapping[str, Mapping[tuple[Any, Any], float]], axis: int, name: str) -> list[Any]:
     places = dict.fromkeys(place[axis] for found in cells.values() for place in found)
     return [row[name] for row in ascending([{name: value} for value in places], [name])]
+
+
+def _tick(value: Any) -> str:
+    """An option's value beside an axis; a fleet's in a line for each group of its replicas."""
+    text = option_text(value)
+    return text if len(text) <= _LONGEST_TICK else text.replace("+", "+\n").replace("(", "\n(")
 
 
 def _axis_name(option: str) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsched.compare import Comparison, compare, verdict
+from simsched.compare.arm_table import telling_options, with_letters
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.headline import first_sentence
-from simsched.compare.labels import stands_for
+from simsched.compare.labels import Labels, stands_for
 from simsched.compare.lower_bound import bounds_of_results
 from simsched.compare.notes import slowdown_note
 from simsched.compare.objective import attained
@@ -60,6 +61,8 @@ def report_results(
         where: options to hold fixed.
         slo: an objective (`simsched.slo`), of which each arm's attainment is shown.
     """
+    labels = results.labels
+    (results,), key = with_letters([results], where)
     bounds, reason = bounds_of_results(results)
     study = results.manifest.get("study") or {}
     comparison = compare(results, baseline or study.get("baseline"), bounds=bounds, where=where)
@@ -69,8 +72,9 @@ def report_results(
         path,
         title or study.get("title") or "Comparison of schedulers",
         [
+            *([_arms(comparison)] if key else []),
             *_verdict(comparison),
-            _setting(results, comparison),
+            _setting(results, comparison, labels),
             Section("Figures", figures=_figures(results, where)),
             _ratios(comparison),
             _order(comparison),
@@ -87,6 +91,18 @@ def report_results(
             if name not in ("cells", "capacity", "notes")
         },
     )
+
+
+def _arms(comparison: Comparison) -> Section:
+    """Which arm each letter is, where names are too long for tables and sentences."""
+    arms = comparison.samples.arms
+    options = [name for name in telling_options(comparison.samples) if name != "policy"]
+    rows = [
+        [name, arm["policy"], *(option_text(arm.get(each)).replace("+", " + ") for each in options)]
+        for name, arm in arms.items()
+    ]
+    headers = ["", "policy", *(name.replace("_", " ") for name in options)]
+    return Section("Arms", "What the letters on this page stand for.", [Table(headers, rows)])
 
 
 def _verdict(comparison: Comparison) -> list[Section]:
@@ -132,8 +148,9 @@ def _objective(results: Results, comparison: Comparison, slo: str | None) -> lis
     return sentences
 
 
-def _setting(results: Results, comparison: Comparison) -> Section:
-    """Workload, arrivals, GPUs, model, engine, replicas, routers and runs."""
+def _setting(results: Results, comparison: Comparison, labels: Labels) -> Section:
+    """Workload, arrivals, GPUs, model, engine, replicas, routers and runs, and what names of the reader's own
+    stand for."""
     study = results.manifest.get("study") or {}
     cells = list(results.cells.values())
 
@@ -153,7 +170,7 @@ def _setting(results: Results, comparison: Comparison) -> Section:
         ["Replicas", fleets.replace("+", " + ")],
         ["Router", (values("router") or DEFAULT_ROUTER) if fleets else ""],
         ["Policies", values("policy")],
-        ["Names", "; ".join(f"{name}: {stands_for(label)}" for name, label in results.labels.items())],
+        ["Names", "; ".join(f"{name}: {stands_for(label)}" for name, label in labels.items())],
         ["Runs", f"{comparison.runs} with common random numbers, seeds from {study.get('seed', 0)}"],
     ]
     return Section("What was run", tables=[Table(["", ""], [row for row in rows if row[1]])])

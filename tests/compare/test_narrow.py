@@ -14,6 +14,9 @@ from simsched.compare import compare
 from simsched.compare.arm_table import LONGEST_NAME, letters, with_letters
 from simsched.compare.samples import samples_of
 from simsched.compare.text import directory_text
+from simsched.plotting.figures import draw
+from simsched.plotting.style import image_bytes
+from simsched.report.results import report_results
 from simsched.results import Results
 from simsched.text.table import text_table
 from tests.fake_results import make_results
@@ -123,3 +126,28 @@ def test_a_title_stands_above_its_row() -> None:
     assert text_table(["arm", "n", ""], rows, left=(0, 2), width=24, titles={0: "one:", 1: "two:"}).split(
         "\n"
     ) == ["arm  n", "one:", "a    1  short", "two:", "b    2  two words or", "        three"]
+
+
+def test_a_report_has_the_letters_and_their_table(fleets: Results, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    report_results(fleets, page)
+    text = page.read_text()
+    assert "What the letters on this page stand for" in text
+    shown = [fleet.replace("+", " + ") for fleet in FLEETS]
+    table = text[text.index("What the letters") : text.index("Verdict", text.index("What the letters"))]
+    assert all(table.count(fleet) == len(POLICIES) for fleet in shown)
+    tables = text[text.rindex("Every arm, metric and load") : text.rindex("How sure")]
+    assert not any(fleet in tables for fleet in [*FLEETS, *shown])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_heat_map_of_fleets_has_room(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", policies=POLICIES, extra={"replicas": FLEETS}, runs=1)
+    figure = draw(results, "heatmap")
+    image_bytes(figure, "png")
+    panels = [ax for ax in figure.axes if ax.images]
+    assert [label.get_text().split("\n") for label in panels[0].get_xticklabels()] == [
+        ["2*a100-80gb/llama-3-8b+", "2*h100-80gb/llama-3-8b"],
+        ["2*h100-80gb/llama-3-8b", "(max_num_seqs=512)+", "2*h100-80gb/llama-3-8b"],
+    ]
+    assert len({round(ax.get_position().x0, 3) for ax in panels}) == 1  # one below the other

@@ -190,6 +190,6 @@ def test_replicas_have_a_row_each(tmp_path: Path) -> None:
 def test_what_was_run(tmp_path: Path, options: dict[str, str], expected: dict[str, str]) -> None:
     study = make_study({"policy": "fcfs,sjf", "request_rate": [4.0], "num_requests": 5, **options})
     results = run_study(make_plan(study), tmp_path / "out", jobs=1)
-    table = _setting(results, compare(results)).tables[0]
+    table = _setting(results, compare(results), {}).tables[0]
     names = ("Arrivals", "GPU and model", "Replicas", "Router")
     assert {name: value for name, value in table.rows if name in names} == expected
