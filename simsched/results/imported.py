@@ -70,9 +70,22 @@ def import_runs(
         "notes": notes, "cells": cells,
     }  # fmt: skip
     writer = ResultsWriter.create(out, manifest, overwrite=overwrite)
-    for cell, (record, _) in zip(cells, records, strict=True):
-        writer.write_cell(cell, request_table(record), summarize(record, goodput=goodput))
+    for cell, (record, _), run in zip(cells, records, runs, strict=True):
+        metrics = summarize(record, goodput=goodput)
+        if not _is_timed(run):
+            metrics |= dict.fromkeys(_PER_SECOND, math.nan)
+        writer.write_cell(cell, request_table(record), metrics)
     return writer.merge(), notes
+
+
+_PER_SECOND = (
+    *("duration", "request_throughput", "request_goodput", "output_throughput", "total_token_throughput"),
+)
+"""Metrics that need to know when requests were sent."""
+
+
+def _is_timed(run: BenchRun) -> bool:
+    return any(value is not None for value in run.start_time)
 
 
 def _record(path: Path, run: BenchRun) -> tuple[RunRecord, list[str]]:
@@ -82,8 +95,11 @@ def _record(path: Path, run: BenchRun) -> tuple[RunRecord, list[str]]:
         raise InputError(f"{path}: {run.label}: no requests; run the benchmark with its details saved")
     failed = np.array(run.failed)
     starts = _numbers(path, run, "start_time", 0.0)
-    if all(value is None for value in run.start_time):
-        notes.append(f"{path.name}: no start times: all requests are taken to be sent at 0")
+    if not _is_timed(run):
+        notes.append(
+            f"{path.name}: no start times: all requests are taken to be sent at 0, and throughputs are not "
+            "known"
+        )
     ttft, e2el = _numbers(path, run, "ttft", math.nan), _numbers(path, run, "e2el", math.nan)
     prompts, outputs = _numbers(path, run, "input_length", 0.0), _numbers(path, run, "output_length", 0.0)
     gaps = [_gaps(path, run, i) for i in range(len(run))]
@@ -111,7 +127,14 @@ def _record(path: Path, run: BenchRun) -> tuple[RunRecord, list[str]]:
         notes.append(
             f"{path.name}: {counted(int(short.sum()), 'request')} without output or end: counted unfinished"
         )
+    if failed.any():
+        notes.append(f"{path.name}: {counted(int(failed.sum()), 'request')} failed: counted unfinished")
     gone = failed | short
+    if gone.all():
+        raise InputError(
+            f"{path}: {run.label}: expected a request with its time to the first token, the gaps behind it "
+            "and its output; none has all of them"
+        )
     finish = np.where(gone, math.nan, starts + e2el)
     order = np.argsort(starts, kind="stable")
     zero = float(starts[order[0]])
@@ -133,7 +156,7 @@ def _record(path: Path, run: BenchRun) -> tuple[RunRecord, list[str]]:
         num_preemptions=np.zeros(len(run), dtype=np.int64),
         max_itl=longest[order],
         itl=itl,
-        end_time=float(np.nanmax(finish)) - zero if not gone.all() else 0.0,
+        end_time=float(np.nanmax(finish)) - zero,
     ), notes
 
 

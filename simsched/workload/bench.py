@@ -181,11 +181,13 @@ def _vllm(path: Path, value: Any, line: int, runs: int) -> BenchRun:
     n = len(lists["input_lens"])
     for name in ("start_times", "ttfts", "itls", "e2els", "errors"):
         found = value.get(name) or [None] * n
-        if not isinstance(found, list):
-            found = []
-        lists[name] = found if len(found) == n or name == "start_times" else [None] * n
-    if {len(lists[name]) for name in ("input_lens", "output_lens", "start_times")} != {n}:
-        raise InputError(f"{here}: expected input_lens, output_lens and start_times to be equally long")
+        lists[name] = found if isinstance(found, list) else []
+    for name, found in lists.items():
+        if len(found) != n:
+            raise InputError(
+                f"{here}: expected {name} to be as long as input_lens, with an entry for each of "
+                f"{counted(n, 'request')}; it has {len(found):,}"
+            )
     meta = {name: given for name, given in value.items() if not isinstance(given, list | dict)}
     rate = meta.get("request_rate")
     run = BenchRun(f"request_rate {rate}" if rate is not None else f"line {line}", meta=meta)

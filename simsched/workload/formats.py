@@ -105,7 +105,10 @@ def load_bench(path: Path | str, *, format: str | None = None) -> tuple[str, lis
     content = _content(path, read_bytes(path), skip_invalid=False)
     tool = name or (None if isinstance(content, Table) else _tool(content))
     if isinstance(content, Table) or tool not in TOOLS:
-        raise InputError(f"{path}: expected a result file of {', '.join(TOOLS)}")
+        raise InputError(
+            f"{path}: expected a result file of {', '.join(TOOLS)}, with what was measured of each request "
+            "(of vllm bench: --save-detailed)"
+        )
     runs = read_bench(path, content, tool)
     return tool, runs if run is None else [choose_run(path, runs, run, tool)]
 

@@ -51,6 +51,25 @@ def test_measured_times_are_kept(bench: Path) -> None:
     assert command("compare", "real", "real") == 0
 
 
+def test_without_start_times_no_throughput_is_known(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    older = {name: value for name, value in BENCH.items() if name != "start_times"}
+    bench.write_text(json.dumps({**older, "errors": ["", "", "refused"]}))
+    assert command("import", str(bench), "-o", "real") == 0
+    said = capsys.readouterr().err
+    assert "throughputs are not known" in said
+    assert "1 request failed: counted unfinished" in said
+    (row,) = Results.open("real").summary.to_dicts()
+    assert row["mean_ttft_ms"] == pytest.approx(150)
+    assert (row["request_throughput"], row["output_throughput"], row["duration"]) == (None, None, None)
+
+
+def test_a_run_without_any_times_is_refused(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.write_text(json.dumps({name: value for name, value in BENCH.items() if name != "itls"}))
+    assert command("import", str(bench), "-o", "real") == 2
+    assert "expected a request with its time to the first token" in capsys.readouterr().err
+    assert not Path("real").exists()
+
+
 def test_a_value_that_cannot_be_is_named(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench.write_text(json.dumps({**BENCH, "ttfts": [0.1, -2, 0.3]}))
     assert command("import", str(bench), "-o", "real") == 2

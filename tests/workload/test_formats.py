@@ -202,9 +202,11 @@ def test_the_time_unit_is_of_time_stamps_alone_which_is_said(tmp_path: Path) -> 
         (json.dumps(SHAREGPT)[:-10], "damaged or truncated JSON"),
         (json.dumps(BENCH)[:-10], "damaged or truncated JSON"),
         (json.dumps(BENCH | {"output_lens": None}), "--save-detailed"),
-        (json.dumps(BENCH | {"output_lens": [1]}), "equally long"),
+        (json.dumps(BENCH | {"output_lens": [1]}), "expected output_lens to be as long as input_lens"),
+        (json.dumps(BENCH | {"ttfts": [0.1, 0.2]}), "expected ttfts to be as long as input_lens"),
+        (json.dumps(BENCH | {"errors": [""]}), "each of 3 requests; it has 1"),
         (json.dumps(BENCH | {"output_lens": [1, -2, 3]}), "request 2: output_length -2"),
-        (json.dumps(BENCH | {"start_times": 3}), "equally long"),
+        (json.dumps(BENCH | {"start_times": 3}), "expected start_times to be as long as input_lens"),
         ("[" * 100_000, "nested too deeply|damaged"),
     ],
 )
