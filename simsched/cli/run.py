@@ -121,6 +121,11 @@ def run_command(
         )
     if extend and study is not None and Path(study).is_dir():
         output_dir, study = study, None
+    if study is not None and Path(study).is_dir():
+        raise InputError(
+            f"{study}: a directory; expected a study file. --extend adds to the results in it; what was cut "
+            "short goes on with the same command and --resume"
+        )
     if study is not None:
         of_file = read_study(study)
         make_study(of_file, origin=study)  # so that an error names the file

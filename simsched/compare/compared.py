@@ -100,8 +100,10 @@ class Compared:
         Returns:
             (index of the load, metric) -> tau; NaN with one arm. 1: the metrics agree; -1: opposite.
         """
+        found: dict[tuple[int, str], float] = {}
+        if not self.metrics:  # nobody has finished anything
+            return found
         reference = self.metrics[0]
-        found = {}
         for load in range(len(self.loads)):
             for metric in self.metrics:
                 pairs = [

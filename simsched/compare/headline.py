@@ -17,6 +17,8 @@ def first_sentence(comparison: Compared) -> str:
     token is 1.12 times lower [1.08, 1.16] than that of fcfs (3 runs, 95 %)."`"""
     samples, baseline = comparison.samples, comparison.baseline
     load = samples.highest()
+    if not comparison.metrics:
+        return "Nothing to compare: no request was finished."
     metric = "request_goodput" if "request_goodput" in comparison.metrics else comparison.metrics[0]
     label = metric_label(metric, unit=False).lower()
     where = load_text(samples.loads[load])

@@ -25,8 +25,13 @@ def comparison_notes(samples: Samples, rows: Sequence[Row], runs: int) -> list[s
     for arm in samples.arms:
         count = sum(samples.unfinished(load, arm) for load in range(len(samples.loads)))
         if count:
-            what = counted(count, "request")
-            notes.append(f"{arm} left {what} unfinished; its numbers leave them out, so it cannot win.")
+            refused = sum(samples.total(load, arm, "rejected") for load in range(len(samples.loads)))
+            what = f"left {counted(count, 'request')} unfinished"
+            if refused == count:
+                what = f"refused {counted(count, 'request')}"
+            elif refused:
+                what += f", {refused:,} of them refused"
+            notes.append(f"{arm} {what}; its numbers leave them out, so it cannot win.")
     return notes
 
 

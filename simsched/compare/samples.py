@@ -110,7 +110,11 @@ class Samples:
 
     def unfinished(self, load: int, arm: str) -> int:
         """Requests without an end, summed over runs."""
-        return round(sum(self.values.get((load, arm, "unfinished"), {}).values()))
+        return self.total(load, arm, "unfinished")
+
+    def total(self, load: int, arm: str, metric: str) -> int:
+        """A number of requests, summed over runs."""
+        return round(sum(self.values.get((load, arm, metric), {}).values()))
 
     def share(self, load: int) -> float | None:
         """A load's request rate over the capacity; None where it has no finite rate, or that is not known."""

@@ -184,6 +184,8 @@ class DecileDisplay:
             policies = self.deciles["arm"].unique(maintain_order=True).to_list()
             for policy in self.looks.ordered(policies):
                 rows = self.deciles.filter(arm=policy).drop_nulls("mean")
+                if not len(rows):
+                    continue  # it has finished nothing
                 x, y = rows["decile"].to_list(), (rows["mean"] * scale).to_list()
                 line = self.looks.line(policy, policies)
                 ax.plot(x, y, label=policy, **line)

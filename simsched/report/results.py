@@ -77,7 +77,7 @@ def report_results(
             _setting(results, comparison, labels),
             Section("Figures", figures=_figures(results, where)),
             _ratios(comparison),
-            _order(comparison),
+            *([_order(comparison)] if comparison.metrics else []),
             _hidden(results, comparison),
             *replicas_section(results, comparison, where),
             Section(

@@ -78,7 +78,8 @@ def remeasure(
             itl = dict.fromkeys(itl, math.nan) | {"mean_itl_ms": _mean_gap(requests[cell], where)}
         found = measure(requests[cell], itl=itl, goodput=limits, window=where)
         if not found["num_requests"]:
-            raise InputError(f"--window {window}: nothing arrives in it in cell {cell}")
+            asked = window if isinstance(window, str) else ":".join(f"{each:g}" for each in window or ())
+            raise InputError(f"--window {asked}: nothing arrives in it in cell {cell}")
         metrics = {name: value if math.isfinite(value) else None for name, value in found.items()}
         verdict = {name: before[name] for name in verdict_columns(None)}
         if isinstance(window, tuple):
