@@ -105,6 +105,8 @@ def run_study(
     else:
         given = dict(study or {})
     _check_names("run_study", options)
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
+        raise InputError(f"run_study: jobs {jobs!r}: expected a number of processes, at least 1")
     folder = Path(out).with_name(f"{Path(out).name}-inputs")
     chosen = _options({**given, **options}, config, folder)
     with _rows_named(folder):
@@ -142,6 +144,10 @@ def _row_of_trace(match: re.Match[str]) -> str:
 
 def _options(given: Mapping[str, Any], config: EngineConfig | None, folder: Path) -> dict[str, Any]:
     """Options of a study, with objects in place of names: policies get a spec, traces a file in `folder`."""
+    if config is not None and not isinstance(config, EngineConfig):
+        raise InputError(
+            f"config: a {type(config).__name__}; expected an EngineConfig, or its options by themselves"
+        )
     options = {name: value for name, value in given.items() if value is not None}
     if config is not None:
         default = EngineConfig(preset=config.preset)

@@ -350,3 +350,17 @@ def test_messages_are_those_of_python(options: dict[str, Any], message: str) -> 
     with pytest.raises(InputError) as error:
         simsched.simulate("fcfs", **options)
     assert str(error.value) == message
+
+
+def test_a_number_of_processes_is_checked_before_old_results_go(tmp_path: Path) -> None:
+    study: dict[str, Any] = {"policy": "fcfs", "num_requests": 20, "request_rate": 4, "out": tmp_path / "out"}
+    simsched.run_study(**study)
+    for jobs in (0, "2", 1.5, True):
+        with pytest.raises(InputError, match=r"run_study: jobs .*: expected a number of processes"):
+            simsched.run_study(**study, jobs=jobs, overwrite=True)  # type: ignore[arg-type]
+    assert simsched.compare(tmp_path / "out").baseline == "fcfs"
+
+
+def test_an_engine_is_no_dict() -> None:
+    with pytest.raises(InputError, match="config: a dict; expected an EngineConfig"):
+        simsched.simulate("fcfs", **LOAD, config={"max_num_seqs": 4})  # type: ignore[arg-type]

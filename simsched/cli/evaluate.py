@@ -65,6 +65,13 @@ def evaluate_command(
         results[path] = evaluate(
             ranker, file, prompt_column, length_column, sample_column, seed=seed, resamples=resamples
         )
+        if results[path]["data_hash"] == ranker.card["data_hash"]:
+            held_out = ranker.card["validation"]["kendall_tau"]
+            click.echo(
+                f"{path}: {model} was trained on these prompts, so this flatters it; on those that it had "
+                f"not seen its tau was {held_out:.3f}",
+                err=True,
+            )
     click.echo(table(results))
     if output is not None:
         first = next(iter(results.values()))

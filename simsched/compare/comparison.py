@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from simsched.compare.arms import find_arm, json_load
 from simsched.compare.compared import Compared, Row
@@ -13,9 +14,7 @@ from simsched.compare.samples import Samples, choose_metrics, samples_of
 from simsched.compare.statistics import adjusted
 from simsched.compare.text import comparison_text
 from simsched.compare.verdict import verdict
-
-if TYPE_CHECKING:
-    from simsched.results import Results
+from simsched.results import Results
 
 
 class Comparison(Compared):
@@ -59,7 +58,7 @@ class Comparison(Compared):
 
 
 def compare(
-    results: Results,
+    results: Results | str | Path,
     baseline: str | None = None,
     *,
     metrics: Sequence[str] | None = None,
@@ -69,7 +68,7 @@ def compare(
     """Every arm against the baseline, on each metric and load, over runs of the same seeds.
 
     Args:
-        results: a finished results directory.
+        results: a finished results directory, or its path.
         baseline: an arm of it, such as `fcfs` or `fcfs,max_num_seqs=256` (`simsched.compare.arms.find_arm`).
         metrics: columns of the summary; None: `DEFAULT_METRICS`.
         bounds: cell -> metric -> least possible value (`simsched.compare.lower_bound.bounds_of_results`).
@@ -78,6 +77,8 @@ def compare(
     Raises:
         InputError: the baseline or a metric is not there.
     """
+    if isinstance(results, str | Path):
+        results = Results.open(results)
     samples = samples_of(results, where=where)
     name = find_arm(samples.arms, baseline)
     chosen = choose_metrics(results.summary, metrics)

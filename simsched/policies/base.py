@@ -96,6 +96,9 @@ class Policy(ABC):
     """Does the model guess its own length as it answers, so that no predictor takes time?"""
     orders_by: ClassVar[tuple[str, ...]] = ()
     """Columns of the trace that it orders by; where one is missing, all requests are equal in it."""
+    asks_for: ClassVar[tuple[str, ...]] = ()
+    """Columns of the trace in which requests may say what they ask for; where none of them is there, the
+    policy's own parameters hold for all requests."""
     is_watched: ClassVar[bool] = False
     """Does it come from outside, so that what it promises is checked as it runs?"""
     reads_cache: ClassVar[bool] = False

@@ -32,6 +32,8 @@ class EarliestDeadline(Policy):
     deadlines: dict[str, Annotated[float, Field(ge=0, lt=inf)]] = Field(default_factory=dict)
     """Seconds by the request's class, such as {chat: 5, batch: 60}, in place of `deadline`."""
 
+    asks_for = ("deadline", "slo_ttft")
+
     def priority(self, request: RequestView, now: float) -> float:
         return due(request, self.deadlines.get(request.request_class or "", self.deadline))
 

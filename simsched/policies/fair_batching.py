@@ -31,6 +31,8 @@ class FairBatching(Policy):
     tpot: float = Field(default=0.1, gt=0, lt=inf)
     """Likewise for `slo_tpot`."""
 
+    asks_for = ("slo_ttft", "slo_tpot")
+
     def __post_init__(self) -> None:
         self._slack = Slack(self.ttft, self.tpot)
 

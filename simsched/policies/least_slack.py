@@ -39,6 +39,8 @@ class LeastSlack(Policy):
     max_length: float = Field(default=8192.0, gt=0, lt=inf)
     """Tokens (vllm): the model's context."""
 
+    asks_for = ("deadline", "slo_ttft")
+
     def __post_init__(self) -> None:
         if self.preemptive and self.form == "vllm":
             expected = "expected preemptive=false"

@@ -44,6 +44,8 @@ class QoServe(Policy):
 
     reads = "predicted_length"
 
+    asks_for = ("slo_ttft", "slo_tpot", "deadline")
+
     def __post_init__(self) -> None:
         self._num_arrived = 0
         self._late: set[str] = set()

@@ -44,6 +44,7 @@ class StarvationControl(Policy):
         self.predictor = inner.predictor  # type: ignore[misc]
         self.predicts_itself = inner.predicts_itself  # type: ignore[misc]
         self.orders_by = inner.orders_by  # type: ignore[misc]
+        self.asks_for = inner.asks_for  # type: ignore[misc]
         self.holds_the_line = inner.holds_the_line  # type: ignore[misc]
         self.reads_cache = inner.reads_cache  # type: ignore[misc]
         self.reads_prompts = inner.reads_prompts  # type: ignore[misc]

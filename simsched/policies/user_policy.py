@@ -34,6 +34,11 @@ Check = Callable[[Any, str], Any]
 
 HOOKS = ("on_arrival", "priority", "next_change", "on_change", "on_preempt", "on_finish")
 _DRIFTS = ("none", "improves", "any")
+UNSEEDED = (
+    "two runs of one seed differ, as it draws numbers that nothing seeds; expected a random.Random(seed) of "
+    "its own, made in __post_init__"
+)
+"""What is wrong with a policy that differs from itself."""
 ASKED_TWICE = 500
 """So many times at first, and then once in so many, a priority is asked for twice."""
 
@@ -151,7 +156,7 @@ def _watched_hook(method: Hook, hook: str, name: str, check: Check | None) -> Ho
         if again and check is not None and check(second, where) != answer:
             raise PolicyError(
                 f"{where} is {_short(answer)}, and asked again {_short(second)}; expected the same at the "
-                "same time: random numbers are drawn in on_arrival"
+                "same time: random numbers are drawn in on_arrival, from a generator with a seed"
             )
         return answer
 

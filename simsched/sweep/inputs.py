@@ -18,7 +18,9 @@ from simsched.engine.config import EngineConfig, ResolvedConfig, find_preset
 from simsched.engine.simulator import Unit
 from simsched.errors import InputError
 from simsched.policies.base import Policy
+from simsched.policies.edf import EarliestDeadline
 from simsched.policies.spec import make_policy
+from simsched.policies.starvation import StarvationControl
 from simsched.predictors.base import Predictor
 from simsched.predictors.spec import buckets_of, choose_predictor, predict_column
 from simsched.routers.base import Router
@@ -129,7 +131,20 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
         )
     for column in policy.orders_by:
         if getattr(trace, column) is None:
-            notes.append(f"{policy.name}: {trace.name} has no column {column}; all requests are equal")
+            alike = "each is one by itself" if column == "session_id" else "all requests are equal"
+            notes.append(f"{policy.name}: {trace.name} has no column {column}; {alike}")
+    if policy.asks_for and all(getattr(trace, column) is None for column in policy.asks_for):
+        columns = " or ".join(policy.asks_for)
+        notes.append(
+            f"{policy.name}: {trace.name} has no column {columns}; the policy's own parameters hold for all "
+            "requests"
+        )
+    ordered = policy.inner if isinstance(policy, StarvationControl) else policy
+    if isinstance(ordered, EarliestDeadline):
+        unknown = set(ordered.deadlines) - set(trace.request_class or ())
+        if unknown:
+            named = ", ".join(sorted(unknown))
+            notes.append(f"{policy.name}: {trace.name} has no request of the class {named}")
     seconds, source = _predictor_time(arm, policy, predictor, profile)
     if seconds and arm.predictor_time is None:
         took = f"{seconds * 1e3:.4g} ms a request ({source})"

@@ -13,6 +13,7 @@ from simsched.errors import InputError
 from simsched.policies.base import Policy
 from simsched.policies.class_checks import check_class_attributes, class_attributes
 from simsched.policies.user_policy import (
+    UNSEEDED,
     PolicyError,
     asked_in_every_step,
     expected_instead,
@@ -47,8 +48,9 @@ def rehearse(name: str, inputs: Inputs) -> None:
     """Run a user's own policy on a few short requests that compete for a few slots.
 
     Most of its mistakes show at once, before anything is written: what it raises, and a `next_change` that
-    promises more than it keeps, since taking its word then gives other results than asking in every step, and
-    what all of its kind share, which would carry over from one cell to the next.
+    promises more than it keeps, since taking its word then gives other results than asking in every step,
+    what all of its kind share, which would carry over from one cell to the next, and numbers that nothing
+    seeds.
 
     Raises:
         PolicyError: one of them.
@@ -64,13 +66,15 @@ def rehearse(name: str, inputs: Inputs) -> None:
     shared = class_attributes(inputs.policy)
     try:
         stepping = times(asked, leap=False)
-        # one that draws at random differs from itself
-        differs = times(inputs.policy, leap=True) != stepping and times(asked, leap=False) == stepping
+        differs = times(inputs.policy, leap=True) != stepping
+        unlike_itself = differs and times(asked, leap=False) != stepping
     except PolicyError:
         raise
     except InputError:
         return  # such as requests that displace each other for ever, as they may not on the whole engine
     check_class_attributes(inputs.policy, shared, name)
+    if unlike_itself:
+        raise PolicyError(f"policy {name}: {UNSEEDED}")
     if differs:
         raise PolicyError(
             f"policy {name}: next_change promises that priority() stays, and it does not: asked in every "

@@ -51,8 +51,10 @@ def test_it_learns_and_says_so(trained):
 
 def test_several_data_sets_give_a_row_each(trained):
     out = trained / "both.json"
-    call("evaluate", trained / "model", "--data", trained / "test.jsonl", "--data", trained / "train.jsonl",
-         "--json", out)  # fmt: skip
+    said = call("evaluate", trained / "model", "--data", trained / "test.jsonl", "--data",
+                trained / "train.jsonl", "--json", out)  # fmt: skip
+    assert said.stderr.count("was trained on these prompts, so this flatters it") == 1
+    assert f"{trained / 'train.jsonl'}: " in said.stderr
     found = json.loads(out.read_text())
     assert [entry["n"] for entry in found["datasets"].values()] == [150, 200]
     assert found["n"] == 150

@@ -15,6 +15,7 @@ from simsched.sweep.execute import run_study
 from simsched.sweep.inputs import prepare
 from simsched.sweep.plan import Plan, make_plan
 from simsched.sweep.study import make_study
+from simsched.testing import check_policy
 from simsched.workload.formats import load_trace
 from simsched.workload.trace_io import write_trace
 from tests.sweep.test_sweep import write_jsonl
@@ -88,6 +89,54 @@ def test_a_trace_that_is_too_short_is_said(trace: str) -> None:
     for enough in ({"num_requests": "300"}, {"duration": "29"}, {"duration": "30", "request_rate": "10"}):
         assert "fewer" not in notes(trace=trace, **enough)
         assert "before --duration" not in notes(trace=trace, **enough)
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("edf", "edf: T has no column deadline or slo_ttft; the policy's own parameters hold"),
+        ("edf(deadlines={chat: 5})", "T has no request of the class chat"),
+        ("qoserve", "qoserve: T has no column slo_ttft or slo_tpot or deadline"),
+        ("least-slack(starvation_threshold=9)", "has no column deadline or slo_ttft"),
+        ("fair-batching", "has no column slo_ttft or slo_tpot"),
+        ("plas", "plas: T has no column session_id; each is one by itself"),
+        ("vtc", "vtc: T has no column tenant; all requests are equal"),
+    ],
+)
+def test_what_a_policy_misses_in_a_trace_is_said(trace: str, policy: str, said: str) -> None:
+    assert said in notes(trace=trace, policy=policy)
+
+
+def test_a_policy_that_draws_numbers_without_a_seed_is_refused(trace: str, tmp_path: Path) -> None:
+    drawing = """
+import random
+from pydantic.dataclasses import dataclass
+from simsched.policies.base import NEVER, Policy
+
+@dataclass
+class Draws(Policy):
+    preemptive: bool = False
+    seed: int | None = None
+
+    def __post_init__(self):
+        self._random = random.Random(self.seed)
+        self._drawn = {}
+
+    def on_arrival(self, request, now):
+        self._drawn[request.request_id] = (self._random if self.seed is not None else random).random()
+
+    def priority(self, request, now):
+        return self._drawn[request.request_id]
+
+    def next_change(self, request, now):
+        return NEVER
+"""
+    own = tmp_path / "own.py"
+    own.write_text(drawing)
+    planned(trace=trace, policy=f"{own}:Draws(seed=1)")
+    for check in (lambda spec: planned(trace=trace, policy=spec), check_policy):
+        with pytest.raises(PolicyError, match="two runs of one seed differ, as it draws numbers"):
+            check(f"{own}:Draws")
 
 
 @pytest.mark.parametrize(
