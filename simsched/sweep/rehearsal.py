@@ -60,7 +60,7 @@ def rehearse(name: str, inputs: Inputs) -> None:
 
     def times(policy: Policy, leap: bool) -> tuple[list[float], list[int]]:
         record = simulate(short, deepcopy(policy), cost, crowded, leap=leap)
-        return record.finish_time.tolist(), record.num_preemptions.tolist()
+        return np.nan_to_num(record.finish_time, nan=-1.0).tolist(), record.num_preemptions.tolist()
 
     asked = asked_in_every_step(inputs.policy)
     shared = class_attributes(inputs.policy)
