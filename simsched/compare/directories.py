@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from simsched.compare.arms import Arm, Load, find_arm, json_load
-from simsched.compare.phrases import interval_text, load_text, option_text, ratio_text
+from simsched.compare.phrases import interval_text, listed, load_text, option_text, ratio_text
 from simsched.compare.samples import (
     DEFAULT_METRICS,
     Samples,
@@ -165,6 +165,8 @@ def compare_directories(
     loads = [(i, j) for i, x in enumerate(a.loads) for j, y in enumerate(b.loads) if _same(x, y, shared)]
     arms = {name: arm for name, arm in a.arms.items() if name in b.arms}
     base = _baseline(arms, baseline)
+    if base is None and baseline is not None:
+        find_arm({**a.arms, **b.arms}, baseline)  # that of one directory alone is left out
     seeds = [{run for of in samples.values.values() for run in of} for samples in (a, b)]
     unequal = "seeds" if seeds[0] != seeds[1] else "requests" if _requests_differ(a, b, loads) else ""
     differences = _differences(first, second)
@@ -185,7 +187,8 @@ def compare_directories(
                 ups = (_speedup(a, i, arm, base, metric), _speedup(b, j, arm, base, metric))
                 rows.append(PairRow(metric, load, arm, arms[arm], x, y, ratio, *ups))
     if not rows:
-        raise InputError(f"{first.path} and {second.path}: no arm and load in common")
+        has = [f"{each.path} has {_listed(samples)}" for each, samples in ((first, a), (second, b))]
+        raise InputError(f"{first.path} and {second.path}: no arm and load in common: {'; '.join(has)}")
     return DirectoryComparison(
         (str(first.path), str(second.path)),
         base,
@@ -194,6 +197,12 @@ def compare_directories(
         paired,
         _notes(a, b, unequal, differences, len(loads)),
     )
+
+
+def _listed(samples: Samples) -> str:
+    """Its arms, and at which loads."""
+    loads = [text for load in samples.loads if (text := load_text(load))]
+    return listed(list(samples.arms)) + (f" at {listed(loads)}" if loads else "")
 
 
 def _baseline(arms: Mapping[str, Arm], wanted: str | None) -> str | None:

@@ -16,7 +16,14 @@ from simsched.errors import InputError
 from simsched.workload.rows import AT_ONCE, COLUMNS, NUMBERS, Loaded, Reading, Rows, build_trace, from_zero
 from simsched.workload.table import Table
 from simsched.workload.trace import SLOS
-from simsched.workload.units import EPOCH, dates_in, likely_unit, take_hash_block_size, take_times
+from simsched.workload.units import (
+    EPOCH,
+    dates_in,
+    likely_unit,
+    notes_on_hash_ids,
+    take_hash_block_size,
+    take_times,
+)
 
 REQUIRED = ("timestamp", "input_length", "output_length")
 ALIASES = {
@@ -179,6 +186,10 @@ def read_rows(table: Table, name: str, reading: Reading) -> Loaded:
         rows, skip_invalid=reading.skip_invalid, sort=shape.public, hash_block_size=hash_block,
         unknown_parents=shape.public,
     )  # fmt: skip
+    if hash_block is not None:
+        trace, counts = loaded
+        said = notes_on_hash_ids(trace, hash_block, demanded=reading.hash_block_size is not None)
+        loaded = trace.with_columns(notes=(*trace.notes, *said)), counts
     return from_zero(loaded) if shape.public else _from_zero_if_dated(loaded)
 
 

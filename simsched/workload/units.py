@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simsched.errors import InputError
+from simsched.text.table import counted
 from simsched.workload.table import Table
-from simsched.workload.trace import IntArray
+from simsched.workload.trace import IntArray, Trace
 
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Of one unit of `--time-unit`."""
@@ -186,3 +187,27 @@ def guess_hash_block_size(hash_ids: Sequence[tuple[int, ...]], prompt_tokens: In
         f"{path}: hash_ids fit no block size (512, 256, ..., 16) for nine of ten prompts; say how many "
         "tokens one stands for with --hash-block-size"
     )
+
+
+def notes_on_hash_ids(trace: Trace, size: int, *, demanded: bool) -> list[str]:
+    """Lines where ids of so many tokens do not fit the prompts: some have more ids than blocks, or a tenth of
+    all tokens is in none.
+
+    Raises:
+        InputError: prompts with more ids than blocks, where the size was `demanded` by `--hash-block-size`.
+    """
+    assert trace.hash_ids is not None
+    ids = np.array([len(each) for each in trace.hash_ids], dtype=np.int64)
+    prompts = trace.num_prompt_tokens
+    notes = []
+    if many := int((ids > -(-prompts // size)).sum()):
+        said = f"{many:,} of {counted(len(trace), 'prompt')} have more hash ids than blocks of {size} tokens"
+        if demanded:
+            raise InputError(f"--hash-block-size {size}: {trace.name}: {said}; expected fewer tokens an id")
+        notes.append(f"{trace.name}: {said}; those beyond the prompt are not read")
+    share = float(np.minimum(ids * size, prompts).sum() / prompts.sum())
+    if share < 0.9:
+        notes.append(
+            f"{trace.name}: hash ids stand for {share:.0%} of the prompt tokens; others are not shared"
+        )
+    return notes

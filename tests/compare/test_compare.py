@@ -276,8 +276,15 @@ def test_two_directories_with_other_seeds_are_not_paired(tmp_path: Path) -> None
     assert not found.paired
     assert "Welch" in found.to_table()
     c = make_results(tmp_path / "c", policies=("po",), runs=1)
-    with pytest.raises(InputError, match="no arm and load in common"):
+    with pytest.raises(
+        InputError, match=r"in common: .*a has fcfs, mlfq and ranking at 2 .*; .*c has po at 2 "
+    ):
         compare_directories(a, c)
+    with pytest.raises(InputError, match="--baseline srtf: fits no arm"):
+        compare_directories(a, b, "srtf")
+    assert (
+        compare_directories(a, make_results(tmp_path / "d", policies=("mlfq",)), "ranking").baseline is None
+    )
 
 
 def test_loads_in_words() -> None:

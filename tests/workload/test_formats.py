@@ -156,6 +156,22 @@ def test_tables_with_our_names_and_with_others(tmp_path: Path) -> None:
     assert parquet.hash_ids == [(4,)]
 
 
+def test_hash_ids_that_do_not_fit_the_prompts(tmp_path: Path) -> None:
+    rows = [
+        {"timestamp": i / 5, "input_length": 600, "output_length": 2, "hash_ids": [1, i]} for i in range(9)
+    ]
+    path = saved(tmp_path, lines_of(rows))
+    assert load_trace(path, hash_block_size=300)[0].notes == (
+        f"{path.name}: read as jsonl: timestamp in seconds, hash ids of 300 tokens",
+    )
+    few = load_trace(path, hash_block_size=30)[0].notes
+    assert few[1].endswith("hash ids stand for 10% of the prompt tokens; others are not shared")
+    with pytest.raises(InputError, match=r"--hash-block-size 600: .*9 of 9 prompts have more hash ids than"):
+        load_trace(path, hash_block_size=600)
+    own = saved(tmp_path, lines_of([{**row, "hash_block_size": 600} for row in rows]))
+    assert "have more hash ids than blocks of 600 tokens" in load_trace(own)[0].notes[1]
+
+
 def test_durations_of_a_table_are_seconds_in_every_column(tmp_path: Path) -> None:
     table = pl.DataFrame(
         {
