@@ -20,6 +20,7 @@ from simsched.sweep.plan import make_plan
 from simsched.sweep.rates import notes_on_rates
 from simsched.sweep.requests import file_of, requests_of
 from simsched.sweep.study import Study
+from simsched.text.arm_names import arm_name, resolved, study_labels
 from simsched.text.table import counted
 from simsched.workload.named import named_workload
 from simsched.workload.sessions import sessions_of
@@ -78,6 +79,7 @@ def tasks_of(study: Study, by: str | None = None) -> Searched:
     """
     plan = make_plan(study.model_copy(update=_ONE_RATE | _length(study)))
     varying = _varying(list(plan.options.values()))
+    labels = resolved(study_labels(study.label, ["policy", *varying]), list(plan.options.values()))
     tasks: dict[Key, list[tuple[Arm, Load, float]]] = {}
     chosen: dict[Key, dict[str, Any]] = {}
     for cell_name, cell in plan.cells.items():
@@ -87,7 +89,7 @@ def tasks_of(study: Study, by: str | None = None) -> Searched:
         if by is not None and getattr(_some(cell.load), GROUPS[by]) is None:
             raise InputError(f"--by {by}: the requests of {options['workload']} have none")
         arm = {"policy": options["policy"], **{name: options[name] for name in varying}}
-        key = str(options["workload"]), _name(arm)
+        key = str(options["workload"]), arm_name(arm, ["policy", *varying], labels)
         chosen[key] = arm
         load = replace(cell.load, duration=None, num_requests=None)
         tasks.setdefault(key, []).append((cell.arm, load, plan.capacity[cell_name]))
@@ -194,11 +196,6 @@ def _length(study: Study) -> dict[str, Any]:
 def _varying(options: Sequence[dict[str, Any]]) -> list[str]:
     names = [name for name in options[0] if name not in (*LOAD_OPTIONS, *RUN_OPTIONS, "policy")]
     return [name for name in names if len({str(each[name]) for each in options}) > 1]
-
-
-def _name(arm: dict[str, Any]) -> str:
-    parts = [f"{name}={value}" for name, value in arm.items() if name != "policy" and value is not None]
-    return ", ".join([str(arm["policy"]), *parts])
 
 
 def _gpus_of(profile: str) -> int:

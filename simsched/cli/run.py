@@ -43,6 +43,11 @@ def study_options(*, without: Sequence[str] = ()) -> Callable[[Command], Command
 def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     flag, kind = option_flag(name), value_type(field.annotation)
     swept = get_origin(field.annotation) is tuple
+    if name == "label":
+        return click.option(
+            flag, name, metavar=_METAVARS[name], multiple=True, help=field.description,
+            callback=lambda context, parameter, given: ",".join(given) or None,
+        )  # fmt: skip
     if kind is bool:
         flags = f"{flag}/--no-{flag[2:]}" if swept else flag
         return click.option(flags, name, is_flag=True, default=None, help=field.description)
@@ -63,7 +68,7 @@ _METAVARS: dict[Any, str] = {
     float: "SECONDS",
     str: "NAME",
     dict: "M:MS,...",
-    "label": "NAME=POLICY",
+    "label": "NAME=ARM",
 }
 
 

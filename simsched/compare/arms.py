@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from simsched.compare.labels import Labels, labels_of_arm
 from simsched.errors import InputError
 from simsched.results import LOAD_OPTIONS, RUN_OPTIONS
 from simsched.text.selection import parse_arm, same_value
@@ -25,24 +24,6 @@ def is_chosen(option: str) -> bool:
 def json_load(load: Load) -> Load:
     """A load for JSON, which has no infinity: a burst's rate is the string "inf"."""
     return {name: "inf" if value == math.inf else value for name, value in load.items()}
-
-
-def arm_name(arm: Arm, shown: Sequence[str], labels: Labels | None = None) -> str:
-    """An arm as it is printed: `"ranking, max_num_seqs=256"`, of the options `shown`; a policy alone by
-    itself. A label stands in the place of the options that it is for."""
-    usable = {name: of for name, of in (labels or {}).items() if of.keys() <= {*shown, "policy"}}
-    said = labels_of_arm(arm, usable)
-    policy = ["policy"] if "policy" in shown or len(shown) == 0 or "policy" in said else []
-    parts = []
-    for name in [*policy, *(name for name in shown if name != "policy")]:
-        value = arm.get(name)
-        if name in said:
-            parts.append(said[name])
-        elif name == "policy":
-            parts.append(str(value))
-        elif value is not None and not (name == "cost_profile" and arm.get("replicas") is not None):
-            parts.append(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}")
-    return ", ".join(dict.fromkeys(parts)) or str(arm["policy"])
 
 
 def find_arm(arms: Mapping[str, Arm], wanted: str | None, option: str = "--baseline") -> str:

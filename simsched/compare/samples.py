@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare.arms import Arm, Load, arm_name, is_chosen
-from simsched.compare.labels import Labels, in_view, parse_labels, resolved
+from simsched.compare.arms import Arm, Load, is_chosen
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.errors import InputError
 from simsched.metrics import ALL_METRICS, GROWTH
 from simsched.results import RUN_OPTIONS
+from simsched.text.arm_names import Labels, arm_name, in_view, name_arms, parse_labels, resolved
 from simsched.text.labels import higher_is_better
 from simsched.text.selection import same_value
 
@@ -205,7 +205,6 @@ def samples_of(
     of_load = [name for name in varying if not is_chosen(name)]
     of_arm = [name for name in varying if is_chosen(name)]
     numbers = {name for name in (*ALL_METRICS, *GROWTH, "steady") if name in rows[0]}
-    arms: dict[str, Arm] = {}
     loads: list[Load] = []
     values: dict[tuple[int, str, str], dict[Any, float]] = {}
     cells: dict[tuple[int, str], list[str]] = {}
@@ -213,12 +212,8 @@ def samples_of(
     capacities: dict[tuple[int, str], float] = {}
     estimates = results.manifest.get("capacity", {})
     labels = in_view(results.labels, rows, of_arm)
-    for row in rows:
-        arm = {"policy": row["policy"], **{name: row[name] for name in of_arm}}
-        name = arm_name(arm, of_arm, labels)
-        if arms.setdefault(name, arm) != arm and labels:
-            both = " and ".join(arm_name(each, of_arm) for each in (arms[name], arm))
-            raise InputError(f"--label: {both} would both be called {name}")
+    chosen = [{"policy": row["policy"], **{name: row[name] for name in of_arm}} for row in rows]
+    arms = name_arms(chosen, of_arm, labels)
     for row in ascending(rows, of_load):
         load = {name: row[name] for name in of_load}
         if load not in loads:
@@ -241,7 +236,7 @@ def samples_of(
 
 
 def with_labels(directories: Sequence[Results], texts: Sequence[str]) -> list[Results]:
-    """Results directories whose arms are called as these labels say (`simsched.compare.labels.parse_labels`).
+    """Results directories whose arms are called as these labels say (`simsched.text.arm_names.parse_labels`).
 
     Raises:
         InputError: a label of that form that fits no arm of any, or labels that leave two arms with one name.
@@ -253,7 +248,10 @@ def with_labels(directories: Sequence[Results], texts: Sequence[str]) -> list[Re
     varying = {name for each in directories for name in swept_options(each)[1]}
     arms = [arm for each in directories for arm in samples_of(each, also=varying).arms.values()]
     labels = resolved(labels, arms)
-    named = [replace(each, labels=labels) for each in directories]
+    named = [
+        replace(each, labels=labels | {name: of for name, of in each.labels.items() if name not in labels})
+        for each in directories
+    ]
     for each in named:
         samples_of(each)  # refuses arms of one name
     return named

@@ -11,7 +11,6 @@ import numpy as np
 
 from simsched.compare import PRIMARY, samples_of
 from simsched.compare.arm_table import telling_options
-from simsched.compare.arms import arm_name
 from simsched.compare.phrases import load_text, option_text
 from simsched.compare.samples import Samples, ascending, stated
 from simsched.errors import InputError
@@ -25,6 +24,7 @@ from simsched.plotting.style import (
     new_axes,
     styled,
 )
+from simsched.text.arm_names import arm_name
 from simsched.text.labels import higher_is_better, in_seconds, metric_label
 from simsched.text.table import number
 from simsched.workload.trace import FloatArray

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from simsched.compare import PRIMARY, Samples, find_arm, samples_of
-from simsched.compare.arms import Arm, arm_name, is_chosen
+from simsched.compare.arms import Arm, is_chosen
 from simsched.compare.statistics import Ratio, paired_ratio
 from simsched.plotting.looks import Looks, looks_of
 from simsched.plotting.style import (
@@ -23,6 +23,7 @@ from simsched.plotting.style import (
     styled,
     wrapped,
 )
+from simsched.text.arm_names import arm_name
 from simsched.text.labels import in_seconds, metric_label
 from simsched.text.table import number, short_number
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare.arms import Arm, arm_name
+from simsched.compare.arms import Arm
 from simsched.compare.samples import fixed_options, samples_of
 from simsched.plotting.style import (
     BLACK,
@@ -27,6 +27,7 @@ from simsched.plotting.style import (
     policy_line,
     scaled_marker,
 )
+from simsched.text.arm_names import arm_name
 
 if TYPE_CHECKING:
     from simsched.results import Results

@@ -11,7 +11,6 @@ from simsched.compare import Comparison, compare, verdict
 from simsched.compare.arm_table import telling_options, with_letters
 from simsched.compare.deciles import COLUMNS, by_decile, requests_at
 from simsched.compare.headline import first_sentence
-from simsched.compare.labels import Labels, stands_for
 from simsched.compare.lower_bound import bounds_of_results
 from simsched.compare.notes import slowdown_note
 from simsched.compare.objective import attained
@@ -23,6 +22,7 @@ from simsched.report.replicas import replicas_section
 from simsched.slo import parse_slo
 from simsched.sweep.fleet import profiles_of
 from simsched.sweep.inputs import DEFAULT_ROUTER
+from simsched.text.arm_names import Labels, stands_for
 from simsched.text.columns import full_column
 from simsched.text.labels import metric_label
 from simsched.workload.named import named_workload

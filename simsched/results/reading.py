@@ -13,6 +13,7 @@ from simsched.errors import InputError
 from simsched.metrics import GROWTH, METRICS, SUMMARY
 from simsched.request_table import REQUEST_NUMBERS
 from simsched.results.layout import FILES, Options, read_manifest
+from simsched.text.arm_names import resolved, study_labels
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,7 +48,11 @@ class Results:
                 f"{path}: unfinished ({done} of {len(manifest['cells'])} cells, no {missing[0]}); "
                 "finish it with the same command and --resume"
             )
-        return cls(path, manifest)
+        given = (manifest.get("study") or {}).get("label")
+        if not given:
+            return cls(path, manifest)
+        options = list(manifest["cells"].values())
+        return cls(path, manifest, labels=resolved(study_labels(given, list(options[0])), options))
 
     @property
     def cells(self) -> dict[str, Options]:

@@ -31,6 +31,7 @@ from simsched.sweep.study import (
     Study,
     axes,
     parse_rate,
+    policy_labels,
     times_itself,
 )
 from simsched.text.selection import parse_arm, same_value
@@ -52,7 +53,7 @@ def cells_of(study: Study, notes: list[str]) -> Iterator[tuple[Cell, dict[str, A
     base = _baseline_engine(study, engines)
     predictions = [getattr(study, name) or (None,) for name in PREDICTION_AXES]
     reads = {policy: make_policy(expand(policy)).reads is not None for policy in study.policy}
-    labels = {spec: name for name, spec in (study.label or {}).items()}
+    labels = {spec: name for name, spec in policy_labels(study.label).items()}
     goodput = tuple(study.goodput.items()) if study.goodput is not None else None
     limit = _limit(study, [arm for _, arm in engines])
     offers: dict[Load, list[_Offer]] = {}

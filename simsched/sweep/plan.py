@@ -18,7 +18,7 @@ from simsched.policies.spec import make_policy
 from simsched.policies.user_policy import is_own
 from simsched.predictors.spec import make_predictor
 from simsched.request_table import GROUPS
-from simsched.results import Options
+from simsched.results import LOAD_OPTIONS, RUN_OPTIONS, Options
 from simsched.routers.spec import files_beside
 from simsched.sweep.cell import Cell
 from simsched.sweep.fleet import profiles_of
@@ -33,6 +33,7 @@ from simsched.sweep.study import (
     window_of,
 )
 from simsched.sweep.there import There
+from simsched.text.arm_names import name_arms, resolved, study_labels
 from simsched.text.options import option_flag
 from simsched.text.selection import parse_arm
 
@@ -146,6 +147,7 @@ def make_plan(study: Study, there: Mapping[str, Any] | None = None) -> Plan:
     _check_baseline(plan)
     _check_window(plan)
     _check_figures(plan)
+    _check_labels(plan)
     _check(plan)
     return plan
 
@@ -207,6 +209,21 @@ def _check(plan: Plan) -> None:
             plan.notes.append(
                 f"{option_flag(name)} changes nothing: no policy here {what.get(name, 'reads a prediction')}"
             )
+
+
+def _check_labels(plan: Plan) -> None:
+    """Refuse names of what the grid does not have, and such as two arms would share, before it runs."""
+    if not plan.study.label:
+        return
+    options = list(plan.options.values())
+    varying = [
+        name
+        for name in options[0]
+        if name not in (*LOAD_OPTIONS, *RUN_OPTIONS) and len({str(each[name]) for each in options}) > 1
+    ]
+    arms = [{name: each[name] for name in dict.fromkeys(["policy", *varying])} for each in options]
+    labels = resolved(study_labels(plan.study.label, list(options[0])), arms)
+    name_arms(arms, varying, labels)
 
 
 def _check_figures(plan: Plan) -> None:

@@ -24,6 +24,7 @@ from pydantic import (
 from simsched.engine.config import DEFAULT_PRESET, EngineConfig
 from simsched.errors import InputError
 from simsched.policies.base import registered
+from simsched.text.arm_names import parse_labels, stands_for, study_labels
 from simsched.text.options import is_no_number, option_flag, value_type
 from simsched.text.specs import specs_of, split_specs
 
@@ -84,16 +85,12 @@ def _goodput(given: Any) -> Any:
 
 
 def _labels(given: Any) -> Any:
-    """`"mine=./mine.py:Mine(cap=512),other=sjf"` -> {"mine": "./mine.py:Mine(cap=512)", "other": "sjf"}."""
+    """`"mine=./mine.py:Mine(cap=512),Sticky=router=session"` -> {"mine": "./mine.py:Mine(cap=512)", "Sticky":
+    "router=session"}."""
     if not isinstance(given, str):
         return given
-    pairs = [each.partition("=") for each in _values(given)]
-    if any(not (name.strip() and spec.strip()) for name, _, spec in pairs):
-        raise ValueError("expected NAME=POLICY")
-    labels = {name.strip(): spec.strip() for name, _, spec in pairs}
-    if len(labels) < len(pairs):
-        raise ValueError("each name once")
-    return labels
+    options = axes("load", "engine", "order")
+    return {name: stands_for(label) for name, label in parse_labels([given], options).items()}
 
 
 Part = Literal["load", "engine", "order"]
@@ -224,7 +221,7 @@ class Study(_WithEngine):
     """Seconds of predictor a request.  [default: from the profile]"""
 
     label: Annotated[dict[str, str] | None, BeforeValidator(_labels)] = None
-    """What results call a policy: "mine=./mine.py:Mine(cap=512)"; it is run too."""
+    """Names: "mine=./mine.py:Mine(cap=512)", which is run too, or "Sticky=router=session"."""
     goodput: Annotated[dict[str, float] | None, BeforeValidator(_goodput)] = None
     """A good request's limits in ms: ttft:200,tpot:50."""
     baseline: str | None = None
@@ -330,14 +327,26 @@ def _labelled(study: Study) -> Study:
     """
     if not study.label:
         return study
-    names = {spec: name for name, spec in study.label.items()}
-    for name, spec in study.label.items():
+    labels = policy_labels(study.label)
+    for name in study.label:
+        if set(name) & set("(),=:;") or name in registered():
+            raise InputError(
+                f"--label {name}={study.label[name]}: expected a name that is no policy's, without (),=:;"
+            )
+    names = {spec: name for name, spec in labels.items()}
+    for name, spec in labels.items():
         if names[spec] != name:
             raise InputError(f"--label {name}={spec}: {names[spec]} is that policy already")
-        if set(name) & set("(),=:") or name in registered() or name in names:
-            raise InputError(f"--label {name}={spec}: expected a name that is no policy's, without (),=:")
-    policies = (study.label.get(policy, policy) for policy in study.policy)
+        if name in names:
+            raise InputError(f"--label {name}={spec}: expected a name that is no policy's, without (),=:;")
+    policies = (labels.get(policy, policy) for policy in study.policy)
     return study.model_copy(update={"policy": tuple(dict.fromkeys([*policies, *names]))})
+
+
+def policy_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Those of a study's labels that are of policies alone: name -> specification."""
+    of_arms = study_labels(labels, axes("load", "engine", "order"))
+    return {name: text for name, text in (labels or {}).items() if name not in of_arms}
 
 
 def read_study(path: str | Path) -> dict[str, Any]:

@@ -64,6 +64,11 @@ def test_one_less_does_not_serve_it() -> None:
             assert probe.steady == expected
 
 
+def test_arms_are_called_as_the_study_says() -> None:
+    study = make_study({**SMALL, "router": "least-requests,random", "label": "Dealt=router=random"})
+    assert [name for _, name in tasks_of(study).tasks] == ["fcfs, router=least-requests", "fcfs, Dealt"]
+
+
 def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

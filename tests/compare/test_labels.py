@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from simsched.cli.compare import compare_command
 from simsched.cli.plot import plot_command
 from simsched.cli.report import report_command
-from simsched.compare.labels import parse_labels
 from simsched.compare.samples import samples_of, with_labels
 from simsched.errors import InputError
 from simsched.plotting import CDFDisplay, LatencyDisplay
 from simsched.results import Results
+from simsched.text.arm_names import parse_labels
 from tests.fake_results import make_results
 
 POLICIES = ("fcfs", "mlfq(threshold=2)", "mlfq(threshold=4)", "ranking")

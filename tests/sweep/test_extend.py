@@ -12,6 +12,7 @@ import pytest
 from simsched.cli import main
 from simsched.compare import compare
 from simsched.compare.lower_bound import cells_of_results
+from simsched.compare.samples import samples_of, with_labels
 from simsched.errors import InputError
 from simsched.results import Results
 from simsched.sweep.execute import run_study
@@ -211,7 +212,9 @@ def test_a_label_outlives_the_name_of_its_file(tmp_path: Path, capsys: pytest.Ca
     ("label", "said"),
     [
         ("fcfs=sjf", "a name that is no policy's"),
-        ("mine", "expected NAME=POLICY"),
+        ("mine", "expected NAME=ARM"),
+        ("A=num_replicas=4", "no arm has that; there are fcfs"),
+        ("ranking=router=session", "a name that is no policy's"),
         ("a=sjf,b=sjf", "is that policy already"),
         ("a=sjf,a=ljf", "each name once"),
         ("a=nonsense", "nonsense"),
@@ -221,6 +224,46 @@ def test_labels_that_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], label: str, said: str
 ) -> None:
     assert said in refusal(capsys, "-o", str(tmp_path / "out"), "--request-rate", "5", "--label", label)
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_routers_and_arms_are_the_directorys(tmp_path: Path) -> None:
+    """They name what is in the grid and run nothing; every later command has them, and they may be more."""
+    out = tmp_path / "out"
+    given = {"policy": "fcfs,sjf", "request_rate": "40", "num_requests": "30", "num_replicas": "2"}
+    label = "Sticky=router=session,Ours=sjf,router=session,short=ljf"
+    study = make_study({**given, "router": "round-robin,session", "label": label})
+    assert study.label == {"Sticky": "router=session", "Ours": "sjf, router=session", "short": "ljf"}
+    assert study.policy == ("fcfs", "sjf", "ljf")
+    results = run_study(study, out)
+    names = [
+        *("fcfs, router=round-robin", "sjf, router=round-robin", "short, router=round-robin"),
+        *("fcfs, Sticky", "Ours", "short, Sticky"),
+    ]
+    assert samples_of(results).names == samples_of(Results.open(out)).names == names
+    assert compare(results, "Ours").baseline == "Ours"
+    assert {cell["router"] for cell in results.cells.values()} == {"round-robin", "session"}
+    (again,) = with_labels([Results.open(out)], ["Theirs=sjf,router=session"])
+    assert samples_of(again).names[-2:] == ["Theirs", "short, Sticky"]
+    grown = extend(out, label="Even=router=round-robin")
+    assert samples_of(grown).names[:2] == ["fcfs, Even", "sjf, Even"]
+    assert make_study(study.model_dump(exclude_defaults=True)) == study
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["Sticky=router=nope"], "no arm has that; there are fcfs, sjf; router=round-robin, router=session"),
+        (["A=router=session", "A=fcfs"], "A twice"),
+        (["A=router=session,B=router=round-robin", "A2=fcfs", "B2=lifo"], "lifo"),
+    ],
+)
+def test_labels_of_arms_that_are_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: list[str], said: str
+) -> None:
+    options = [word for label in labels for word in ("--label", label)]
+    grid = ("--policy", "fcfs,sjf", "--num-replicas", "2", "--router", "round-robin,session")
+    assert said in refusal(capsys, "-o", str(tmp_path / "out"), "--request-rate", "5", *grid, *options)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,5 @@
-"""Names of one's own for arms, or for what arms have in common: `"Sticky=router=session"`."""
+"""What arms are called, and names of one's own for them or for what they have in common:
+`"Sticky=router=session"`."""
 
 from __future__ import annotations
 
@@ -45,6 +46,14 @@ def parse_labels(texts: Sequence[str], options: Sequence[str], flag: str = "--la
         policy, given = parse_arm(",".join(parts), f"{flag} {name}:")
         labels[name] = ({} if policy is None else {"policy": policy}) | given
     return labels
+
+
+def study_labels(labels: Mapping[str, str] | None, options: Sequence[str]) -> dict[str, Label]:
+    """The labels of a study that are of routers, other options or whole arms; one of a policy alone is what
+    the column `policy` says."""
+    texts = [f"{name}={text}" for name, text in (labels or {}).items()]
+    found = parse_labels(texts, options)
+    return {name: label for name, label in found.items() if label.keys() != {"policy"}}
 
 
 def stands_for(label: Label) -> str:
@@ -98,6 +107,41 @@ def in_view(labels: Labels, rows: Sequence[Mapping[str, Any]], shown: Sequence[s
         if left and rows and fits(fixed, rows[0]):
             found[name] = left
     return found
+
+
+def arm_name(arm: Mapping[str, Any], shown: Sequence[str], labels: Labels | None = None) -> str:
+    """An arm as it is printed: `"ranking, max_num_seqs=256"`, of the options `shown`; a policy alone by
+    itself. A label stands in the place of the options that it is for."""
+    usable = {name: of for name, of in (labels or {}).items() if of.keys() <= {*shown, "policy"}}
+    said = labels_of_arm(arm, usable)
+    policy = ["policy"] if "policy" in shown or len(shown) == 0 or "policy" in said else []
+    parts = []
+    for name in [*policy, *(name for name in shown if name != "policy")]:
+        value = arm.get(name)
+        if name in said:
+            parts.append(said[name])
+        elif name == "policy":
+            parts.append(str(value))
+        elif value is not None and not (name == "cost_profile" and arm.get("replicas") is not None):
+            parts.append(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}")
+    return ", ".join(dict.fromkeys(parts)) or str(arm["policy"])
+
+
+def name_arms(
+    arms: Sequence[Mapping[str, Any]], shown: Sequence[str], labels: Labels
+) -> dict[str, dict[str, Any]]:
+    """Printed name -> arm, in the order in which they come first.
+
+    Raises:
+        InputError: labels leave two arms with one name.
+    """
+    named: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        name = arm_name(arm, shown, labels)
+        if named.setdefault(name, dict(arm)) != arm and labels:
+            both = " and ".join(arm_name(each, shown) for each in (named[name], arm))
+            raise InputError(f"--label: {both} would both be called {name}")
+    return named
 
 
 def labels_of_arm(arm: Mapping[str, Any], labels: Labels) -> dict[str, str]:
