@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, log
 
 from pydantic import Field
@@ -40,12 +41,13 @@ class Tie(Policy):
     def __post_init__(self) -> None:
         self._keys: dict[str, float] = {}  # of those in the system
 
-    def score(self, points: tuple[float, ...], beta: float) -> float:
+    def score(self, points: Sequence[float], beta: float) -> float:
         """Tokens, before decay."""
-        capped = [min(point, self.max_length) for point in points]
+        most = self.max_length
+        capped = points if points[-1] <= most else [min(point, most) for point in points]  # they increase
         return sum(capped) / len(capped) + beta * self._cvar(capped)
 
-    def _cvar(self, points: list[float]) -> float:
+    def _cvar(self, points: Sequence[float]) -> float:
         """The mean of the worst 1 - alpha; the point at its edge counts in part."""
         share = (1.0 - self.alpha) * len(points)
         whole = int(share + 1e-9)
