@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 from simsched.engine.facts import Attained, Facts
-
-NOTHING: Final = (0.0, 0.0)
 
 _make = tuple.__new__
 """`Attained` from a tuple, in half the time."""
@@ -25,33 +23,43 @@ class Turn(Protocol):
     def attained_service(self) -> float: ...
 
 
+class Session:
+    """What its turns that are done have had, and the others."""
+
+    __slots__ = ("latest", "service", "turns", "wait")
+
+    def __init__(self) -> None:
+        self.service = 0.0
+        self.wait = 0.0
+        self.turns: dict[str, Turn] = {}
+        self.latest = ""
+        """The turn that has arrived last."""
+
+
 class SessionService:
     """Keeps what sessions have attained (`Attained`) of all unfinished requests. What a step that is over
     adds to it shows as the next one begins, to all that is asked about it alike."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}  # session -> service and wait of turns that are done
-        self._turns: dict[str, dict[str, Turn]] = {}  # session -> those that are not
-        self.grown: dict[str, None] = {}
-        """Sessions whose sums have grown since the last step began."""
-        self._latest: dict[str, str] = {}  # session -> the turn that has arrived last
+        self._sessions: dict[str, Session] = {}
+        self.grown: dict[Session, None] = {}
+        """Those that have got more since the last step began."""
         self._paths: dict[str, float] = {}  # request that is done -> its critical path, itself included
 
     def arrived(self, turn: Turn) -> None:
         """A turn arrives."""
         facts, name = turn.facts, turn.request_id
-        session, parents = facts.session_id, facts.parents
+        session_id, parents = facts.session_id, facts.parents
         service = wait = critical_path = 0.0
-        if session is not None:
-            if not parents:
-                critical_path = self._paths.get(self._latest.get(session, ""), 0.0)
-            self._latest[session] = name
-            service, wait = self._sums.get(session, NOTHING)
-            turns = self._turns.get(session)
-            if turns is None:
-                self._turns[session] = {name: turn}
-            else:
-                turns[name] = turn
+        if session_id is not None:
+            session = self._sessions.get(session_id)
+            if session is None:
+                session = self._sessions[session_id] = Session()
+            elif not parents:
+                critical_path = self._paths.get(session.latest, 0.0)
+            session.latest = name
+            service, wait = session.service, session.wait
+            session.turns[name] = turn
         for each in parents:
             critical_path = max(critical_path, self._paths.get(each, 0.0))
         turn.attained = _make(Attained, (service, wait, critical_path))
@@ -62,23 +70,20 @@ class SessionService:
         assert before is not None
         own = turn.attained_service
         self._paths[turn.request_id] = before.critical_path + own
-        session = turn.facts.session_id
-        if session is None:
+        session_id = turn.facts.session_id
+        if session_id is None:
             return ()
-        others = self._turns[session]
-        del others[turn.request_id]
-        service, wait = self._sums.get(session, NOTHING)
-        service += own
-        wait += now - turn.arrival_time - own
-        self._sums[session] = service, wait
+        session = self._sessions[session_id]
+        del session.turns[turn.request_id]
+        session.service += own
+        session.wait += now - turn.arrival_time - own
         self.grown[session] = None
-        return others
+        return session.turns
 
     def begin_step(self) -> None:
         """A step begins: the others of those sessions see what has been added."""
         for session in self.grown:
-            service, wait = self._sums[session]
-            for turn in self._turns[session].values():
+            for turn in session.turns.values():
                 assert turn.attained is not None
-                turn.attained = _make(Attained, (service, wait, turn.attained.critical_path))
+                turn.attained = _make(Attained, (session.service, session.wait, turn.attained.critical_path))
         self.grown.clear()

@@ -104,10 +104,12 @@ class DeficitLongestPrefixMatch(Vtc):
         return None if self.quantum == inf else (self._quanta - 1.0) * self.quantum
 
     def on_arrival(self, request: RequestView, now: float) -> None:
-        self._as_of = -inf
+        self._as_of = now
+        self._look += 1
+        tenant = self._tenant(request.tenant)
         if self._waiting and self.quantum < inf:
             self._quanta = self._quanta_by(now)
-        super().on_arrival(request, now)
+        self._joins(tenant, request, now)
         if self.quantum < inf:
             self._quanta = self._top_up(now)
 

@@ -108,9 +108,12 @@ class Vtc(Policy):
         self._as_of = now
         self._look += 1
         tenant = self._tenant(request.tenant)
-        if self._waiting:
-            for each in [*self._waiting]:
-                self._settle(each)
+        for each in [*self._waiting]:
+            self._settle(each)
+        self._joins(tenant, request, now)
+
+    def _joins(self, tenant: Tenant, request: RequestView, now: float) -> None:
+        """It waits."""
         if not tenant.waiting:
             self._lift(tenant, now)
             self._waiting[tenant] = None

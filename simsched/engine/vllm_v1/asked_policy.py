@@ -14,7 +14,7 @@ from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.arrival import Arrival
 from simsched.engine.prompt_blocks import NamedBlocks
 from simsched.engine.request_status import WAITING
-from simsched.engine.session_service import SessionService
+from simsched.engine.session_service import Session, SessionService
 from simsched.engine.vllm_v1.changes import Changes
 from simsched.engine.vllm_v1.discipline import QueueDiscipline
 from simsched.engine.vllm_v1.leaping_request import LeapRequest
@@ -69,7 +69,7 @@ class AskedPolicy(QueueDiscipline):
         self.moved: set[str] = set()
         """Ids of those who are to be asked again."""
         self._sessions = SessionService() if policy.reads_sessions else None
-        self.grown: dict[str, None] = {} if self._sessions is None else self._sessions.grown
+        self.grown: dict[Session, None] = {} if self._sessions is None else self._sessions.grown
         """Sessions that have got more, which shows as the next step begins."""
         if self._keeps_time:
             self._changes.on_time = True

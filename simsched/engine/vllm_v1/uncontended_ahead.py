@@ -16,6 +16,7 @@ import simpy
 from simsched.cost_model.base import StepFeatures
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.pipelined import Handover, PipelinedReplica
+from simsched.engine.session_service import Session
 from simsched.engine.vllm_v1.arriving import Arriving
 from simsched.engine.vllm_v1.backlog import Backlog
 from simsched.engine.vllm_v1.handover import HandsOver, UncontendedStep
@@ -69,7 +70,7 @@ def run_uncontended_ahead(
     # who hears of each request as it comes; all others are made at the end, of those that still run
     hearer = policy_order if policy_order is not None and policy_order.hears_of_all else None
     moved: set[str] = set() if hearer is None else hearer.moved
-    served_sessions: dict[str, None] = {} if hearer is None else hearer.grown
+    served_sessions: dict[Session, None] = {} if hearer is None else hearer.grown
     starts: dict[int, float] | None = None if policy_order is None or hearer is not None else {}
     # may a step of prefills be taken to be over before it is, if at its end there is nothing to tell?
     # (blocks of a prefix cache can't be given back)
