@@ -107,6 +107,17 @@ def test_what_a_policy_misses_in_a_trace_is_said(trace: str, policy: str, said: 
     assert said in notes(trace=trace, policy=policy)
 
 
+@pytest.mark.parametrize(("sign", "said"), [(1, False), (-1, True)])
+def test_scores_that_are_turned_around_are_said(tmp_path: Path, sign: int, said: bool) -> None:
+    rows = [
+        {"timestamp": i / 10, "input_length": 50, "output_length": 20 + i, "score": sign * (i // 2)}
+        for i in range(50)
+    ]
+    told = notes(trace=write_jsonl(tmp_path / "S.jsonl", rows), policy="ranking")
+    line = "ranking: the longer its requests the lower their score (rank correlation -1.00)"
+    assert (line in told) is said
+
+
 def test_a_policy_that_draws_numbers_without_a_seed_is_refused(trace: str, tmp_path: Path) -> None:
     drawing = """
 import random
