@@ -93,14 +93,24 @@ def rehearse_router(inputs: Inputs) -> None:
     deepcopy(router).start(inputs.num_replicas, inputs.seed)
     if not type(router).is_own:
         return
+    few = _few(inputs)
+    chosen = []
     try:
-        simulate(
-            _few(inputs), deepcopy(inputs.policy), inputs.cost, inputs.config,
-            num_replicas=inputs.num_replicas, router=deepcopy(router), units=inputs.units,
-        )  # fmt: skip
+        for _ in range(2):
+            record = simulate(
+                few, deepcopy(inputs.policy), inputs.cost, inputs.config, num_replicas=inputs.num_replicas,
+                router=deepcopy(router), units=inputs.units, seed=inputs.seed,
+            )  # fmt: skip
+            chosen.append(None if record.replica is None else record.replica.tolist())
     except InputError as error:
         if str(error).startswith("router "):
             raise
+        return
+    if chosen[0] != chosen[1]:
+        raise InputError(
+            f"router {router.name}: two runs of one seed choose differently, as it draws numbers that nothing "
+            "seeds; expected self.random, which has the seed of the run"
+        )
 
 
 def _few(inputs: Inputs) -> Trace:

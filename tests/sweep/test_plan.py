@@ -150,6 +150,25 @@ class Draws(Policy):
             check(f"{own}:Draws")
 
 
+def test_a_router_that_draws_numbers_without_a_seed_is_refused(trace: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("""
+import random
+from simsched.routers.base import Router
+
+class Seeded(Router):
+    def choose(self, request, replicas, now):
+        return self.random.randrange(len(replicas))
+
+class Dice(Router):
+    def choose(self, request, replicas, now):
+        return random.randrange(len(replicas))
+""")
+    planned(trace=trace, num_replicas="4", router=f"{own}:Seeded")
+    with pytest.raises(InputError, match="router Dice: two runs of one seed choose differently"):
+        planned(trace=trace, num_replicas="4", router=f"{own}:Dice")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
