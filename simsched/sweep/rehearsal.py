@@ -108,8 +108,8 @@ def rehearse_router(inputs: Inputs) -> None:
         return
     if chosen[0] != chosen[1]:
         raise InputError(
-            f"router {router.name}: two runs of one seed choose differently, as it draws numbers that nothing "
-            "seeds; expected self.random, which has the seed of the run"
+            f"router {router.name}: two runs of one seed choose differently, as it draws numbers that "
+            "nothing seeds; expected self.random, which has the seed of the run"
         )
 
 
