@@ -39,6 +39,8 @@ UNSEEDED = (
     "its own, made in __post_init__"
 )
 """What is wrong with a policy that differs from itself."""
+TRIES = 5
+"""How often one that breaks its promise is run again, to see whether it differs from itself."""
 ASKED_TWICE = 500
 """So many times at first, and then once in so many, a priority is asked for twice."""
 

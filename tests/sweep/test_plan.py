@@ -120,9 +120,12 @@ def test_scores_that_are_turned_around_are_said(tmp_path: Path, sign: int, said:
 
 def test_a_policy_that_draws_numbers_without_a_seed_is_refused(trace: str, tmp_path: Path) -> None:
     drawing = """
+import itertools
 import random
 from pydantic.dataclasses import dataclass
 from simsched.policies.base import NEVER, Policy
+
+count = itertools.count()
 
 @dataclass
 class Draws(Policy):
@@ -134,7 +137,8 @@ class Draws(Policy):
         self._drawn = {}
 
     def on_arrival(self, request, now):
-        self._drawn[request.request_id] = (self._random if self.seed is not None else random).random()
+        drawn = next(count) * 41 % 101 if self.seed is None else self._random.random()
+        self._drawn[request.request_id] = drawn  # no run begins where another one did
 
     def priority(self, request, now):
         return self._drawn[request.request_id]
