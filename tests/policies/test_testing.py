@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,26 @@ class Looks(Good):
 class Dice(Good):
     def priority(self, request: RequestView, now: float) -> Any:
         return (0, random.random())
+
+
+DRAWN = itertools.count()
+
+
+@dataclass(eq=False)
+class Draws(Good):
+    """Draws a number for each request that arrives, and no run begins where another one did."""
+
+    def __post_init__(self) -> None:
+        self._drawn: dict[str, int] = {}
+
+    def on_arrival(self, request: RequestView, now: float) -> Moved:
+        self._drawn[request.request_id] = next(DRAWN) * 41 % 101
+
+    def priority(self, request: RequestView, now: float) -> Any:
+        return (0, self._drawn[request.request_id])
+
+    def next_change(self, request: RequestView, now: float) -> Change:
+        return NEVER
 
 
 @dataclass(eq=False)
@@ -161,6 +182,7 @@ def test_good_ones_pass(policy: Any) -> None:
     [
         (Looks, "looks at num_tokens"),
         (Dice, "asked again|asked twice"),
+        (Draws, "two runs of one seed differ, as it draws numbers that nothing seeds"),
         (Breaks, "next_change"),
         (Shares, "two objects share memory"),
         (Reads, "admit.* looks at _engine of the engine; expected what EngineView names"),
