@@ -11,6 +11,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+os.environ.pop("COLUMNS", None)  # tables would keep to it
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
