@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from simsched.policies.base import register
-from simsched.policies.vtc import Tenant, Vtc
+from simsched.policies.vtc import Tenant, Vtc, output_tokens_of
 from simsched.request import RequestView
 
 
@@ -75,7 +75,7 @@ class DeficitLongestPrefixMatch(Vtc):
             computed -= sum(
                 [each.num_cached_tokens for each in self._preempted.values() if _is_of(each, tenant)]
             )
-        generated = sum([each.num_output_tokens for each in tenant.started.values()])
+        generated = sum(map(output_tokens_of, tenant.started.values()))
         return self.input_weight * computed + self.output_weight * generated
 
     def _charge_of(self, request: RequestView) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import inf
+from operator import attrgetter
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -12,6 +14,7 @@ from simsched.policies.base import NEVER, Change, Policy, register
 from simsched.request import RequestView
 
 _MOVES = Change(after_steps_run=1, after_steps_idle=1)
+output_tokens_of: Callable[[RequestView], int] = attrgetter("num_output_tokens")
 
 
 class Tenant:
@@ -57,7 +60,8 @@ class Vtc(Policy):
         self._waiting: dict[Tenant, None] = {}  # those of which something waits, as far as has been looked
         self._latest: dict[str, Tenant] = {}  # by id, who has started and is not done: the last one last
         self._just_started: list[tuple[RequestView, Tenant]] = []  # and is to come behind those
-        self._finished_last: tuple[float, int, float, str] = (-inf, 0, 0.0, "")
+        self._finished_at = -inf
+        self._finished_last: RequestView | None = None  # then
         self._finished_tenant: Tenant | None = None
         self._look = 0  # at all tenants; it holds while neither time nor anybody moves
         self._as_of = -inf
@@ -85,7 +89,7 @@ class Vtc(Policy):
 
     def _charge(self, tenant: Tenant) -> float:
         """What its unfinished requests have been served."""
-        generated = sum([each.num_output_tokens for each in tenant.started.values()])
+        generated = sum(map(output_tokens_of, tenant.started.values()))
         return self.input_weight * tenant.prompt_tokens + self.output_weight * generated
 
     def _charge_of(self, request: RequestView) -> float:
@@ -143,7 +147,7 @@ class Vtc(Policy):
         latest, new = self._latest, self._just_started
         if new:
             if len(new) > 1:
-                new.sort(key=_by_steps_run)
+                new.sort(key=lambda started: _admission(started[0]))
             for request, tenant in new:
                 if request.request_id in tenant.started:
                     latest[request.request_id] = tenant
@@ -163,9 +167,9 @@ class Vtc(Policy):
     def on_finish(self, request: RequestView, now: float) -> None:
         tenant = self._tenants[request.tenant]
         # of those done at one time, the one that was admitted last
-        place = now, -request.steps_run, request.arrival_time, request.request_id
-        if place > self._finished_last:
-            self._finished_last, self._finished_tenant = place, tenant
+        last = self._finished_last
+        if last is None or now > self._finished_at or _admission(request) > _admission(last):
+            self._finished_at, self._finished_last, self._finished_tenant = now, request, tenant
         if tenant.waiting:
             self._settle(tenant)
         self._latest.pop(request.request_id, None)
@@ -183,6 +187,6 @@ class Vtc(Policy):
         tenant.served += self._charge_of(request)
 
 
-def _by_steps_run(started: tuple[RequestView, Tenant]) -> tuple[int, float, str]:
-    request = started[0]
+def _admission(request: RequestView) -> tuple[int, float, str]:
+    """Of requests that are looked at in one step, the greatest was admitted last."""
     return -request.steps_run, request.arrival_time, request.request_id
