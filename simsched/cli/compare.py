@@ -87,7 +87,8 @@ def compare_command(
     if json_file is not None:
         answer, text = compared(found)
     if json_file != "-":  # files keep the names that a reader gets letters for
-        lettered, key = with_letters(found, fixed, also=swept_options(found[-1])[1])
+        others = [option for each in found[1:] for option in swept_options(each)[1]]
+        lettered, key = with_letters(found, fixed, also=others)
         if key or json_file is None:
             text = "\n\n".join(filter(None, (key, compared(lettered)[1])))
     if json_file == "-":

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from simsched.compare.arms import Arm
+from simsched.compare.arms import Arm, is_chosen
 from simsched.compare.phrases import option_text
-from simsched.compare.samples import samples_of
+from simsched.compare.samples import fixed_options, samples_of
 from simsched.text.table import table_width, text_table
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ LONGEST_NAME = 56
 def with_letters(
     directories: Sequence[Results], where: Mapping[str, Any] | None = None, also: Collection[str] = ()
 ) -> tuple[list[Results], str]:
-    """Results whose arms are called A, B, ... where a name is too long for a table; and a key of the letters,
-    empty where the names stay.
+    """Results whose arms are called A, B, ... where a name is too long for a table, but for those with a
+    label; and a key of the letters, empty where the names stay.
 
     Args:
         directories: results, the arms of the first of which decide.
@@ -33,9 +33,12 @@ def with_letters(
     arms = samples_of(directories[0], also, where).arms
     if max(map(len, arms)) <= LONGEST_NAME:
         return list(directories), ""
-    labels = {letters(i): _typed(arm) for i, arm in enumerate(arms.values())}
+    given = directories[0].labels
+    held = {name: value for name, value in fixed_options(directories[0], where).items() if is_chosen(name)}
+    letter_of = {name: letters(i) for i, name in enumerate(arms) if name not in given}
+    labels = {letter: _typed({**held, **arms[name]}) for name, letter in letter_of.items()}
     named = [replace(each, labels={**labels, **each.labels}) for each in directories]
-    key = [f"  {letter}: {name}" for letter, name in zip(labels, arms, strict=True)]
+    key = [f"  {letter}: {name}" for name, letter in letter_of.items()]
     return named, "\n".join(["Arms (--label gives them names of yours):", *key])
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from simsched.cli.compare import compare_command
 from simsched.compare import compare
 from simsched.compare.arm_table import LONGEST_NAME, letters, with_letters
-from simsched.compare.samples import samples_of
+from simsched.compare.samples import samples_of, with_labels
 from simsched.compare.text import directory_text
 from simsched.plotting.figures import draw
 from simsched.plotting.style import image_bytes
@@ -106,6 +106,22 @@ def test_letters_are_those_of_the_arms_in_view(fleets: Results, routers: Results
     assert same is routers
     assert none == ""
     assert [letters(number) for number in (0, 25, 26, 51, 52)] == ["A", "Z", "AA", "AZ", "BA"]
+
+
+def test_letters_of_a_part_are_no_names_of_the_whole(tmp_path: Path) -> None:
+    """What is held fixed is part of what a letter stands for: figures look at the whole study, too."""
+    results = make_results(tmp_path / "out", policies=POLICIES, extra={"replicas": FLEETS}, runs=1)
+    where = {"policy": "fcfs"}
+    (lettered,), key = with_letters([results], where)
+    assert samples_of(lettered, where=where).names == ["A", "B"]
+    assert samples_of(lettered).names[:2] == ["A", f"ranking, replicas={FLEETS[0]}"]
+    assert key.endswith(f"  B: replicas={FLEETS[1]}")
+    report_results(results, tmp_path / "report.html", where=where)
+    assert "What the letters on this page" in (tmp_path / "report.html").read_text()
+    (own,) = with_labels([results], [f"Ours=ranking,replicas={FLEETS[0]}"])
+    (some,), key = with_letters([own])
+    assert samples_of(some).names == ["A", "Ours", "C", "D"]
+    assert "Ours" not in key
 
 
 def test_two_directories_share_the_letters(fleets: Results) -> None:
