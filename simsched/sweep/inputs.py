@@ -14,7 +14,7 @@ from simsched.cost_model.base import CostModel
 from simsched.cost_model.host import HostedCost
 from simsched.cost_model.profile import Profile, load_profile
 from simsched.engine.admissible import check_admissible
-from simsched.engine.config import EngineConfig, ResolvedConfig, find_preset
+from simsched.engine.config import DEFAULT_PRESET, EngineConfig, ResolvedConfig, find_preset
 from simsched.engine.simulator import Unit
 from simsched.errors import InputError
 from simsched.policies.base import Policy
@@ -150,6 +150,7 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
     if seconds and arm.predictor_time is None:
         took = f"{seconds * 1e3:.4g} ms a request ({source})"
         notes.append(f"{policy.name}: its predictor takes {took}; --predictor-time says otherwise")
+    notes += _notes_on_engine(arm.config, config)
     if profile.host is None:
         for name in ("host_speed", "host_jitter"):
             if getattr(arm, name) is not None:
@@ -201,6 +202,27 @@ def _units(arm: Arm) -> tuple[Unit, ...] | None:
             cost = profile.step_cost(arm.host_speed, arm.host_jitter)
             made[name, config] = Unit(cost, config.resolve(profile))
     return tuple(made[each] for each in fleet)
+
+
+def _notes_on_engine(given: EngineConfig, config: ResolvedConfig) -> list[str]:
+    """Lines on options that change nothing, and on those with which vLLM itself would not start."""
+    usual = EngineConfig(preset=config.preset).gpu_memory_utilization
+    notes = []
+    if given.num_gpu_blocks is not None and given.gpu_memory_utilization != usual:
+        notes.append("--gpu-memory-utilization changes nothing beside --num-gpu-blocks")
+    if config.preset != DEFAULT_PRESET:
+        return notes
+    for low, high in (
+        ("max_num_batched_tokens", "max_num_seqs"),
+        ("max_model_len", "long_prefill_token_threshold"),
+    ):
+        least, most = getattr(config, low), getattr(config, high)
+        if least < most:
+            notes.append(
+                f"vLLM does not start with {option_flag(high)} {most} above {option_flag(low)} {least}; "
+                "simulated all the same"
+            )
+    return notes
 
 
 def _turned_around(trace: Trace, column: str) -> list[str]:

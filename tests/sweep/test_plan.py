@@ -106,6 +106,33 @@ def test_what_a_policy_misses_in_a_trace_is_said(trace: str, policy: str, said: 
     assert said in notes(trace=trace, policy=policy)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"max_num_batched_tokens": "64", "max_num_seqs": "128"},
+            "--max-num-seqs 128 above --max-num-batched",
+        ),
+        ({"max_num_batched_tokens": "64"}, ""),  # then vLLM has as many sequences
+        (
+            {"long_prefill_token_threshold": "9000"},
+            "--long-prefill-token-threshold 9000 above --max-model-len",
+        ),
+        (
+            {"num_gpu_blocks": "900", "gpu_memory_utilization": "0.5"},
+            "changes nothing beside --num-gpu-blocks",
+        ),
+        ({"num_gpu_blocks": "900"}, ""),
+    ],
+)
+def test_options_that_vllm_refuses_or_that_change_nothing_are_said(
+    trace: str, options: dict[str, str], said: str
+) -> None:
+    told = notes(trace=trace, **options)
+    assert said in told
+    assert bool(said) is ("does not start" in told or "changes nothing" in told)
+
+
 @pytest.mark.parametrize(("sign", "said"), [(1, False), (-1, True)])
 def test_scores_that_are_turned_around_are_said(tmp_path: Path, sign: int, said: bool) -> None:
     rows = [
