@@ -52,7 +52,9 @@ class Results:
         if not given:
             return cls(path, manifest)
         options = list(manifest["cells"].values())
-        return cls(path, manifest, labels=resolved(study_labels(given, list(options[0])), options))
+        labels = study_labels(given, list(options[0]))
+        known = {name: label for name, label in labels.items() if label.keys() <= options[0].keys()}
+        return cls(path, manifest, labels=resolved(known, options))
 
     @property
     def cells(self) -> dict[str, Options]:

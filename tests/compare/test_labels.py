@@ -152,3 +152,11 @@ def test_of_two_directories_a_label_fits_either(fleet: Results, lone: Results) -
     named = with_labels([fleet, lone], ["S=router=session", "M=mlfq(threshold=2)"])
     assert samples_of(named[0]).names[-1] == "ranking, S"
     assert samples_of(named[1]).names == ["fcfs", "M", "mlfq(threshold=4)", "ranking"]
+
+
+def test_a_file_whose_path_looks_like_an_option_is_a_policy(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "out", policies=("fcfs", "mine"), runs=1)
+    file = tmp_path / "out" / "manifest.json"
+    labels = {"mine": "dir=x/mine.py:Mine"}
+    file.write_text(json.dumps({**results.manifest, "study": {"label": labels}}))
+    assert samples_of(Results.open(results.path)).names == ["fcfs", "mine"]
