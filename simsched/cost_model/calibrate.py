@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,7 +140,9 @@ def from_steps(
         ),
         command=command,
     )
-    return calibrated(train, test, target, form, provenance, robust=True)
+    done = calibrated(train, test, target, form, provenance, robust=True)
+    warnings = (*done.file.warnings, *logs.warnings)
+    return replace(done, file=done.file.model_copy(update={"warnings": warnings}))
 
 
 def _overlapped(paths: Sequence[Path], target: Target, seed: int, command: str) -> Calibration:

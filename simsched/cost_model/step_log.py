@@ -29,6 +29,8 @@ class StepLogs:
     steps: Steps
     files: list[Path]
     notes: list[str]
+    warnings: list[str]
+    """What in their times is not the engine's."""
 
 
 def read_step_logs(paths: Sequence[Path], time_column: str = "step_time") -> StepLogs:
@@ -68,7 +70,23 @@ def read_step_logs(paths: Sequence[Path], time_column: str = "step_time") -> Ste
         )
     if not rows:
         raise InputError(f"--from-steps {paths[0]}: no step to fit")
-    return StepLogs(Steps(*np.array(rows).T), files, notes)
+    warnings = [line for path in dict.fromkeys(paths) for line in _of_predictors(path)]
+    return StepLogs(Steps(*np.array(rows).T), files, notes, warnings)
+
+
+def _of_predictors(path: Path) -> list[str]:
+    """Lines on the predictors whose time is in simulated steps, by the notes of their results."""
+    root = path if path.is_dir() else path.parent.parent
+    if (root / "replay.json").is_file():  # a real engine was given its predictions
+        return []
+    try:
+        notes = json.loads((root / "manifest.json").read_bytes())["notes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    said = [str(note).partition(";")[0] for note in notes if "its predictor takes" in str(note)]
+    return (
+        [f"a predictor's time is in these steps ({said[0]}); expected a policy without one"] if said else []
+    )
 
 
 def _by_replica(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

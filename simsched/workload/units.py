@@ -27,6 +27,9 @@ _DATE = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d+))? ?(Z|UTC|[+-]\d\d(?::?\d\d)?)?", re.ASCII
 )
 
+_OTHER_DATE = re.compile(r"\d[/.-]\d+[/.-]\d", re.ASCII)
+"""A date in another form, such as 16/11/2023."""
+
 
 class Times(NamedTuple):
     """Time stamps in seconds, and how they were taken."""
@@ -104,7 +107,9 @@ def take_times(
         dates = date_nanoseconds([value if value is None else str(value) for value in values])
         return Times(in_seconds(dates, "ns"), f"{column} is a date", "a date such as 2023-11-16 18:17:03.97")
     unit = given or known or "s"
-    return Times(in_seconds(values, unit), f"{column} in {UNIT_NAMES[unit]}")
+    other = next((each for each in values[:100] if type(each) is str and _OTHER_DATE.search(each)), None)
+    expected = None if other is None else f"{UNIT_NAMES[unit]}, or a date such as 2023-11-16 18:17:03.97"
+    return Times(in_seconds(values, unit), f"{column} in {UNIT_NAMES[unit]}", expected)
 
 
 def likely_unit(table: Table, column: str, values: list[Any]) -> str:

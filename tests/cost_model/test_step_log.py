@@ -134,6 +134,20 @@ def test_steps_of_several_replicas_are_of_one_engine_each(tmp_path: Path) -> Non
     assert read_step_logs([tmp_path]).steps.time == pytest.approx([0.02] * 5)
 
 
+def test_the_time_of_a_predictor_is_warned_of(tmp_path: Path) -> None:
+    simulated_log(tmp_path, LINEAR)
+    notes = [
+        "read as jsonl",
+        "ranking: its predictor takes 1.3 ms a request (P); --predictor-time says otherwise",
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps({"notes": notes}))
+    said = "a predictor's time is in these steps (ranking: its predictor takes 1.3 ms a request (P))"
+    found = from_steps([tmp_path], Target("mine", None, None, 1, 0), "linear", 0, "").file.warnings
+    assert any(warning.startswith(said) for warning in found)
+    (tmp_path / "replay.json").write_text("{}")
+    assert not read_step_logs([tmp_path]).warnings
+
+
 def test_times_that_batches_do_not_explain_are_warned_of(tmp_path: Path) -> None:
     simulated_log(tmp_path, LINEAR, noise=0.5)
     done = from_steps([tmp_path], Target("mine", None, None, 1, 0), "linear", 0, "")

@@ -172,6 +172,14 @@ def test_hash_ids_that_do_not_fit_the_prompts(tmp_path: Path) -> None:
     assert "have more hash ids than blocks of 600 tokens" in load_trace(own)[0].notes[1]
 
 
+def test_dates_in_another_form_are_told_the_right_one(tmp_path: Path) -> None:
+    path = saved(tmp_path, "TIMESTAMP,ContextTokens,GeneratedTokens\n16/11/2023 18:17,3,4\n")
+    with pytest.raises(
+        InputError, match="'16/11/2023 18:17' in column TIMESTAMP: expected seconds, or a date such"
+    ):
+        load_trace(path)
+
+
 def test_durations_of_a_table_are_seconds_in_every_column(tmp_path: Path) -> None:
     table = pl.DataFrame(
         {
