@@ -11,7 +11,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-os.environ.pop("COLUMNS", None)  # tables would keep to it
+# Tables would keep to it, also those of processes that tests start: pytest imports readline, which sets it
+# for them unseen by `os.environ`.
+os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")
 
 
 @pytest.fixture(scope="session")
