@@ -166,14 +166,16 @@ def to_lines(verdicts: Mapping[str, Any]) -> list[str]:
         if times is None:
             continue
         what = "host speed given" if key == "times_given" else "blind"
-        parts = [
-            f"{name.replace('_', ' ')} {sizes['mean_absolute']:.1%} (worst {sizes['worst']:+.1%})"
-            for name, sizes in times["errors"].items()
-            if sizes["worst"] is not None
-        ]
+        parts: dict[bool, list[str]] = {True: [], False: []}
+        for name, sizes in times["errors"].items():
+            if sizes["worst"] is not None:
+                judged = times["limits"].get(name) is not None
+                said = f"{name.replace('_', ' ')} {sizes['mean_absolute']:.1%} (worst {sizes['worst']:+.1%})"
+                parts[judged].append(said)
         inside = "within limits" if times["within_limits"] else "outside limits"
+        unjudged = f"; not judged: {', '.join(parts[False])}" if parts[False] else ""
         lines += [
-            f"times, {what}: {inside}; {', '.join(parts)}",
+            f"times, {what}: {inside}; {', '.join(parts[True])}{unjudged}",
             *(f"  {each}" for each in times["failures"]),
         ]
     order = verdicts["order"]

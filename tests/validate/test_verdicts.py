@@ -97,8 +97,8 @@ def test_a_line_each() -> None:
         "(worst +0.0%), tpot 0.0% (worst +0.0%), speedup 0.0% (worst +0.0%)",
         "  chat at 8 req/s, srtf: mean_latency -20.0% (limit 10%)",
         "  mean latency: 11.0% in the mean (limit 5%)",
-        "times, blind: outside limits; mean latency 11.0% (worst -20.0%), p99 latency 0.0% (worst +0.0%), "
-        "tpot 0.0% (worst +0.0%), speedup 0.0% (worst +0.0%)",
+        "times, blind: outside limits; mean latency 11.0% (worst -20.0%); not judged: p99 latency 0.0% "
+        "(worst +0.0%), tpot 0.0% (worst +0.0%), speedup 0.0% (worst +0.0%)",
         "  chat at 8 req/s, srtf: mean_latency -20.0% (limit 10%)",
         "order: 4 pairs whose real runs don't overlap, 1 of them simulated the other way round; "
         "2 pairs overlap",
