@@ -36,7 +36,7 @@ class DecidingOrder(PolicyOrder):
         self.decides = True
         self.hears_of_all = True  # whoever arrives is decided about
         self._waits_silently = False  # they may be asked about
-        self._runs_uncontended = not (self._shares or self._reads_cache or self._sees_queue)
+        self._runs_uncontended = not (self._shares or self._sees_queue)
         self.has_answered: bool | None = None
         """What `prepare` has said of a step that an uncontended run leaves to `schedule`."""
         hooks = hooks_of(policy)
@@ -96,7 +96,7 @@ class DecidingOrder(PolicyOrder):
 
     def is_uncontended(self) -> bool:
         """May an uncontended run ask about whoever arrives? Its requests are moved by what it has announced
-        alone."""
+        alone. (Where prompts share prefixes there is no such run; elsewhere new ones find nothing cached.)"""
         return self._runs_uncontended
 
     def await_ends(self, numbers: Sequence[int]) -> None:
