@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import mimetypes
 from pathlib import Path
 
 import click
 
 from simsched.cli._measured import measured_options, opened
+
+
+def _is_picture(path: str) -> bool:
+    """Is this the name of a picture (of any format), rather than of a directory with a dot in its name?"""
+    kind = mimetypes.guess_type(path)[0] or ""
+    return kind.startswith("image/") or kind == "application/postscript"
 
 
 @click.command("plot")
@@ -82,7 +89,7 @@ def plot_command(
             )
         if wanted and wanted != [Path(output).suffix.lstrip(".").lower()]:
             raise InputError(f"--format {formats}: not that of --output {output}")
-    elif output is not None and Path(output).is_file():
+    elif output is not None and (Path(output).is_file() or _is_picture(output)):
         raise InputError(
             f"--output {output}: expected a directory, or a name that ends in .png, .svg or .pdf"
         )

@@ -255,12 +255,16 @@ def test_command(results: Results, tmp_path: Path) -> None:
         ("--kind", "pie"),
         ("--format", "gif"),
         ("-o", str(tmp_path / "y.png")),
+        ("-o", str(tmp_path / "y.gif")),
+        ("-o", str(tmp_path / "y.jpeg"), "--kind", "cdf"),
         ("--metric", "mean_ttft_ms"),
         ("--kind", "latency", "--metric", "speed"),
         ("--kind", "tau"),
     ):
         assert isinstance(invoke(*options).exception, InputError), options
-    assert not (tmp_path / "y.png").exists()
+    assert not list(tmp_path.glob("y.*"))
+    assert invoke("--kind", "cdf", "-o", str(tmp_path / "of.0.9x")).exit_code == 0
+    assert (tmp_path / "of.0.9x" / "cdf.png").is_file()
 
 
 def test_matplotlib_settings_are_left_alone(results: Results) -> None:
