@@ -90,6 +90,9 @@ def backlog_of(
 def _outlasts_its_requests(requests: Requests, state: SteadyState) -> bool:
     """Is what is left behind the warm-up long enough, or the backlog large enough, to tell growth from an
     engine that fills, and does the backlog grow by a request in it, if it grows?"""
+    grows = state.growing or state.requests.low > 0
+    if not grows and not state.steady:
+        return True  # nothing is claimed
     seconds = state.arrivals_end - state.warmup_end
     alone = (requests.finish - requests.arrival) / requests.slowdown
     known = alone[np.isfinite(alone)]
