@@ -58,6 +58,8 @@ class Probe:
     """Requests/s by which they become more."""
     attained: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Group of requests ("" = all) -> the share that keeps each condition of the objective."""
+    refused: float = 0.0
+    """The share of the requests that were refused. Such a request counts as one that waits for ever."""
 
 
 class Prober:
@@ -106,7 +108,8 @@ class Prober:
             there = requests if until is None else requests.take(np.flatnonzero(requests.arrival <= until))
             state = steady_state(there.arrival, there.first_token, there.finish, there.num_output_tokens)
             steady = state is not None and state.steady and until is None
-            self._probes[rate] = self._seen(rate, steady, requests, trace, state)
+            seen = self._seen(rate, steady, requests, trace, state)
+            self._probes[rate] = replace(seen, refused=float(there.rejected.mean()))
             self._tell(self._probes[rate], began)
         return self._probes[rate]
 

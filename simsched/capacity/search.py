@@ -70,7 +70,7 @@ class Found:
     """Group of requests -> its own."""
     probes: list[Probe] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
-    """`stable`, `recovers` or `slo` -> why there is no such rate."""
+    """`stable`, `recovers` or `slo` -> why there is no such rate; `refused` -> how many requests are."""
 
 
 def find_rates(prober: Prober, estimate: float, *, burst: int, slo: Slo | None = None) -> Found:
@@ -87,7 +87,14 @@ def find_rates(prober: Prober, estimate: float, *, burst: int, slo: Slo | None =
     none = Bracket(None, None)
     if stable.good is None:
         reasons["stable"] = f"not steady at any rate from {LOWEST * estimate:.3g} requests/s on"
+        if refused := min((each.refused for each in prober.probes), default=0.0):
+            reasons["stable"] += f": at each it refuses {refused:.2g} of the requests or more"
         return Found(stable, none, none, probes=prober.probes, reasons=dict.fromkeys(_ALL, reasons["stable"]))
+    if refused := prober.probe(stable.good).refused:
+        reasons["refused"] = (
+            f"refuses {refused:.2g} of the requests at {stable.good:.3g} requests/s; each counts as one that "
+            "waits for ever, so that rates with more of them are not stable"
+        )
     recovers = none
     if burst:
         recovers = _recovers(prober, stable, burst)

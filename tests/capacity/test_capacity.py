@@ -112,6 +112,32 @@ def test_an_objective_that_nothing_meets_has_a_reason() -> None:
     assert row["recovers_rate"] is None
 
 
+def test_what_is_refused_is_said(tmp_path: Path) -> None:
+    """Refused requests are never served. A policy that refuses some at any rate has no stable one, and an
+    engine that takes so many at a time has one below its capacity."""
+    (tmp_path / "mine.py").write_text(
+        "from pydantic.dataclasses import dataclass\n"
+        "from simsched.policies.base import ADMIT, NEVER, REJECT, Policy\n"
+        "@dataclass\n"
+        "class Short(Policy):\n"
+        "    preemptive: bool = False\n"
+        "    def priority(self, request, now): return request.arrival_time\n"
+        "    def next_change(self, request, now): return NEVER\n"
+        "    def admit(self, request, engine):\n"
+        "        return ADMIT if request.num_prompt_tokens < 200 else REJECT\n"
+    )
+    question = Question(burst=0, hour=600.0)
+    study = make_study({"policy": f"{tmp_path}/mine.py:Short", "max_num_seqs": 16})
+    (picky,), _ = arm_rates(study, question, jobs=1)
+    assert picky.stable.rate is None
+    assert "at each it refuses 0." in picky.reasons["stable"]
+    bounded = {"policy": "fcfs", "max_num_seqs": 16, "max_num_queued_reqs": 16}
+    (small,), _ = arm_rates(make_study(bounded), question, jobs=1)
+    assert small.stable.rate is not None
+    assert small.stable.rate < 2.2
+    assert "of the requests at" in small.reasons["refused"]
+
+
 def test_each_rate_that_is_tried_is_told() -> None:
     """So that nobody waits in the dark: the command prints those that take long."""
     told: list[tuple[str, str, float]] = []
