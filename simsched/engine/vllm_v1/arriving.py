@@ -54,6 +54,11 @@ class Arriving:
         """Those of the numbers from `first` up to `upto`."""
         return [self.arrival(number) for number in range(first, upto)]
 
+    def to_compute(self, first: int, upto: int, found: Sequence[int]) -> list[tuple[int, int]]:
+        """By number, how many tokens of their prompts these compute; `found`: those in the cache."""
+        lengths = self.prompts[first - self.numbered : upto - self.numbered]
+        return [(who, length - found[who]) for who, length in enumerate(lengths, first)]
+
     def prefix(self, number: int) -> Sequence[Stretch]:
         """What the request of this number has in common with others."""
         if self._sessions is None:

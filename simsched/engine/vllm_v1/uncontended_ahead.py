@@ -19,7 +19,7 @@ from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.session_service import Session
 from simsched.engine.vllm_v1.arriving import Arriving
 from simsched.engine.vllm_v1.backlog import Backlog
-from simsched.engine.vllm_v1.handover import HandsOver, UncontendedStep
+from simsched.engine.vllm_v1.handover import HandsOver, UncontendedStep, in_turn, make_running
 from simsched.engine.vllm_v1.leaping_decisions import DecidingOrder
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
@@ -383,7 +383,7 @@ def run_uncontended_ahead(
                         starts[who] = start
             if step_ends is not None and len(step_ends) > step_clock.history_limit:
                 step_clock.set((steps, done, now))
-                _make_running(engine, policy_order, offsets, starts, arriving, now)
+                make_running(engine, policy_order, offsets, starts, arriving, now)
                 step_clock.trim_history(policy_order.oldest_change())
         ended = now
         is_under_way = bool(next_N or new)
@@ -411,7 +411,7 @@ def run_uncontended_ahead(
     remain = dict(offsets)
     for who in endings:
         remain[who] = total[who] - steps
-    _make_running(engine, policy_order, _in_turn(remain, places), starts, arriving, now)
+    make_running(engine, policy_order, in_turn(remain, places), starts, arriving, now)
     engine.num_decoding, engine.decode_context, engine.free = N, K, free
     if rows is not None:
         rows.skip_to(upto)
@@ -421,10 +421,7 @@ def run_uncontended_ahead(
         if not now_new:
             served = []
         elif not served:
-            whole = prompts[now_first - numbered : now_end - numbered]
-            hits = recorder.num_cached_tokens[now_first:now_end]
-            computed = zip(range(now_first, now_end), whole, hits, strict=True)
-            served = [(who, length - found) for who, length, found in computed]
+            served = arriving.to_compute(now_first, now_end, recorder.num_cached_tokens)
         current = UncontendedStep(features, now_formed, now_first, now_end, served, endings)
     if backlog is not None:
         backlog.head = head
@@ -436,34 +433,3 @@ def run_uncontended_ahead(
         # they have arrived, and there is no room for all of them at once
         replica.take_in(arriving.arrival(who), formed)
     return Handover(now, batch, formed, launched)
-
-
-def _in_turn(remain: dict[int, int], places: dict[int, int]) -> dict[int, int]:
-    """The same in order of admission."""
-    return {who: remain[who] for who in sorted(remain, key=lambda who: places.get(who, who))}
-
-
-def _make_running(
-    engine: LeapingState,
-    policy_order: PolicyOrder | None,
-    offsets: dict[int, int],
-    starts: dict[int, float] | None,
-    arriving: Arriving,
-    now: float,
-) -> None:
-    """Make those of these decoding requests that have been no more than an offset so far.
-
-    Args:
-        starts: when the first step of each began that has had one; None: their policy has been told.
-    """
-    running, first_token_time = engine.running, engine.recorder.first_token_time
-    if policy_order is not None:
-        policy_order.ask_unasked()
-    for who, offset in offsets.items():
-        request = running.get(who)
-        if request is None:
-            arrival = arriving.arrival(who)
-            request = running[who] = engine.order.request(who, arrival, now)
-            request.decode(offset)
-        if policy_order is not None and starts is not None and who in starts and not request.ran:
-            policy_order.began_before(request, starts[who], first_token_time[who])
