@@ -84,30 +84,24 @@ class HostCost:
 
     def launch(self, features: StepFeatures, mode: LaunchMode) -> float:
         """Seconds from the end of the step before the last until all of this batch is launched."""
-        P, N, S = features.P, features.N, features.S
-        base = (self.full, self.piecewise, self.none)[mode]
-        return self.speed * (base + self.per_sequence * N + self.per_chunk * S + self.per_prefill_token * P)
+        return self.launch_times(features, mode)[0]
 
     def before(self, features: StepFeatures, mode: LaunchMode) -> float:
         """Of those, the seconds until the device may begin."""
-        base, share = self.before_first_kernel
-        terms = self.per_sequence * features.N + self.per_chunk * features.S
-        return min(self.speed * (base + share * terms), self.launch(features, mode))
+        return self.launch_times(features, mode)[1]
 
     def output(self, features: StepFeatures) -> float:
         """Seconds from the end of a step until its tokens are out."""
         return self.speed * (self.output_per_sequence * (features.N + features.S))
 
-    def times(self, features: StepFeatures, mode: LaunchMode) -> tuple[float, float, float]:
-        """`launch`, `before` and `output`, written out: budgets ask for many batches."""
+    def launch_times(self, features: StepFeatures, mode: LaunchMode) -> tuple[float, float]:
+        """`launch` and `before`, seconds."""
         P, N, S = features[:3]
-        speed, sequences, chunks = self.speed, self.per_sequence * N, self.per_chunk * S
         base = (self.full, self.piecewise, self.none)[mode]
-        launch = speed * (base + sequences + chunks + self.per_prefill_token * P)
+        sequences, chunks = self.per_sequence * N, self.per_chunk * S
+        launch = self.speed * (base + sequences + chunks + self.per_prefill_token * P)
         first, share = self.before_first_kernel
-        before = speed * (first + share * (sequences + chunks))
-        output = speed * (self.output_per_sequence * (N + S))
-        return launch, before if before < launch else launch, output
+        return launch, min(self.speed * (first + share * (sequences + chunks)), launch)
 
     def scaled(self, factor: float) -> Self:
         """The same costs with every time multiplied by `factor`, say to change their unit."""

@@ -77,8 +77,8 @@ class SerialCost:
         """Until the first kernel runs, and from there until all is launched and done."""
         host = self._host
         mode = self._capture.mode(features)
-        before = host.before(features, mode)
-        least = host.launch(features, mode) - before
+        launch, before = host.launch_times(features, mode)
+        least = launch - before
         if mode is not LaunchMode.FULL:
             least += host.tail + host.copy
         return max(before, host.output(features)), least
@@ -96,11 +96,11 @@ class OverlappedCost:
         """Seconds for one step with these features."""
         host, device = self._host, self._device.step_time(features)
         mode = self._capture.mode(features)
-        launch, before, output = host.times(features, mode)
+        launch, before = host.launch_times(features, mode)
         if not features.S:
             return max(launch, device)
         tail = launch if mode is LaunchMode.FULL else launch + host.tail + host.copy
-        return max(before + device + host.copy, tail) + output
+        return max(before + device + host.copy, tail) + host.output(features)
 
     def decode_line(
         self, N: int, num_waiting: int, num_ordered: int = 0, num_compared: int = 0, padding: int = 0

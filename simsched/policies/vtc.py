@@ -127,9 +127,7 @@ class Vtc(Policy):
         """It comes back, and brings no credit."""
         floor = self._floor(tenant, now)
         if floor is not None:
-            tenant.look = self._look
-            tenant.charge = self._charge(tenant)
-            lift = floor - (tenant.served + tenant.charge)
+            lift = floor - self._counter(tenant, now)
             if lift > 0.0:
                 tenant.served += lift
 
@@ -138,7 +136,7 @@ class Vtc(Policy):
         if self._waiting:
             return min([self._counter(each, now) for each in self._waiting])
         latest = self._admitted_last()
-        return None if latest is None or latest is tenant else latest.served + self._charge(latest)
+        return None if latest is None or latest is tenant else self._counter(latest, now)
 
     def _admitted_last(self) -> Tenant | None:
         """The tenant of the request that was admitted last, of those that are not done: of those that have

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from simsched.engine.arrival import Arrival
 from simsched.engine.source import Sessions, Source, TraceSource
+from simsched.engine.vllm_v1.policy_order import PolicyOrder
+from simsched.engine.vllm_v1.state import LeapingState
 from simsched.workload.content import Stretch
 
 
@@ -66,3 +68,30 @@ class Arriving:
         if self._prefixes is None:
             self._prefixes = self._sessions.prefixes()
         return self._prefixes[self.came[number - self.numbered]]
+
+
+def make_running(
+    engine: LeapingState,
+    policy_order: PolicyOrder | None,
+    offsets: dict[int, int],
+    starts: Mapping[int, float] | None,
+    arriving: Arriving,
+    now: float,
+) -> None:
+    """Make those of these decoding requests that have been no more than an offset so far.
+
+    Args:
+        offsets: by number.
+        starts: when the first step of each began of whom the policy has not been told; None: of nobody.
+    """
+    running, first_token_time = engine.running, engine.recorder.first_token_time
+    if policy_order is not None:
+        policy_order.ask_unasked()
+    for who, offset in offsets.items():
+        request = running.get(who)
+        if request is None:
+            arrival = arriving.arrival(who)
+            request = running[who] = engine.order.request(who, arrival, now)
+            request.decode(offset)
+        if policy_order is not None and starts is not None and who in starts and not request.ran:
+            policy_order.began_before(request, starts[who], first_token_time[who])

@@ -128,9 +128,7 @@ class AskedPolicy(QueueDiscipline):
 
     def limit(self) -> tuple[int, float]:
         """The step counter and the time at which the next announced changes come."""
-        if self._waits_silently and self._is_of_no_concern():
-            return NO_LIMIT, inf
-        return self._changes.limit()
+        return (NO_LIMIT, inf) if self._is_of_no_concern() else self._changes.limit()
 
     def _is_of_no_concern(self) -> bool:
         """Is the order of those who wait, since nobody can be admitted before someone is done?"""

@@ -118,7 +118,7 @@ class Changes:
 
     def limit(self) -> tuple[int, float]:
         """The step counter and the time at which the next ones come."""
-        if self._always and self.always():
+        if self.always():
             return self._clock.done + 1, inf
         return self._at_step.first(_step_holds, NO_LIMIT), self._at_time.first(_time_holds, inf)
 

@@ -268,7 +268,7 @@ class PolicyOrder(AskedPolicy):
 
     def began_uncontended(self, request: LeapRequest, before: int, start: float, now: float) -> None:
         """The same in an uncontended run. What it announces is asked for once it is of concern."""
-        request.ran, request.run_from, request.service_from = True, before, start  # `start`, called often
+        request.start(before, start)
         if not self._asks_anew:
             self._unasked[request.number] = now
 

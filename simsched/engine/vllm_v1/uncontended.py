@@ -18,7 +18,7 @@ from simsched.cost_model.base import StepFeatures, make_features
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.repeat import repeat_decodes
 from simsched.engine.serial import SerialReplica
-from simsched.engine.vllm_v1.arriving import Arriving
+from simsched.engine.vllm_v1.arriving import Arriving, make_running
 from simsched.engine.vllm_v1.backlog import Backlog
 from simsched.engine.vllm_v1.leaping_decisions import DecidingOrder
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
@@ -340,15 +340,9 @@ def _make_running(
     arriving: Arriving,
     now: float,
 ) -> None:
-    """Make the decoding requests that have been no more than an offset so far."""
-    recorder, running = engine.recorder, engine.running
+    """Of those who are made now the policy has not been told. Each began as it was scheduled."""
+    starts: dict[int, float] | None = None
     if policy_order is not None:
-        policy_order.ask_unasked()
-    for who, offset in offsets.items():
-        if who not in running:
-            arrival = arriving.arrival(who)
-            request = running[who] = engine.order.request(who, arrival, now)
-            request.decode(offset)
-            if policy_order is not None:
-                start, first_token = recorder.first_scheduled_time[who], recorder.first_token_time[who]
-                policy_order.began_before(request, start, first_token)
+        scheduled, running = engine.recorder.first_scheduled_time, engine.running
+        starts = {who: scheduled[who] for who in offsets if who not in running}
+    make_running(engine, policy_order, offsets, starts, arriving, now)

@@ -17,9 +17,9 @@ from simsched.cost_model.base import StepFeatures
 from simsched.engine.agenda import NO_LIMIT
 from simsched.engine.pipelined import Handover, PipelinedReplica
 from simsched.engine.session_service import Session
-from simsched.engine.vllm_v1.arriving import Arriving
+from simsched.engine.vllm_v1.arriving import Arriving, make_running
 from simsched.engine.vllm_v1.backlog import Backlog
-from simsched.engine.vllm_v1.handover import HandsOver, UncontendedStep, in_turn, make_running
+from simsched.engine.vllm_v1.handover import HandsOver, UncontendedStep, in_turn
 from simsched.engine.vllm_v1.leaping_decisions import DecidingOrder
 from simsched.engine.vllm_v1.leaping_request import MANY, LeapRequest
 from simsched.engine.vllm_v1.policy_order import PolicyOrder
@@ -55,7 +55,6 @@ def run_uncontended_ahead(
     total, max_model_len = engine.total, engine.max_model_len
     arriving = Arriving(source, len(total))
     rows, times, take, came = arriving.rows, arriving.times, arriving.take, arriving.came
-    arrival_of = arriving.arrival if rows is None else rows.arrival
     # lengths, by number less `numbered`
     prompts, outputs, numbered = arriving.prompts, arriving.outputs, arriving.numbered
     running, ends, growth, size = engine.running, engine.ends, engine.growth_by_residue, engine.block_size
@@ -204,7 +203,7 @@ def run_uncontended_ahead(
         elif hearer is not None and (seen or moved or served_sessions):
             step_clock.formed, step_clock.done, step_clock.time = steps, done, ended
             for who in range(first_new, upto):
-                running[who] = hearer.request(who, arrival_of(who), formed)
+                running[who] = hearer.request(who, arriving.arrival(who), formed)
             hearer.step_begins(formed)
         if next_N or new:
             # Then form it, as if the step under way were over.
