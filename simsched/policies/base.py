@@ -18,7 +18,7 @@ A policy is a dataclass, so its parameters are typed fields with bounds:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
@@ -146,6 +146,10 @@ class Policy(ABC):
         one gets it as it is here."""
         self.on_change(request, now)
         return self.priority(request, now), self.next_change(request, now)
+
+    def named_classes(self) -> Collection[str]:
+        """Classes of requests that its parameters name; a run says so where the trace has none of one."""
+        return ()
 
     def changes_while_waiting(self) -> bool:
         """May a request be announced `after_steps_idle` or `after_time`? If not, the simulator does not ask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import inf
 from typing import Annotated
 
@@ -33,6 +34,9 @@ class EarliestDeadline(Policy):
     """Seconds by the request's class, such as {chat: 5, batch: 60}, in place of `deadline`."""
 
     asks_for = ("deadline", "slo_ttft")
+
+    def named_classes(self) -> Collection[str]:
+        return self.deadlines
 
     def priority(self, request: RequestView, now: float) -> float:
         return due(request, self.deadlines.get(request.request_class or "", self.deadline))

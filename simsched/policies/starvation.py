@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from simsched.policies.base import NEVER, Change, Decision, Moved, Policy, Priority, sees_queue
 from simsched.policies.engine_view import EngineView
@@ -53,6 +53,9 @@ class StarvationControl(Policy):
         moved = inner.reads_cache or inner.reads_sessions or inner.shares_state or sees_queue(inner)
         self._stays = not moved
         """Does a priority that never changes by itself stay as it is?"""
+
+    def named_classes(self) -> Collection[str]:
+        return self.inner.named_classes()
 
     def on_arrival(self, request: RequestView, now: float) -> Moved:
         self._promotions[request.request_id] = _Promotion()

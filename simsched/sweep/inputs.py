@@ -18,9 +18,7 @@ from simsched.engine.config import DEFAULT_PRESET, EngineConfig, ResolvedConfig,
 from simsched.engine.simulator import Unit
 from simsched.errors import InputError
 from simsched.policies.base import Policy
-from simsched.policies.edf import EarliestDeadline
 from simsched.policies.spec import make_policy
-from simsched.policies.starvation import StarvationControl
 from simsched.predictors.base import Predictor
 from simsched.predictors.spec import buckets_of, choose_predictor, predict_column
 from simsched.routers.base import Router
@@ -140,12 +138,10 @@ def prepare(cell: Cell, *, trace: Trace | None = None, policy: Policy | None = N
             f"{policy.name}: {trace.name} has no column {columns}; the policy's own parameters hold for all "
             "requests"
         )
-    ordered = policy.inner if isinstance(policy, StarvationControl) else policy
-    if isinstance(ordered, EarliestDeadline):
-        unknown = set(ordered.deadlines) - set(trace.request_class or ())
-        if unknown:
-            named = ", ".join(sorted(unknown))
-            notes.append(f"{policy.name}: {trace.name} has no request of the class {named}")
+    unknown = set(policy.named_classes()) - set(trace.request_class or ())
+    if unknown:
+        named = ", ".join(sorted(unknown))
+        notes.append(f"{policy.name}: {trace.name} has no request of the class {named}")
     seconds, source = _predictor_time(arm, policy, predictor, profile)
     if seconds and arm.predictor_time is None:
         took = f"{seconds * 1e3:.4g} ms a request ({source})"
