@@ -21,6 +21,7 @@ from simsched.sweep.rates import notes_on_rates
 from simsched.sweep.requests import file_of, requests_of
 from simsched.sweep.study import Study
 from simsched.text.arm_names import arm_name, resolved, study_labels
+from simsched.text.options import differing
 from simsched.text.table import counted
 from simsched.workload.named import named_workload
 from simsched.workload.sessions import sessions_of
@@ -195,7 +196,7 @@ def _length(study: Study) -> dict[str, Any]:
 
 def _varying(options: Sequence[dict[str, Any]]) -> list[str]:
     names = [name for name in options[0] if name not in (*LOAD_OPTIONS, *RUN_OPTIONS, "policy")]
-    return [name for name in names if len({str(each[name]) for each in options}) > 1]
+    return differing(names, options)
 
 
 def _gpus_of(profile: str) -> int:

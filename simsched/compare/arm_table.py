@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from simsched.compare.arms import Arm, is_chosen
 from simsched.compare.phrases import option_text
 from simsched.compare.samples import fixed_options, samples_of
+from simsched.text.options import differing
 from simsched.text.table import table_width, text_table
 
 if TYPE_CHECKING:
@@ -68,11 +69,7 @@ def telling_options(samples: Samples) -> list[str]:
     """The options that tell arms apart, without the cost profile where replicas say it."""
     arms = list(samples.arms.values())
     fleets = any(arm.get("replicas") for arm in arms)
-    return [
-        name
-        for name in arms[0]
-        if len({str(arm.get(name)) for arm in arms}) > 1 and not (fleets and name == "cost_profile")
-    ]
+    return [name for name in differing(arms[0], arms) if not (fleets and name == "cost_profile")]
 
 
 def option_columns(samples: Samples) -> tuple[list[str], dict[str, list[str]]]:

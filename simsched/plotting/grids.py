@@ -26,6 +26,7 @@ from simsched.plotting.style import (
 )
 from simsched.text.arm_names import arm_name
 from simsched.text.labels import higher_is_better, in_seconds, metric_label
+from simsched.text.options import differing
 from simsched.text.table import number
 from simsched.workload.trace import FloatArray
 
@@ -99,7 +100,7 @@ class HeatmapDisplay:
         fixed = {name: value for name, value in highest.items() if name not in chosen}
         cells: dict[str, dict[tuple[Any, Any], float]] = {}
         rest = [name for name in next(iter(samples.arms.values())) if name not in chosen]
-        shown = [name for name in rest if len({str(arm[name]) for arm in samples.arms.values()}) > 1]
+        shown = differing(rest, samples.arms.values())
         for i, load in enumerate(samples.loads):
             if any(load.get(name) != value for name, value in fixed.items()):
                 continue

@@ -25,6 +25,7 @@ from simsched.plotting.style import (
 )
 from simsched.text.arm_names import arm_name
 from simsched.text.labels import in_seconds, metric_label
+from simsched.text.options import differing
 from simsched.text.table import number, short_number
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def points_along(
 def lines_along(samples: Samples, option: str) -> dict[str, str]:
     """Arm -> the line it is a point of, where `option` is on the horizontal axis: its name without that."""
     shown = [name for arm in samples.arms.values() for name in arm if name != option]
-    options = list(dict.fromkeys(shown))
-    varying = [name for name in options if len({str(arm.get(name)) for arm in samples.arms.values()}) > 1]
+    varying = differing(dict.fromkeys(shown), samples.arms.values())
     return {name: arm_name(arm, varying, samples.labels) for name, arm in samples.arms.items()}
 
 

@@ -28,6 +28,7 @@ from simsched.plotting.style import (
     scaled_marker,
 )
 from simsched.text.arm_names import arm_name
+from simsched.text.options import differing
 
 if TYPE_CHECKING:
     from simsched.results import Results
@@ -112,13 +113,13 @@ def looks_of(results: Results, arms: Mapping[str, Arm], where: Mapping[str, Any]
     if not results.labels or looks.of_arms:
         return looks
     options = dict.fromkeys(option for arm in arms.values() for option in arm)
-    varying = [each for each in options if len({str(arm.get(each)) for arm in arms.values()}) > 1]
+    varying = differing(options, arms.values())
     return Looks(plain={name: arm_name(arm, varying) for name, arm in arms.items()})
 
 
 def looks_among(arms: Mapping[str, Arm], every: Sequence[Arm]) -> Looks:
     """The looks of named arms among all arms of their study."""
-    if not any(len({str(arm.get(name)) for arm in every}) > 1 for name in _OF_FLEETS):
+    if not differing(_OF_FLEETS, every):
         return Looks()
     looks = list(zip(every, _looks(every), strict=True))
     found = {

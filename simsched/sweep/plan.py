@@ -34,7 +34,7 @@ from simsched.sweep.study import (
 )
 from simsched.sweep.there import There
 from simsched.text.arm_names import name_arms, resolved, study_labels
-from simsched.text.options import option_flag
+from simsched.text.options import differing, option_flag
 from simsched.text.selection import parse_arm
 
 COLUMNS = ("policy", "workload", "request_rate", "preset", "run", "seed")
@@ -216,11 +216,8 @@ def _check_labels(plan: Plan) -> None:
     if not plan.study.label:
         return
     options = list(plan.options.values())
-    varying = [
-        name
-        for name in options[0]
-        if name not in (*LOAD_OPTIONS, *RUN_OPTIONS) and len({str(each[name]) for each in options}) > 1
-    ]
+    of_arm = [name for name in options[0] if name not in (*LOAD_OPTIONS, *RUN_OPTIONS)]
+    varying = differing(of_arm, options)
     arms = [{name: each[name] for name in dict.fromkeys(["policy", *varying])} for each in options]
     labels = resolved(study_labels(plan.study.label, list(options[0])), arms)
     name_arms(arms, varying, labels)
@@ -250,7 +247,7 @@ def _check_figures(plan: Plan) -> None:
                 raise InputError(f"{where}: relative_to {figure.relative_to}: expected one of {known}")
         along = (figure.along,) if isinstance(figure.along, str) else figure.along or ()
         for option in along:
-            if len({str(options.get(option)) for options in plan.options.values()}) < 2:
+            if not differing([option], plan.options.values()):
                 raise InputError(f"{where}: along {option}: expected an option with several values")
         metrics = (figure.metric,) if isinstance(figure.metric, str) else figure.metric or ()
         for metric in metrics if figure.kind in ("latency", "tau", "groups") else ():

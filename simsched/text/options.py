@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -13,13 +14,14 @@ def option_flag(name: str) -> str:
 
 def value_type(annotation: Any) -> Any:
     """The type of one value: `int` of `int | None`, of `tuple[int, ...]`, of an annotated `int`."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Annotated, tuple):
-        return value_type(arguments[0])
-    if origin in (Union, UnionType):
-        (kind,) = (each for each in arguments if each is not NoneType)
-        return value_type(kind)
-    return origin or annotation
+    (kind,) = _kinds(annotation)
+    return kind
+
+
+def differing(names: Iterable[str], rows: Collection[Mapping[str, Any]]) -> list[str]:
+    """Those of these options of which the rows have more than one value, as it is written; an option that is
+    not there is None."""
+    return [name for name in names if len({str(row.get(name)) for row in rows}) > 1]
 
 
 def is_no_number(value: Any, annotation: Any) -> bool:
